@@ -1,0 +1,1 @@
+"""Fine-tuning runs, paired comparisons and reports: everything of attnlab around the attention itself."""

@@ -1,0 +1,102 @@
+"""The contract of a task: what a file under `tasks/` must say, and nothing about training or attention."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pipelines.metric import Metric
+
+Example = Mapping[str, Any]  # one row under its canonical column names, plus "id"
+Feature = dict[str, Any]  # one model input: plain lists and numbers, plus "example_id" and "num_targets"
+Prediction = Any  # JSON-able; one per example
+
+
+@dataclass(frozen=True)
+class Column:
+    """One canonical column: its default name in the data, what it holds, whether a row can do without."""
+
+    default: str
+    meaning: str
+    required: bool = True
+
+
+class Task(ABC):
+    """What a model is trained to do, from rows to scores.
+
+    The life of a task in a run: `__init__(**options)`, `fit(train rows)`, `bind(processor, family)`, then
+    `prepare`, `collate`, `loss` in training and `predict`, `assemble` in evaluation.
+    A task sees plain transformers models. It imports neither accelerate nor custom_attention.
+    """
+
+    head: ClassVar[str]  # row of the model table in `model.py`, such as "token_classification"
+    primary: ClassVar[str]  # the metric that selects checkpoints unless the run says otherwise
+    columns: ClassVar[Mapping[str, Column]]  # canonical name -> column
+
+    processor: Any = None
+    family: str = ""
+
+    # ---- rows
+    def check(self, example: Example) -> str | None:
+        """Why this row cannot be used, as a clause ("has 12 tokens and 11 labels"); None when it can."""
+        return None
+
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:  # noqa: B027 - optional hook
+        """Learn from the rows what the model's head must know, such as the label inventory."""
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, JSON-able; `restore` takes it back when a finished run predicts again."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - optional hook
+        """Take back what `state` gave."""
+
+    def model_options(self) -> dict[str, Any]:
+        """Config entries the model class needs from the task, such as `id2label`."""
+        return {}
+
+    def texts(self, examples: Iterable[Example]) -> Iterator[str]:
+        """The text a tokenizer is trained on when the model starts from scratch."""
+        raise TypeError(f"{type(self).__name__} has no text to train a tokenizer on")
+
+    # ---- features and batches
+    def bind(self, processor: Any, family: str) -> None:
+        """Meet the tokenizer (or image processor ...) and the model family before any feature is made."""
+        self.processor, self.family = processor, family
+
+    @abstractmethod
+    def prepare(self, examples: Sequence[Example]) -> list[Feature]:
+        """Rows to features, in row order; an example may give several (windows), never none."""
+
+    def feature_len(self, feature: Feature) -> int:
+        """Tokens this feature costs in a batch: what batches are cut and sorted by."""
+        return len(feature["input_ids"])
+
+    @abstractmethod
+    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """Pad features to one batch of tensors."""
+
+    # ---- learning and predicting
+    @abstractmethod
+    def loss(self, model: Any, batch: dict[str, Any]) -> Any:
+        """Sum, in float32, of the losses of all targets in the batch: a scalar tensor, never a mean."""
+
+    @abstractmethod
+    def predict(self, model: Any, batch: dict[str, Any]) -> list[Any]:
+        """One raw result per feature of the batch, on the CPU (generation happens here)."""
+
+    @abstractmethod
+    def assemble(self, example: Example, raws: Sequence[Any]) -> Prediction:
+        """All raws of one example, in feature order, to its one prediction."""
+
+    # ---- scoring
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of this task by name; `primary` is one of them."""
+
+    @abstractmethod
+    def reference(self, example: Example) -> Any:
+        """What the metrics compare a prediction with."""
