@@ -52,3 +52,14 @@ def raise_all(errors: Sequence[UserError]) -> None:
         raise errors[0]
     if errors:
         raise UserErrors(errors)
+
+
+class RunFailed(Exception):
+    """A run that could not go on through no fault of its configuration; exit status 1.
+
+    The message says what is safe on disk and how to go on.
+    """
+
+
+class Interrupted(Exception):
+    """A run that stopped because it was asked to, and can be resumed; exit status 75."""

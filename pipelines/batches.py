@@ -1,0 +1,143 @@
+"""The batch plan: which examples make each optimizer step, and how a step is cut into micro-batches.
+
+A pure function of (feature lengths, seed, epoch, batch_size): no state to save, and any step can be
+asked for directly. Examples are drawn at random, never by length, so every arm and every number of
+processes takes the same steps. Only inside a step are features sorted by length and cut, which
+changes the padding and so the speed, never the gradient: the loss is divided by the target tokens of
+the whole step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.randomness import derive
+
+# What one more forward and backward costs beyond its tokens, in tokens. Fewer, larger micro-batches pay
+# for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
+MICRO_BATCH_OVERHEAD = 48
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: example indices, and feature indices by rank and micro-batch.
+
+    Every rank has the same number of micro-batches, because sharded models communicate in each forward;
+    an empty one stands where there are fewer features than ranks.
+    """
+
+    number: int  # from 0, over the whole run
+    epoch: int
+    examples: tuple[int, ...]
+    micro_batches: tuple[tuple[tuple[int, ...], ...], ...]  # [rank][micro-batch] -> feature indices
+
+
+class BatchPlan:
+    """All steps of a run, addressed by number.
+
+    Args:
+        feature_counts: features per example, in example order (features are numbered in that order).
+        lengths: tokens per feature.
+        batch_size: examples per optimizer step over all processes.
+        max_tokens: padded tokens a micro-batch may hold; one longer feature stands alone.
+    """
+
+    def __init__(
+        self,
+        feature_counts: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        seed: int,
+        batch_size: int,
+        max_tokens: int,
+        num_ranks: int = 1,
+    ) -> None:
+        self.num_examples = len(feature_counts)
+        self.steps_per_epoch = -(-self.num_examples // batch_size)
+        self._first_feature = np.concatenate([[0], np.cumsum(feature_counts)])
+        self._lengths = np.asarray(lengths)
+        self._seed, self._batch_size = seed, batch_size
+        self._max_tokens, self._num_ranks = max_tokens, num_ranks
+        self._order: tuple[int, np.ndarray] | None = None  # the one epoch in use
+
+    def step(self, number: int) -> Step:
+        """The step with this number; costs the same for the first and the millionth."""
+        epoch, within = divmod(number, self.steps_per_epoch)
+        order = self._epoch_order(epoch)
+        examples = order[within * self._batch_size : (within + 1) * self._batch_size]
+        features = [
+            feature
+            for example in examples
+            for feature in range(self._first_feature[example], self._first_feature[example + 1])
+        ]
+        micro_batches = cut(features, self._lengths, self._max_tokens, multiple_of=self._num_ranks)
+        return Step(number, epoch, tuple(map(int, examples)), share(micro_batches, self._num_ranks))
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            generator = np.random.default_rng(derive(self._seed, "order", epoch))
+            self._order = (epoch, generator.permutation(self.num_examples))
+        return self._order[1]
+
+    def digest(self, num_steps: int) -> str:
+        """Hash of the examples of the first `num_steps` steps, in order: equal means equal batches."""
+        sha = hashlib.sha256()
+        for epoch in range(-(-num_steps // self.steps_per_epoch)):
+            steps = min(self.steps_per_epoch, num_steps - epoch * self.steps_per_epoch)
+            sha.update(self._epoch_order(epoch)[: steps * self._batch_size].astype("<i8").tobytes())
+        return sha.hexdigest()
+
+
+def cut(
+    features: Sequence[int], lengths: np.ndarray, max_tokens: int, multiple_of: int = 1
+) -> list[tuple[int, ...]]:
+    """Features sorted by length and cut where padding plus per-batch overhead is least.
+
+    Exact dynamic programming over the sorted features: cost(i..j) = (j - i) * longest + overhead.
+    Ties in length keep the order of `features`, so the cut is a function of its arguments alone.
+    """
+    by_length = sorted(features, key=lambda feature: -int(lengths[feature]))
+    longest = [int(lengths[feature]) for feature in by_length]
+    best, start = [0.0], [0]  # best[j]: cheapest cut of the first j features
+    for end in range(1, len(by_length) + 1):
+        choice = (float("inf"), end - 1)
+        for begin in range(end - 1, -1, -1):
+            padded = (end - begin) * longest[begin]
+            if padded > max_tokens and begin < end - 1:
+                break
+            choice = min(choice, (best[begin] + padded + MICRO_BATCH_OVERHEAD, begin))
+        best.append(choice[0])
+        start.append(choice[1])
+    pieces, end = [], len(by_length)
+    while end:
+        pieces.append(tuple(by_length[start[end] : end]))
+        end = start[end]
+    return _to_multiple(pieces[::-1], multiple_of)
+
+
+def _to_multiple(pieces: list[tuple[int, ...]], multiple_of: int) -> list[tuple[int, ...]]:
+    """Halve the largest pieces until their number fits; empty ones only where features run out."""
+    while len(pieces) % multiple_of:
+        widest = max(range(len(pieces)), key=lambda index: len(pieces[index]))
+        piece = pieces[widest]
+        half = (len(piece) + 1) // 2
+        pieces[widest : widest + 1] = [piece[:half], piece[half:]]
+    return pieces
+
+
+def share(pieces: Sequence[tuple[int, ...]], num_ranks: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Deal micro-batches to ranks like cards, back and forth, so that the longest do not meet on one rank.
+
+    An empty micro-batch always comes last on its rank.
+    """
+    hands: list[list[tuple[int, ...]]] = [[] for _ in range(num_ranks)]
+    for round_start in range(0, len(pieces), num_ranks):
+        dealt = pieces[round_start : round_start + num_ranks]
+        forwards = (round_start // num_ranks) % 2 == 0
+        for rank, piece in enumerate(dealt if forwards else reversed(dealt)):
+            hands[rank].append(piece)
+    return tuple(tuple(sorted(hand, key=lambda piece: not piece)) for hand in hands)
