@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+
+from pipelines.errors import UserError
 
 
 class Metric(ABC):
@@ -19,6 +26,7 @@ class Metric(ABC):
     name: str  # "f1"; unique within a task
     columns: tuple[str, ...]  # names of the statistics, such as ("true_positives", "predicted", "gold")
     higher_is_better: bool = True
+    scale: Literal["linear", "log"] = "linear"  # "log": arms are compared by the ratio of their scores
 
     @property
     @abstractmethod
@@ -37,3 +45,40 @@ class Metric(ABC):
     @abstractmethod
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Points 0-100 (or the metric's own unit) of summed statistics `(..., len(columns))` -> `(...)`."""
+
+    @abstractmethod
+    def library_score(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
+        """The same score by the metric's library over whole lists; it never looks at `statistics`."""
+
+
+def total(statistics: np.ndarray) -> np.ndarray:
+    """Column sums of `(examples, columns)`, correctly rounded: the order of examples never matters."""
+    return np.array([math.fsum(column) for column in np.asarray(statistics, dtype=np.float64).T])
+
+
+def names() -> list[str]:
+    """Names of the metric files, sorted; nothing is imported but the package."""
+    folder = find_spec("pipelines.metrics").submodule_search_locations
+    return sorted(item.name for item in iter_modules(folder) if item.name != "adapter")
+
+
+def load(module: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """The metric of `metrics/<module>.py`, built with `options` as stored in a run's manifest.
+
+    Raises:
+        UserError: no such file, or options that its metric does not take.
+    """
+    if module not in names():
+        raise UserError(f"metric {module!r}", "there is no such metric", accepted=", ".join(names()))
+    found = import_module(f"pipelines.metrics.{module}")
+    classes = [
+        value
+        for value in vars(found).values()
+        if isinstance(value, type) and issubclass(value, Metric) and value.__module__ == found.__name__
+    ]
+    if len(classes) != 1:
+        raise TypeError(f"metrics/{module}.py must define one Metric, it defines {len(classes)}")
+    try:
+        return classes[0](**(options or {}))
+    except TypeError as error:
+        raise UserError(f"metric {module!r}", f"cannot be built: {error}", dict(options or {})) from error

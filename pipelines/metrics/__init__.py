@@ -1,0 +1,1 @@
+"""Metrics, one file each; `pipelines.metric.load` finds them by file name."""

@@ -1,0 +1,319 @@
+"""Whether an arm differs from the baseline: the two-way t over seeds and examples, Holm, margins, verdicts.
+
+Everything here is arithmetic on stored statistics; method and measured error rates are in docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Value = Callable[[np.ndarray], np.ndarray]  # summed statistics (..., columns) -> value (...), more is better
+
+LEVEL = 0.05  # two-sided error rate of a verdict
+POWER = 0.80  # power behind the smallest detectable difference
+MIN_SEEDS = 3  # fewer compare checkpoints, not methods
+MIN_CLUSTERS = 30
+MIN_DIFFERING = 20  # examples
+OUTLIER_MADS = 5.0
+NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
+BOOTSTRAP_TOLERANCE = 0.10  # relative gap between the standard errors of bootstrap and jackknife
+RESAMPLES = 10_000
+CHUNK = 128  # resamples drawn at a time; larger chunks fall out of the cache
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Estimated parts of the variance of the mean difference, in squared units of the difference."""
+
+    seeds: float  # spread of the seeds' differences, divided by their number
+    examples: float  # delete-one-cluster jackknife with the seeds held fixed
+    interaction: float  # the part of `seeds` that `examples` counts already
+    total: float  # examples + max(0, seeds - interaction)
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """A paired comparison of one arm with the baseline; differences are positive where the arm is better."""
+
+    difference: float
+    se: float
+    df: float
+    p: float  # two-sided
+    ci95: tuple[float, float]
+    ci90: tuple[float, float]
+    mde80: float  # difference that this test finds with power 80 %
+    seed_differences: tuple[float, ...]
+    variance: Variance
+    num_seeds: int
+    num_examples: int
+    num_clusters: int
+    num_differing: int  # examples with different statistics in any seed
+    problem: str | None = None  # why there can be no test, as a clause
+
+    @property
+    def identical(self) -> bool:
+        """Every example has the same statistics in both arms, for every seed."""
+        return self.num_differing == 0
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Examples-only resampling of the same difference: a check of the jackknife, and a picture."""
+
+    se: float  # to compare with sqrt(variance.examples)
+    interval95: tuple[float, float]  # percentile interval, seeds held fixed
+    counts: tuple[int, ...]  # histogram of the resampled differences ...
+    edges: tuple[float, ...]  # ... and its len(counts) + 1 bin edges
+    num_resamples: int
+
+
+def two_way(
+    baseline: np.ndarray, arm: np.ndarray, value: Value, clusters: Sequence[object] | None = None
+) -> TwoWay:
+    """Crossed seeds x examples t comparison, paired on both, with jackknife example variance.
+
+    Args:
+        baseline: statistics of the baseline, `(seeds, examples, columns)`.
+        arm: those of the arm, same shape; run `s` and example `i` are paired.
+        value: maps summed statistics to the value compared; more is better.
+        clusters: one label per example; examples of one label (document, article) are left out together.
+            None makes every example its own cluster.
+
+    With one seed the variance is that of the examples alone: a comparison of two checkpoints.
+    A difference that never varies has no standard error; `problem` then says so and `p` is NaN.
+
+    Raises:
+        ValueError: shapes differ, there is no seed, or there are fewer than two clusters.
+    """
+    baseline, arm = np.asarray(baseline, dtype=np.float64), np.asarray(arm, dtype=np.float64)
+    if baseline.shape != arm.shape or baseline.ndim != 3 or len(baseline) == 0:
+        raise ValueError(
+            f"expected two arrays (seeds, examples, columns), got {baseline.shape} and {arm.shape}"
+        )
+    num_seeds, num_examples, _ = baseline.shape
+    baseline_groups, arm_groups = cluster_sums(baseline, clusters), cluster_sums(arm, clusters)
+    num_clusters = baseline_groups.shape[1]
+    if num_clusters < 2:
+        raise ValueError(f"a jackknife needs at least 2 clusters, got {num_clusters}")
+
+    baseline_total, arm_total = (
+        groups.sum(axis=1, keepdims=True) for groups in (baseline_groups, arm_groups)
+    )
+    scores = value(baseline_total)[:, 0], value(arm_total)[:, 0]
+    without = value(arm_total - arm_groups) - value(baseline_total - baseline_groups)  # (seeds, clusters)
+    by_seed = scores[1] - scores[0]
+    difference = float(by_seed.mean())
+    variance = _variance(by_seed, without)
+    # rounding alone moves a left-out score by an eps or two; a spread below that is no spread
+    noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
+    se = math.sqrt(variance.total)
+    differing = int(np.any(baseline != arm, axis=(0, 2)).sum())
+    facts = {
+        "seed_differences": tuple(by_seed.tolist()),
+        "variance": variance,
+        "num_seeds": num_seeds,
+        "num_examples": num_examples,
+        "num_clusters": num_clusters,
+        "num_differing": differing,
+    }
+    if not (math.isfinite(difference) and math.isfinite(se)):
+        return _untested(difference, "a score is not a finite number", facts)
+    if se <= noise * math.sqrt(num_clusters):
+        if differing == 0:
+            df, none = _df(variance, num_seeds, num_clusters), (0.0, 0.0)
+            return TwoWay(0.0, 0.0, df, 1.0, none, none, 0.0, **facts)
+        return _untested(difference, "the difference is the same whichever examples are left out", facts)
+    df = _df(variance, num_seeds, num_clusters)
+    return _tested(difference, se, df, facts)
+
+
+def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
+    """Parts of the variance from the seeds' differences `(S,)` and the left-one-out ones `(S, G)`."""
+    num_seeds, num_clusters = without.shape
+    factor = (num_clusters - 1) / num_clusters
+    per_seed = factor * np.square(without - without.mean(axis=1, keepdims=True)).sum(axis=1)
+    mean = without.mean(axis=0)
+    examples = float(factor * np.square(mean - mean.mean()).sum())
+    if num_seeds == 1:
+        return Variance(0.0, examples, 0.0, examples)
+    seeds = float(by_seed.var(ddof=1)) / num_seeds
+    interaction = max(0.0, float(per_seed.mean()) - examples) / (num_seeds - 1)
+    return Variance(seeds, examples, interaction, examples + max(0.0, seeds - interaction))
+
+
+def _df(variance: Variance, num_seeds: int, num_clusters: int) -> float:
+    """Satterthwaite's degrees of freedom, never fewer than those of the seeds alone."""
+    if num_seeds == 1:
+        return float(num_clusters - 1)
+    spread = variance.seeds**2 / (num_seeds - 1) + variance.examples**2 / (num_clusters - 1)
+    return max(float(num_seeds - 1), variance.total**2 / spread if spread > 0 else 0.0)
+
+
+def _tested(difference: float, se: float, df: float, facts: dict) -> TwoWay:
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+
+    t95, t90, t80 = (float(stdtrit(df, q)) for q in (1 - LEVEL / 2, 1 - LEVEL, POWER))
+    return TwoWay(
+        difference=difference,
+        se=se,
+        df=df,
+        p=float(2 * stdtr(df, -abs(difference) / se)),
+        ci95=(difference - t95 * se, difference + t95 * se),
+        ci90=(difference - t90 * se, difference + t90 * se),
+        mde80=(t95 + t80) * se,
+        **facts,
+    )
+
+
+def _untested(difference: float, problem: str, facts: dict) -> TwoWay:
+    nan = math.nan
+    return TwoWay(difference, nan, nan, nan, (nan, nan), (nan, nan), nan, **facts, problem=problem)
+
+
+def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = None) -> np.ndarray:
+    """`(..., examples, columns)` summed over the examples of each cluster, in order of first appearance."""
+    if clusters is None:
+        return statistics
+    order: dict[object, int] = {}
+    place = np.array([order.setdefault(label, len(order)) for label in clusters])
+    if len(place) != statistics.shape[-2]:
+        raise ValueError(f"{len(place)} cluster labels for {statistics.shape[-2]} examples")
+    if len(order) == len(place):
+        return statistics
+    ranked = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[ranked], np.arange(len(order)))
+    return np.add.reduceat(statistics[..., ranked, :], starts, axis=-2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given; NaN counts as 1 and stays in the family."""
+    filled = np.nan_to_num(np.asarray(p_values, dtype=np.float64), nan=1.0)
+    ranked = np.argsort(filled, kind="stable")
+    scaled = np.minimum(1.0, filled[ranked] * np.arange(len(filled), 0, -1))
+    adjusted = np.empty_like(filled)
+    adjusted[ranked] = np.maximum.accumulate(scaled)
+    return adjusted.tolist()
+
+
+def resample(groups: np.ndarray, num_resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Sums of `groups` (clusters, columns) over bootstrap resamples of the clusters: (resamples, columns).
+
+    Put the columns of all arms, seeds and metrics side by side: one call draws the same clusters for all of
+    them, which keeps every pairing. The draw depends on `seed` and the number of clusters only.
+    """
+    num_clusters = len(groups)
+    generator = np.random.default_rng(seed)
+    sums = np.empty((num_resamples, groups.shape[1]))
+    for start in range(0, num_resamples, CHUNK):
+        rows = min(CHUNK, num_resamples - start)
+        drawn = generator.integers(0, num_clusters, size=(rows, num_clusters))
+        drawn += np.arange(rows)[:, None] * num_clusters
+        counts = np.bincount(drawn.ravel(), minlength=rows * num_clusters).reshape(rows, num_clusters)
+        sums[start : start + rows] = counts.astype(np.float64) @ groups
+    return sums
+
+
+def bootstrap(baseline: np.ndarray, arm: np.ndarray, value: Value, num_bins: int = 40) -> Bootstrap:
+    """The difference over resampled sums of the two arms, each `(resamples, seeds, columns)`."""
+    differences = (value(arm) - value(baseline)).mean(axis=1)
+    counts, edges = np.histogram(differences, bins=num_bins)
+    low, high = np.quantile(differences, [LEVEL / 2, 1 - LEVEL / 2])
+    return Bootstrap(
+        se=float(differences.std(ddof=1)),
+        interval95=(float(low), float(high)),
+        counts=tuple(counts.tolist()),
+        edges=tuple(edges.tolist()),
+        num_resamples=len(differences),
+    )
+
+
+def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object] = ()) -> list[str]:
+    """Reasons to read a comparison with care, as sentences; empty when there are none."""
+    found = []
+    if result.num_clusters < MIN_CLUSTERS:
+        found.append(f"only {result.num_clusters} clusters of examples: the interval is approximate")
+    if 0 < result.num_differing < MIN_DIFFERING:
+        found.append(f"only {result.num_differing} examples differ at all")
+    for place in outliers(result.seed_differences):
+        seed = seeds[place] if seeds else f"number {place + 1}"
+        found.append(f"seed {seed} stands out ({result.seed_differences[place]:+.3g}); it is kept")
+    jackknife = math.sqrt(result.variance.examples) if result.problem is None else 0.0
+    if check is not None and jackknife > 0 and abs(check.se / jackknife - 1) > BOOTSTRAP_TOLERANCE:
+        found.append(f"bootstrap and jackknife standard errors differ: {check.se:.3g} and {jackknife:.3g}")
+    return found
+
+
+def outliers(differences: Sequence[float]) -> list[int]:
+    """Places of the seeds whose difference is more than 5 median absolute deviations from the median.
+
+    The deviations are scaled to estimate a standard deviation (divided by 0.6745)."""
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < MIN_SEEDS:
+        return []
+    away = np.abs(values - np.median(values))
+    return np.flatnonzero(away > OUTLIER_MADS * np.median(away) / NORMAL_MAD).tolist()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The word for one comparison, fixed by rule, and what the rule rests on."""
+
+    word: str
+    reason: str
+    within_margin: bool = False
+
+
+def verdict(
+    result: TwoWay | None,
+    p_adjusted: float,
+    margin: float | None,
+    *,
+    num_planned: int,
+    diverged: Sequence[str] = (),
+    missing: Sequence[str] = (),
+) -> Verdict:
+    """The first word that holds, in this order.
+
+    unstable, no-verdict, identical, better / worse, equivalent, non-inferior, inconclusive.
+
+    Args:
+        result: the comparison over the finished pairs; None when there is no pair.
+        p_adjusted: p-value after Holm over the primary family.
+        margin: largest difference that does not matter, in the difference's unit; None: none declared.
+        num_planned: seeds declared before the first run.
+        diverged, missing: names of runs of either arm that diverged, or that failed or never ran.
+    """
+    if diverged:
+        text = f"{len(diverged)} of {num_planned} seeds diverged ({', '.join(diverged)})"
+        return Verdict("unstable", f"{text}; the difference over the finished pairs is exploratory")
+    if missing or result is None:
+        return Verdict("no-verdict", f"runs are missing: {', '.join(missing) or 'all'}")
+    if result.num_seeds < MIN_SEEDS:
+        count = f"{result.num_seeds} seed{'s' if result.num_seeds > 1 else ''}"
+        return Verdict("no-verdict", f"{count}: a checkpoint comparison, not a method comparison")
+    if result.problem is not None:
+        return Verdict("no-verdict", result.problem)
+    if result.identical:
+        return Verdict(
+            "identical", "every example scores the same in both arms", within_margin=margin is not None
+        )
+    return _tested_verdict(result, p_adjusted, margin)
+
+
+def _tested_verdict(result: TwoWay, p_adjusted: float, margin: float | None) -> Verdict:
+    low, high = result.ci90
+    inside = margin is not None and -margin < low and high < margin
+    low95, high95 = result.ci95
+    if (low95 > 0 or high95 < 0) and p_adjusted < LEVEL:
+        word = "better" if low95 > 0 else "worse"
+        reason = "the 95 % interval excludes 0 and the adjusted p is below 0.05"
+        return Verdict(word, reason + (", within the margin" if inside else ""), inside)
+    if inside:
+        return Verdict("equivalent", f"the 90 % interval lies inside ±{margin:g}", True)
+    if margin is not None and low > -margin:
+        return Verdict("non-inferior", f"the 90 % interval lies above -{margin:g}")
+    return Verdict("inconclusive", f"differences below {result.mde80:.2g} could not be expected to show")
