@@ -1,0 +1,76 @@
+"""What an ablation is: cells x arms x seeds, what is compared and how strictly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.run_schema import Attention, Count, Name, RunConfig, Section, WhereConfig
+from pipelines.yaml_source import merge_values
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+Margin = Annotated[float, Field(gt=0)]
+
+
+class ArmConfig(Section):
+    """One arm: stock or a variant, and what else differs from the cell. In YAML also `[]` or `[gate]`."""
+
+    attention: Attention = Field((), description="variants in order; []: stock attention")
+    where: WhereConfig | None = Field(None, description="which sites get the variant; null: as the cell says")
+    set: dict[str, Any] = Field({}, description="settings of the run that differ in this arm")
+    seed_offset: int = Field(
+        0, ge=0, description="added to every seed: a second, independent sample of an arm"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        return {"attention": value} if isinstance(value, str | list) else value
+
+
+class Comparison(Section):
+    """What an ablation file and a resolved ablation have in common."""
+
+    arms: dict[Label, ArmConfig] = Field(min_length=1, description="what is compared, by name")
+    baseline: Name = Field("stock", description="the arm that the others are compared with")
+    seeds: Seeds = Field(description="the seeds, such as [1, 2, 3]: one run of every arm for each")
+    primary: dict[Name, Name] = Field(
+        {}, description="task -> the metric whose verdict counts; else the task's own"
+    )
+    margin: dict[Name, Margin] = Field(
+        {}, description="metric -> the smallest difference that matters, in points"
+    )
+    jobs: Count | None = Field(None, description="runs side by side; null: one per core")
+    keep: Literal["model", "best_seed", "none"] = Field(
+        "best_seed", description="whose weights stay on disk: of every run, of an arm's best seed, of none"
+    )
+
+
+class AblationFile(Comparison):
+    """An ablation as a file states it: cells are lists of run files (or settings written in place)."""
+
+    cells: dict[Label, Annotated[list[Name | dict[str, Any]], Field(min_length=1)]] = Field(
+        min_length=1, description="model x task combinations by name: run files merged left to right"
+    )
+    set: dict[str, Any] = Field({}, description="settings of the run, for all cells")
+
+
+class AblationConfig(Comparison):
+    """An ablation, resolved: every cell is a whole run with stock attention, every path is absolute."""
+
+    cells: dict[Label, RunConfig] = Field(min_length=1)
+
+    def run_config(self, cell: str, arm: str, seed: int) -> RunConfig:
+        """The run of one cell, arm and seed: the cell, then what the arm says, then the seed."""
+        chosen = self.arms[arm]
+        values = merge_values(self.cells[cell].to_dict(), chosen.set)
+        if chosen.where is not None:
+            values["where"] = chosen.where.model_dump(mode="json")
+        values["attention"] = [spec.model_dump(mode="json") for spec in chosen.attention]
+        return RunConfig.model_validate(values | {"seed": seed + chosen.seed_offset})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole ablation, JSON-able; `ablation_from_dict` and `load_ablation` read it back exactly."""
+        return self.model_dump(mode="json")

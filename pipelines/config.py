@@ -1,0 +1,174 @@
+"""From YAML files and overrides to one checked, frozen configuration of a run or an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipelines import ablation_parts as arms
+from pipelines import config_checks as checks
+from pipelines import yaml_source
+from pipelines.ablation_schema import AblationConfig, AblationFile, ArmConfig
+from pipelines.config_errors import user_errors
+from pipelines.errors import UserError, raise_all
+from pipelines.run_schema import (
+    EXECUTION_KEYS,
+    DataConfig,
+    GeneratedSpec,
+    ModelConfig,
+    RunConfig,
+    TaskSpec,
+    VariantSpec,
+    WhereConfig,
+)
+from pipelines.yaml_source import Document, Place
+
+__all__ = [
+    "EXECUTION_KEYS",
+    "AblationConfig",
+    "ArmConfig",
+    "DataConfig",
+    "GeneratedSpec",
+    "ModelConfig",
+    "RunConfig",
+    "TaskSpec",
+    "VariantSpec",
+    "WhereConfig",
+    "ablation_from_dict",
+    "is_ablation",
+    "load_ablation",
+    "load_run",
+    "run_from_dict",
+]
+
+
+def load_run(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Merge YAML files left to right, then `key.path=value` overrides, and check the result.
+
+    Relative paths start from the file they stand in, in overrides from the working folder.
+
+    Raises:
+        UserError: with every mistake found, each with its file and line.
+    """
+    documents = _read_all(files, overrides)
+    if not documents:
+        raise UserError("run", "no configuration is named", accepted="name one or more YAML files")
+    run, errors = _check_run(yaml_source.merge(documents))
+    raise_all(errors)
+    return run
+
+
+def run_from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The run that `RunConfig.to_dict` wrote; neither files nor names are looked up.
+
+    Raises:
+        UserError: the values are not those of a run.
+    """
+    return _from_dict(values, RunConfig, "stored run")
+
+
+def ablation_from_dict(values: Mapping[str, Any]) -> AblationConfig:
+    """The ablation that `AblationConfig.to_dict` wrote; neither files nor names are looked up."""
+    return _from_dict(values, AblationConfig, "stored ablation")
+
+
+def is_ablation(file: str) -> bool:
+    """Whether a YAML file states an ablation (it has `arms`) and not a run."""
+    document = yaml_source.read(file)
+    return isinstance(document.value, dict) and "arms" in document.value
+
+
+def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
+    """Read an ablation file and the run files of its cells, and check every cell with every arm.
+
+    Raises:
+        UserError: with every mistake found, each with its file and line.
+    """
+    parts = [arms.written_out(part) for part in _read_all([file], overrides)]
+    document = yaml_source.merge(parts)
+    stated, errors = _validate(document, AblationFile)
+    errors += arms.own_errors(document)
+    cells: dict[str, RunConfig] = {}
+    for name in arms.names(document, "cells"):
+        try:
+            base = _read_cell(document, name)
+        except UserError as error:
+            errors += getattr(error, "errors", [error])
+            continue
+        cells[name], found = _check_run(base)
+        if not found:  # an arm inherits every mistake of its cell: say those once
+            for arm in arms.names(document, "arms"):
+                found += _check_run(arms.overlaid(base, document, arm))[1]
+        errors += found
+    raise_all(list({error.sentence(): error for error in errors}.values()))
+    values = stated.model_dump(mode="json", exclude={"cells", "set"})
+    return AblationConfig.model_validate(
+        values | {"cells": {name: run.to_dict() for name, run in cells.items()}}
+    )
+
+
+def _read_cell(document: Document, name: str) -> Document:
+    """The run that a cell states: its files and in-place settings, then `set`."""
+    errors: list[UserError] = []
+    documents: list[Document] = []
+    for part in arms.items(document, ("cells", name)):
+        place = part.place()
+        try:
+            if isinstance(part.value, dict):
+                documents.append(_mapping(part))
+            elif isinstance(part.value, str):
+                documents.append(_mapping(yaml_source.read(arms.cell_file(place, part.value))))
+        except UserError as error:
+            errors += getattr(error, "errors", [error])
+    raise_all(errors)
+    documents += [document.part(("set",))] if isinstance(document.get(("set",)), dict) else []
+    base = yaml_source.merge(documents or [document.part(("cells",))])
+    raise_all(arms.decided_by_arms(base))
+    return base
+
+
+# ---- one run
+
+
+def _read_all(files: Sequence[str], overrides: Sequence[str]) -> list[Document]:
+    documents, errors = [], []
+    for read, sources in ((yaml_source.read, files), (yaml_source.override, overrides)):
+        for source in sources:
+            try:
+                documents.append(_mapping(read(source)))
+            except UserError as error:
+                errors += getattr(error, "errors", [error])
+    raise_all(errors)
+    return documents
+
+
+def _mapping(document: Document) -> Document:
+    if not isinstance(document.value, dict):
+        came = "a list" if isinstance(document.value, list) else repr(document.value)
+        place = document.place()
+        raise UserError(place.where, "the file must hold `key: value` settings at its top level", came)
+    return checks.written_out(document)
+
+
+def _validate(document: Document, model) -> tuple[Any, list[UserError]]:
+    try:
+        return model.model_validate(document.value), []
+    except ValidationError as error:
+        return None, user_errors(error, document, model)
+
+
+def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
+    document, errors = checks.resolve_paths(document)
+    run, found = _validate(document, RunConfig)
+    errors += [*found, *checks.exclusive_settings(document)]
+    return run, errors
+
+
+def _from_dict(values: Mapping[str, Any], model, name: str):
+    document = checks.written_out(Document(dict(values), {(): Place(name, None, Path.cwd())}))
+    config, errors = _validate(document, model)
+    raise_all(errors)
+    return config

@@ -1,0 +1,82 @@
+"""What the schema cannot say about a run: what excludes what, which files must exist, which names exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.config_errors import dotted
+from pipelines.errors import UserError
+from pipelines.yaml_source import Document, KeyPath
+
+FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
+FOLDER_KEYS: tuple[KeyPath, ...] = (("model", "name"), ("model", "tokenizer"))
+
+
+def written_out(document: Document) -> Document:
+    """The document with its short forms written out: `task: ner`, `attention: gate`."""
+    if isinstance(document.get(("task",)), str):
+        document = document.replaced(("task",), document.part(("task",)).under("name"))
+    if isinstance(document.get(("attention",)), str | dict):
+        document = document.replaced(("attention",), document.part(("attention",)).under(0))
+    return document
+
+
+def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
+    """Make relative paths absolute, each from the folder of its own file; report what does not exist."""
+    errors: list[UserError] = []
+    from_hub = document.get(("data", "name")) is not None
+    for path in (() if from_hub else FILE_KEYS) + FOLDER_KEYS:
+        text = document.get(path)
+        if not isinstance(text, str) or not text:
+            continue
+        place = document.place(path)
+        found = place.folder / Path(text).expanduser()
+        is_folder = path in FOLDER_KEYS
+        if found.exists() if not is_folder else found.is_dir():
+            resolved = Document(str(found.resolve()), {(): place})
+            document = document.replaced(path, resolved)
+        elif not is_folder or text.startswith((".", "/", "~")):
+            kind = "folder" if is_folder else "file"
+            errors.append(
+                UserError(place.where, f"{dotted(path)}: there is no {kind} {text}", str(found.resolve()))
+            )
+    return document, errors
+
+
+def exclusive_settings(document: Document) -> Iterator[UserError]:
+    """Settings of which exactly one is wanted, and settings that make no sense together."""
+    data, model = document.get(("data",)), document.get(("model",))
+    if isinstance(data, dict):
+        sources = [key for key in ("name", "generated") if data.get(key) is not None]
+        if "name" not in sources and any(
+            data.get(key) is not None for key in ("train", "validation", "test")
+        ):
+            sources.append("train")
+        yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
+        if sources != ["generated"] and data.get("train") is None and sources:
+            where = document.place(("data",)).where
+            yield UserError(where, "data.train is missing", accepted="name the file or split to learn from")
+    if isinstance(model, dict):
+        sources = [key for key in ("name", "architecture") if model.get(key) is not None]
+        yield from _exactly_one(document, "model", sources, ("name", "architecture"))
+    if document.get(("early_stopping_patience",)) is not None and _has_no_validation(data):
+        where = document.place(("early_stopping_patience",)).where
+        yield UserError(where, "early stopping needs a validation split", accepted="set data.validation")
+
+
+def _has_no_validation(data) -> bool:
+    return isinstance(data, dict) and data.get("generated") is None and data.get("validation") is None
+
+
+def _exactly_one(
+    document: Document, section: str, given: list[str], wanted: tuple[str, ...]
+) -> Iterator[UserError]:
+    names = [f"{section}.{key}" for key in wanted]
+    one_of = f"set exactly one of {', '.join(names[:-1])} and {names[-1]}"
+    if not given:
+        yield UserError(document.place((section,)).where, f"{section} names no source", accepted=one_of)
+    if len(given) > 1:
+        where = document.place((section, given[-1])).where
+        both = " and ".join(f"{section}.{key}" for key in given)
+        yield UserError(where, f"{both} exclude each other", accepted=f"{one_of}; null unsets a key")

@@ -1,0 +1,154 @@
+"""What the schema found wrong, said with file and line, what came, what is accepted and perhaps was meant."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from pipelines.errors import UserError
+from pipelines.yaml_source import Document, KeyPath, Place
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxdict = _short.maxlist = _short.maxlevel = 3
+
+# pydantic's error type -> what is accepted, filled in from the error's context
+_ACCEPTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "{description}",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "too_short": "given, at least {min_length}",
+}
+
+
+def show(value: Any) -> str:
+    """A value as a short text for a message."""
+    return _short.repr(value)
+
+
+def perhaps(word: str, known: Iterable[str], kind: str = "known") -> str:
+    """What is accepted in place of a misspelt word: the nearest known one, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = near or [
+        name for name in known if min(len(name), len(word)) > 3 and (name in word or word in name)
+    ]
+    if near:
+        return f"perhaps {near[0]} was meant"
+    return f"{kind}: {', '.join(sorted(known))}" if known else f"there is no {kind}"
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as written on the command line."""
+    return ".".join(map(str, path))
+
+
+def user_errors(error: ValidationError, document: Document, model: type[BaseModel]) -> list[UserError]:
+    """Every mistake that validation found in a document."""
+    return [_user_error(item, document, model) for item in error.errors(include_url=False)]
+
+
+def _user_error(item: dict[str, Any], document: Document, model: type[BaseModel]) -> UserError:
+    path, kind, came = tuple(item["loc"]), item["type"], item["input"]
+    if path[-1:] == ("[key]",):
+        where = document.place(path[:-1]).where
+        return UserError(
+            where, f"{path[-2]!r} cannot be a name", accepted="letters, digits and _ . + - make a name"
+        )
+    place, key = document.place(path), dotted(path)
+    if kind == "extra_forbidden":
+        return unknown_key(place, path, model)
+    if kind == "missing":
+        return UserError(place.where, f"{key} is missing", accepted=_description(model, path))
+    if kind == "value_error":
+        return UserError(place.where, f"{key}: {item['ctx']['error']}", show(came))
+    if kind == "literal_error":
+        choices = _choices(model, path)
+        accepted = f"accepted: {', '.join(choices)}"
+        if isinstance(came, str) and (near := difflib.get_close_matches(came, choices, n=1)):
+            accepted = f"perhaps {near[0]} was meant; {accepted}"
+        return UserError(place.where, f"{key} has an unknown value", show(came), accepted)
+    context = {"description": _description(model, path)} | item.get("ctx", {})
+    accepted = _ACCEPTED[kind].format(**context) if kind in _ACCEPTED else item["msg"]
+    return UserError(
+        place.where, f"{key} must be {accepted}", _came(place, came), _mend(kind, place, key, came)
+    )
+
+
+def _came(place: Place, came: Any) -> str:
+    spelt = place.text if isinstance(came, bool) and place.text is not None else show(came)
+    return f"the boolean {spelt}" if isinstance(came, bool) else spelt
+
+
+def _mend(kind: str, place: Place, key: str, came: Any) -> str | None:
+    """The very text to write instead, where quotes too few or too many are the whole mistake."""
+    if kind == "string_type" and isinstance(came, bool | int | float):
+        text = place.text if place.text is not None else str(came)
+        last = key.rpartition(".")[2]
+        return f'write {last}: "{text}"' if place.line is not None else f"write '{key}=\"{text}\"'"
+    if kind in ("int_type", "float_type") and isinstance(came, str) and came.replace(".", "", 1).isdigit():
+        return "write it without quotes"
+    return None
+
+
+def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserError:
+    """A key that the section does not have: the same word in another section, else a near one in this."""
+    word, section = str(path[-1]), section_at(model, path[:-1])
+    elsewhere = [dotted(found) for found in _key_paths(model) if found[-1] == word]
+    inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
+    accepted = f"write {elsewhere[0]}" if elsewhere else perhaps(word, section.model_fields, "known keys")
+    return UserError(place.where, f"unknown key {word!r}{inside}", accepted=accepted)
+
+
+def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
+    """The schema section a key path leads into."""
+    for key in path:
+        field = model.model_fields.get(str(key))
+        inner = _section_in(field.annotation) if field else None
+        model = inner or model
+    return model
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
+
+
+def _key_paths(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
+    found: list[KeyPath] = []
+    for name, field in model.model_fields.items():
+        inner = _section_in(field.annotation)
+        found += [(*path, name), *(_key_paths(inner, (*path, name)) if inner else [])]
+    return found
+
+
+def _field(model: type[BaseModel], path: KeyPath):
+    return section_at(model, path[:-1]).model_fields.get(str(path[-1])) if path else None
+
+
+def _description(model: type[BaseModel], path: KeyPath) -> str | None:
+    field = _field(model, path)
+    return field.description if field else None
+
+
+def _choices(model: type[BaseModel], path: KeyPath) -> list[str]:
+    annotation = _field(model, path).annotation
+    flat = [choice for part in (get_args(annotation) or ()) for choice in (get_args(part) or (part,))]
+    return [choice for choice in flat if isinstance(choice, str)]

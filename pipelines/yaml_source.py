@@ -1,0 +1,296 @@
+"""YAML files and `key.path=value` overrides, merged into plain values that remember where each came from."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.errors import UserError, raise_all
+
+KeyPath = tuple[str | int, ...]
+MAX_NODES = 100_000  # aliases can multiply a small file without end; no real configuration comes near
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written, the folder that relative paths there start from, and how it was spelt.
+
+    `line` is None for an override, whose `name` is its whole text; `text` is None for what is no scalar.
+    """
+
+    name: str
+    line: int | None
+    folder: Path
+    text: str | None = None
+
+    @property
+    def where(self) -> str:
+        return self.name if self.line is None else f"{self.name}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A plain value (mappings, lists, text, numbers, true, false, null) and the place of every part of it."""
+
+    value: Any
+    places: Mapping[KeyPath, Place]
+
+    def place(self, path: KeyPath = ()) -> Place:
+        """The place of a part; of its nearest written ancestor when the part is not there."""
+        while path not in self.places:
+            path = path[:-1]
+        return self.places[path]
+
+    def get(self, path: KeyPath, default: Any = None) -> Any:
+        """The value of a part, or `default` when the document has no such part."""
+        value = self.value
+        for key in path:
+            inside = isinstance(value, dict) and key in value
+            if not inside and not (isinstance(value, list) and isinstance(key, int) and key < len(value)):
+                return default
+            value = value[key]
+        return value
+
+    def part(self, path: KeyPath) -> Document:
+        """The document that stands at `path`, seen on its own."""
+        places = {key[len(path) :]: place for key, place in self.places.items() if key[: len(path)] == path}
+        return Document(self.get(path), {(): self.place(path)} | places)
+
+    def under(self, key: str | int) -> Document:
+        """A mapping with this document as its only entry; for key 0, a list with it as its only item."""
+        places = {(key, *path): place for path, place in self.places.items()}
+        return Document([self.value] if key == 0 else {key: self.value}, {(): self.place()} | places)
+
+    def replaced(self, path: KeyPath, part: Document) -> Document:
+        """This document with another one standing at `path`, which must exist."""
+        if not path:
+            return part
+        head, below = path[0], self.part(path[:1]).replaced(path[1:], part)
+        value = list(self.value) if isinstance(self.value, list) else dict(self.value)
+        value[head] = below.value
+        kept = {key: place for key, place in self.places.items() if key[:1] != (head,)}
+        return Document(value, kept | below.under(head).places | {(): self.place()})
+
+
+# ---- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the plain values of YAML 1.2: `2e-5` is a number, `010` ten, a date text.
+
+    `yes`, `no`, `on`, `off` stay booleans as in YAML 1.1: other readers see them so, therefore the schema
+    refuses them where text is wanted, instead of guessing.
+    """
+
+    yaml_implicit_resolvers: Mapping[str, list] = {}  # replaces, not extends, those of YAML 1.1
+
+
+for _tag, _pattern, _starts in (
+    ("bool", r"true|false|yes|no|on|off", "tTfFyYnNoO"),
+    ("null", r"~|null|", "~nN"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.inf|\.nan", "-+."),
+):
+    _match = re.compile(rf"^(?:{_pattern})$", re.IGNORECASE)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _match, [*_starts, *([""] * (_tag == "null"))])
+
+_SCALARS = {
+    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:null": lambda text: None,
+    "tag:yaml.org,2002:bool": lambda text: text.lower() in ("true", "yes", "on"),
+    "tag:yaml.org,2002:int": int,
+    "tag:yaml.org,2002:float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+}
+
+
+def read(file: str | os.PathLike) -> Document:
+    """Read one YAML file.
+
+    Raises:
+        UserError: the file is missing, is no UTF-8 text or no YAML, is empty, or repeats a key.
+    """
+    name, path = os.fspath(file), Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(name, "no such file") from None
+    except IsADirectoryError:
+        raise UserError(name, "is a folder", accepted="name a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(name, "is not UTF-8 text", f"byte {error.start}", "save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(name, "cannot be read", error.strerror) from None
+    return _parse(text, lambda line: Place(name, line, path.resolve().parent))
+
+
+def override(text: str, folder: Path | None = None) -> Document:
+    """Read one `key.path=value` of the command line; the value is YAML and every place is the text itself.
+
+    Raises:
+        UserError: there is no key, no value, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    keys = key.split(".")
+    if not equals or not all(keys) or any(character.isspace() for character in key):
+        raise UserError(text, "is neither a file nor an override", accepted="write key.path=value")
+    if not value.strip():
+        raise UserError(text, f"{key} has no value", accepted=f"write {key}=null to unset it")
+    document = _parse(value, lambda line: Place(text, None, folder or Path.cwd()))
+    for name in reversed(keys):
+        document = document.under(name)
+    return document
+
+
+def _parse(text: str, place_of: Callable[[int], Place]) -> Document:
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, place_of) from None
+    if root is None:
+        raise UserError(
+            place_of(1).where, "the file is empty", accepted="write settings as `key: value` lines"
+        )
+    reader = _Reader(place_of)
+    value = reader.value(root, ())
+    raise_all(reader.errors)
+    return Document(value, {(): place_of(1)} | reader.places)
+
+
+def _syntax_error(error: yaml.YAMLError, place_of: Callable[[int], Place]) -> UserError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    line = mark.line + 1 if mark else 1
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+    if "'\\t'" in problem:
+        return UserError(place_of(line).where, "a tab is used for indentation", accepted="use spaces")
+    context = getattr(error, "context", None)
+    came = f"{problem}, {context}" if context else problem
+    return UserError(
+        place_of(line).where, "is not valid YAML", came, "check the indentation, colons and brackets"
+    )
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, noting places and every mistake on the way."""
+
+    def __init__(self, place_of: Callable[[int], Place]) -> None:
+        self.place_of = place_of
+        self.places: dict[KeyPath, Place] = {}
+        self.errors: list[UserError] = []
+        self.open: list[
+            yaml.Node
+        ] = []  # the nodes around the one being read: an alias to one of them never ends
+        self.count = 0
+
+    def where(self, node: yaml.Node) -> str:
+        return self.place(node).where
+
+    def place(self, key: yaml.Node, value: yaml.Node | None = None) -> Place:
+        text = value.value if isinstance(value, yaml.ScalarNode) else None
+        return replace(self.place_of(key.start_mark.line + 1), text=text)
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.count += 1
+        if self.count > MAX_NODES or node in self.open:
+            raise UserError(
+                self.where(node), "an alias makes the file endless", accepted="write the value out"
+            )
+        self.open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.item(child, (*path, index)) for index, child in enumerate(node.value)]
+            return self.scalar(node)
+        finally:
+            self.open.pop()
+
+    def item(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.places[path] = self.place(node, node)
+        return self.value(node, path)
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            where = self.where(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.errors.append(UserError(where, "a key must be a word", "a list or a mapping"))
+                continue
+            key = key_node.value
+            if key == "<<":
+                self.errors.append(
+                    UserError(where, "merge keys (<<) are not read", accepted="list several files")
+                )
+                continue
+            if key in result:
+                first = self.places[(*path, key)].where
+                self.errors.append(
+                    UserError(
+                        where, f"the key {key!r} stands here twice", accepted=f"the first is at {first}"
+                    )
+                )
+                continue
+            self.places[(*path, key)] = self.place(key_node, value_node)
+            result[key] = self.value(value_node, (*path, key))
+        return result
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        convert = _SCALARS.get(node.tag)
+        try:
+            value = convert(node.value) if convert else None
+        except ValueError:
+            convert = None
+        if convert is None:
+            self.errors.append(
+                UserError(self.where(node), f"the tag {node.tag!r} is not read here", node.value)
+            )
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.errors.append(UserError(self.where(node), "a number must be finite", node.value))
+        return value
+
+
+# ---- merging
+
+
+def merge(documents: Sequence[Document]) -> Document:
+    """Merge left to right: mappings key by key at every depth; what comes later replaces anything else."""
+    value, places = documents[0].value, dict(documents[0].places)
+    for later in documents[1:]:
+        value = _merge(value, later.value, (), places, later.places)
+    names = dict.fromkeys(document.place().where for document in documents)
+    places[()] = (
+        replace(places[()], name=", ".join(names), line=None) if len(names) > 1 else documents[0].place()
+    )
+    return Document(value, places)
+
+
+def merge_values(base: Any, later: Any) -> Any:
+    """`merge` for two plain values."""
+    return _merge(base, later, (), {}, {})
+
+
+def _merge(base: Any, later: Any, path: KeyPath, places: dict, later_places: Mapping) -> Any:
+    if path in later_places:
+        places[path] = later_places[path]
+    if isinstance(base, dict) and isinstance(later, dict):
+        merged = dict(base)
+        for key, value in later.items():
+            below = (*path, key)
+            merged[key] = _merge(base.get(key), value, below, places, later_places)
+        return merged
+    for old in _below(path, places):
+        del places[old]
+    places.update({new: later_places[new] for new in _below(path, later_places)})
+    return later
+
+
+def _below(path: KeyPath, places: Iterable[KeyPath]) -> list[KeyPath]:
+    return [other for other in places if len(other) > len(path) and other[: len(path)] == path]
