@@ -141,3 +141,14 @@ def share(pieces: Sequence[tuple[int, ...]], num_ranks: int) -> tuple[tuple[tupl
         for rank, piece in enumerate(dealt if forwards else reversed(dealt)):
             hands[rank].append(piece)
     return tuple(tuple(sorted(hand, key=lambda piece: not piece)) for hand in hands)
+
+
+def fill(lengths: Sequence[int], max_tokens: int, multiple_of: int = 1) -> list[tuple[int, ...]]:
+    """All features by length, longest first, as many to a batch as `max_tokens` padded tokens hold."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return _to_multiple([tuple(batch) for batch in batches], multiple_of)

@@ -56,6 +56,34 @@ def total(statistics: np.ndarray) -> np.ndarray:
     return np.array([math.fsum(column) for column in np.asarray(statistics, dtype=np.float64).T])
 
 
+def one_or_more(reference: str | Sequence[str]) -> list[str]:
+    """The references of one example as a list: data holds one text, or several."""
+    return [reference] if isinstance(reference, str) else list(reference)
+
+
+def reported_score(
+    metric: Metric, predictions: Sequence[Any], references: Sequence[Any], statistics: np.ndarray
+) -> float:
+    """The score a run reports: computed by the library, and checked against the stored statistics.
+
+    Args:
+        statistics: what `metric.statistics` gave for each pair, `(examples, len(metric.columns))`.
+
+    Raises:
+        ArithmeticError: the two disagree, so nothing computed from the statistics could be trusted.
+    """
+    from pipelines.metrics.adapter import LibraryMetric  # imports evaluate: 0.8 CPU-seconds, 8 on its own
+
+    by_library = LibraryMetric(metric).compute(predictions=predictions, references=references)[metric.name]
+    by_sum = float(metric.score(total(statistics)))
+    # equal bits but where exp and log of numpy and of the C library round the last bit differently
+    if not math.isclose(by_library, by_sum, rel_tol=1e-12, abs_tol=1e-12) and by_library != by_sum:
+        raise ArithmeticError(
+            f"{metric.name}: {by_library!r} by {metric.signature}, {by_sum!r} from stored statistics"
+        )
+    return by_library
+
+
 def names() -> list[str]:
     """Names of the metric files, sorted; nothing is imported but the package."""
     folder = find_spec("pipelines.metrics").submodule_search_locations

@@ -45,7 +45,9 @@ def build_optimizer(
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, step: int, num_steps: int) -> float:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: RunConfig, step: int, num_steps: int
+) -> float:
     """Set every group's rate for this step (from 0) and return the model's own; a pure function of `step`."""
     factor = schedule_factor(config.schedule, step, num_steps, round(config.warmup_ratio * num_steps))
     for group in optimizer.param_groups:

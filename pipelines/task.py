@@ -11,6 +11,7 @@ from pipelines.metric import Metric
 
 Example = Mapping[str, Any]  # one row under its canonical column names, plus "id"
 Feature = dict[str, Any]  # one model input: plain lists and numbers, plus "example_id" and "num_targets"
+Raw = Mapping[str, Any]  # what a model says of one feature
 Prediction = Any  # JSON-able; one per example
 
 
@@ -84,11 +85,15 @@ class Task(ABC):
         """Sum, in float32, of the losses of all targets in the batch: a scalar tensor, never a mean."""
 
     @abstractmethod
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Any]:
-        """One raw result per feature of the batch, on the CPU (generation happens here)."""
+    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+        """One raw result per feature of the batch, on the CPU (generation happens here).
+
+        A raw is a mapping; its entry "loss", where there is one, is the sum of the feature's target
+        losses (float), from the same forward: evaluation adds them up to the split's loss.
+        """
 
     @abstractmethod
-    def assemble(self, example: Example, raws: Sequence[Any]) -> Prediction:
+    def assemble(self, example: Example, raws: Sequence[Raw]) -> Prediction:
         """All raws of one example, in feature order, to its one prediction."""
 
     # ---- scoring

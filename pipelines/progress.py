@@ -1,0 +1,80 @@
+"""What a person sees while a run works: bars in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Reporter:
+    """Says sentences and shows how far a phase has come; silent on every rank but the first."""
+
+    def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
+        self.enabled = enabled
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, sentence: str) -> None:
+        if self.enabled:
+            self.console.print(sentence, markup=False)
+
+    @contextmanager
+    def phase(self, name: str, total: int, start: int = 0) -> Iterator[Phase]:
+        """A bar (or a line every few seconds) over `total` units."""
+        if not self.enabled:
+            yield Phase()
+        elif self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            with Progress(*columns, console=self.console, transient=True) as bars:
+                yield _Bar(bars, name, total, start)
+        else:
+            yield _Lines(self.console, name, total, start)
+
+
+class Phase:
+    """Progress of one phase; this base shows nothing."""
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """`units` more are done; `note` is a word on how it goes, such as the loss."""
+
+
+class _Bar(Phase):
+    def __init__(self, bars: Progress, name: str, total: int, start: int) -> None:
+        self.bars = bars
+        self.begun, self.done = time.monotonic(), 0
+        self.task = bars.add_task(name, total=total, completed=start, rate="", note="")
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        self.done += units
+        rate = self.done / max(1e-9, time.monotonic() - self.begun)
+        self.bars.update(self.task, advance=units, rate=f"{rate:.1f}/s", note=note)
+
+
+class _Lines(Phase):
+    def __init__(self, console: Console, name: str, total: int, start: int) -> None:
+        self.console, self.name, self.total = console, name, total
+        self.start = self.done = start
+        self.begun = self.printed = time.monotonic()
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        self.done += units
+        now = time.monotonic()
+        if now - self.printed < SECONDS_BETWEEN_LINES:
+            return
+        self.printed = now
+        rate = (self.done - self.start) / (now - self.begun)
+        left = (self.total - self.done) / max(rate, 1e-9)
+        line = f"{self.name} {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
+        self.console.print(line, markup=False)

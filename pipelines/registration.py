@@ -1,0 +1,58 @@
+"""Pre-registration: what an ablation set out to test, written down before its first run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines import durable
+from pipelines.config import AblationConfig
+
+
+def register(config: AblationConfig, folder: Path) -> None:
+    """Write the ablation and, once and for all, what it set out to test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    durable.write_bytes(folder / "ablation.yaml", text.encode())
+    path = folder / "registration.json"
+    if not path.exists():
+        declared = declaration(config)
+        durable.write_json(
+            path,
+            {
+                "declared": declared,
+                "hash": digest(declared),
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def declaration(config: AblationConfig) -> dict[str, Any]:
+    """What must not change once numbers are seen: hypotheses, margins, seeds and the stopping rule."""
+    return {
+        "primary": dict(config.primary),
+        "margin": dict(config.margin),
+        "seeds": list(config.seeds),
+        "arms": sorted(config.arms),
+        "baseline": config.baseline,
+        "cells": sorted(config.cells),
+        "stopping_rule": "every run of the grid, once",
+    }
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
+    """The registration on disk, and which of its fields are different by now."""
+    stored = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
+    now = declaration(config)
+    changed = sorted(name for name in now if now[name] != stored["declared"].get(name))
+    return {**stored, "changed_afterwards": changed}

@@ -1,0 +1,145 @@
+"""The run folder: what a run leaves behind, written so that a kill at any instant loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines import durable
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+# The packages whose version can change a number.
+NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
+
+
+class RunFolder:
+    """Paths and files of one run. `manifest.json` is written last: where it stands, the run is over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def metrics_log(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    # ---- identity
+    def identity(self) -> dict[str, Any] | None:
+        """What the run in this folder is made of, as `identity.describe` gave it; None in a new folder."""
+        return _read_json(self.path / "identity.json")
+
+    def write_identity(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """Say what this run is, before anything else is done."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        durable.write_bytes(self.path / "run.yaml", text.encode())
+        durable.write_json(self.path / "identity.json", identity)
+
+    # ---- the log
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one event to `metrics.jsonl`; a number that is not finite becomes text, as JSON has none."""
+        clean = {
+            key: (str(value) if isinstance(value, float) and not math.isfinite(value) else value)
+            for key, value in event.items()
+        }
+        with open(self.metrics_log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def rewind_log(self, step: int) -> None:
+        """Drop events after `step`: they will be made again by the resumed run."""
+        if self.metrics_log.exists():
+            kept = [line for line in read_log(self.metrics_log) if line["step"] <= step]
+            durable.write_bytes(self.metrics_log, "".join(json.dumps(e) + "\n" for e in kept).encode())
+
+    # ---- what the run found
+    def write_evaluation(self, split: str, evaluation: Any) -> None:
+        """Predictions as JSON lines and sufficient statistics as parquet, one row per example each."""
+        lines = (
+            json.dumps({"id": i, "prediction": p, "reference": r}, ensure_ascii=False)
+            for i, p, r in zip(evaluation.ids, evaluation.predictions, evaluation.references)
+        )
+        durable.write_bytes(self.path / f"predictions.{split}.jsonl", ("\n".join(lines) + "\n").encode())
+        write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The finished run's manifest; None while there is more to do."""
+        return _read_json(self.path / MANIFEST)
+
+    def finish(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, with the hash of every result file: the run is over."""
+        files = sorted(
+            path
+            for pattern in ("run.yaml", "metrics.jsonl", "predictions.*", "statistics.*", "model/*")
+            for path in self.path.glob(pattern)
+            if path.is_file()
+        )
+        hashes = {str(path.relative_to(self.path)): durable.sha256_of(path) for path in files}
+        durable.write_json(
+            self.path / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest, "files": hashes}
+        )
+
+    def drop_model(self) -> None:
+        """Free the disk of a run whose model nobody asked to keep; its results stay."""
+        shutil.rmtree(self.model, ignore_errors=True)
+
+
+def write_statistics(path: Path, evaluation: Any) -> None:
+    """Columns id, cluster and `<metric>.<statistic>` (float64), in example order."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns: dict[str, Any] = {"id": list(evaluation.ids), "cluster": list(evaluation.clusters)}
+    for name, metric in evaluation.metrics.items():
+        for index, statistic in enumerate(metric.columns):
+            columns[f"{name}.{statistic}"] = evaluation.statistics[name][:, index]
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    durable.write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Events of a metrics log; a last line cut off by a kill is ignored."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break
+    return events
+
+
+def environment(config: Mapping[str, Any], device: str, dtypes: Sequence[str] = ()) -> dict[str, Any]:
+    """Machine and versions of a run: never part of its hash, always part of its manifest."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": device,
+        "threads": config["threads"],
+        "processes": config["processes"],
+        "max_tokens": config["max_tokens"],
+        "versions": {name: version(name) for name in NUMERIC_PACKAGES},
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,83 @@
+"""A tokenizer for a model that starts from scratch, trained on the run's own training text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+
+def train_tokenizer(family: str, texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of the family's founding model, at most `vocab_size` entries.
+
+    encoder: WordPiece, lower case, [CLS] text [SEP] (BERT). decoder: byte-level BPE (GPT-2), with a
+    padding entry of its own. encoder_decoder: Unigram ending in </s> (T5).
+    """
+    return _FAMILIES[family](texts, vocab_size)
+
+
+def _wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def _byte_level_bpe(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    special = ["<|endoftext|>", "<|pad|>"]
+    tokenizer = Tokenizer(models.BPE())
+    # A space before the first word too, so that words split beforehand get the same pieces as text.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[0], pad_token=special[1]
+    )
+
+
+def _unigram(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    special = ["<pad>", "</s>", "<unk>"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+_FAMILIES: dict[str, Callable[[Iterator[str], int], PreTrainedTokenizerFast]] = {
+    "encoder": _wordpiece,
+    "decoder": _byte_level_bpe,
+    "encoder_decoder": _unigram,
+}

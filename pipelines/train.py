@@ -1,0 +1,318 @@
+"""The training loop, on accelerate: read `fit` from top to bottom.
+
+The loss of a step is the sum over its target tokens divided by their number, over all processes and
+micro-batches; so neither accumulation nor the process count changes what is learned. Every random
+draw follows from (seed, step): a resumed run seeks to its step and goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+import custom_attention
+from pipelines.batches import BatchPlan, Step
+from pipelines.checkpoint import (
+    CheckpointStore,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+from pipelines.config import RunConfig
+from pipelines.errors import Interrupted, UserError
+from pipelines.evaluation import Evaluation, evaluate, to_device
+from pipelines.interruption import StopRequest
+from pipelines.optim import build_optimizer, set_learning_rate
+from pipelines.progress import Reporter
+from pipelines.randomness import derive
+from pipelines.results import RunFolder
+from pipelines.task import Example, Feature, Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A split ready to use: rows and their features."""
+
+    examples: Sequence[Example]
+    features: Sequence[Feature]
+
+
+@dataclass
+class TrainState:
+    """What a run has come to; all of it is in every checkpoint."""
+
+    step: int = 0  # optimizer steps taken
+    best_step: int | None = None
+    best_score: float | None = None  # of the selecting metric, signed so that more is better
+    best_scores: dict[str, float] = field(default_factory=dict)  # every metric at best_step
+    evaluations_since_best: int = 0
+    diverged_at: int | None = None
+    train_seconds: float = 0.0
+    # since the last line of the log
+    loss_sum: float = 0.0
+    num_targets: int = 0
+
+    def stopped_early(self, patience: int | None) -> bool:
+        return patience is not None and self.evaluations_since_best >= patience
+
+
+@dataclass
+class Training:
+    """One run's parts, and the steps that use them."""
+
+    config: RunConfig
+    accelerator: Accelerator
+    model: torch.nn.Module
+    task: Task
+    train: Prepared
+    validation: Prepared | None
+    folder: RunFolder
+    stop: StopRequest
+    reporter: Reporter
+    state: TrainState = field(default_factory=TrainState)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        counts = {example["id"]: 0 for example in self.train.examples}
+        for feature in self.train.features:
+            counts[feature["example_id"]] += 1
+        self.plan = BatchPlan(
+            list(counts.values()),
+            [self.task.feature_len(feature) for feature in self.train.features],
+            seed=config.seed,
+            batch_size=config.batch_size,
+            max_tokens=config.max_tokens,
+            num_ranks=self.accelerator.num_processes,
+        )
+        self.num_steps = config.max_steps or config.num_epochs * self.plan.steps_per_epoch
+        self.store = CheckpointStore(self.folder.checkpoints, say=self.reporter.say)
+        variant = custom_attention.variant_parameters(self.model)
+        for parameter in variant.values():
+            parameter.requires_grad_(config.train_variant)
+        optimizer = build_optimizer(config, self.model, variant)
+        self.model, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    # ---- the loop
+    def fit(self) -> TrainState:
+        """Train to the end, to early stopping or to divergence; leave the chosen weights in the model.
+
+        Raises:
+            Interrupted: a signal asked to stop; a sealed checkpoint stands.
+        """
+        self._resume()
+        config, state = self.config, self.state
+        self.model.train()
+        with self.reporter.phase("training", self.num_steps, state.step) as phase:
+            while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
+                begun = time.perf_counter()
+                loss, grad_norm, rate = self._take_step(self.plan.step(state.step))
+                state.train_seconds += time.perf_counter() - begun
+                if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                    self._diverge(loss, grad_norm)
+                    break
+                state.step += 1
+                phase.advance(1, f"loss {loss:.4f}")
+                self._log_step(grad_norm, rate)
+                saved = self._evaluate_and_save()
+                self._stop_if_asked(saved)
+        self._load_chosen()
+        return state
+
+    def _take_step(self, step: Step) -> tuple[float, float, float]:
+        """One optimizer step: mean loss per target, gradient norm before clipping, learning rate.
+
+        A loss or gradient that is not finite leaves weights and optimizer state as they were (`found_inf`,
+        as in mixed-precision training); the caller sees it in what is returned.
+        """
+        rate = set_learning_rate(self.optimizer, self.config, step.number, self.num_steps)
+        features = self.train.features
+        num_targets = sum(
+            features[index]["num_targets"] for hand in step.micro_batches for batch in hand for index in batch
+        )
+        mine = step.micro_batches[self.accelerator.process_index]
+        scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
+        total = torch.zeros((), device=self.accelerator.device)
+        for number, batch in enumerate(mine):
+            is_last = number == len(mine) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                total += self._backward(step.number, batch, scale)
+        total = self.accelerator.reduce(total, reduction="sum")
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
+        finite = torch.isfinite(total) & torch.isfinite(grad_norm)
+        self.optimizer.optimizer.found_inf = (~finite).float()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss_sum = total.item()
+        self.state.loss_sum += loss_sum
+        self.state.num_targets += num_targets
+        return loss_sum / max(1, num_targets), grad_norm.item(), rate
+
+    def _backward(self, step: int, batch: tuple[int, ...], scale: float) -> torch.Tensor:
+        """Forward and backward of one micro-batch; returns the sum of its target losses.
+
+        An empty micro-batch runs one feature with weight 0, because ranks communicate in backward.
+        """
+        features = [self.train.features[index] for index in batch or (0,)]
+        seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
+        torch.manual_seed(seed)
+        inputs = to_device(self.task.collate(features), self.accelerator.device)
+        with custom_attention.site_dropout(seed):
+            with self.accelerator.autocast():
+                loss = self.task.loss(self.model, inputs) * bool(batch)
+            self.accelerator.backward(loss * scale)
+        return loss.detach()
+
+    # ---- now and then
+    def _log_step(self, grad_norm: float, rate: float) -> None:
+        state = self.state
+        if state.step % self.config.log_every_steps and state.step != self.num_steps:
+            return
+        self._log(
+            event="step",
+            epoch=state.step / self.plan.steps_per_epoch,
+            loss=state.loss_sum / max(1, state.num_targets),
+            grad_norm=grad_norm,
+            learning_rate=rate,
+            seconds=state.train_seconds,
+        )
+        state.loss_sum, state.num_targets = 0.0, 0
+
+    def _evaluate_and_save(self) -> bool:
+        """Score validation and write a checkpoint where they are due; whether one was written."""
+        config, state = self.config, self.state
+        at_end = state.step == self.num_steps
+        evaluation_due = at_end or state.step % (config.eval_every_steps or self.plan.steps_per_epoch) == 0
+        if evaluation_due and self.validation is not None:
+            self._evaluate()
+        save_due = evaluation_due or (
+            config.checkpoint_every_steps is not None and state.step % config.checkpoint_every_steps == 0
+        )
+        if save_due:
+            self._save()
+        return save_due
+
+    def _evaluate(self) -> None:
+        state = self.state
+        evaluation = self.score("validation", self.validation)
+        scores = evaluation.scores
+        self._log(event="evaluation", split="validation", loss=evaluation.loss, **scores)
+        metric = self.task.metrics[self.selecting_metric]
+        score = scores[self.selecting_metric] * (1 if metric.higher_is_better else -1)
+        self.reporter.say(
+            f"step {state.step}: validation {self.selecting_metric} {scores[self.selecting_metric]:.2f}"
+        )
+        if state.best_score is None or score > state.best_score:
+            state.best_score, state.best_scores = score, scores
+            state.best_step, state.evaluations_since_best = state.step, 0
+            if self.accelerator.is_main_process:
+                self.folder.write_evaluation("validation", evaluation)
+        else:
+            state.evaluations_since_best += 1
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            model = self.accelerator.unwrap_model(self.model)
+            best = () if self.state.best_step is None else (self.state.best_step,)
+            self.store.save(
+                self.state.step,
+                model_tensors(model),
+                optimizer_tensors(self.optimizer),
+                asdict(self.state),
+                protect=best,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _stop_if_asked(self, saved: bool) -> None:
+        """Leave together: any rank's signal stops all of them at the end of the same step."""
+        asked = torch.tensor(float(self.stop.requested), device=self.accelerator.device)
+        if not self.accelerator.reduce(asked, reduction="sum").item():
+            return
+        if not saved:
+            self._save()
+        raise Interrupted(f"stopped at step {self.state.step} of {self.num_steps}; a checkpoint is written")
+
+    def _diverge(self, loss: float, grad_norm: float) -> None:
+        """Not a crash but a finding: say where, keep the last good checkpoint, end the run."""
+        self.state.diverged_at = self.state.step + 1
+        self._log(event="diverged", step=self.state.diverged_at, loss=loss, grad_norm=grad_norm)
+        self.reporter.say(
+            f"diverged at step {self.state.diverged_at}: loss {loss}, gradient norm {grad_norm}; "
+            "no weight was changed by that step"
+        )
+
+    # ---- beginning and end
+    def _resume(self) -> None:
+        """Continue from the newest checkpoint that verifies; seek to its step, replay nothing."""
+        checkpoint = self.store.newest_valid()
+        if checkpoint is not None:
+            load_model_tensors(self.accelerator.unwrap_model(self.model), checkpoint.model_tensors())
+            load_optimizer_tensors(self.optimizer.optimizer, checkpoint.optimizer_tensors())
+            self.state = TrainState(**checkpoint.state)
+            self.reporter.say(f"resumed at step {checkpoint.step} of {self.num_steps}")
+        if self.accelerator.is_main_process:
+            self.folder.rewind_log(self.state.step)
+
+    def _load_chosen(self) -> None:
+        """Put the weights of the best validation score into the model; the last ones where there is none."""
+        if self.state.diverged_at is None and self.state.best_step not in (None, self.state.step):
+            chosen = self.store.at(self.state.best_step)
+            load_model_tensors(self.accelerator.unwrap_model(self.model), chosen.model_tensors())
+
+    @property
+    def selecting_metric(self) -> str:
+        return self.config.select_by or self.task.primary
+
+    def score(self, split: str, prepared: Prepared) -> Evaluation:
+        """Evaluate a split with the model as it stands."""
+
+        def tick(num_features: int) -> None:
+            phase.advance(num_features)
+            if self.stop.requested and self.accelerator.num_processes == 1:
+                raise Interrupted(
+                    f"stopped while evaluating after step {self.state.step}; it will be evaluated again"
+                )
+
+        with self.reporter.phase(f"evaluating {split}", len(prepared.features)) as phase:
+            return evaluate(
+                self.accelerator,
+                self.model,
+                self.task,
+                prepared.examples,
+                prepared.features,
+                max_tokens=self.config.eval_max_tokens,
+                tick=tick,
+            )
+
+    def _log(self, **event: Any) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.log({"step": self.state.step, **event})
+
+
+def build_accelerator(config: RunConfig) -> Accelerator:
+    """The accelerator of a run, refused where it is not what was asked for.
+
+    Raises:
+        UserError: another number of processes, or another device, than the configuration says.
+    """
+    accelerator = Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision={"float32": "no", "bfloat16": "bf16"}[config.precision],
+    )
+    if accelerator.num_processes != config.processes:
+        raise UserError(
+            "processes",
+            f"{config.processes} were asked for and {accelerator.num_processes} are running",
+            accepted="start with `attnlab train ... --processes N`, or torchrun --nproc-per-node N",
+        )
+    if config.device == "cuda" and accelerator.device.type != "cuda":
+        raise UserError("device", "no CUDA device was found", config.device, "accepted here: cpu, auto")
+    return accelerator
