@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
 import custom_attention
@@ -29,7 +30,7 @@ from pipelines.model import build_model, load_processor
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder, environment
 from pipelines.task import Task
-from pipelines.train import Prepared, Training, build_accelerator
+from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
 
 
 def train_command(config: RunConfig, out: str, fresh: bool) -> None:
@@ -123,13 +124,13 @@ def _prepare(
         for name in ("train", "validation", "test")
         if getattr(splits, name) is not None
     }
-    _stop_between_phases(stop)
+    _stop_between_phases(accelerator, stop)
     model = build_model(config, task.head, processor, task.model_options())
     batch = task.collate(list(prepared["train"].features[:4]))
     model, proof = attach_and_prove(config, model, batch)
     reporter.say(proof.sentence)
     model.to(accelerator.device)
-    _stop_between_phases(stop)
+    _stop_between_phases(accelerator, stop)
     training = Training(
         config=config,
         accelerator=accelerator,
@@ -186,9 +187,9 @@ def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
     return feature_cache.key(task, config.task.name, config.task.options, data_hash)
 
 
-def _stop_between_phases(stop: StopRequest) -> None:
-    if stop.requested:
-        raise Interrupted(f"stopped by {stop.signal_name} before the first step; nothing is lost")
+def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
+    if agreed_to_stop(accelerator, stop):
+        raise Interrupted("stopped before the first step; nothing is lost")
 
 
 def _train_and_score(run: _Run, described: dict[str, Any]) -> dict[str, Any]:

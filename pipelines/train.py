@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 import custom_attention
 from pipelines.batches import BatchPlan, Step
@@ -163,7 +164,6 @@ class Training:
         """
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
-        torch.manual_seed(seed)
         inputs = to_device(self.task.collate(features), self.accelerator.device)
         with custom_attention.site_dropout(seed):
             with self.accelerator.autocast():
@@ -232,9 +232,7 @@ class Training:
         self.accelerator.wait_for_everyone()
 
     def _stop_if_asked(self, saved: bool) -> None:
-        """Leave together: any rank's signal stops all of them at the end of the same step."""
-        asked = torch.tensor(float(self.stop.requested), device=self.accelerator.device)
-        if not self.accelerator.reduce(asked, reduction="sum").item():
+        if not agreed_to_stop(self.accelerator, self.stop):
             return
         if not saved:
             self._save()
@@ -252,8 +250,10 @@ class Training:
     # ---- beginning and end
     def _resume(self) -> None:
         """Continue from the newest checkpoint that verifies; seek to its step, replay nothing."""
-        checkpoint = self.store.newest_valid()
-        if checkpoint is not None:
+        found = self.store.newest_valid() if self.accelerator.is_main_process else None
+        [step] = broadcast_object_list([found.step if found else None])
+        if step is not None:
+            checkpoint = found or self.store.at(step)
             load_model_tensors(self.accelerator.unwrap_model(self.model), checkpoint.model_tensors())
             load_optimizer_tensors(self.optimizer.optimizer, checkpoint.optimizer_tensors())
             self.state = TrainState(**checkpoint.state)
@@ -276,7 +276,7 @@ class Training:
 
         def tick(num_features: int) -> None:
             phase.advance(num_features)
-            if self.stop.requested and self.accelerator.num_processes == 1:
+            if agreed_to_stop(self.accelerator, self.stop):
                 raise Interrupted(
                     f"stopped while evaluating after step {self.state.step}; it will be evaluated again"
                 )
@@ -295,6 +295,12 @@ class Training:
     def _log(self, **event: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log({"step": self.state.step, **event})
+
+
+def agreed_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
+    """Whether any rank was asked to stop: all ranks call this at the same place and leave together."""
+    asked = torch.tensor(float(stop.requested), device=accelerator.device)
+    return bool(accelerator.reduce(asked, reduction="sum").item())
 
 
 def build_accelerator(config: RunConfig) -> Accelerator:
