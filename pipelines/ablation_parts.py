@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipelines import catalog
 from pipelines.config_checks import resolve_paths
 from pipelines.config_checks import written_out as run_written_out
 from pipelines.config_errors import perhaps
+from pipelines.config_names import unknown_metric
 from pipelines.errors import UserError
 from pipelines.yaml_source import Document, KeyPath, Place, merge
 
@@ -89,6 +92,29 @@ def own_errors(document: Document) -> list[UserError]:
     for path in [("set",), *(("arms", arm, "set") for arm in arms)]:
         errors += _misplaced(document, path)
     return errors
+
+
+def unknown_metrics(document: Document, tasks: Sequence[str]) -> Iterator[UserError]:
+    """Primary metrics and margins that no cell's task has."""
+    entries = {name: catalog.find(catalog.TASK, name) for name in tasks}
+    metrics = {name: entry.attributes.get("metric_names") for name, entry in entries.items() if entry}
+    for task in names(document, "primary"):
+        path: KeyPath = ("primary", task)
+        if task not in entries:
+            accepted = perhaps(task, tasks, "tasks of the cells")
+            yield UserError(document.place(path).where, f"no cell has the task {task!r}", accepted=accepted)
+        elif entries[task]:
+            yield from unknown_metric(document, path, entries[task])
+    if all(metrics.values()):
+        known = sorted({metric for found in metrics.values() for metric in found})
+        for metric in names(document, "margin"):
+            if metric not in known:
+                where = document.place(("margin", metric)).where
+                yield UserError(
+                    where,
+                    f"margin for an unknown metric {metric!r}",
+                    accepted=perhaps(metric, known, "metrics"),
+                )
 
 
 def _misplaced(document: Document, path: KeyPath) -> list[UserError]:

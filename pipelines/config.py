@@ -13,6 +13,7 @@ from pipelines import config_checks as checks
 from pipelines import yaml_source
 from pipelines.ablation_schema import AblationConfig, AblationFile, ArmConfig
 from pipelines.config_errors import user_errors
+from pipelines.config_names import unknown_names
 from pipelines.errors import UserError, raise_all
 from pipelines.run_schema import (
     EXECUTION_KEYS,
@@ -98,11 +99,14 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
         except UserError as error:
             errors += getattr(error, "errors", [error])
             continue
-        cells[name], found = _check_run(base)
+        run, found = _check_run(base)
+        cells |= {name: run} if run else {}
         if not found:  # an arm inherits every mistake of its cell: say those once
             for arm in arms.names(document, "arms"):
                 found += _check_run(arms.overlaid(base, document, arm))[1]
         errors += found
+    if len(cells) == len(arms.names(document, "cells")):
+        errors += arms.unknown_metrics(document, sorted({run.task.name for run in cells.values()}))
     raise_all(list({error.sentence(): error for error in errors}.values()))
     values = stated.model_dump(mode="json", exclude={"cells", "set"})
     return AblationConfig.model_validate(
@@ -163,7 +167,7 @@ def _validate(document: Document, model) -> tuple[Any, list[UserError]]:
 def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
     document, errors = checks.resolve_paths(document)
     run, found = _validate(document, RunConfig)
-    errors += [*found, *checks.exclusive_settings(document)]
+    errors += [*found, *checks.exclusive_settings(document), *unknown_names(document)]
     return run, errors
 
 

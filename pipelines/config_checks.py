@@ -54,19 +54,19 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
         ):
             sources.append("train")
         yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
-        if sources != ["generated"] and data.get("train") is None and sources:
-            where = document.place(("data",)).where
-            yield UserError(where, "data.train is missing", accepted="name the file or split to learn from")
+        if sources == ["train"]:
+            yield from _missing_files(document, data)
     if isinstance(model, dict):
         sources = [key for key in ("name", "architecture") if model.get(key) is not None]
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
-    if document.get(("early_stopping_patience",)) is not None and _has_no_validation(data):
-        where = document.place(("early_stopping_patience",)).where
-        yield UserError(where, "early stopping needs a validation split", accepted="set data.validation")
 
 
-def _has_no_validation(data) -> bool:
-    return isinstance(data, dict) and data.get("generated") is None and data.get("validation") is None
+def _missing_files(document: Document, data: dict) -> Iterator[UserError]:
+    use = {"train": "to learn from", "validation": "that chooses the checkpoint"}
+    for key in use:
+        if data.get(key) is None:
+            where = document.place(("data",)).where
+            yield UserError(where, f"data.{key} is missing", accepted=f"name the file {use[key]}")
 
 
 def _exactly_one(

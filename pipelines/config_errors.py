@@ -51,7 +51,7 @@ def perhaps(word: str, known: Iterable[str], kind: str = "known") -> str:
     ]
     if near:
         return f"perhaps {near[0]} was meant"
-    return f"{kind}: {', '.join(sorted(known))}" if known else f"there is no {kind}"
+    return f"{kind}: {', '.join(sorted(known))}" if known else f"no {kind} are known"
 
 
 def dotted(path: KeyPath) -> str:

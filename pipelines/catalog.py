@@ -1,0 +1,150 @@
+"""Which variants, tasks, metrics and corpora exist and what options they take, read from their source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import source_reader as source
+from pipelines.errors import UserError
+from pipelines.source_reader import Module, Option
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where entries stand: one per file of a folder, a class below `root`, else the function `generate`."""
+
+    word: str
+    package: str
+    folder: str
+    root: str | None
+    not_options: frozenset[str]
+
+
+VARIANT = Kind(
+    "variant", "custom_attention", "variants", "custom_attention.variant", frozenset({"self", "site"})
+)
+TASK = Kind("task", "pipelines", "tasks", "pipelines.task", frozenset({"self"}))
+METRIC = Kind("metric", "pipelines", "metrics", "pipelines.metric", frozenset({"self"}))
+CORPUS = Kind("corpus", "pipelines", "corpora", None, frozenset({"num_examples", "seed", "split"}))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variant, task, metric or corpus as its source states it."""
+
+    kind: Kind
+    name: str
+    module: Module
+    meaning: str
+    options: tuple[Option, ...]
+    attributes: Mapping[str, Any]
+    methods: frozenset[str]
+
+    @property
+    def hooks(self) -> frozenset[str]:
+        """The hooks of the attention that a variant overrides."""
+        return self.methods & (_contract("KERNEL_HOOKS") | _contract("SCORE_HOOKS"))
+
+    @property
+    def path(self) -> str:
+        """Which attention a variant runs on: the model's own kernel or the explicit path."""
+        return "explicit" if self.hooks & _contract("SCORE_HOOKS") else "kernel"
+
+    @property
+    def is_foldable(self) -> bool:
+        """Whether a variant can become a plain checkpoint: it overrides constant gains only."""
+        return self.hooks <= _contract("FOLDABLE_HOOKS")
+
+    @property
+    def starts_as_stock(self) -> str:
+        """Whether a variant equals stock before training: yes, no, or what it depends on."""
+        declared = self.attributes.get("starts_as_stock", True)
+        if isinstance(declared, dict):
+            return f"by {', '.join(declared)}"
+        return "yes" if declared else "no"
+
+
+def _contract(name: str) -> frozenset[str]:
+    """A set of hooks as the contract of the variants names it."""
+    return frozenset(source.module(VARIANT.root).constant(name) or ())
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of a kind: the files of its folder that do not begin with an underscore."""
+    package = source.find_module(kind.package)
+    folder = package.parent / kind.folder if package else Path()
+    return (
+        sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")) if package else []
+    )
+
+
+def find(kind: Kind, name: str) -> Entry | None:
+    """The entry of a name, or None; a variant may also be named `package.module:Class`.
+
+    Raises:
+        UserError: its file is no Python, or does not define the one class or function it should.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if colon and kind is not VARIANT:
+        return None
+    try:
+        module = source.module(module_name if colon else f"{kind.package}.{kind.folder}.{name}")
+        if module is None:
+            return None
+        return _corpus(name, module) if kind.root is None else _class(kind, name, module, class_name)
+    except SyntaxError as error:
+        where = f"{error.filename}:{error.lineno}"
+        raise UserError(where, "is not valid Python", error.msg) from None
+
+
+def _corpus(name: str, module: Module) -> Entry:
+    function = module.functions.get("generate")
+    if function is None:
+        raise UserError(str(module.file), "defines no function generate(num_examples, seed, split)")
+    options, _ = source.options(function, CORPUS.not_options)
+    return Entry(CORPUS, name, module, source.meaning(function), tuple(options), {}, frozenset())
+
+
+def _class(kind: Kind, name: str, module: Module, class_name: str) -> Entry | None:
+    if class_name and class_name not in module.classes:
+        return None
+    chains = {
+        candidate: list(source.ancestry(module, candidate))
+        for candidate in ([class_name] if class_name else module.classes)
+        if not candidate.startswith("_")
+    }
+    below = {
+        candidate: [one for one in chain if one.module.name != kind.root]
+        for candidate, chain in chains.items()
+        if any(one.module.name == kind.root for one in chain)
+    }
+    if len(below) != 1:
+        came = ", ".join(below) or "none"
+        raise UserError(
+            str(module.file), f"must define exactly one {kind.word} class", came, f"see {kind.root}"
+        )
+    [chain] = below.values()
+    attributes: dict[str, Any] = {}
+    methods: set[str] = set()
+    for ancestor in reversed(chain):
+        attributes |= source.attributes(ancestor.node)
+        methods |= source.methods(ancestor.node).keys()
+    options = _options(chain, kind)
+    return Entry(kind, name, module, source.meaning(chain[0].node), options, attributes, frozenset(methods))
+
+
+def _options(chain: list[source.Ancestor], kind: Kind) -> tuple[Option, ...]:
+    """The options of the nearest constructor, and of those it passes `**options` on to."""
+    found: dict[str, Option] = {}
+    for ancestor in chain:
+        constructor = source.methods(ancestor.node).get("__init__")
+        if constructor is None:
+            continue
+        options, passes_on = source.options(constructor, kind.not_options)
+        found = {option.name: option for option in options} | found
+        if not passes_on:
+            break
+    return tuple(found.values())

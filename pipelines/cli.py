@@ -1,0 +1,217 @@
+"""The command `attnlab`: what can be asked, and how an answer or a mistake leaves the process.
+
+Only the standard library is imported here; each command imports what it needs when it is called, so that
+`attnlab --help` answers at once and no torch is loaded to check a YAML file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
+MOST_LINES = 20  # of mistakes shown at once: one screen
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the table: how a command is called, what it says of itself, what it does."""
+
+    name: str
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+    example: str
+
+
+# ---- what a command takes
+
+
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="ner", help="the task (attnlab ls tasks); default ner")
+    parser.add_argument("--model", default="bert", help="bert, gpt2, t5, a Hub id or a folder; default bert")
+
+
+def _ls_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("variants", "tasks", "metrics", "corpora", "configs", "runs"))
+    parser.add_argument(
+        "folder", nargs="?", help="for configs and runs: where to look; default configs, runs"
+    )
+
+
+def _settings(parser: argparse.ArgumentParser, files: str) -> None:
+    parser.add_argument(
+        "settings",
+        nargs="+",
+        metavar=files,
+        help="YAML files, merged left to right, then key.path=value overrides",
+    )
+
+
+def _validate_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings(parser, "FILE|key=value")
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings(parser, "FILE|key=value")
+    parser.add_argument("--out", metavar="DIR", help="the run folder; default runs/<first file>")
+    parser.add_argument("--fresh", action="store_true", help="begin again even if the folder holds this run")
+
+
+def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings(parser, "FILE|key=value")
+    parser.add_argument("--out", metavar="DIR", help="the folder of the report; default runs/<file>")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="runs side by side; default: one per core")
+    parser.add_argument("--fresh", action="store_true", help="run everything again, in folders of its own")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more (got {text!r})")
+    return int(text)
+
+
+# ---- what a command does
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from pipelines.starter import starter
+
+    print(starter(arguments.task, arguments.model), end="")
+
+
+def _ls(arguments: argparse.Namespace) -> None:
+    from pipelines.listing import print_listing
+
+    print_listing(arguments.what, arguments.folder)
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from pipelines.summary import summary
+
+    files, overrides = _files_and_overrides(arguments.settings)
+    print(summary(files, overrides))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from pipelines.config import is_ablation, load_run
+
+    files, overrides = _files_and_overrides(arguments.settings)
+    for file in files:
+        if is_ablation(file):
+            raise UserError(file, "is an ablation, not a run", accepted=f"use attnlab ablate {file}")
+    config = load_run(files, overrides)
+    out = _out(arguments.out, files)
+    from pipelines.run import train_command
+
+    train_command(config, out, arguments.fresh)
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    from pipelines.config import is_ablation, load_ablation
+
+    files, overrides = _files_and_overrides(arguments.settings)
+    if len(files) != 1:
+        raise UserError("ablate", "takes one ablation file", f"{len(files)} files")
+    if not is_ablation(files[0]):
+        raise UserError(files[0], "is no ablation: it has no arms", accepted="use attnlab train for one run")
+    config = load_ablation(files[0], overrides)
+    out = _out(arguments.out, files)
+    from pipelines.ablation import ablate_command
+
+    ablate_command(config, out, arguments.jobs, arguments.fresh, arguments.dry_run)
+
+
+def _files_and_overrides(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments of a command: what holds `=` and is no file is an override."""
+    overrides = [text for text in settings if "=" in text and not os.path.exists(text)]
+    return [text for text in settings if text not in overrides], overrides
+
+
+def _out(chosen: str | None, files: Sequence[str]) -> str:
+    if chosen:
+        return chosen
+    name = os.path.splitext(os.path.basename(files[0]))[0]
+    out = os.path.join("runs", name)
+    print(f"writing to {out} (--out chooses another folder)", file=sys.stderr)
+    return out
+
+
+COMMANDS = (
+    Command("init", "print a commented YAML file to start from", _init_arguments, _init,
+            "attnlab init --task ner --model bert > my.yaml"),
+    Command("ls", "list variants, tasks, metrics, corpora, configs or runs", _ls_arguments, _ls,
+            "attnlab ls variants"),
+    Command("validate", "check run or ablation files and say what they do", _validate_arguments, _validate,
+            "attnlab validate configs/quickstart.yaml"),
+    Command("train", "train and score one run", _train_arguments, _train,
+            "attnlab train my.yaml seed=2 --out runs/two"),
+    Command("ablate", "train arms x seeds, compare them in pairs, write a report", _ablate_arguments, _ablate,
+            "attnlab ablate configs/quickstart.yaml --out runs/quickstart"),
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 (a run failed), 2 (the user can mend it) or 75 (stopped)."""
+    arguments = _parse(argv)
+    if os.getcwd() not in sys.path:  # a variant of the user's own is found beside their YAML
+        sys.path.append(os.getcwd())
+    try:
+        arguments.run(arguments)
+    except UserErrors as error:
+        return _say([one.sentence() for one in error.errors], EXIT_USER)
+    except UserError as error:
+        return _say([error.sentence()], EXIT_USER)
+    except RunFailed as error:
+        return _say([str(error)], EXIT_FAILED)
+    except Interrupted as error:
+        return _say([str(error)], EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say(["interrupted"], 130)
+    except BrokenPipeError:  # `attnlab ls variants | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _say(sentences: Sequence[str], status: int) -> int:
+    for sentence in sentences[:MOST_LINES]:
+        print(sentence, file=sys.stderr)
+    if len(sentences) > MOST_LINES:
+        print(f"... and {len(sentences) - MOST_LINES} more", file=sys.stderr)
+    return status
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; overrides may also stand after options, which argparse alone would refuse."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    strays = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
+    if strays:
+        parser.error(f"unknown arguments: {' '.join(strays)}")
+    if rest:
+        arguments.settings += rest
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="attnlab",
+        description="Paired attention ablations for BERT, GPT-2 and T5 families, from YAML.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            epilog=f"example: {command.example}",
+        )
+        command.arguments(one)
+        one.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,127 @@
+"""What `attnlab ls` prints: one table of what there is to choose from, or of what has been run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import catalog, yaml_source
+from pipelines.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, Kind
+from pipelines.errors import UserError
+from pipelines.summary import attention
+
+PLAIN_WIDTH = 140  # columns where the output is no terminal
+Row = Sequence[str]
+
+
+def print_listing(what: str, folder: str | None = None) -> None:
+    """Print one table; `what` is a key of `LISTINGS`."""
+    header, rows = LISTINGS[what]
+    found = list(rows(folder))
+    table = Table(*header, header_style="bold", box=None, pad_edge=False)
+    for row in found:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(table if found else f"no {what} here")
+
+
+def _entries(kind: Kind) -> Iterator[Entry]:
+    for name in catalog.names(kind):
+        entry = catalog.find(kind, name)
+        if entry is not None:
+            yield entry
+
+
+def _options(entry: Entry) -> str:
+    return "\n".join(map(str, entry.options))
+
+
+def _variants(_folder: str | None) -> Iterator[Row]:
+    for entry in _entries(VARIANT):
+        foldable = "yes" if entry.is_foldable else "no"
+        yield entry.name, entry.meaning, _options(entry), entry.path, entry.starts_as_stock, foldable
+
+
+def _tasks(_folder: str | None) -> Iterator[Row]:
+    for entry in _entries(TASK):
+        metrics = entry.attributes.get("metric_names") or [str(entry.attributes.get("primary", ""))]
+        columns = entry.attributes.get("columns") or {}
+        yield entry.name, entry.meaning, _options(entry), ", ".join(columns), ", ".join(metrics)
+
+
+def _metrics(_folder: str | None) -> Iterator[Row]:
+    for entry in _entries(METRIC):
+        yield entry.name, entry.meaning, _options(entry)
+
+
+def _corpora(_folder: str | None) -> Iterator[Row]:
+    for entry in _entries(CORPUS):
+        yield entry.name, entry.meaning, _options(entry)
+
+
+def _configs(folder: str | None) -> Iterator[Row]:
+    root = Path(folder or "configs")
+    if not root.is_dir():
+        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls configs FOLDER")
+    for file in sorted(root.rglob("*.yaml")):
+        try:
+            document = yaml_source.read(file)
+            kind = "ablation" if document.get(("arms",)) is not None else "run"
+        except UserError as error:
+            kind = f"broken: {error.what}"
+        yield str(file), kind, _first_comment(file)
+
+
+def _first_comment(file: Path) -> str:
+    """What a file says of itself in its first comment line (editors' own lines left out)."""
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text and not text.startswith("yaml-language-server"):
+            return text
+    return ""
+
+
+def _runs(folder: str | None) -> Iterator[Row]:
+    root = Path(folder or "runs")
+    if not root.is_dir():
+        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls runs FOLDER")
+    for file in sorted(root.rglob("manifest.json")):
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            config = manifest["config"]
+            scores = [
+                f"{split} {name} {value:.2f}"
+                for split, found in manifest["scores"].items()
+                for name, value in found.items()
+                if name == manifest["primary"]
+            ]
+            arm = attention(config["attention"])
+            model = Path(manifest["model_name"]).name
+            yield (
+                str(file.parent),
+                manifest["status"],
+                manifest["task"],
+                model,
+                arm,
+                str(config["seed"]),
+                ", ".join(scores),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            yield str(file.parent), "unreadable manifest.json", "", "", "", "", ""
+
+
+LISTINGS = {
+    "variants": (("variant", "meaning", "options", "runs on", "starts as stock", "foldable"), _variants),
+    "tasks": (("task", "meaning", "options", "columns", "metrics"), _tasks),
+    "metrics": (("metric", "meaning", "options"), _metrics),
+    "corpora": (("corpus", "meaning", "options"), _corpora),
+    "configs": (("file", "kind", "meaning"), _configs),
+    "runs": (("folder", "status", "task", "model", "attention", "seed", "score"), _runs),
+}
