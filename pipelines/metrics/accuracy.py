@@ -1,0 +1,55 @@
+"""Share of right answers: one per example, or one per position of a tagged sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.metric import Metric
+
+
+class Accuracy(Metric):
+    """Right answers over all answers, in points. Lists (tags of a sentence) are compared place by place."""
+
+    module = "accuracy"
+    name = "accuracy"
+    columns = ("right", "count")
+
+    @property
+    def signature(self) -> str:
+        return "accuracy|average:micro"
+
+    def statistics(self, prediction: Any, reference: Any) -> np.ndarray:
+        predicted, gold = _answers(prediction), _answers(reference)
+        if len(predicted) != len(gold):
+            raise ValueError(f"{len(predicted)} predicted answers for {len(gold)}")
+        return np.array([sum(p == g for p, g in zip(predicted, gold)), len(gold)], dtype=np.float64)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        return ratio(sums, 100)
+
+    def library_score(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
+        pairs = [
+            (p, g)
+            for prediction, reference in zip(predictions, references, strict=True)
+            for p, g in zip(_answers(prediction), _answers(reference), strict=True)
+        ]
+        return 100 * (sum(p == g for p, g in pairs) / len(pairs)) if pairs else 0.0
+
+
+def _answers(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
+
+
+def ratio(sums: np.ndarray, unit: float = 1.0) -> np.ndarray:
+    """`unit` times the first summed statistic over the second; 0 where there is nothing to divide by."""
+    above, below = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    return unit * np.where(below > 0, above / np.where(below > 0, below, 1), 0.0)
+
+
+def mean(values: Sequence[float], unit: float = 1.0) -> float:
+    """`unit` times the correctly rounded mean; 0 of nothing."""
+    return unit * (math.fsum(values) / len(values)) if values else 0.0

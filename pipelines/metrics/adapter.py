@@ -1,0 +1,59 @@
+"""Every metric as an `evaluate.Metric`, offline: the one place that imports evaluate."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+
+from pipelines.metric import Metric
+
+
+class LibraryMetric(evaluate.Metric):
+    """A metric behind evaluate's interface: `compute`, `add`, `add_batch`, `combine`, several processes.
+
+    It scores with the metric's library over all pairs and never looks at per-example statistics.
+    Predictions and references travel through evaluate's Arrow tables as JSON, so one class serves the
+    tags of NER and the answer lists of QA alike.
+
+    Args:
+        metric: what to compute; `compute` returns `{metric.name: points}` as plain floats.
+        options: those of `evaluate.Metric`; pairs stay in memory unless said otherwise.
+    """
+
+    def __init__(self, metric: Metric, **options: Any) -> None:
+        self.metric = metric
+        options.setdefault("keep_in_memory", options.get("num_process", 1) == 1)
+        if options["keep_in_memory"]:  # nothing is stored, but evaluate makes a folder all the same
+            options.setdefault("cache_dir", tempfile.gettempdir())
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=type(self.metric).__doc__ or self.metric.name,
+            citation="",
+            inputs_description=self.metric.signature,
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **ignored: Any) -> None:
+        """Add one pair."""
+        super().add(prediction=_encode(prediction), reference=_encode(reference), **ignored)
+
+    def add_batch(self, *, predictions: Sequence[Any], references: Sequence[Any], **ignored: Any) -> None:
+        """Add several pairs."""
+        encoded = [[_encode(item) for item in items] for items in (predictions, references)]
+        super().add_batch(predictions=encoded[0], references=encoded[1], **ignored)
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        pairs = ([json.loads(item) for item in items] for items in (predictions, references))
+        return {self.metric.name: float(self.metric.library_score(*pairs))}
+
+
+def _encode(item: Any) -> str:
+    return json.dumps(item, default=lambda array: array.tolist())

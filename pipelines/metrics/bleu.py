@@ -1,0 +1,134 @@
+"""Corpus BLEU as sacrebleu computes and signs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.metric import Metric, one_or_more
+
+ORDERS = 4
+# Languages whose words 13a cannot find; the last four write no spaces and have no tokenizer in sacrebleu
+TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"} | dict.fromkeys(
+    ("th", "lo", "km", "my"), "char"
+)
+
+
+class Bleu(Metric):
+    """BLEU over the corpus, exponential smoothing, mixed case (Papineni 2002; Post 2018).
+
+    A prediction is a text; a reference is a text or a list of them.
+
+    Args:
+        target_language: such as "de"; chooses the tokenizer unless `tokenize` does (13a leaves Chinese whole
+            sentences, so equal translations can score 0).
+        tokenize: a sacrebleu tokenizer by name.
+        num_references: references every example has; None for a number that varies. It stands in the
+            signature, and an example with another number is refused.
+    """
+
+    module = "bleu"
+    name = "bleu"
+    columns = (
+        "hypothesis_len",
+        "reference_len",
+        *(f"matches_{n}" for n in range(1, ORDERS + 1)),
+        *(f"totals_{n}" for n in range(1, ORDERS + 1)),
+    )
+
+    def __init__(
+        self, target_language: str = "", tokenize: str | None = None, num_references: int | None = 1
+    ) -> None:
+        from sacrebleu.metrics import BLEU
+
+        self.target_language, self.tokenize, self.num_references = target_language, tokenize, num_references
+        chosen = tokenize or TOKENIZERS.get(target_language.split("-")[0].split("_")[0].lower(), "13a")
+        if chosen not in BLEU.TOKENIZERS:
+            raise UserError("metric bleu", "there is no such tokenizer", chosen, ", ".join(BLEU.TOKENIZERS))
+        try:
+            # effective_order concerns single sentences; statistics are the same, and sacrebleu stays silent
+            self._sentence = BLEU(tokenize=chosen, effective_order=True)
+            self._corpus = BLEU(tokenize=chosen)
+        except RuntimeError as error:
+            raise UserError(
+                f"metric bleu, tokenizer {chosen}",
+                "its package is not installed",
+                accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set tokenize: char",
+            ) from error
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "target_language": self.target_language,
+            "tokenize": self.tokenize,
+            "num_references": self.num_references,
+        }
+
+    @property
+    def signature(self) -> str:
+        return sacrebleu_signature(self._corpus, "BLEU", self.num_references)
+
+    def statistics(self, prediction: str, reference: str | Sequence[str]) -> np.ndarray:
+        references = checked_references(reference, self.num_references, self.name)
+        found = self._sentence.sentence_score(prediction, references)
+        return np.array([found.sys_len, found.ref_len, *found.counts, *found.totals], dtype=np.float64)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """sacrebleu's `compute_bleu` for whole arrays of sums, in its order of operations."""
+        sums = np.asarray(sums, dtype=np.float64)
+        hypothesis_len, reference_len = sums[..., 0], sums[..., 1]
+        matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
+        zero = matches == 0
+        smooth = np.where(zero, 2.0 ** np.cumsum(zero, axis=-1), 1.0)
+        precisions = 100.0 * np.where(zero, 1.0, matches) / (smooth * np.maximum(totals, 1))
+        score = brevity(hypothesis_len, reference_len) * geometric_mean(*np.moveaxis(precisions, -1, 0))
+        counted = np.any(matches > 0, axis=-1) & np.all(totals > 0, axis=-1)
+        return np.where(counted, score, 0.0).astype(np.float64)
+
+    def library_score(self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
+        return corpus_score(self._corpus, predictions, references)
+
+
+def _elementwise(function: Callable[..., float]) -> Callable[..., np.ndarray]:
+    """Python's own exp, log and sum over arrays: numpy's may round the last bit differently."""
+    return np.frompyfunc(function, function.__code__.co_argcount, 1)
+
+
+geometric_mean = _elementwise(lambda a, b, c, d: math.exp(sum([math.log(p) for p in (a, b, c, d)]) / ORDERS))
+brevity = _elementwise(
+    lambda hypothesis, reference: (
+        1.0 if hypothesis >= reference else math.exp(1 - reference / hypothesis) if hypothesis > 0 else 0.0
+    )
+)
+
+
+def checked_references(reference: str | Sequence[str], expected: int | None, metric: str) -> list[str]:
+    """The references of one example; as many as the signature says."""
+    references = one_or_more(reference)
+    if not references or (expected is not None and len(references) != expected):
+        raise UserError(
+            f"metric {metric}",
+            f"an example has {len(references)} references where num_references says {expected or 'any'}",
+            accepted="set num_references to their number, or to null if it varies",
+        )
+    return references
+
+
+def corpus_score(metric: Any, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
+    """A sacrebleu metric over a corpus; examples may have different numbers of references."""
+    if not predictions:
+        return 0.0
+    rows = [one_or_more(reference) for reference in references]
+    most = max(len(row) for row in rows)
+    by_place = [[row[place] if place < len(row) else None for row in rows] for place in range(most)]
+    return float(metric.corpus_score(list(predictions), by_place).score)
+
+
+def sacrebleu_signature(metric: Any, name: str, num_references: int | None) -> str:
+    """The signature sacrebleu itself would print, before it has seen any data."""
+    metric.num_refs = -1 if num_references is None else num_references  # sacrebleu writes "var" for -1
+    return f"{name}|{metric.get_signature().format()}"

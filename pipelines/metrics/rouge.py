@@ -1,0 +1,128 @@
+"""ROUGE-1, -2, -L and -Lsum over rouge-score: the plain mean, with the tokenizer and stemmer stated."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.metric import Metric, one_or_more
+from pipelines.metrics.accuracy import mean, ratio
+
+MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# Scripts written without spaces: every character is a token of its own
+UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
+)
+SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？｡])[」』”’）]*\s*")
+
+
+class Rouge(Metric):
+    """F-measure of ROUGE against the best reference, mean over examples (Lin 2004).
+
+    A prediction is a text; a reference is a text or a list of them. In English tokens are rouge-score's own
+    (`[a-z0-9]+`, Porter stems unless told otherwise), as in the summarisation literature. In any other
+    language these would drop accented letters and whole scripts, so tokens are runs of Unicode letters,
+    digits and marks, one character each where a script has no spaces, without stems.
+    ROUGE-Lsum splits a text at its line breaks, or, if it has none, after `. ! ? …` before white space and
+    after `。！？`: a fixed rule, with no model to download; it also splits after abbreviations.
+
+    Args:
+        measure: "rouge1", "rouge2", "rougeL" or "rougeLsum".
+        language: of the texts, such as "en" or "de".
+        stemmer: Porter stems, English only; None means wherever the language is English.
+    """
+
+    module = "rouge"
+    columns = ("f_measure", "count")
+
+    def __init__(
+        self,
+        measure: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rouge1",
+        language: str = "en",
+        stemmer: bool | None = None,
+    ) -> None:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        english = language.split("-")[0].split("_")[0].lower() == "en"
+        if measure not in MEASURES:
+            raise UserError("metric rouge", "unknown measure", measure, ", ".join(MEASURES))
+        if stemmer and not english:
+            raise UserError("metric rouge", "there is only an English stemmer", language, "leave stemmer out")
+        self.measure = self.name = measure
+        self.language, self.stemmer = language, english if stemmer is None else stemmer
+        self._tokenizer = English(self.stemmer) if english else AnyLanguage()
+        self._scorer = RougeScorer([measure], tokenizer=self._tokenizer)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"measure": self.measure, "language": self.language, "stemmer": self.stemmer}
+
+    @property
+    def signature(self) -> str:
+        parts = [
+            f"rouge-score|version:{version('rouge-score')}|{self.measure}|f-measure|average:mean",
+            f"tok:{self._tokenizer.name}|stem:{'porter' if self.stemmer else 'no'}",
+        ]
+        return "|".join(parts + (["sentences:newline-or-punctuation"] if self.measure == "rougeLsum" else []))
+
+    def statistics(self, prediction: str, reference: str | Sequence[str]) -> np.ndarray:
+        return np.array([self._f_measure(prediction, reference), 1.0])
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        return ratio(sums, 100)
+
+    def library_score(self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
+        return mean([self._f_measure(p, r) for p, r in zip(predictions, references, strict=True)], 100)
+
+    def _f_measure(self, prediction: str, reference: str | Sequence[str]) -> float:
+        texts = [prediction, *one_or_more(reference)]
+        if self.measure == "rougeLsum":
+            texts = ["\n".join(sentences(text)) for text in texts]
+        return float(self._scorer.score_multi(texts[1:], texts[0])[self.measure].fmeasure)
+
+
+def sentences(text: str) -> list[str]:
+    """The lines of a text that has several, else its sentences by final punctuation; none is empty."""
+    lines = text.split("\n") if "\n" in text.strip() else SENTENCE_END.split(text)
+    return [line.strip() for line in lines if line.strip()]
+
+
+class English:
+    """rouge-score's tokenizer, with stems remembered: they take most of ROUGE's time."""
+
+    name = "latin"
+
+    def __init__(self, stemmer: bool) -> None:
+        self._stemmer = Stemmer() if stemmer else None
+
+    def tokenize(self, text: str) -> list[str]:
+        from rouge_score.tokenize import tokenize
+
+        return tokenize(text, self._stemmer)
+
+
+class Stemmer:
+    """nltk's Porter stemmer behind a cache."""
+
+    def __init__(self) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem = lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
+
+
+class AnyLanguage:
+    """Runs of letters, digits and marks in lower case; single characters in scripts without spaces."""
+
+    name = "unicode"
+
+    def tokenize(self, text: str) -> list[str]:
+        text = unicodedata.normalize("NFC", text).lower()
+        kept = "".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in text)
+        return UNSPACED.sub(r" \1 ", kept).split()
