@@ -116,7 +116,6 @@ def _prepare(
     accelerator = build_accelerator(config)
     task = load_task(config)
     splits = load_splits(config.data, task)
-    task.fit({"train": splits.train})
     processor = load_processor(config, task.texts(splits.train))
     task.bind(processor, config.model.family)
     prepared = {
