@@ -1,0 +1,143 @@
+"""English-like sentences in which a name is a person, a place or a company by its context alone."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+TYPES = ("PER", "LOC", "ORG")
+SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+SHORTEST, LONGEST = 5, 30  # words of a sentence
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
+    """
+    Jordan Lincoln Chelsea Austin Madison Hudson Florence Sydney Denver Victoria Carson Houston
+    Orlando Paris Savannah Phoenix Dallas Geneva Camden Lourdes Raleigh Macon Salem Trenton Vernon
+    Warren Wells Fargo Morgan Stanley Dunhill Mercer Harley Boeing Ashton Barclay Chester Bradford
+    Stafford Clifton Milton Kent Preston
+    """
+)
+UNSEEN_NAMES = _words(  # never in train
+    """
+    Lawton Bristow Halden Merton Carver Ashford Denholm Sterling Walden Harlow Benton Marlow Stanton
+    Colby Fairfax Hampton Linden Radley Selby Thornton
+    """
+)
+BEFORE = {  # words that say what the next name is
+    "PER": _words("doctor singer captain nephew widow poet uncle senator"),
+    "LOC": _words("streets river suburbs mayor airport hills map weather"),
+    "ORG": _words("shares lawyers profits employees chairman logo products bonds"),
+}
+AFTER = {  # words that say what the last name was
+    "PER": _words("smiled married whispered slept wept danced apologised sang"),
+    "LOC": _words("flooded froze lies bordered stretches burned borders awoke"),
+    "ORG": _words("merged hired invests sells acquired patented exports advertised"),
+}
+OPENINGS = (
+    "today the",
+    "the old",
+    "we saw the",
+    "they spoke of the",
+    "yesterday the famous",
+    "nobody knew the",
+)
+FILLERS = (
+    "it seems",
+    "in the end",
+    "as many said",
+    "after a long winter",
+    "according to the report",
+    "once again",
+    "on that quiet morning",
+    "for some reason",
+    "if the papers are right",
+    "of course",
+    "near the end of the year",
+    "without any warning",
+)
+ENDINGS = ("again", "last week", "for the third time", "in silence", "before noon", "too")
+JOINTS = (", while", ", and", ";", ", but", ", because")
+
+
+def generate(
+    num_examples: int,
+    seed: int,
+    split: str,
+    ambiguity: float = 0.9,
+    unseen: float = 0.2,
+    noise: float = 0.02,
+) -> list[dict[str, Any]]:
+    """Sentences with their IOB2 tags: columns `tokens` and `tags`, types PER, LOC and ORG.
+
+    A sentence has one to three clauses with one name each. In its clause, before the name or after it and
+    up to a dozen words away, one word says what the name is ("the lawyers of , as many said , Jordan");
+    words of the other clauses say it of other names. No sentence stands in two splits, and the first n
+    sentences are the same whatever `num_examples`.
+
+    Args:
+        num_examples: sentences, all different.
+        seed: of the corpus; the same on every Python version.
+        split: "train", "validation" or "test".
+        ambiguity: share of names without a word of their own kind beside them ("Jordan", not "Lake Jordan").
+        unseen: share of names in validation and test that train never has.
+        noise: share of names tagged without regard to the context, so that no model reaches 100.
+    """
+    random = Random(f"attnlab ner {seed} {split}")  # text seeds go through SHA-512: the same everywhere
+    low, high = SHARES[split]
+    sentences: dict[str, dict[str, Any]] = {}
+    while len(sentences) < num_examples:
+        tokens, tags = _sentence(random, ambiguity, unseen if split != "train" else 0.0, noise)
+        text = " ".join(tokens)
+        if SHORTEST <= len(tokens) <= LONGEST and low <= hashlib.sha256(text.encode()).digest()[0] < high:
+            sentences.setdefault(text, {"tokens": tokens, "tags": tags})
+    return list(sentences.values())
+
+
+def _sentence(random: Random, ambiguity: float, unseen: float, noise: float) -> tuple[list[str], list[str]]:
+    tokens: list[str] = []
+    tags: list[str] = []
+    for clause in range(1 + int(random.random() * 3)):
+        parts = [("O", _pick(random, JOINTS))] if clause else []
+        parts += _clause(random, ambiguity, unseen, noise)
+        for tag, text in parts:
+            words = text.split()
+            tokens += words
+            tags += ["O"] * len(words) if tag == "O" else [f"B-{tag}", *[f"I-{tag}"] * (len(words) - 1)]
+    return [*tokens, "."], [*tags, "O"]
+
+
+def _clause(random: Random, ambiguity: float, unseen: float, noise: float) -> list[tuple[str, str]]:
+    """(tag, words) in order: a name, the word that decides it, and fillers between them."""
+    name = _pick(random, UNSEEN_NAMES if random.random() < unseen else NAMES)
+    kind = _kind(random, name)
+    tag = _pick(random, TYPES) if random.random() < noise else kind
+    entity = (tag, _entity(random, name, kind, ambiguity))
+    between = [("O", f", {_pick(random, FILLERS)} ,") for _ in range(int(random.random() * 3))]
+    if random.random() < 0.5:
+        return [("O", f"{_pick(random, OPENINGS)} {_pick(random, BEFORE[kind])} of"), *between, entity]
+    ending = [("O", _pick(random, ENDINGS))] if random.random() < 0.5 else []
+    return [entity, *between, ("O", _pick(random, AFTER[kind])), *ending]
+
+
+def _kind(random: Random, name: str) -> str:
+    """A type for a mention: six times in ten the one this name has most often, else any."""
+    favourite = TYPES[hashlib.sha256(name.encode()).digest()[0] % len(TYPES)]
+    return favourite if random.random() < 0.4 else _pick(random, TYPES)
+
+
+def _entity(random: Random, name: str, kind: str, ambiguity: float) -> str:
+    if random.random() < ambiguity:
+        second = _pick(random, NAMES)
+        return f"{name} {second}" if random.random() < 0.25 and second != name else name
+    return {"PER": f"Mrs {name}", "LOC": f"Lake {name}", "ORG": f"{name} Bank"}[kind]
+
+
+def _pick(random: Random, choices: Any) -> Any:
+    # Only `random()` itself is promised to give the same numbers in every Python version.
+    return choices[int(random.random() * len(choices))]

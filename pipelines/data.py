@@ -1,0 +1,341 @@
+"""From a data section of a run to checked examples under a task's own column names."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import Any
+
+from pipelines.errors import UserError, raise_all
+from pipelines.readers import BadRow, Table, hub_splits, of_rows, read_file, read_hub
+from pipelines.task import Task
+
+SPLITS = ("train", "validation", "test")
+MOST_ERRORS = 10  # shown at once; the rest is counted
+Example = dict[str, Any]
+Bad = tuple[int, str]  # row from 0, reason
+
+
+@dataclass
+class Splits:
+    """Checked examples by split, in source order: canonical columns, a unique "id", perhaps "cluster"."""
+
+    train: list[Example] | None = None
+    validation: list[Example] | None = None
+    test: list[Example] | None = None
+    skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
+    hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
+    notes: list[str] = field(default_factory=list)  # what a reader of the results should know of the data
+
+
+def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
+    """Read every split that the data section names and check every row of it.
+
+    `task.fit` meets the whole train split here, before it is cut to `max_train_examples`, so a quick pass has
+    the labels of the full run; validation and test rows are then checked against what it learned.
+
+    Args:
+        config: the data section (`DataConfig`).
+        required: splits that must be there.
+
+    Raises:
+        UserError: a fault of the source, or rows that cannot be used while `on_bad_row` is "stop"; up to
+            ten are told at once, before any training.
+    """
+    tables = _tables(config)
+    missing = [split for split in required if split not in tables]
+    raise_all([_missing_split(config, split, list(tables)) for split in missing])
+    columns = {} if config.generated else dict(config.columns)
+    paths = _find_columns(tables, columns, task)
+    splits, errors = Splits(), []
+    contents: dict[str, set[bytes]] = {}
+    for split, table in tables.items():
+        examples, bad = _examples(table, paths[split], task)
+        splits.notes += table.notes
+        splits.skipped[split] = [(row + 1, reason) for row, reason in bad]
+        if bad and config.on_bad_row == "stop":
+            errors += _bad_rows(table, bad)
+        elif not examples:
+            errors.append(_empty(table, split, bad))
+        elif split == "train":
+            task.fit({"train": examples})
+        most = getattr(config, f"max_{split}_examples")
+        if most is not None and most < len(examples):
+            splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
+            examples = examples[:most]
+        splits.hashes[split], contents[split] = _hash(examples)
+        setattr(splits, split, examples)
+    _raise_some(errors)
+    for split in [name for name in contents if name != "train" and "train" in contents]:
+        shared = len(contents[split] & contents["train"])
+        if shared:
+            splits.notes.append(
+                f"{split}: {shared:,} of {len(contents[split]):,} distinct rows also stand in train"
+            )
+    return splits
+
+
+# ---- sources
+def _tables(config: Any) -> dict[str, Table]:
+    if config.generated:
+        return _generate(config.generated)
+    named = {split: getattr(config, split) for split in SPLITS}
+    if config.name is None:
+        paths = {split: path for split, path in named.items() if path is not None}
+        return {split: read_file(path, config.format, config.encoding) for split, path in paths.items()}
+    source = (config.name, config.config, config.revision)
+    if None in named.values():  # a split that is not named is the one of that name, where there is one
+        there = hub_splits(*source)
+        named = {split: named[split] or (split if split in there else None) for split in SPLITS}
+    return {split: read_hub(*source, part) for split, part in named.items() if part is not None}
+
+
+def corpora() -> list[str]:
+    """Names of the generators under `corpora/`."""
+    return sorted(
+        item.name for item in iter_modules(find_spec("pipelines.corpora").submodule_search_locations)
+    )
+
+
+def _generate(spec: Any) -> dict[str, Table]:
+    where = f"generated corpus {spec.name!r}"
+    if spec.name not in corpora():
+        raise UserError(where, "there is no such generator", accepted=f"there are {', '.join(corpora())}")
+    generate = import_module(f"pipelines.corpora.{spec.name}").generate
+    known = [
+        name
+        for name in inspect.signature(generate).parameters
+        if name not in ("num_examples", "seed", "split")
+    ]
+    for option in sorted(set(spec.options) - set(known)):
+        raise UserError(where, "unknown option", option, f"its options are {', '.join(known) or 'none'}")
+    counts = {split: getattr(spec, split) for split in SPLITS}
+    return {
+        split: of_rows(f"{where}, {split}", generate(count, spec.seed, split, **spec.options))
+        for split, count in counts.items()
+        if count
+    }
+
+
+def _missing_split(config: Any, split: str, there: Sequence[str]) -> UserError:
+    if config.name is None:
+        return UserError(f"data.{split}", "there is no such split", accepted=f"give a file as data.{split}")
+    fix = f"name one of its splits or a part of one, such as data.{split}: train[:10%]"
+    return UserError(
+        f"data.{split}", f"{config.name} has no split {split!r}", f"it has {', '.join(there)}", fix
+    )
+
+
+# ---- columns
+def _find_columns(
+    tables: Mapping[str, Table], columns: Mapping[str, str], task: Task
+) -> dict[str, dict[str, str]]:
+    """For each split, canonical name -> path in the source; every missing column is told at once."""
+    known = [*task.columns, "id", "cluster"]
+    for name in columns:
+        if name not in known:
+            raise UserError(
+                f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
+            )
+    errors: list[UserError] = []
+    found: dict[str, dict[str, str]] = {}
+    for split, table in tables.items():
+        found[split] = {}
+        if not table.num_rows:
+            errors.append(_empty(table, split, []))
+            continue
+        wanted = {name: column.default for name, column in task.columns.items()}
+        for name, path in {**wanted, "id": "id", "cluster": "cluster", **columns}.items():
+            reason = _not_there(table, path)
+            optional = name not in task.columns or not task.columns[name].required
+            if reason is None:
+                found[split][name] = path
+            elif name in columns or not optional:
+                meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
+                what = f"{reason}, which the task takes as {name!r}{meaning}"
+                errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, name)))
+    _raise_some(errors)
+    return found
+
+
+def _not_there(table: Table, path: str) -> str | None:
+    """Why a path leads nowhere, as a clause; None where it leads to something."""
+    if path in table.columns:
+        return None
+    top, *rest = path.split(".")
+    if top not in table.columns or not rest:
+        return f"has no column {top!r}"
+    rows = [row[top] for row in table.take([top]) if isinstance(row, dict) and row.get(top) is not None]
+    for step, name in enumerate(rest):
+        rows = [inner for row in rows for inner in (row if isinstance(row, list) else [row])]
+        structs = [row for row in rows if isinstance(row, dict)]
+        if not structs:
+            return f"column {'.'.join([top, *rest[:step]])!r} has no fields, so no {path!r}"
+        if not any(name in row for row in structs):
+            fields = ", ".join(dict.fromkeys(key for row in structs[:100] for key in row))
+            return f"column {'.'.join([top, *rest[:step]])!r} has no field {name!r} (it has {fields})"
+        rows = [row[name] for row in structs if row.get(name) is not None]
+        if not rows:
+            return None  # all null: each row will say so
+    return None
+
+
+def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> str:
+    near = get_close_matches(name, there, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    listing = f"columns there: {', '.join(there) or 'none'}"
+    return f"{guess}{listing}" + (f"; name the right one as data.columns.{canonical}" if canonical else "")
+
+
+def _value(row: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; a list of structs gives the list of that field."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for name in path.split("."):
+        if isinstance(value, list):
+            value = [inner.get(name) if isinstance(inner, dict) else None for inner in value]
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _class_names(features: Any, path: str) -> list[str] | None:
+    """Names of the `ClassLabel` at a path, inside lists or not; None where there is none."""
+    if features is None:
+        return None
+    node: Any = features
+    for name in [path] if path in features else path.split("."):
+        node = _inside_list(node)
+        if not isinstance(node, dict) or name not in node:
+            return None
+        node = node[name]
+    return getattr(_inside_list(node), "names", None)
+
+
+def _inside_list(node: Any) -> Any:
+    while not isinstance(node, dict) and (isinstance(node, list) or hasattr(node, "feature")):
+        node = node[0] if isinstance(node, list) else node.feature
+    return node
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Class numbers as their names.
+
+    Raises:
+        LookupError: a number without a name; -1 is how data sets say "no label".
+    """
+    if isinstance(value, list):
+        return [_named(inner, names) for inner in value]
+    if value is None or isinstance(value, str):
+        return value
+    if not 0 <= value < len(names):
+        raise LookupError(f"has the label {value}, and only 0 to {len(names) - 1} have names")
+    return names[value]
+
+
+# ---- rows
+def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[list[Example], list[Bad]]:
+    names = {name: _class_names(table.features, path) for name, path in paths.items()}
+    rows = table.take([*paths.values(), *(path.split(".")[0] for path in paths.values())])
+    examples: list[Example] = []
+    bad: list[Bad] = []
+    seen: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        try:
+            example = _example(row, index, paths, names, task)
+        except LookupError as error:
+            bad.append((index, error.args[0]))
+            continue
+        first = seen.setdefault(example["id"], index)
+        if first != index:
+            bad.append((index, f"has the id {example['id']!r} of row {first + 1}"))
+            continue
+        examples.append(example)
+    return examples, bad
+
+
+def _example(
+    row: Any, index: int, paths: Mapping[str, str], names: Mapping[str, list[str] | None], task: Task
+) -> Example:
+    """One row under canonical names.
+
+    Raises:
+        LookupError: why it cannot be used, as a clause.
+    """
+    if isinstance(row, BadRow):
+        raise LookupError(row.reason)
+    example: Example = {}
+    for name, path in paths.items():
+        value = _value(row, path)
+        if names[name] and name not in ("id", "cluster"):
+            value = _named(value, names[name])
+        if value is None and (name not in task.columns or task.columns[name].required):
+            raise LookupError(f"has no {path!r} (missing or null)")
+        example[name] = value
+    for name in {"id", "cluster"} & example.keys():
+        if isinstance(example[name], list | dict):
+            raise LookupError(f"has a {name} that is neither text nor a number")
+        example[name] = str(example[name])
+    example.setdefault("id", str(index + 1))
+    reason = task.check(example)
+    if reason:
+        raise LookupError(reason)
+    return example
+
+
+# ---- faults
+def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
+    """One error per distinct reason, at its first row."""
+    rows_of: dict[str, list[int]] = {}
+    for row, reason in bad:
+        rows_of.setdefault(reason, []).append(row)
+    fix = "mend the data, or set data.on_bad_row: skip to leave such rows out and count them"
+    return [
+        UserError(
+            table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
+            reason,
+            None,
+            fix,
+        )
+        for reason, rows in rows_of.items()
+    ]
+
+
+def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:
+    if not bad:
+        return UserError(table.where, f"the {split} split has no rows", accepted="give it at least one")
+    what = f"no row of the {split} split can be used; row {bad[0][0] + 1} {bad[0][1]}"
+    return UserError(table.where, what, accepted="mend the data")
+
+
+def _raise_some(errors: Sequence[UserError]) -> None:
+    if len(errors) > MOST_ERRORS:
+        rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more faults like these were found")
+        errors = [*errors[:MOST_ERRORS], rest]
+    raise_all(errors)
+
+
+# ---- identity
+def _hash(examples: Sequence[Example]) -> tuple[str, set[bytes]]:
+    """sha256 over all examples in order, and the digests of the contents without ids."""
+    whole, contents = hashlib.sha256(), set()
+    encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).encode
+    for example in examples:
+        content = encode({name: value for name, value in example.items() if name != "id"})
+        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+        contents.add(digest)
+        whole.update(example["id"].encode("utf-8", "surrogatepass") + b"\0" + digest)
+    return whole.hexdigest(), contents
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no form for (image bytes, dates), as text that differs when the value does."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)

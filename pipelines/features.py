@@ -1,0 +1,217 @@
+"""Features of a split, prepared once and read from a memory-mapped file ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.errors import UserError
+from pipelines.lock import lock
+from pipelines.task import Example, Feature, Task
+
+FORMAT = 1  # raise when the file's layout changes
+CHUNK_EXAMPLES = 2000  # prepared at a time, so that a large split is never held as Python objects
+LEN, EXAMPLE = "_len", "_example"  # our columns beside the task's
+
+
+class Features(Sequence[Feature]):
+    """Features in example order over an Arrow table; plain dicts of lists and numbers come out.
+
+    Attributes:
+        lengths: tokens per feature, `task.feature_len`, int64.
+        example_index: for each feature, the number of its example (from 0, never falling), int64.
+        num_targets: targets per feature, int64.
+        counts: what the task counted while preparing ("words_without_tokens": 4, ...).
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.counts: dict[str, int] = json.loads((table.schema.metadata or {}).get(b"counts", b"{}"))
+        self.lengths = table[LEN].to_numpy()
+        self.example_index = table[EXAMPLE].to_numpy()
+        self.num_targets = table["num_targets"].to_numpy()
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
+        self._readers: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index = int(index) % len(self)
+        batch = bisect_right(self._starts, index) - 1
+        row = index - self._starts[batch]
+        if batch not in self._readers:
+            self._readers[batch] = _readers(self._batches[batch])
+        return {name: read(row) for name, read in self._readers[batch].items()}
+
+    def feature_counts(self, num_examples: int) -> np.ndarray:
+        """Features of each example, which a batch plan is made from."""
+        return np.bincount(self.example_index, minlength=num_examples)
+
+
+def build(
+    task: Task, examples: Sequence[Example], split: str, cache_dir: str | Path | None, key: str
+) -> Features:
+    """Features of `examples`: from the cache where it has them, else prepared and put there.
+
+    One process prepares while others that want the same file wait for it, so arms and seeds share one
+    preparation. A file that cannot be read (a full disk, another layout) is prepared again.
+
+    Args:
+        cache_dir: folder of the cache; None keeps the features in memory.
+        key: what the features depend on, from the function of that name.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    if cache_dir is None:
+        return Features(_prepare(task, examples))
+    path = Path(cache_dir) / f"{split}-{key[:32]}.arrow"
+    found = _open(path)
+    if found is not None:
+        return found
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock(path.with_suffix(".lock"), wait=True):
+            found = _open(path)  # another process may have finished while we waited
+            if found is not None:
+                return found
+            _write(path, _prepare(task, examples))
+    except OSError as error:
+        raise UserError(str(path.parent), f"features cannot be cached ({error.strerror})") from error
+    return Features(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+
+
+def key(task: Task, name: str, options: Mapping[str, Any], data_hash: str) -> str:
+    """sha256 of all that decides the features: rows, processor, options, what `fit` learned, the source."""
+    parts = {
+        "format": FORMAT,
+        "task": name,
+        "data": data_hash,
+        "processor": _processor_hash(task.processor),
+        "family": task.family,
+        "options": dict(options),
+        "state": task.state(),
+        "source": _source_hash(type(task)),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _processor_hash(processor: Any) -> str:
+    """Content of a tokenizer, or the settings of another processor; never where it was loaded from."""
+    sha = hashlib.sha256(type(processor).__name__.encode())
+    backend = getattr(processor, "backend_tokenizer", None)
+    if backend is not None:
+        content = json.loads(backend.to_str())
+        # set by each call of the tokenizer, so they say what happened last, not what it is
+        content["truncation"] = content["padding"] = None
+        sha.update(json.dumps(content, sort_keys=True).encode())
+        sha.update(repr((processor.model_max_length, processor.pad_token_id)).encode())
+    elif hasattr(processor, "to_json_string"):
+        sha.update(processor.to_json_string().encode())
+    return sha.hexdigest()
+
+
+def _source_hash(kind: type) -> str:
+    """Source of the task's file and of our files whose names it uses."""
+    module = inspect.getmodule(kind)
+    files = {inspect.getsourcefile(base) for base in kind.__mro__ if base.__module__.startswith("pipelines")}
+    for value in vars(module).values():
+        name = getattr(value, "__module__", None) or ""
+        if name.startswith("pipelines") and callable(value):
+            files.add(inspect.getsourcefile(value))
+    sha = hashlib.sha256()
+    for file in sorted(filter(None, {*files, inspect.getsourcefile(module)})):
+        sha.update(Path(file).read_bytes())
+    return sha.hexdigest()
+
+
+# ---- preparing
+def _prepare(task: Task, examples: Sequence[Example]) -> pa.Table:
+    counts = getattr(task, "counts", None)
+    if counts is not None:
+        counts.clear()
+    chunks = []
+    for start in range(0, len(examples), CHUNK_EXAMPLES):
+        chunk = examples[start : start + CHUNK_EXAMPLES]
+        features = task.prepare(chunk)
+        number = {example["id"]: start + place for place, example in enumerate(chunk)}
+        indices = [number[feature["example_id"]] for feature in features]
+        if sorted(set(indices)) != list(number.values()) or indices != sorted(indices):
+            raise RuntimeError("a task must give every example at least one feature, in example order")
+        for feature, index in zip(features, indices):
+            feature[LEN], feature[EXAMPLE] = task.feature_len(feature), index
+        chunks.append(pa.Table.from_pylist(features))
+    table = pa.concat_tables(chunks, promote_options="permissive")
+    return table.cast(_narrowed(table.schema)).replace_schema_metadata({"counts": json.dumps(counts or {})})
+
+
+def _narrowed(schema: pa.Schema) -> pa.Schema:
+    """Lists of whole numbers as int32: ids, positions and labels need no more, and files halve."""
+    wide = pa.list_(pa.int64())
+    return pa.schema(
+        [
+            pa.field(f.name, pa.list_(pa.int32()) if f.type in (wide, pa.list_(pa.null())) else f.type)
+            for f in schema
+        ]
+    )
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> Features | None:
+    if not path.exists():
+        return None
+    try:
+        return Features(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+
+
+# ---- reading
+def _readers(batch: pa.RecordBatch) -> dict[str, Any]:
+    """For each of the task's columns, a function from row to plain value."""
+    return {
+        name: _reader(batch.column(place))
+        for place, name in enumerate(batch.schema.names)
+        if name not in (LEN, EXAMPLE)
+    }
+
+
+def _reader(column: pa.Array) -> Any:
+    """Lists of numbers through numpy: a hundred times faster than Arrow's own way to Python objects."""
+    kind = column.type
+    if column.null_count == 0 and _is_number(kind):
+        numbers = column.to_numpy()
+        return lambda row: numbers[row].item()
+    is_list = pa.types.is_list(kind) and _is_number(kind.value_type)
+    if is_list and column.null_count == column.values.null_count == 0:
+        offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
+        return lambda row: values[offsets[row] : offsets[row + 1]].tolist()
+    return lambda row: column[row].as_py()
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)

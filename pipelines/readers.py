@@ -1,0 +1,373 @@
+"""Read a data source of any format into one table, with every fault in it named by file and row.
+
+Local text is parsed here rather than by `datasets`, whose readers guess types ("007" becomes 7), cannot
+say which row is at fault and keep a second copy in a cache. The Hub and `ClassLabel` names go through it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines import conll
+from pipelines.errors import UserError
+
+Row = dict[str, Any]
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+}
+FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll")
+FOREIGN = {  # first bytes of what is often given a data file's name
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"BZh": "bzip2-compressed: unpack it or use gzip",
+    b"\xfd7zXZ": "xz-compressed: unpack it or use gzip",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it or use gzip",
+    b"version https://git-lfs": "a Git LFS pointer, not the data: run git lfs pull",
+}
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not even be read, and why, as a clause."""
+
+    reason: str
+
+
+@dataclass
+class Table:
+    """One split as its source holds it, before a task picks its columns."""
+
+    where: str  # what a user would open
+    columns: list[str]
+    num_rows: int
+    take: Callable[[Sequence[str]], list[Row | BadRow]]  # the rows, with these top-level columns at least
+    features: Any = None  # `datasets.Features` where the source states them, for ClassLabel names
+    lines: Sequence[int] = ()  # first line of each row, in text
+    notes: list[str] = field(default_factory=list)
+
+    def place(self, index: int) -> str:
+        """Where row `index` (from 0) is, counted from 1 as editors and people do."""
+        line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != index + 1 else ""
+        return f"{self.where}, row {index + 1}{line}"
+
+
+def of_rows(where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes=()) -> Table:
+    """A table of rows already in memory; its columns are all that any row has, in order of appearance."""
+    columns = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+    return Table(where, columns, len(rows), lambda _: list(rows), lines=lines, notes=list(notes))
+
+
+def of_arrow(where: str, table: Any, features: Any = None) -> Table:
+    """A table over Arrow columns; only the columns taken become Python objects."""
+    return Table(
+        where,
+        list(table.column_names),
+        table.num_rows,
+        lambda names: table.select([name for name in table.column_names if name in names]).to_pylist(),
+        features=features,
+    )
+
+
+# ---- files
+def read_file(path: str, format: str | None = None, encoding: str | None = None) -> Table:
+    """Read a local file.
+
+    Args:
+        format: one of `FORMATS`; None takes it from the name, with or without ".gz".
+        encoding: of text; None is UTF-8, or what a byte order mark says. Nothing is guessed.
+
+    Raises:
+        UserError: no such file, an unknown format, or content that is not what the name says.
+    """
+    where = shown(path)
+    file = Path(path)
+    if not file.is_file():
+        there = (
+            f"the folder has {_some(os.listdir(file.parent))}"
+            if file.parent.is_dir()
+            else "nor is its folder"
+        )
+        raise UserError(where, "there is no such file", accepted=there)
+    format = format or _format_of(file, where)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(where, f"cannot be read: {error.strerror}") from error
+    if not content:
+        raise UserError(where, "the file is empty (0 bytes)", accepted="give a file with rows")
+    for magic, meaning in FOREIGN.items():
+        if content.startswith(magic):
+            raise UserError(where, f"is {meaning}")
+    if (format == "parquet") != content.startswith(b"PAR1"):
+        fix = "set data.format" if format == "parquet" else "set data.format: parquet"
+        raise UserError(where, f"is {'not ' if format == 'parquet' else ''}a parquet file", accepted=fix)
+    if format == "parquet":
+        return _read_parquet(file, where)
+    notes: list[str] = []
+    text = _decode(_unpack(content, file, where, notes), encoding, where)
+    table = {
+        "json": _read_json,
+        "jsonl": _read_jsonl,
+        "csv": _read_csv,
+        "tsv": _read_tsv,
+        "conll": _read_conll,
+    }[format](text, where)
+    table.notes[:0] = notes
+    return table
+
+
+def shown(path: str) -> str:
+    """A path as a user would type it: relative where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(path) else path
+
+
+def _format_of(file: Path, where: str) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
+    if suffix not in SUFFIXES:
+        raise UserError(
+            where,
+            "the format cannot be told from the name",
+            accepted=f"set data.format to {', '.join(FORMATS)}",
+        )
+    return SUFFIXES[suffix]
+
+
+def _unpack(content: bytes, file: Path, where: str, notes: list[str]) -> bytes:
+    """Unpack gzip by content, because names lie both ways."""
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    if file.suffix.lower() != ".gz":
+        notes.append(f"{where} is gzip-compressed despite its name and was unpacked")
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            where, f"the gzip data is damaged or cut off ({error})", accepted="fetch it again"
+        ) from error
+
+
+def _decode(content: bytes, encoding: str | None, where: str) -> str:
+    """Text of a file. Without `encoding` a byte order mark decides, else UTF-8; more is not guessed."""
+    if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    try:
+        text = content.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+    except LookupError as error:
+        raise UserError(
+            "data.encoding",
+            "there is no such encoding",
+            encoding,
+            "for example utf-8, cp1252, utf-16, shift_jis",
+        ) from error
+    except UnicodeError as error:
+        start = getattr(error, "start", 0)
+        line = content.count(b"\n", 0, start) + 1
+        begin = content.rfind(b"\n", 0, start) + 1
+        sample = (
+            content[max(begin, start - 20) : start + 20].split(b"\n")[0].decode("cp1252", "replace").strip()
+        )
+        raise UserError(
+            f"{where}, line {line}",
+            f"is not {encoding or 'UTF-8'}",
+            f"byte 0x{content[start]:02x}",
+            f"set data.encoding; as cp1252 it would read {sample!r}",
+        ) from error
+    if "\x00" in text[:4096]:
+        fix = "if it is UTF-16 without a byte order mark, set data.encoding: utf-16-le"
+        raise UserError(where, "is not text: it has zero bytes", accepted=fix)
+    return text
+
+
+def _read_parquet(file: Path, where: str) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file).read(use_threads=False)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(
+            where, f"is not a whole parquet file ({reason})", accepted="fetch it again"
+        ) from error
+    features = None
+    if b"huggingface" in (table.schema.metadata or {}):  # the only place where ClassLabel names can stand
+        from datasets import Features
+
+        features = Features.from_arrow_schema(table.schema)
+    return of_arrow(where, table, features)
+
+
+def _read_json(text: str, where: str) -> Table:
+    """A list of objects, an object with one such list ("data") or, as often under this name, JSON lines."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if text.lstrip().startswith("{") and "Extra data" in str(error):
+            return _read_jsonl(text, where)
+        raise UserError(
+            where,
+            f"is not valid JSON ({error})",
+            accepted="the file may be cut off; mend it or fetch it again",
+        ) from error
+    if isinstance(value, dict):
+        lists = [
+            entry
+            for entry in value.values()
+            if isinstance(entry, list) and isinstance(next(iter(entry), None), dict)
+        ]
+        value = lists[0] if len(lists) == 1 else [value]
+    if not isinstance(value, list):
+        raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
+    return of_rows(where, [_as_row(entry) for entry in value])
+
+
+def _read_jsonl(text: str, where: str) -> Table:
+    rows: list[Row | BadRow] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
+        if line.strip():
+            lines.append(number)
+            try:
+                rows.append(_as_row(json.loads(line)))
+            except ValueError as error:
+                rows.append(BadRow(f"is not valid JSON ({error}); the line may be cut off"))
+    return of_rows(where, rows, lines)
+
+
+def _as_row(value: Any) -> Row | BadRow:
+    return value if isinstance(value, dict) else BadRow(f"is {_kind(value)}, not an object with columns")
+
+
+def _read_csv(text: str, where: str) -> Table:
+    return _read_separated(text, where, strict=True)
+
+
+def _read_tsv(text: str, where: str) -> Table:
+    # Tab-separated values have no quotes: a quotation mark is text (IANA text/tab-separated-values).
+    return _read_separated(text, where, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_separated(text: str, where: str, **dialect: Any) -> Table:
+    """Text cells under a header line. An empty cell is missing; a column of JSON lists holds lists."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
+    rows: list[Row | BadRow] = []
+    lines: list[int] = []
+    header, begun = None, 1
+    try:
+        for cells in reader:
+            begun, line = reader.line_num + 1, begun
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+            elif len(cells) == len(header):
+                rows.append({name: cell if cell != "" else None for name, cell in zip(header, cells)})
+                lines.append(line)
+            else:
+                rows.append(BadRow(f"has {len(cells)} cells under {len(header)} column names"))
+                lines.append(line)
+    except csv.Error as error:
+        raise UserError(
+            f"{where}, line {begun}",
+            f"cannot be read ({error})",
+            accepted="look for a quotation mark left open",
+        ) from error
+    repeated = sorted({name for name in header or () if header.count(name) > 1})
+    if repeated:
+        raise UserError(where, "column names stand twice in the first line", ", ".join(repeated))
+    _decode_lists(header or [], [row for row in rows if isinstance(row, dict)])
+    table = of_rows(where, rows, lines)
+    table.columns = list(header or [])
+    return table
+
+
+def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
+    """Turn a column into lists where every cell of it is a JSON list; one other cell leaves it text."""
+    for name in header:
+        cells = [row[name] for row in rows if row[name] is not None]
+        if not cells or not all(cell.startswith("[") and cell.endswith("]") for cell in cells):
+            continue
+        try:
+            decoded = iter([json.loads(cell) for cell in cells])
+        except ValueError:
+            continue
+        for row in rows:
+            row[name] = None if row[name] is None else next(decoded)
+
+
+def _read_conll(text: str, where: str) -> Table:
+    sentences, lines, notes = conll.parse(text)
+    rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in sentences]
+    return of_rows(where, rows, lines, [f"{where}: {note}" for note in notes])
+
+
+# ---- the Hub
+def read_hub(name: str, config: str | None, revision: str | None, split: str) -> Table:
+    """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder laid out like one.
+
+    Raises:
+        UserError: whatever keeps `datasets` from loading it, in its own words.
+    """
+    from datasets import load_dataset
+
+    where = f"{name}, split {split}"
+    with _said_plainly(name):
+        rows = load_dataset(name, config, revision=revision, split=split)
+    return of_arrow(where, rows.with_format("arrow")[:], rows.features)
+
+
+def hub_splits(name: str, config: str | None, revision: str | None) -> list[str]:
+    """The splits that a Hub dataset has."""
+    from datasets import get_dataset_split_names
+
+    with _said_plainly(name):
+        return list(get_dataset_split_names(name, config, revision=revision))
+
+
+@contextmanager
+def _said_plainly(name: str) -> Iterator[None]:
+    """Turn any fault of loading a Hub dataset into a `UserError`: the network's or the user's."""
+    import datasets
+
+    try:
+        yield
+    except Exception as error:
+        offline = datasets.config.HF_HUB_OFFLINE or isinstance(error, ConnectionError | TimeoutError)
+        fix = "without a network, give local files as data.train and data.validation" if offline else None
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    names = sorted(names)
+    return (
+        ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        or "no files"
+    )

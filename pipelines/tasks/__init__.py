@@ -1,0 +1,1 @@
+"""One file per task; a file dropped in here is a task by its name."""

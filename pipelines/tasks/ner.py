@@ -1,0 +1,255 @@
+"""Named entities: one IOB2 label for every word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch.nn import functional
+
+from pipelines.errors import UserError
+from pipelines.metric import Metric
+from pipelines.metrics.entity_f1 import EntityF1
+from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.windows import Window, cut
+from pipelines.words import WordEncoder
+
+IGNORED = -100  # what cross entropy skips: padding, context, all sub-words of a word but the first
+OUTSIDE = "O"
+
+
+class Ner(Task):
+    """Label words as parts of entities (persons, places ...), through token classification.
+
+    A word is labelled at its first sub-word. An input longer than `max_len` is cut into overlapping
+    windows; each word is a target, and is predicted, in exactly one of them, the one that shows most of
+    its context, so overlap neither counts a word twice in the loss nor loses one. A word without any
+    sub-word is predicted "O" and counted in `counts`; of one longer than a window the head is used.
+
+    Args:
+        max_len: tokens of a window, with the special tokens around it.
+        overlap: tokens that neighbouring windows share, as context.
+        labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
+            train does not have; None: those of the train split.
+    """
+
+    head: ClassVar[str] = "token_classification"
+    primary: ClassVar[str] = "f1"
+    metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
+    columns: ClassVar[Mapping[str, Column]] = {
+        "tokens": Column("tokens", "the words of a sentence, a list of texts"),
+        "tags": Column("ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O"),
+    }
+
+    def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:
+        self.max_len, self.overlap = max_len, overlap
+        self._given = list(labels) if labels else None
+        self._labels: list[str] = []
+        self.counts: Counter[str] = Counter()
+        if labels:
+            self._set_labels(labels)
+
+    # ---- rows
+    def check(self, example: Example) -> str | None:
+        tokens, tags = example["tokens"], example["tags"]
+        for name, value in (("tokens", tokens), ("tags", tags)):
+            if not isinstance(value, list):
+                return f"has {name} that are no list but {type(value).__name__} (in CSV write a JSON list)"
+        if not tokens:
+            return "has no words"
+        if len(tokens) != len(tags):
+            return f"has {len(tokens)} tokens and {len(tags)} tags"
+        odd = next((token for token in tokens if not isinstance(token, str)), "")
+        if odd != "":
+            return f"has a token that is not text: {odd!r}"
+        return next((reason for reason in map(self._check_tag, tags) if reason), None)
+
+    def _check_tag(self, tag: Any) -> str | None:
+        if isinstance(tag, int) and not isinstance(tag, bool):
+            if self._given is None:
+                return (
+                    "has numbers as tags, without names (give them in order, as task.labels: [O, B-PER, ...])"
+                )
+            return (
+                None
+                if 0 <= tag < len(self._given)
+                else f"has the tag {tag}, and task.labels names {len(self._given)}"
+            )
+        if not isinstance(tag, str) or not _is_iob(tag):
+            return f"has the tag {tag!r}, where O, B-TYPE or I-TYPE belongs (IOB2)"
+        if self._labels and tag not in self._labels:
+            place = "task.labels does not list" if self._given else "no row of train has"
+            return f"has the tag {tag!r}, which {place}"
+        return None
+
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        if not self._given:
+            found = {tag for example in splits["train"] for tag in example["tags"]}
+            self._set_labels(sorted(found | {OUTSIDE}, key=_label_order))
+
+    def _set_labels(self, labels: Sequence[str]) -> None:
+        wrong = [label for label in labels if not isinstance(label, str) or not _is_iob(label)]
+        if wrong or len(set(labels)) != len(labels) or OUTSIDE not in labels:
+            what = "labels must be distinct, in IOB2 and with O among them"
+            raise UserError("task.labels", what, labels, "for example [O, B-PER, I-PER]")
+        self._labels = list(labels)
+        self._number = {label: number for number, label in enumerate(self._labels)}
+
+    def state(self) -> dict[str, Any]:
+        return {"labels": self._labels}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._set_labels(state["labels"])
+
+    def model_options(self) -> dict[str, Any]:
+        names = dict(enumerate(self._labels))
+        return {"num_labels": len(names), "id2label": names, "label2id": dict(self._number)}
+
+    def texts(self, examples: Iterable[Example]) -> Iterator[str]:
+        return (" ".join(example["tokens"]) for example in examples)
+
+    # ---- features and batches
+    def bind(self, processor: Any, family: str) -> None:
+        super().bind(processor, family)
+        self._encoder = WordEncoder(processor)
+        if self.max_len > self._encoder.max_len:
+            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
+            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
+        self._capacity = self.max_len - self._encoder.num_special
+        if self._capacity < 1:
+            least = f"at least {self._encoder.num_special + 1}"
+            raise UserError("task.max_len", "has no room for a word", self.max_len, least)
+        if not 0 <= self.overlap < self._capacity:
+            raise UserError(
+                "task.overlap", "must be less than a window", self.overlap, f"0 to {self._capacity - 1}"
+            )
+
+    def prepare(self, examples: Sequence[Example]) -> list[Feature]:
+        """Windows of every example: ids, and where the words that each answers for begin.
+
+        `positions[i]` is the token at which word `words[i]` of the example is labelled `labels[i]`
+        (-100 where the example has no tags, as when predicting).
+        """
+        encoded = self._encoder([example["tokens"] for example in examples])
+        return [
+            feature
+            for example, pieces in zip(examples, encoded)
+            for feature in self._windows(example, pieces)
+        ]
+
+    def _windows(self, example: Example, pieces: Sequence[Sequence[int]]) -> Iterator[Feature]:
+        words = [word for word, ids in enumerate(pieces) if ids]
+        ids = [pieces[word][: self._capacity] for word in words]
+        windows = cut([len(part) for part in ids], self._capacity, self.overlap)
+        self.counts["examples"] += 1
+        self.counts["words"] += len(pieces)
+        self.counts["words_without_tokens"] += len(pieces) - len(words)
+        self.counts["words_cut"] += sum(len(pieces[word]) > self._capacity for word in words)
+        self.counts["examples_in_windows"] += len(windows) > 1
+        labels = self._label_numbers(example)
+        for window in windows:
+            yield self._feature(example, window, words, ids, labels)
+
+    def _feature(
+        self,
+        example: Example,
+        window: Window,
+        words: Sequence[int],
+        ids: Sequence[Sequence[int]],
+        labels: Sequence[int],
+    ) -> Feature:
+        input_ids = list(self._encoder.prefix)
+        positions = []
+        for unit in range(window.begin, window.end):
+            if window.first <= unit < window.last:
+                positions.append(len(input_ids))
+            input_ids += ids[unit]
+        input_ids += self._encoder.suffix
+        owned = list(words[window.first : window.last])
+        targets = [labels[word] for word in owned]
+        return {
+            "example_id": example["id"],
+            "input_ids": input_ids or [0],  # a row of nothing but wordless words, and no special tokens
+            "positions": positions,
+            "words": owned,
+            "labels": targets,
+            "num_targets": sum(target != IGNORED for target in targets),
+        }
+
+    def _label_numbers(self, example: Example) -> list[int]:
+        if example.get("tags") is None:
+            return [IGNORED] * len(example["tokens"])
+        return [self._number[tag] for tag in self.reference(example)]
+
+    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """Tensors (batch, len): input_ids, attention_mask, labels; words: the word that begins there, or -1.
+
+        Padding stands right and is masked, so its id does not matter and no pad token is needed.
+        """
+        shape = (len(features), max(len(feature["input_ids"]) for feature in features))
+        batch = {
+            "input_ids": torch.full(shape, getattr(self.processor, "pad_token_id", None) or 0),
+            "attention_mask": torch.zeros(shape, dtype=torch.long),
+            "labels": torch.full(shape, IGNORED),
+            "words": torch.full(shape, -1),
+        }
+        for row, feature in enumerate(features):
+            length = len(feature["input_ids"])
+            batch["input_ids"][row, :length] = torch.tensor(feature["input_ids"])
+            batch["attention_mask"][row, :length] = 1
+            positions = torch.tensor(feature["positions"], dtype=torch.long)
+            batch["labels"][row, positions] = torch.tensor(feature["labels"], dtype=torch.long)
+            batch["words"][row, positions] = torch.tensor(feature["words"], dtype=torch.long)
+        return batch
+
+    # ---- learning and predicting
+    def loss(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        return self._losses(self._logits(model, batch), batch["labels"]).sum()
+
+    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+        logits = self._logits(model, batch)
+        losses = self._losses(logits, batch["labels"]).sum(dim=1).tolist()
+        raws = []
+        for words, chosen, loss in zip(batch["words"].cpu(), logits.argmax(dim=-1).cpu(), losses):
+            here = words >= 0
+            raws.append({"words": words[here].tolist(), "labels": chosen[here].tolist(), "loss": loss})
+        return raws
+
+    @staticmethod
+    def _logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return logits.float()  # (batch, len, labels)
+
+    @staticmethod
+    def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross entropy of each target, 0 elsewhere: (batch, len)."""
+        return functional.cross_entropy(
+            logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+        )
+
+    def assemble(self, example: Example, raws: Sequence[Raw]) -> list[str]:
+        """One label per word; "O" for words that have no sub-word."""
+        prediction = [OUTSIDE] * len(example["tokens"])
+        for raw in raws:
+            for word, label in zip(raw["words"], raw["labels"]):
+                prediction[word] = self._labels[label]
+        return prediction
+
+    # ---- scoring
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"f1": EntityF1(), "f1_strict": EntityF1(strict=True)}
+
+    def reference(self, example: Example) -> list[str]:
+        return [self._labels[tag] if isinstance(tag, int) else tag for tag in example["tags"]]
+
+
+def _is_iob(tag: str) -> bool:
+    return tag == OUTSIDE or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+
+
+def _label_order(label: str) -> tuple[bool, str, str]:
+    """O first, then by type, B- before I-."""
+    return (label != OUTSIDE, label[2:], label[:2])

@@ -1,0 +1,72 @@
+"""Cut a long input into overlapping windows, and give every part of it to exactly one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Window:
+    """Units `begin` to `end` (exclusive) of an input; the window answers for `first` to `last` (exclusive).
+
+    Units outside `first:last` are context, which another window answers for.
+    """
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
+def cut(sizes: Sequence[int], capacity: int, overlap: int) -> list[Window]:
+    """Windows over units (words) of `sizes` tokens, none of them split.
+
+    Neighbours share as many whole units as fit into `overlap` tokens, fewer where the next unit would
+    not fit otherwise. Each unit belongs to the window in which it has most context, measured as the
+    smaller number of tokens to its left and right; the earlier window at a tie. Units that only one
+    window holds belong to that one, so over all windows every unit is owned exactly once.
+
+    Args:
+        sizes: tokens of each unit, at most `capacity` (a larger one must be cut before).
+        capacity: tokens a window holds.
+        overlap: tokens neighbours may share, less than `capacity`.
+    """
+    spans = _spans(sizes, capacity, overlap)
+    before = [0]  # tokens before each unit
+    for size in sizes:
+        before.append(before[-1] + size)
+    borders = [0]
+    for (begin, end), (next_begin, next_end) in pairwise(spans):
+        border = next_begin
+        # Moving right, context to the right shrinks in this window and grows to the left in the next one.
+        while border < end and _context(before, border, begin, end) >= _context(
+            before, border, next_begin, next_end
+        ):
+            border += 1
+        borders.append(max(border, borders[-1]))
+    borders.append(len(sizes))
+    return [Window(*span, first, last) for span, first, last in zip(spans, borders, borders[1:])]
+
+
+def _context(before: Sequence[int], unit: int, begin: int, end: int) -> int:
+    return min(before[unit] - before[begin], before[end] - before[unit + 1])
+
+
+def _spans(sizes: Sequence[int], capacity: int, overlap: int) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    begin = end = 0
+    while True:
+        held = sum(sizes[begin:end])
+        while end < len(sizes) and held + sizes[end] <= capacity:
+            held += sizes[end]
+            end += 1
+        spans.append((begin, end))
+        if end >= len(sizes):
+            return spans
+        begin, shared = end, 0
+        room = min(overlap, capacity - sizes[end])  # the next unit must fit, or no window would ever hold it
+        while begin and shared + sizes[begin - 1] <= room:
+            begin -= 1
+            shared += sizes[begin]
