@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines import source_reader as source
@@ -73,12 +72,18 @@ def _contract(name: str) -> frozenset[str]:
 
 
 def names(kind: Kind) -> list[str]:
-    """The names of a kind: the files of its folder that do not begin with an underscore."""
+    """The names of a kind: the files of its folder that define one, and those that are no Python."""
     package = source.find_module(kind.package)
-    folder = package.parent / kind.folder if package else Path()
-    return (
-        sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")) if package else []
-    )
+    files = sorted((package.parent / kind.folder).glob("*.py")) if package else []
+    return [file.stem for file in files if not file.stem.startswith("_") and _defines(kind, file.stem)]
+
+
+def _defines(kind: Kind, name: str) -> bool:
+    try:
+        module = source.module(f"{kind.package}.{kind.folder}.{name}")
+    except SyntaxError:
+        return True  # so that whoever asks for it is told
+    return "generate" in module.functions if kind.root is None else bool(_chains(kind, module, ""))
 
 
 def find(kind: Kind, name: str) -> Entry | None:
@@ -104,36 +109,42 @@ def _corpus(name: str, module: Module) -> Entry:
     function = module.functions.get("generate")
     if function is None:
         raise UserError(str(module.file), "defines no function generate(num_examples, seed, split)")
-    options, _ = source.options(function, CORPUS.not_options)
-    return Entry(CORPUS, name, module, source.meaning(function), tuple(options), {}, frozenset())
+    options, _ = source.options(function, CORPUS.not_options, source.argument_meanings(function))
+    return Entry(CORPUS, name, module, source.meaning(module.tree), tuple(options), {}, frozenset())
 
 
 def _class(kind: Kind, name: str, module: Module, class_name: str) -> Entry | None:
     if class_name and class_name not in module.classes:
         return None
-    chains = {
-        candidate: list(source.ancestry(module, candidate))
-        for candidate in ([class_name] if class_name else module.classes)
-        if not candidate.startswith("_")
-    }
-    below = {
-        candidate: [one for one in chain if one.module.name != kind.root]
-        for candidate, chain in chains.items()
-        if any(one.module.name == kind.root for one in chain)
-    }
-    if len(below) != 1:
-        came = ", ".join(below) or "none"
+    chains = _chains(kind, module, class_name)
+    if len(chains) != 1:
+        came = ", ".join(chains) or "none"
         raise UserError(
             str(module.file), f"must define exactly one {kind.word} class", came, f"see {kind.root}"
         )
-    [chain] = below.values()
+    [chain] = chains.values()
     attributes: dict[str, Any] = {}
     methods: set[str] = set()
     for ancestor in reversed(chain):
         attributes |= source.attributes(ancestor.node)
         methods |= source.methods(ancestor.node).keys()
     options = _options(chain, kind)
-    return Entry(kind, name, module, source.meaning(chain[0].node), options, attributes, frozenset(methods))
+    meaning = source.meaning(chain[0].node if class_name else module.tree)
+    return Entry(kind, name, module, meaning, options, attributes, frozenset(methods))
+
+
+def _chains(kind: Kind, module: Module, class_name: str) -> dict[str, list[source.Ancestor]]:
+    """The public classes of a file that descend from the kind's base, each with its ancestors below that."""
+    chains = {
+        name: list(source.ancestry(module, name))
+        for name in ([class_name] if class_name else module.classes)
+        if not name.startswith("_")
+    }
+    return {
+        name: [one for one in chain if one.module.name != kind.root]
+        for name, chain in chains.items()
+        if any(one.module.name == kind.root for one in chain)
+    }
 
 
 def _options(chain: list[source.Ancestor], kind: Kind) -> tuple[Option, ...]:
@@ -143,7 +154,8 @@ def _options(chain: list[source.Ancestor], kind: Kind) -> tuple[Option, ...]:
         constructor = source.methods(ancestor.node).get("__init__")
         if constructor is None:
             continue
-        options, passes_on = source.options(constructor, kind.not_options)
+        meanings = source.argument_meanings(ancestor.node) | source.argument_meanings(constructor)
+        options, passes_on = source.options(constructor, kind.not_options, meanings)
         found = {option.name: option for option in options} | found
         if not passes_on:
             break

@@ -75,7 +75,9 @@ def _user_error(item: dict[str, Any], document: Document, model: type[BaseModel]
     if kind == "extra_forbidden":
         return unknown_key(place, path, model)
     if kind == "missing":
-        return UserError(place.where, f"{key} is missing", accepted=_description(model, path))
+        wanted = _description(model, path)
+        accepted = wanted if path[1:] else f"add it, or a file that states it: {wanted}"
+        return UserError(place.where, f"{key} is missing", accepted=accepted)
     if kind == "value_error":
         return UserError(place.where, f"{key}: {item['ctx']['error']}", show(came))
     if kind == "literal_error":

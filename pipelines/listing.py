@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -30,11 +30,12 @@ def print_listing(what: str, folder: str | None = None) -> None:
     console.print(table if found else f"no {what} here")
 
 
-def _entries(kind: Kind) -> Iterator[Entry]:
+def _entries(kind: Kind, row: Callable[[Entry], Row]) -> Iterator[Row]:
     for name in catalog.names(kind):
-        entry = catalog.find(kind, name)
-        if entry is not None:
-            yield entry
+        try:
+            yield row(catalog.find(kind, name))
+        except UserError as error:  # one broken file does not hide the others
+            yield name, f"broken: {error.sentence()}"
 
 
 def _options(entry: Entry) -> str:
@@ -42,26 +43,28 @@ def _options(entry: Entry) -> str:
 
 
 def _variants(_folder: str | None) -> Iterator[Row]:
-    for entry in _entries(VARIANT):
+    def row(entry: Entry) -> Row:
         foldable = "yes" if entry.is_foldable else "no"
-        yield entry.name, entry.meaning, _options(entry), entry.path, entry.starts_as_stock, foldable
+        return entry.name, entry.meaning, _options(entry), entry.path, entry.starts_as_stock, foldable
+
+    return _entries(VARIANT, row)
 
 
 def _tasks(_folder: str | None) -> Iterator[Row]:
-    for entry in _entries(TASK):
+    def row(entry: Entry) -> Row:
         metrics = entry.attributes.get("metric_names") or [str(entry.attributes.get("primary", ""))]
         columns = entry.attributes.get("columns") or {}
-        yield entry.name, entry.meaning, _options(entry), ", ".join(columns), ", ".join(metrics)
+        return entry.name, entry.meaning, _options(entry), ", ".join(columns), ", ".join(metrics)
+
+    return _entries(TASK, row)
 
 
 def _metrics(_folder: str | None) -> Iterator[Row]:
-    for entry in _entries(METRIC):
-        yield entry.name, entry.meaning, _options(entry)
+    return _entries(METRIC, lambda entry: (entry.name, entry.meaning, _options(entry)))
 
 
 def _corpora(_folder: str | None) -> Iterator[Row]:
-    for entry in _entries(CORPUS):
-        yield entry.name, entry.meaning, _options(entry)
+    return _entries(CORPUS, lambda entry: (entry.name, entry.meaning, _options(entry)))
 
 
 def _configs(folder: str | None) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +16,12 @@ REQUIRED = object()  # the default of an option that has none
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword argument: its name, its annotation as an expression (None: not annotated), its default."""
+    """One keyword argument: its annotation (None: not annotated), its default, its docstring's line."""
 
     name: str
     annotation: ast.expr | None
     default: Any
+    meaning: str = ""
 
     @property
     def is_required(self) -> bool:
@@ -134,9 +136,28 @@ def ancestry(source: Module, name: str) -> Iterator[Ancestor]:
             yield from ancestry(there, base.attr) if there else ()
 
 
-def meaning(node: ast.ClassDef | ast.FunctionDef) -> str:
+def meaning(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
     """The first line of a docstring."""
     return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def argument_meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
+    """What the `Args:` or `Options:` section of a docstring says of each argument, each on one line."""
+    lines = iter((ast.get_docstring(node) or "").splitlines())
+    found: dict[str, str] = {}
+    if not any(line.strip() in ("Args:", "Options:") for line in lines):
+        return found
+    name = ""
+    for line in lines:
+        entry = re.match(r"^    (\w+):\s*(.*)$", line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif line.startswith("     ") and name:
+            found[name] += " " + line.strip()
+        elif line.strip():
+            break
+    return found
 
 
 def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
@@ -164,14 +185,16 @@ def _literal(node: ast.expr) -> Any:
         return None
 
 
-def options(function: ast.FunctionDef, leave_out: frozenset[str]) -> tuple[list[Option], bool]:
+def options(
+    function: ast.FunctionDef, leave_out: frozenset[str], meanings: Mapping[str, str]
+) -> tuple[list[Option], bool]:
     """The keyword arguments of a function, and whether it passes others on (`**options`)."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     pairs = [*zip(positional, defaults), *zip(arguments.kwonlyargs, arguments.kw_defaults)]
     found = [
-        Option(argument.arg, argument.annotation, REQUIRED if default is None else _default(default))
+        Option(argument.arg, argument.annotation, _default(default), meanings.get(argument.arg, ""))
         for argument, default in pairs
         if argument.arg not in leave_out
     ]
@@ -185,7 +208,9 @@ class Expression(str):
         return str(self)
 
 
-def _default(node: ast.expr) -> Any:
+def _default(node: ast.expr | None) -> Any:
+    if node is None:
+        return REQUIRED
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -13,6 +13,8 @@ from pipelines.config_errors import perhaps
 from pipelines.errors import UserError
 from pipelines.run_schema import DataConfig, GeneratedSpec, ModelConfig, RunConfig, WhereConfig
 
+LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
+COMMENT_COLUMN = 100  # a longer line takes its comment above itself
 MODELS: Mapping[str, dict[str, Any]] = {
     "bert": {
         "architecture": "bert",
@@ -56,7 +58,7 @@ def starter(task: str, model: str) -> str:
 
 
 def _header(task: str, model: str) -> Iterator[str]:
-    yield f"# {task} with {model}: every setting with its default; delete what you do not change."
+    yield f"# {task} with a small {model} from scratch: every setting. Delete the lines you do not change."
     yield "#"
     yield "#   attnlab validate my.yaml"
     yield "#   attnlab train my.yaml --out runs/first"
@@ -79,14 +81,15 @@ def _run(task: catalog.Entry, model: str) -> Iterator[str]:
             yield from (f"  {line}" for line in written[name])
         else:
             yield from [""] * (name in ("attention", "num_epochs", "threads"))
-            yield _line(name, _default(field), field.description)
+            value = LEARNING_RATE if name == "learning_rate" else _default(field)
+            yield from _line(name, value, field.description)
 
 
 def _task(task: catalog.Entry) -> Iterator[str]:
-    yield _line("name", task.name, task.meaning)
+    yield from _line("name", task.name, task.meaning)
     for option in task.options:
         if not option.is_required:
-            yield _line(option.name, option.default, f"option of {task.name}")
+            yield from _line(option.name, option.default, option.meaning.rstrip("."))
 
 
 def _data(task: catalog.Entry) -> Iterator[str]:
@@ -106,7 +109,7 @@ def _data(task: catalog.Entry) -> Iterator[str]:
 
 def _section(section: type[BaseModel], given: Mapping[str, Any]) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        yield _line(name, given.get(name, _default(field)), field.description)
+        yield from _line(name, given.get(name, _default(field)), field.description)
 
 
 def _default(field: Any) -> Any:
@@ -114,8 +117,10 @@ def _default(field: Any) -> Any:
     return list(default) if isinstance(default, tuple) else default
 
 
-def _line(name: str, value: Any, comment: str | None) -> str:
-    return f"{name}: {_yaml(value)}" + (f"  # {comment}" if comment else "")
+def _line(name: str, value: Any, comment: str | None) -> Iterator[str]:
+    line = f"{name}: {_yaml(value)}"
+    beside = f"{line}  # {comment}" if comment else line
+    yield from [beside] if len(beside) <= COMMENT_COLUMN else [f"# {comment}", line]
 
 
 def _yaml(value: Any) -> str:

@@ -67,7 +67,7 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
         is_baseline = " (baseline)" if name == ablation.baseline else ""
         yield f"arm {name}{is_baseline}: " + ", ".join([attention(arm["attention"]), *where, *changes])
     primary = [f"{task} {metric}" for task, metric in ablation.primary.items()]
-    margin = [f"{metric} {points:g} points" for metric, points in ablation.margin.items()]
+    margin = [f"{metric} {points:g} (points)" for metric, points in ablation.margin.items()]
     yield f"primary: {', '.join(primary) or 'by task'}; margin: {', '.join(margin) or 'none'}"
     yield from (f"note: {note}" for note in notes(ablation))
 
@@ -84,7 +84,7 @@ def notes(ablation: AblationConfig) -> Iterator[str]:
     for index, (name, arm) in enumerate(arms):
         twins = [other for other, before in arms[:index] if before == arm]
         if twins:
-            yield f"arms {twins[0]} and {name} are the same run: their folders are shared"
+            yield f"arms {twins[0]} and {name} are the same run: ablate wants --fresh to run both"
 
 
 def attention(spec: Sequence[Any]) -> str:
