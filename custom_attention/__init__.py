@@ -1,0 +1,22 @@
+"""Swap the attention of a transformers model for a variant of it, exactly, and take it off again."""
+
+from custom_attention.attach import attach, attached, detach, is_attached, variant_parameters
+from custom_attention.dispatch import site_dropout
+from custom_attention.proof import Proof, prove
+from custom_attention.sites import sites
+from custom_attention.variant import Site, Variant, VariantError
+
+__all__ = [
+    "Proof",
+    "Site",
+    "Variant",
+    "VariantError",
+    "attach",
+    "attached",
+    "detach",
+    "is_attached",
+    "prove",
+    "site_dropout",
+    "sites",
+    "variant_parameters",
+]

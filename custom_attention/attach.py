@@ -1,0 +1,195 @@
+"""Hanging variants on a model's attention sites, and taking them off again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from custom_attention import lookup
+from custom_attention.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention.errors import VariantError
+from custom_attention.projections import head_blocks
+from custom_attention.sites import Found, attention_configs, kernel_function, probe, stock_kernel_name
+from custom_attention.variant import Site, Variant
+
+
+def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping | None = None) -> nn.Module:
+    """Swap the attention of `model` in place and return it. Attach after `from_pretrained`, before the
+    optimizer.
+
+    Args:
+        model: any transformers model whose attention goes through `AttentionInterface`, on the sdpa or
+            eager kernel.
+        spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through our
+            dispatcher, the control of an ablation.
+        where: which sites, an object or dict with `kind` ("all", "self", "cross"), `stack` ("all", "encoder",
+            "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every site.
+        example: keyword arguments of one forward of the model that reaches every attention module; made up
+            from the config when None.
+
+    Raises:
+        VariantError: the model does not dispatch, no site matches, an option is unknown, or a variant
+            cannot sit there.
+    """
+    if is_attached(model):
+        raise VariantError(
+            type(model).__name__, "a variant is attached already", accepted="detach(model) first"
+        )
+    pairs = lookup.parse(spec)
+    classes = [(name, lookup.find(name), options) for name, options in pairs]
+    for name, cls, options in classes:
+        lookup.check_options(cls, name, options)
+    found = probe(model, example)
+    chosen = select(found, where)
+    variants = {f.module: [cls(f.site, **options) for _, cls, options in classes] for f in chosen}
+    _refuse_two_normalizers(variants)
+    _share(list(variants.values()))
+    edits = _weight_edits(model, chosen, variants, example)
+    for f in found:
+        kernel = kernel_function(f.module, f.kernel_name)
+        stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site)
+        stack.to(_device(model, f.module)).train(f.module.training)
+        stack.weight_edits = edits.get(f.module, [])
+        for block, factor in stack.weight_edits:
+            block.multiply(f.module, factor)
+        setattr(f.module, ATTRIBUTE, stack)
+    for config in attention_configs(model):
+        config._attn_implementation_internal = NAMES.get(
+            config._attn_implementation, config._attn_implementation
+        )
+    return model
+
+
+def detach(model: nn.Module) -> nn.Module:
+    """Take every variant off again and return the model: its own kernels, and its weights where `attach`
+    edited them."""
+    with_stack = [module for module in model.modules() if isinstance(getattr(module, ATTRIBUTE, None), Stack)]
+    for module in with_stack:
+        for block, factor in getattr(module, ATTRIBUTE).weight_edits:
+            block.multiply(module, 1 / factor)
+        delattr(module, ATTRIBUTE)
+    for config in attention_configs(model):
+        config._attn_implementation_internal = stock_kernel_name(config)
+    return model
+
+
+def is_attached(model: nn.Module) -> bool:
+    return any(isinstance(module, Stack) for module in model.modules())
+
+
+def attached(model: nn.Module) -> list[tuple[nn.Module, Stack]]:
+    """The attention modules that carry a stack, in order of execution; an empty stack is stock attention."""
+    pairs = [
+        (m, getattr(m, ATTRIBUTE)) for m in model.modules() if isinstance(getattr(m, ATTRIBUTE, None), Stack)
+    ]
+    return sorted(pairs, key=lambda pair: pair[1].site.index)
+
+
+def variant_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that the variants brought, by their name in `model`; a shared one appears once."""
+    return {name: p for name, p in model.named_parameters() if f".{ATTRIBUTE}." in f".{name}"}
+
+
+def select(found: list[Found], where: Any) -> list[Found]:
+    """The sites that `where` names. Raises VariantError when there are none, saying what exists."""
+    kind, stack, layers = (_field(where, name) for name in ("kind", "stack", "layers"))
+    for name, value, accepted in (
+        ("kind", kind, ("all", "self", "cross")),
+        ("stack", stack, ("all", *_STACKS)),
+    ):
+        if value not in (None, *accepted):
+            raise VariantError(f"where.{name}", "not accepted", value, f"one of {', '.join(accepted)}")
+    numbers = None if layers is None else _numbers(layers)
+
+    def fits(site: Site) -> bool:
+        return (
+            (kind in (None, "all") or site.is_cross == (kind == "cross"))
+            and stack in (None, "all", site.stack)
+            and (numbers is None or site.layer in numbers)
+        )
+
+    chosen = [f for f in found if fits(f.site)]
+    if not chosen:
+        asked = {"kind": kind, "stack": stack, "layers": layers}
+        raise VariantError("where", "no attention site matches", asked, f"the model has {_summary(found)}")
+    return chosen
+
+
+_STACKS = ("encoder", "decoder")
+
+
+def _field(where: Any, name: str) -> Any:
+    if where is None:
+        return None
+    return where.get(name) if isinstance(where, Mapping) else getattr(where, name)
+
+
+def _numbers(layers: str | int) -> set[int]:
+    numbers: set[int] = set()
+    for part in str(layers).split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise VariantError(
+                "where.layers", "not a list of layers", str(layers), 'numbers and ranges such as "0-3,5"'
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        numbers |= set(range(first, last + 1))
+    return numbers
+
+
+def _summary(found: list[Found]) -> str:
+    groups: dict[str, list[int]] = {}
+    for f in found:
+        groups.setdefault(f"{f.site.stack} {'cross' if f.site.is_cross else 'self'}-attention", []).append(
+            f.site.layer
+        )
+    return ", ".join(f"{name} in layers {min(layers)}-{max(layers)}" for name, layers in groups.items())
+
+
+def _device(model: nn.Module, module: nn.Module):
+    return next((p.device for p in module.parameters()), model.device)
+
+
+def _refuse_two_normalizers(variants: dict[nn.Module, list[Variant]]) -> None:
+    for members in variants.values():
+        normalizers = [type(v).__name__ for v in members if "normalize" in v.hooks]
+        if len(normalizers) > 1:
+            raise VariantError("attention", "only one variant can replace the softmax", normalizers)
+
+
+def _share(stacks: list[list[Variant]]) -> None:
+    """Give all sites the first site's parameter where a variant says that it is one for the whole model."""
+    for position, owner in enumerate(stacks[0]):
+        for stack in stacks[1:]:
+            for name in owner.shared():
+                setattr(stack[position], name, getattr(owner, name))
+
+
+def _weight_edits(model, chosen: list[Found], variants: dict, example) -> dict[nn.Module, list]:
+    """(block, factor) pairs that keep the function where a variant compensates for its new scale."""
+    factors: dict[nn.Module, float] = {}
+    for f in chosen:
+        factors[f.module] = 1.0
+        for variant in variants[f.module]:
+            factors[f.module] *= variant.weight_factor()
+    edited = [f for f in chosen if factors[f.module] != 1.0]
+    if not edited:
+        return {}
+    blocks = head_blocks(model, edited, "query", example)
+    _refuse_shared_weights(blocks)
+    return {m: [(block, factors[m]) for head in heads for block in head] for m, heads in blocks.items()}
+
+
+def _refuse_shared_weights(blocks: dict) -> None:
+    """A weight that two sites use would be multiplied twice."""
+    seen: dict[int, nn.Module] = {}
+    for module, heads in blocks.items():
+        for block in (block for head in heads for block in head):
+            owner = seen.setdefault(id(module.get_parameter(block.parameter)), module)
+            if owner is not module:
+                raise VariantError(
+                    block.parameter, "two attention sites share this weight, so it cannot be rescaled"
+                )

@@ -1,0 +1,25 @@
+"""What cannot be swapped, attached, folded or loaded, said so that the user can mend it."""
+
+from __future__ import annotations
+
+
+class VariantError(ValueError):
+    """A swap that cannot work: where, what is wrong, what came, and what would be accepted.
+
+    Args:
+        where: the class, option or folder a user would look at, such as "BloomForCausalLM" or
+            "temperature.per".
+        what: what is wrong, as a clause without a full stop.
+        came: the value that came; None leaves it out.
+        accepted: what is accepted, or what to do, as a clause without a full stop.
+    """
+
+    def __init__(self, where: str, what: str, came: object = None, accepted: str | None = None) -> None:
+        self.where, self.what, self.came, self.accepted = where, what, came, accepted
+        text = f"{where}: {what}"
+        if came is not None:
+            text += f" (got {came if isinstance(came, str) else repr(came)})"
+        super().__init__(f"{text}; {accepted}." if accepted else f"{text}.")
+
+    def __reduce__(self):  # four fields, not the one sentence, cross process borders
+        return type(self), (self.where, self.what, self.came, self.accepted)

@@ -1,0 +1,111 @@
+"""From what a user wrote to variant classes: names, options and their checks."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from custom_attention import variants
+from custom_attention.errors import VariantError
+from custom_attention.variant import Variant
+
+ENTRY_POINTS = "attnlab.variants"
+
+
+def names() -> list[str]:
+    """The variants that come with the package, and those that installed packages offer."""
+    own = {module.name for module in pkgutil.iter_modules(variants.__path__)}
+    return sorted(own | {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
+
+
+def find(name: str) -> type[Variant]:
+    """The class behind "gate" (a file of `variants/`, an entry point) or "package.module:Class"."""
+    if ":" in name:
+        return _imported(name, *name.split(":", 1))
+    if name in {module.name for module in pkgutil.iter_modules(variants.__path__)}:
+        return only_variant(importlib.import_module(f"{variants.__name__}.{name}"))
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return _imported(name, *point.value.split(":", 1))
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise VariantError("attention", "unknown variant", name, f"{hint}one of {', '.join(names())}")
+
+
+def only_variant(module) -> type[Variant]:
+    """The one variant class that `module` defines."""
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Variant) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise VariantError(module.__name__, "a variant file defines exactly one variant class", len(found))
+    return found[0]
+
+
+def parse(spec: Any) -> list[tuple[str, dict]]:
+    """Normal form of a spec: a name, {name: options}, {"variant": name, **options}, an object with name and
+    options,
+    or a list of those, in order. [] is stock attention through the dispatcher."""
+    if isinstance(spec, str):
+        return [(spec, {})]
+    if isinstance(spec, Mapping):
+        if "variant" in spec:
+            return [(spec["variant"], {k: v for k, v in spec.items() if k != "variant"})]
+        return [(name, dict(options or {})) for name, options in spec.items()]
+    if hasattr(spec, "name") and hasattr(spec, "options"):
+        return [(spec.name, dict(spec.options))]
+    if isinstance(spec, (list, tuple)):
+        return [pair for part in spec for pair in parse(part)]
+    raise VariantError("attention", "not a variant", spec, "a name, {name: options} or a list of those")
+
+
+def check_options(cls: type[Variant], name: str, options: Mapping[str, Any]) -> None:
+    """Refuse unknown option names and values of the wrong type, by the annotations of `__init__`."""
+    parameters = list(inspect.signature(cls.__init__).parameters)[2:]
+    hints = typing.get_type_hints(cls.__init__)
+    for option, value in options.items():
+        if option not in parameters:
+            near = difflib.get_close_matches(option, parameters, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = f"it takes {', '.join(parameters)}" if parameters else "it takes no options"
+            raise VariantError(name, "unknown option", option, hint + known)
+        if not _matches(value, hints.get(option, Any)):
+            raise VariantError(f"{name}.{option}", "not accepted", value, _described(hints[option]))
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if typing.get_origin(hint) is typing.Literal:
+        return any(value == choice and type(value) is type(choice) for choice in typing.get_args(hint))
+    if typing.get_args(hint):
+        return any(_matches(value, part) for part in typing.get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _described(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return f"a value of type {getattr(hint, '__name__', hint)}"
+
+
+def _imported(name: str, module: str, attribute: str) -> type[Variant]:
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise VariantError(
+            "attention", f"cannot be imported: {error}", name, "package.module:Class"
+        ) from error
+    if not (inspect.isclass(cls) and issubclass(cls, Variant)):
+        raise VariantError("attention", "not a subclass of custom_attention.Variant", name)
+    return cls

@@ -1,0 +1,28 @@
+"""Scores that cannot exceed a cap."""
+
+import torch
+
+from custom_attention.variant import Site, Variant, VariantError
+
+
+class Softcap(Variant):
+    """softmax(cap tanh(s / cap)) v for the scores s.
+
+    Source: Gemma 2 (2024, arXiv 2408.00118). Stock attention only for cap to infinity, so this arm starts
+    elsewhere; with |s| well below the cap the difference is small. Sees the scores, so it takes the
+    explicit path.
+
+    Options:
+        cap: bound on the absolute score (above 0)
+    """
+
+    starts_as_stock = False
+
+    def __init__(self, site: Site, *, cap: float = 50.0) -> None:
+        super().__init__(site)
+        if cap <= 0:
+            raise VariantError("softcap.cap", "the cap bounds absolute scores", cap, "a number above 0")
+        self.cap = cap
+
+    def scores(self, scores, call):
+        return self.cap * torch.tanh(scores / self.cap)

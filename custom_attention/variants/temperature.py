@@ -1,0 +1,33 @@
+"""A learned factor on the scores of each head, layer or of the whole model."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from custom_attention.variant import Site, Variant
+
+
+class Temperature(Variant):
+    """softmax(exp(t) q k^T * scale) v with learned t, 0 at the start.
+
+    Source: the learned temperature of query-key normalisation (Henry et al. 2020, arXiv 2010.04245) and of
+    locality self-attention (Lee et al. 2021, arXiv 2112.13492). Folds into W_q. It acts before a position
+    bias, as in T5.
+
+    Options:
+        per: what shares one temperature (head, layer, model)
+    """
+
+    starts_as_stock = True
+
+    def __init__(self, site: Site, *, per: Literal["head", "layer", "model"] = "head") -> None:
+        super().__init__(site)
+        self.per = per
+        self.log_temperature = nn.Parameter(torch.zeros(site.num_heads if per == "head" else 1))
+
+    def query_gain(self):
+        return self.log_temperature.exp().expand(self.site.num_heads)[:, None]
+
+    def shared(self):
+        return ("log_temperature",) if self.per == "model" else ()
