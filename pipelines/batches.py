@@ -146,7 +146,7 @@ def share(pieces: Sequence[tuple[int, ...]], num_ranks: int) -> tuple[tuple[tupl
 def fill(lengths: Sequence[int], max_tokens: int, multiple_of: int = 1) -> list[tuple[int, ...]]:
     """All features by length, longest first, as many to a batch as `max_tokens` padded tokens hold."""
     batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+    for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
             batches[-1].append(index)
         else:

@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from pipelines.batches import fill
+from pipelines.features import Features
 from pipelines.metric import Metric
-from pipelines.task import Example, Feature, Raw, Task
+from pipelines.task import Example, Raw, Task
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def evaluate(
     model: torch.nn.Module,
     task: Task,
     examples: Sequence[Example],
-    features: Sequence[Feature],
+    features: Features,
     *,
     max_tokens: int,
     tick: Callable[[int], None] = lambda num_features: None,
@@ -87,13 +88,12 @@ def _predict_features(
     accelerator: Accelerator,
     model: torch.nn.Module,
     task: Task,
-    features: Sequence[Feature],
+    features: Features,
     max_tokens: int,
     tick: Callable[[int], None],
 ) -> list[Raw]:
     """One raw per feature, in feature order, on every rank."""
-    lengths = [task.feature_len(feature) for feature in features]
-    batches = fill(lengths, max_tokens, multiple_of=accelerator.num_processes)
+    batches = fill(features.lengths, max_tokens, multiple_of=accelerator.num_processes)
     mine = []
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         # A rank without features still runs a forward: sharded models communicate in each one.
@@ -112,12 +112,12 @@ def _predict_features(
 
 
 def assemble(
-    task: Task, examples: Sequence[Example], features: Sequence[Feature], raws: Sequence[Raw]
+    task: Task, examples: Sequence[Example], features: Features, raws: Sequence[Raw]
 ) -> tuple[Any, ...]:
     """Raws grouped by example id, one prediction per example, in example order."""
     groups: dict[str, list[Raw]] = {example["id"]: [] for example in examples}
-    for feature, raw in zip(features, raws):
-        groups[feature["example_id"]].append(raw)
+    for index, raw in zip(features.example_index, raws):
+        groups[examples[index]["id"]].append(raw)
     missing = [name for name, group in groups.items() if not group]
     if missing or len(groups) != len(examples):
         raise RuntimeError(f"examples without a feature or with one id twice: {missing[:3]}")
@@ -132,8 +132,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     }
 
 
-def _mean_loss(features: Sequence[Feature], raws: Sequence[Raw]) -> float | None:
+def _mean_loss(features: Features, raws: Sequence[Raw]) -> float | None:
     if not all("loss" in raw for raw in raws):
         return None
-    targets = sum(feature["num_targets"] for feature in features)
-    return float(sum(raw["loss"] for raw in raws) / max(1, targets))
+    return float(sum(raw["loss"] for raw in raws) / max(1, features.num_targets.sum()))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines import catalog, durable
 from pipelines.config import EXECUTION_KEYS, RunConfig
+from pipelines.errors import UserError
 
 # Raised whenever a change of ours moves numbers (loop, plan, loss, seeds): old runs are then other runs.
 NUMERICS_VERSION = 1
@@ -54,11 +55,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
-    yield f"task:{config.task.name}", catalog.source("tasks", config.task.name)
-    for variant in config.attention:
-        yield f"variant:{variant.name}", catalog.source("variants", variant.name)
+    named = [(catalog.TASK, config.task.name)]
+    named += [(catalog.VARIANT, variant.name) for variant in config.attention]
     if config.data.generated is not None:
-        yield f"corpus:{config.data.generated.name}", catalog.source("corpora", config.data.generated.name)
+        named.append((catalog.CORPUS, config.data.generated.name))
+    for kind, name in named:
+        entry = catalog.find(kind, name)
+        if entry is None:
+            raise UserError(f"{kind.word} {name}", "its source is not found, so the run has no identity")
+        yield f"{kind.word}:{name}", entry.module.file.read_text(encoding="utf-8")
 
 
 def _content(value: str | None) -> str | None:

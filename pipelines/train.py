@@ -30,12 +30,13 @@ from pipelines.checkpoint import (
 from pipelines.config import RunConfig
 from pipelines.errors import Interrupted, UserError
 from pipelines.evaluation import Evaluation, evaluate, to_device
+from pipelines.features import Features
 from pipelines.interruption import StopRequest
 from pipelines.optim import build_optimizer, set_learning_rate
 from pipelines.progress import Reporter
 from pipelines.randomness import derive
 from pipelines.results import RunFolder
-from pipelines.task import Example, Feature, Task
+from pipelines.task import Example, Task
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Prepared:
     """A split ready to use: rows and their features."""
 
     examples: Sequence[Example]
-    features: Sequence[Feature]
+    features: Features
 
 
 @dataclass
@@ -82,12 +83,9 @@ class Training:
 
     def __post_init__(self) -> None:
         config = self.config
-        counts = {example["id"]: 0 for example in self.train.examples}
-        for feature in self.train.features:
-            counts[feature["example_id"]] += 1
         self.plan = BatchPlan(
-            list(counts.values()),
-            [self.task.feature_len(feature) for feature in self.train.features],
+            self.train.features.feature_counts(len(self.train.examples)),
+            self.train.features.lengths,
             seed=config.seed,
             batch_size=config.batch_size,
             max_tokens=config.max_tokens,
@@ -135,10 +133,8 @@ class Training:
         as in mixed-precision training); the caller sees it in what is returned.
         """
         rate = set_learning_rate(self.optimizer, self.config, step.number, self.num_steps)
-        features = self.train.features
-        num_targets = sum(
-            features[index]["num_targets"] for hand in step.micro_batches for batch in hand for index in batch
-        )
+        everywhere = [index for hand in step.micro_batches for batch in hand for index in batch]
+        num_targets = int(self.train.features.num_targets[everywhere].sum())
         mine = step.micro_batches[self.accelerator.process_index]
         scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
         total = torch.zeros((), device=self.accelerator.device)
