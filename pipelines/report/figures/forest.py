@@ -1,0 +1,174 @@
+"""The forest plot: every primary difference its interval, the margin, what could be detected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.report import format as fmt
+from pipelines.report.facts import Facts, Row
+from pipelines.report.figures import palette, svg
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand. A stacked row puts the names above its interval, for narrow pages."""
+
+    width: float
+    left: float
+    right: float
+    row: float
+    stacked: bool
+
+
+WIDE = Layout(width=940, left=212, right=608, row=30, stacked=False)
+NARROW = Layout(width=350, left=10, right=340, row=56, stacked=True)
+HEAD, FOOT, GAP = 26, 52, 16
+
+
+def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None) -> str:
+    """One panel per metric, each with its own axis, because margins and units belong to a metric."""
+    rows = facts.primary if rows is None else list(rows)
+    body, top = "", 0.0
+    for metric in dict.fromkeys(row.metric for row in rows):
+        panel = [row for row in rows if row.metric == metric]
+        drawn, height = _panel(facts, panel, layout, top)
+        body, top = body + drawn, top + height + GAP
+    return svg.figure(
+        layout.width,
+        max(top - GAP, 1),
+        "Differences to the baseline",
+        _describe(rows),
+        body,
+        class_="forest stacked" if layout.stacked else "forest",
+    )
+
+
+def standalone(facts: Facts) -> str:
+    """The wide plot as a file of its own, style and background included."""
+    drawn = draw(facts)
+    opening, rest = drawn.split(">", 1)
+    backdrop = '<rect width="100%" height="100%" fill="var(--raised)"/>'
+    return f"{opening}><style>{palette.style()}</style>{backdrop}{rest}\n"
+
+
+def _describe(rows: Sequence[Row]) -> str:
+    return " ".join(
+        f"{row.cell}, {row.metric}, {row.arm}: {fmt.signed(row.difference, row.places)} "
+        f"{fmt.interval(row.ci95, row.places)}, {row.verdict}."
+        for row in rows
+    )
+
+
+def _reach(row: Row) -> list[float]:
+    """Everything of a row that its axis should show."""
+    both = [x for x in (row.mde80, row.margin) if fmt.known(x)]
+    return [*(x for x in (row.difference, *(row.ci95 or ())) if fmt.known(x)), *both, *(-x for x in both)]
+
+
+def _panel(facts: Facts, rows: Sequence[Row], layout: Layout, top: float) -> tuple[str, float]:
+    """Everything of one metric, and how high it came out."""
+    scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), layout.left, layout.right)
+    cells = list(dict.fromkeys(row.cell for row in rows))
+    margin = next((row.margin for row in rows if fmt.known(row.margin)), None)
+    height = sum(HEAD + layout.row * sum(row.cell == cell for row in rows) for cell in cells)
+    body = _backdrop(scale, margin, top, height, layout)
+    y = top
+    for cell in cells:
+        mine = [row for row in rows if row.cell == cell]
+        body += _heading(mine[0], y, layout)
+        y += HEAD
+        for row in mine:
+            body += _row(facts, row, scale, y, layout)
+            y += layout.row
+    return body + _axis(scale, rows[0], y, layout), y - top + FOOT
+
+
+def _backdrop(scale: svg.Scale, margin: float | None, top: float, height: float, layout: Layout) -> str:
+    band = ""
+    if margin:
+        left, right = scale.clamp(-margin), scale.clamp(margin)
+        band = svg.rect(
+            left, top + HEAD, right - left, height - HEAD, "band", svg.hover(f"margin ±{margin:g}")
+        )
+    return band + svg.line(scale(0), top + HEAD, scale(0), top + height, "zero")
+
+
+def _heading(row: Row, y: float, layout: Layout) -> str:
+    """The cell's name, with a hair under it so that groups are seen at a glance."""
+    base = y + 16
+    note = f"{row.metric} · {fmt.plural(len(row.seeds or ()), 'seed')} · n = {fmt.count(row.n_examples)}"
+    room = layout.width - 185 if layout.stacked else 420
+    name = svg.tag(
+        "text",
+        svg.escape(svg.shorten(row.cell, room)) + svg.hover(row.cell),
+        x=0,
+        y=float(base),
+        class_="strong",
+    )
+    rule = svg.line(0, y + HEAD - 3, layout.width, y + HEAD - 3, "hair")
+    return name + svg.text(layout.width, base, note, "end", "soft tiny") + rule
+
+
+def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> str:
+    place = facts.place(row.arm)
+    value = fmt.signed(row.difference, row.places)
+    interval = fmt.interval(row.ci95, row.places)
+    verdict = f"{row.glyph} {row.verdict}"
+    if layout.stacked:
+        label, middle = y + 15, y + 32
+        words = _name(row, 20, label, 170) + svg.text(layout.width, label, row.glyph + " " + row.word, "end")
+        words += svg.text(layout.width, y + 49, f"{value} {interval}", "end", "soft tiny")
+        words += svg.mark(7, label - 4, place)
+    else:
+        middle = y + layout.row / 2
+        words = _name(row, 20, middle + 4, layout.left - 30) + svg.mark(7, middle, place)
+        words += svg.text(layout.right + 68, middle + 4, value, "end", "strong")
+        words += svg.text(layout.right + 76, middle + 4, interval, None, "soft")
+        words += _verdict(verdict, 808, middle + 4, layout.width - 808)
+    return words + _interval(row, place, scale, middle)
+
+
+def _name(row: Row, x: float, y: float, room: float) -> str:
+    return svg.tag(
+        "text", svg.escape(svg.shorten(row.arm, room)) + svg.hover(row.arm), x=float(x), y=float(y)
+    )
+
+
+def _verdict(verdict: str, x: float, y: float, room: float) -> str:
+    return svg.tag(
+        "text", svg.escape(svg.shorten(verdict, room, 11.5)) + svg.hover(verdict), x=float(x), y=float(y)
+    )
+
+
+def _interval(row: Row, place: int, scale: svg.Scale, y: float) -> str:
+    """Interval, MDE ticks and estimate; whatever leaves the axis ends in an arrow head."""
+    if not fmt.known(row.difference):
+        return svg.text(scale(0) + 8, y + 4, "no estimate", None, "soft tiny")
+    body = ""
+    if fmt.known(row.mde80):
+        ticks = [edge for edge in (-row.mde80, row.mde80) if scale.inside(edge)]
+        ends = scale.clamp(-row.mde80), scale.clamp(row.mde80)
+        body += svg.line(ends[0], y, ends[1], y, "reach")
+        body += "".join(svg.line(scale(edge), y - 4, scale(edge), y + 4, "mde") for edge in ticks)
+    bounds = row.ci95 if row.ci95 and all(map(fmt.known, row.ci95)) else (row.difference, row.difference)
+    ends = [scale.clamp(bound) for bound in bounds]
+    bar = svg.line(ends[0], y, ends[1], y, "bar")
+    tips = [
+        svg.arrow(end, y, bound < scale.low) for end, bound in zip(ends, bounds) if not scale.inside(bound)
+    ]
+    body += svg.tag("g", bar + "".join(dict.fromkeys(tips)), class_=svg.colour(place))
+    if scale.inside(row.difference):
+        words = f"{row.arm}: {fmt.signed(row.difference, row.places)} {fmt.interval(row.ci95, row.places)}"
+        body += svg.mark(scale(row.difference), y, place, row.settled, content=svg.hover(words))
+    return body
+
+
+def _axis(scale: svg.Scale, row: Row, y: float, layout: Layout) -> str:
+    body = svg.line(layout.left, y + 4, layout.right, y + 4, "axis")
+    for tick in scale.ticks(5 if layout.stacked else 7):
+        body += svg.line(scale(tick), y + 4, scale(tick), y + 8, "axis")
+        body += svg.text(scale(tick), y + 21, svg.tick_label(tick), "middle", "soft tiny")
+    left = svg.text(layout.left, y + 40, f"← {svg.shorten(row.baseline, 90)} better", None, "soft tiny")
+    right = svg.text(layout.right, y + 40, "arm better →", "end", "soft tiny")
+    return body + left + right

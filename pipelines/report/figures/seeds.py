@@ -1,0 +1,101 @@
+"""Every seed's difference, with the interval for these examples and the wider one for new examples."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from pipelines.report import format as fmt
+from pipelines.report.facts import Facts, Row
+from pipelines.report.figures import svg
+
+WIDTH, ROW, TOP, FOOT = 458, 34, 8, 46
+LEFT, RIGHT = 140, 448
+
+
+def draw(facts: Facts, rows: Sequence[Row]) -> str:
+    """A strip per arm of a cell on one axis; empty without differences."""
+    rows = [row for row in rows if any(map(fmt.known, row.seed_differences))]
+    if not rows:
+        return ""
+    scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), LEFT, RIGHT)
+    bottom = TOP + ROW * len(rows)
+    margin = next((row.margin for row in rows if fmt.known(row.margin)), 0)
+    left, right = scale.clamp(-margin), scale.clamp(margin)
+    body = svg.rect(left, TOP, right - left, bottom - TOP, "band") if margin else ""
+    body += svg.line(scale(0), TOP, scale(0), bottom, "zero")
+    for place, row in enumerate(rows):
+        body += _strip(facts, row, scale, TOP + ROW * (place + 0.5))
+    body += _axis(scale, bottom)
+    title = f"Differences of every seed on {rows[0].cell}"
+    return svg.figure(WIDTH, bottom + FOOT, title, "; ".join(map(_describe, rows)), body)
+
+
+def seeds_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """95 % t interval over seeds alone: what holds for these very examples. None for one seed."""
+    if len(differences) < 2:
+        return None
+    from scipy.special import stdtrit  # kept out of reports that draw no strip
+
+    half = (
+        float(stdtrit(len(differences) - 1, 0.975))
+        * statistics.stdev(differences)
+        / math.sqrt(len(differences))
+    )
+    middle = statistics.fmean(differences)
+    return middle - half, middle + half
+
+
+def _known(row: Row) -> list[float]:
+    return [difference for difference in row.seed_differences if fmt.known(difference)]
+
+
+def _reach(row: Row) -> list[float]:
+    bounds = [bound for bound in row.ci95 or () if fmt.known(bound)]
+    margin = [row.margin, -row.margin] if fmt.known(row.margin) else []
+    return [*_known(row), *bounds, *margin]
+
+
+def _describe(row: Row) -> str:
+    values = ", ".join(fmt.signed(value, row.places) for value in row.seed_differences)
+    return f"{row.arm}: {values}"
+
+
+def _strip(facts: Facts, row: Row, scale: svg.Scale, y: float) -> str:
+    place = facts.place(row.arm)
+    name = svg.escape(svg.shorten(row.arm, LEFT - 36)) + svg.hover(row.arm)
+    body = svg.mark(7, y, place) + svg.tag("text", name, x=20, y=float(y + 4))
+    narrow, wide = seeds_interval(_known(row)), row.ci95
+    if wide and all(map(fmt.known, wide)):
+        body += _bar(wide, scale, y + 8, "reach")
+    if narrow:
+        body += _bar(narrow, scale, y + 8, "bar slim")
+    hrefs = {run.seed: run.href for run in row.arm_runs}
+    for seed, value in zip(row.seeds or (), row.seed_differences):
+        if fmt.known(value):
+            body += _dot(seed, value, scale, y - 4, hrefs.get(seed), row.places)
+    return svg.tag("g", body, class_=svg.colour(place))
+
+
+def _bar(bounds: Sequence[float], scale: svg.Scale, y: float, class_: str) -> str:
+    ends = [scale.clamp(bound) for bound in bounds]
+    return svg.line(ends[0], y, ends[1], y, class_)
+
+
+def _dot(seed: int, value: float, scale: svg.Scale, y: float, href: str | None, places: int) -> str:
+    if scale.inside(value):
+        drawn = svg.tag("circle", cx=float(scale(value)), cy=float(y), r=4, class_="dot")
+    else:
+        drawn = svg.arrow(scale.clamp(value), y, value < scale.low)
+    label = f"seed {seed}: {fmt.signed(value, places)}"
+    return svg.link(href, drawn, label) if href else svg.tag("g", svg.hover(label) + drawn)
+
+
+def _axis(scale: svg.Scale, y: float) -> str:
+    body = svg.line(LEFT, y, RIGHT, y, "axis")
+    for tick in scale.ticks(5):
+        body += svg.line(scale(tick), y, scale(tick), y + 4, "axis")
+        body += svg.text(scale(tick), y + 17, svg.tick_label(tick), "middle", "soft tiny")
+    body += svg.text(LEFT, y + 36, "← baseline better", None, "soft tiny")
+    return body + svg.text(RIGHT, y + 36, "arm better →", "end", "soft tiny")

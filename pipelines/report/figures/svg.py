@@ -1,0 +1,178 @@
+"""Words of SVG: elements with escaped attributes, linear scales, round ticks, marks of the arms."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from html import escape
+
+SHAPES = 5
+HUES = 7
+
+
+def tag(name: str, content: str = "", **attributes: object) -> str:
+    """One element; `class_` and `text_anchor` become `class` and `text-anchor`, None leaves one out."""
+    words = [name]
+    for key, value in attributes.items():
+        if value is None:
+            continue
+        text = coordinate(value) if isinstance(value, float) else str(value)
+        words.append(f'{key.rstrip("_").replace("_", "-")}="{escape(text)}"')
+    opening = " ".join(words)
+    return f"<{opening}>{content}</{name}>" if content else f"<{opening}/>"
+
+
+def coordinate(value: float) -> str:
+    """A length in user units, to a tenth."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def figure(width: float, height: float, title: str, description: str, body: str, **attributes: object) -> str:
+    """A whole picture with a name and a description for those who cannot see it."""
+    heading = tag("title", escape(title)) + tag("desc", escape(description))
+    return tag(
+        "svg",
+        heading + body,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {coordinate(width)} {coordinate(height)}",
+        width=coordinate(width),
+        height=coordinate(height),
+        role="img",
+        **attributes,
+    )
+
+
+def text(x: float, y: float, content: str, anchor: str | None = None, class_: str | None = None) -> str:
+    return tag("text", escape(content), x=float(x), y=float(y), text_anchor=anchor, class_=class_)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
+    return tag("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
+
+
+def rect(x: float, y: float, width: float, height: float, class_: str, content: str = "") -> str:
+    return tag(
+        "rect",
+        content,
+        x=float(x),
+        y=float(y),
+        width=float(max(width, 0)),
+        height=float(max(height, 0)),
+        class_=class_,
+    )
+
+
+def path(points: Sequence[tuple[float, float]], class_: str) -> str:
+    """A line through `points`."""
+    steps = " ".join(f"{coordinate(x)},{coordinate(y)}" for x, y in points)
+    return tag("path", d=f"M{steps}", class_=class_) if points else ""
+
+
+def hover(content: str) -> str:
+    """The words shown when a pointer rests on a mark."""
+    return tag("title", escape(content))
+
+
+def link(href: str, content: str, label: str) -> str:
+    return tag("a", hover(label) + content, href=href)
+
+
+def colour(place: int) -> str:
+    """The class that gives an arm its colour: the baseline is neutral ink, the others take turns."""
+    return "arm-0" if place == 0 else f"arm-{(place - 1) % HUES + 1}"
+
+
+def mark(x: float, y: float, place: int, filled: bool = True, size: float = 5, content: str = "") -> str:
+    """An arm's mark: hue and shape go round with different periods, so no two of 35 arms look alike."""
+    fill = "mark" if filled else "mark hollow"
+    classes = f"{fill} {colour(place)}"
+    shape = 0 if place == 0 else (place - 1) % SHAPES
+    if shape == 0:
+        return tag("circle", content, cx=float(x), cy=float(y), r=float(size), class_=classes)
+    corners = _polygon(shape, size)
+    points = " ".join(f"{coordinate(x + dx)},{coordinate(y + dy)}" for dx, dy in corners)
+    return tag("polygon", content, points=points, class_=classes)
+
+
+def _polygon(shape: int, size: float) -> list[tuple[float, float]]:
+    """Corners of a square, diamond, triangle up or triangle down of about the circle's area."""
+    if shape == 1:
+        half = size * 0.89
+        return [(-half, -half), (half, -half), (half, half), (-half, half)]
+    if shape == 2:
+        half = size * 1.26
+        return [(0, -half), (half, 0), (0, half), (-half, 0)]
+    up = -1 if shape == 3 else 1
+    return [(0, up * size * 1.3), (size * 1.2, -up * size * 0.85), (-size * 1.2, -up * size * 0.85)]
+
+
+def shorten(name: str, width: float, size: float = 13) -> str:
+    """`name` cut in its middle to about `width` units; both ends of a long name tell it from others."""
+    room = max(5, int(width / (size * 0.56)))
+    if len(name) <= room:
+        return name
+    tail = (room - 1) // 2
+    return f"{name[: room - 1 - tail]}…{name[-tail:]}"
+
+
+def domain(reach: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Values that an axis of effects shows, from the values of each row; zero is always inside.
+
+    A row more than three times as far out as the median row is cut: it must not squeeze the others to dots.
+    Whoever draws it says so with an arrow.
+    """
+    far = [max(map(abs, row)) for row in reach if row]
+    cap = 3 * statistics.median(far) if far and max(far) else 1.0
+    values = [0.0, *(value for row in reach for value in row)]
+    return padded([max(min(values), -cap), min(max(values), cap)], 0.05)
+
+
+class Scale:
+    """A linear map from values to user units."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        if not high > low:
+            low, high = low - 0.5, high + 0.5
+        self.low, self.high, self.start, self.end = low, high, start, end
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def clamp(self, value: float) -> float:
+        return self(min(max(value, self.low), self.high))
+
+    def inside(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def ticks(self, wanted: int = 5) -> list[float]:
+        """Round values inside the domain, about `wanted` of them."""
+        rough = (self.high - self.low) / max(wanted, 1)
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+
+def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
+    """The range of `values` with a little air on both sides."""
+    low, high = min(values), max(values)
+    air = (high - low) * share or abs(high) * share or 0.5
+    return low - air, high + air
+
+
+def arrow(x: float, y: float, left: bool) -> str:
+    """A head that says that something goes on beyond the axis."""
+    way = -1 if left else 1
+    corners = [(x + way * 5, y), (x - way * 4, y - 5), (x - way * 4, y + 5)]
+    points = " ".join(f"{coordinate(px)},{coordinate(py)}" for px, py in corners)
+    return tag("polygon", points=points, class_="tip")
+
+
+def tick_label(value: float) -> str:
+    """Axis numbers without trailing noise: 0.5, 12, 1.25, 20k, 1e-05."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.0e}".replace("-", "−", 1) if value < 0 else f"{value:.0e}"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k".replace("-", "−")
+    return f"{round(value, 6):g}".replace("-", "−")

@@ -1,0 +1,76 @@
+"""report.tex: the primary table with booktabs, no other package needed."""
+
+from __future__ import annotations
+
+from pipelines.report import words
+from pipelines.report.facts import Facts
+from pipelines.report.table import NOTES, Record, groups, headers
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "·": r"$\cdot$",
+    "–": "--",
+    "…": r"\dots{}",
+    "≥": r"$\ge$",
+}
+
+
+def render(facts: Facts) -> str:
+    """A `table*` with notes under it; primary rows first, exploratory ones after a rule."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table*}",
+        "\\centering\\small",
+        "\\begin{tabular}{lrrrrrlr}",
+        "\\toprule",
+        _line([escape(header) for header in headers(facts)]),
+    ]
+    for primary in (True, False):
+        for name, records in groups(facts, primary):
+            title = escape(name) + ("" if primary else " (exploratory)")
+            lines += ["\\midrule", f"\\multicolumn{{8}}{{l}}{{\\textit{{{title}}}}} \\\\"]
+            lines += [_line(_cells(record)) for record in records]
+    lines += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip"]
+    signatures = dict.fromkeys(f"{row.metric}: {row.signature}." for row in facts.rows if row.signature)
+    notes = [*NOTES, *signatures]
+    lines += ["\\parbox{\\textwidth}{\\footnotesize " + escape(" ".join(notes)) + "}"]
+    lines += [f"\\caption{{{escape(facts.title)}. {escape(words.lead(facts))}}}", "\\end{table*}"]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: object) -> str:
+    """Text that LaTeX shows as it stands."""
+    return "".join(_SPECIAL.get(character, character) for character in str(text))
+
+
+def _cells(record: Record) -> list[str]:
+    cells = (
+        record.row.arm,
+        record.baseline,
+        record.arm,
+        f"{record.difference} {record.interval}",
+        record.p,
+        record.mde80,
+        record.verdict,
+        record.time,
+    )
+    return [escape(cell) for cell in cells]
+
+
+def _line(cells: list[str]) -> str:
+    first, *rest = cells
+    return " & ".join([f"{{}}{first}" if first.startswith("[") else first, *rest]) + r" \\"

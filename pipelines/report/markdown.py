@@ -1,0 +1,80 @@
+"""report.md: the same facts where HTML does not go, such as a pull request."""
+
+from __future__ import annotations
+
+from pipelines.report import words
+from pipelines.report.facts import Facts
+from pipelines.report.table import NOTES, Record, groups, headers
+
+
+def render(facts: Facts) -> str:
+    """The whole file; it shows `forest.svg`, which is written beside it."""
+    parts = [
+        f"# {escape(facts.title)}",
+        escape(words.lead(facts)),
+        "## Verdicts",
+        "\n".join(f"- **{escape(arm)}**: {escape(words.arm(facts, arm))}" for arm in facts.arms[1:]),
+        "![Differences to the baseline with 95 % intervals and the margin](forest.svg)",
+        "## Comparisons",
+        _tables(facts, True),
+    ]
+    if facts.exploratory:
+        parts += ["### Exploratory", _tables(facts, False)]
+    parts.append("\n".join(f"- {note}" for note in NOTES))
+    if facts.failures:
+        parts += ["## Failures", "\n".join(f"- {escape(words.failure(entry))}" for entry in facts.failures)]
+    parts += ["## Methods", escape(words.methods(facts))]
+    parts += ["## Registration", escape(words.registration(facts))]
+    parts += [
+        "## Runs",
+        _runs(facts),
+        "The page with all figures is `report.html`; the numbers are in `results.json`.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: object) -> str:
+    """Text that Markdown shows as it stands."""
+    shown = str(text).replace("\\", "\\\\")
+    for character in "|*_`[]<>#":
+        shown = shown.replace(character, f"\\{character}")
+    return " ".join(shown.split())
+
+
+def _tables(facts: Facts, primary: bool) -> str:
+    parts = []
+    for name, records in groups(facts, primary):
+        lines = [_line([escape(header) for header in headers(facts)]), "|:--|--:|--:|--:|--:|--:|:--|--:|"]
+        lines += [_line(_cells(record)) for record in records]
+        parts.append(f"**{escape(name)}**\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cells(record: Record) -> list[str]:
+    """Numbers hold no Markdown but the brackets of intervals, harmless without a link after them."""
+    return [
+        escape(record.row.arm),
+        record.baseline,
+        record.arm,
+        f"{record.difference} {record.interval}",
+        record.p.replace("<", "&lt;"),
+        record.mde80,
+        f"{record.row.glyph} {escape(record.verdict)}",
+        record.time,
+    ]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _runs(facts: Facts) -> str:
+    """Every run with a link to its folder."""
+    lines = ["| Cell | Arm | Seed: run |", "|:--|:--|:--|"]
+    for cell in facts.cells:
+        for arm in facts.arms:
+            runs = facts.runs_of(cell, arm)
+            links = " · ".join(f"[{run.seed}]({run.href})" for run in sorted(runs, key=lambda run: run.seed))
+            if links:
+                lines.append(_line([escape(cell), escape(arm), links]))
+    return "\n".join(lines)

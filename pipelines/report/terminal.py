@@ -1,0 +1,94 @@
+"""The table and the verdicts as they stand in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.report import words
+from pipelines.report.facts import Facts
+from pipelines.report.table import NOTES, Record, groups
+
+WIDE = (
+    116  # columns that one line per comparison needs; below, both scores and the interval take a second line
+)
+
+
+def show(facts: Facts, console: Console) -> None:
+    """Verdicts first, then the table, then what went wrong and how to read it."""
+    for arm in facts.arms[1:]:
+        console.print(Text.assemble((f"{arm}: ", "bold"), words.arm(facts, arm)))
+    for primary in (True, False):
+        _groups(facts, primary, console)
+    for alert in words.alerts(facts):
+        console.print(Text(f"note: {alert}"))
+    console.print()
+    for note in (*NOTES, words.registration(facts)):
+        console.print(Text(note, style="dim"))
+
+
+def _groups(facts: Facts, primary: bool, console: Console) -> None:
+    """A title and a table for each cell and metric, all with the same columns."""
+    named = groups(facts, primary)
+    wide = console.width >= WIDE
+    headings = _headings(facts, primary, wide)
+    lines = [_cells(record, wide) for _, records in named for record in records]
+    widths = [
+        max(len(part) for cell in column for part in cell.split("\n")) for column in zip(headings, *lines)
+    ]
+    gaps = (2 if wide else 1) * (len(widths) - 1)
+    room = console.width - sum(widths[1:]) - gaps  # numbers never break, names are cut
+    widths[0] = max(8, min(widths[0], room))
+    remaining = iter(lines)
+    for name, records in named:
+        console.print()
+        title = name if primary else f"{name} (exploratory)"
+        console.print(Text(title, style="bold" if primary else "dim"))
+        table = _table(headings, widths, wide)
+        for _ in records:
+            arm, *others = next(remaining)
+            table.add_row(Text(_cut(arm, widths[0])), *map(Text, others), style=None if primary else "dim")
+        console.print(table)
+
+
+def _cut(name: str, width: int) -> str:
+    tail = (width - 1) // 2
+    return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, int(wide), 0, 0))
+    left = {0, len(headings) - 2}
+    for place, (heading, width) in enumerate(zip(headings, widths)):
+        justify = "left" if place in left else "right"
+        table.add_column(Text(heading), justify=justify, min_width=width, no_wrap=True)
+    return table
+
+
+def _headings(facts: Facts, primary: bool, wide: bool) -> list[str]:
+    baseline = _cut(facts.baseline, 9)
+    p = "p Holm" if primary else "p"
+    if wide:
+        return [
+            "Arm",
+            f"{baseline} ± sd",
+            "arm ± sd",
+            "Difference [95 % CI]",
+            p,
+            "MDE80",
+            "Verdict",
+            "Δ time",
+        ]
+    return ["Arm", f"{baseline} ± sd\narm ± sd", "Difference\n[95 % CI]", p, "MDE80", "Verdict", "Δ time"]
+
+
+def _cells(record: Record, wide: bool) -> list[str]:
+    row = record.row
+    tail = [record.p, record.mde80, f"{row.glyph} {record.verdict}", record.time]
+    if wide:
+        return [row.arm, record.baseline, record.arm, f"{record.difference} {record.interval}", *tail]
+    return [row.arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]

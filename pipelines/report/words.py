@@ -1,0 +1,176 @@
+"""Sentences written from the facts: verdicts in plain words, the methods paragraph, the registration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.report import format as fmt
+from pipelines.report.facts import Facts, Row
+
+MEANINGS = {
+    "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
+    "worse": "the same, on the other side",
+    "equivalent": "the 90 % interval lies inside the margin",
+    "non-inferior": "the 90 % interval stays above minus the margin",
+    "identical": "the same outputs on every example",
+    "inconclusive": "none of these: not the same as no difference",
+    "unstable": "some runs of the arm diverged; the difference over the others is exploratory",
+    "no-verdict": "a run is missing, or fewer than three seeds compare checkpoints, not methods",
+}
+
+
+def comparison(row: Row) -> str:
+    """One row in a sentence: what was found, how sure, and what could have been found."""
+    found = f"{row.metric} {fmt.signed(row.difference, row.places)}, 95 % interval {_range(row)}"
+    if row.word in ("better", "worse"):
+        aside = ", within the margin" if "within the margin" in (row.verdict or "") else ""
+        return f"{row.word} than {row.baseline}{aside} ({found})"
+    if row.word == "equivalent":
+        return f"equivalent to {row.baseline} within ±{_margin(row)} ({found})"
+    if row.word == "non-inferior":
+        return f"not worse than {row.baseline} by more than {_margin(row)} ({found})"
+    if row.word == "identical":
+        return f"identical to {row.baseline}: the same outputs on all {fmt.count(row.n_examples)} examples"
+    if row.word == "inconclusive":
+        could = (
+            f"; {fmt.number(row.mde80, row.places)} would be detected four times in five" if row.mde80 else ""
+        )
+        return f"inconclusive ({found}{could})"
+    if row.word == "unstable":
+        rest = f"; over the finished pairs {found}, exploratory" if fmt.known(row.difference) else ""
+        return f"unstable: {_diverged(row)}{rest}"
+    rest = f": {found}" if fmt.known(row.difference) else ""
+    return f"no verdict ({fmt.plural(_pairs(row), 'complete pair')} of seeds{rest})"
+
+
+def arm(facts: Facts, name: str) -> str:
+    """An arm over all its primary comparisons; several cells are counted by verdict."""
+    rows = [row for row in facts.primary if row.arm == name]
+    if not rows:
+        return "no primary comparison"
+    if len(rows) == 1:
+        return f"{comparison(rows[0])} on {rows[0].cell}."
+    counts = Counter(row.word for row in rows)
+    parts = [f"{word} in {n}" for word, n in counts.items()]
+    return f"{fmt.listing(parts)} of {len(rows)} primary comparisons."
+
+
+def lead(facts: Facts) -> str:
+    """What was compared, in a sentence."""
+    metrics = fmt.listing(list(dict.fromkeys(row.metric for row in facts.primary)))
+    seeds = sorted({len(row.seeds or ()) for row in facts.primary})
+    spread = (
+        f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else fmt.plural(seeds[0] if seeds else 0, "seed")
+    )
+    arms, cells = fmt.plural(len(facts.arms) - 1, "arm"), fmt.plural(len(facts.cells), "cell")
+    return (
+        f"{arms} against {facts.baseline} on {cells}, {spread} each, paired by seed. "
+        f"Primary: {metrics or 'none'}. Differences are signed so that positive is better for the arm."
+    )
+
+
+def methods(facts: Facts) -> str:
+    """A paragraph to paste into a paper; every figure in it comes from the results and the manifests."""
+    rows = facts.primary or list(facts.rows)
+    if not rows:
+        return "No comparison was finished."
+    seeds = sorted({len(row.seeds or ()) for row in rows})
+    counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    cells = "; ".join(_cell(facts, cell) for cell in facts.cells)
+    margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
+    margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
+    text = (
+        f"We compared {fmt.listing(facts.arms[1:])} with {facts.baseline} attention ({cells}), training "
+        f"{counts} {'seed' if seeds == [1] else 'seeds'} per arm. Runs of one seed share initial weights, data order"
+        f"{' and dropout masks' if _dropout_paired(facts) else ''} across arms; checkpoints were chosen on "
+        "validation data. Differences were tested with a two-way t over seeds and examples, with delete-one "
+        "jackknife variance for examples, the variance of paired seed differences and Satterthwaite degrees of "
+        f"freedom; p values of the {fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by "
+        "Holm's method. "
+    )
+    if margin:
+        text += f"Equivalence margins, declared beforehand: {margin}. "
+    if facts.failures:
+        text += f"{fmt.plural(len(facts.failures), 'run')} failed or diverged and stayed in the count. "
+    return text + _versions(facts)
+
+
+def registration(facts: Facts) -> str:
+    """Whether what is claimed was written down before the first run."""
+    known = facts.results.get("registration")
+    if not known:
+        return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
+    written = f"{known['time']}, " if known.get("time") else ""
+    text = f"Registered before the first run ({written}{str(known.get('hash', ''))[:16]})"
+    changed = known.get("changed_afterwards")
+    if changed:
+        return f"{text}, but changed afterwards: {fmt.listing(changed)}. Read its p values as exploratory."
+    return f"{text}: primary metric, margin, seeds, arms, cells and stopping rule; unchanged since."
+
+
+def failure(entry: Mapping[str, Any]) -> str:
+    """One failed run in a sentence."""
+    known = [str(entry[name]) for name in ("cell", "arm") if entry.get(name)]
+    known += [f"seed {entry['seed']}"] if entry.get("seed") is not None else []
+    name = ", ".join(known) or str(entry.get("run", "a run"))
+    step = f" at step {entry['step']}" if entry.get("step") is not None else ""
+    reason = f" ({entry['reason']})" if entry.get("reason") else ""
+    return f"{name} {entry.get('status', 'failed')}{step}{reason}"
+
+
+def alerts(facts: Facts) -> list[str]:
+    """Failed runs, then every reason to read a primary comparison with care."""
+    found = [failure(entry) for entry in facts.failures]
+    several = [row for row in facts.primary if len(facts.cells) > 1 and row.word in ("unstable", "no-verdict")]
+    found += [f"{row.arm} on {row.cell}: {comparison(row)}" for row in several]
+    return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags or ()]
+
+
+def proof(manifests: Sequence[Mapping[str, Any]]) -> str:
+    """The largest figure of an arm's proofs, or why there is none."""
+    known = [manifest["proof"] for manifest in manifests if manifest.get("proof")]
+    if not known:
+        return fmt.MISSING
+    if any(one.get("starts_as_stock") is False for one in known):
+        return "starts elsewhere by design"
+    figures = [one.get("max_difference") for one in known if fmt.known(one.get("max_difference"))]
+    return fmt.small(max(figures)) if figures else fmt.MISSING
+
+
+def _dropout_paired(facts: Facts) -> bool:
+    """Whether no run says that its dropout masks could not be those of its pair."""
+    return all(run.manifest.get("dropout_paired", True) for run in facts.runs.values())
+
+
+def _range(row: Row) -> str:
+    if not row.ci95 or not all(map(fmt.known, row.ci95)):
+        return "unknown"
+    return f"{fmt.signed(row.ci95[0], row.places)} to {fmt.signed(row.ci95[1], row.places)}"
+
+
+def _margin(row: Row) -> str:
+    return f"{row.margin:g}" if fmt.known(row.margin) else "the margin"
+
+
+def _pairs(row: Row) -> int:
+    return sum(map(fmt.known, row.seed_differences))
+
+
+def _diverged(row: Row) -> str:
+    total = len(row.seeds or ())
+    return f"{total - _pairs(row)} of {total} seeds without a finished pair"
+
+
+def _cell(facts: Facts, cell: str) -> str:
+    row = next(row for row in (*facts.primary, *facts.rows) if row.cell == cell)
+    size = f"{fmt.count(row.n_examples)} test examples"
+    return f"{row.model} on {row.task}, {size}, {row.metric} [{row.signature}]"
+
+
+def _versions(facts: Facts) -> str:
+    environment = facts.results.get("environment") or {}
+    packages = environment.get("versions") or environment
+    named = [f"{name} {packages[name]}" for name in ("attnlab", "torch", "transformers") if name in packages]
+    return f"Software: {', '.join(named)}." if named else ""

@@ -1,0 +1,303 @@
+"""What every report keeps: all primary numbers in every format, nothing fetched, nothing broken by odd names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import synthetic
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pipelines import report
+from pipelines.report import facts, latex
+from pipelines.report import format as fmt
+from pipelines.report.table import record
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
+
+
+class Page(HTMLParser):
+    """Tags must close in order; addresses, ids and text are kept."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open, self.hrefs, self.ids, self.words, self.tags = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self._seen(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self._seen(tag, attributes)
+
+    def _seen(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        for name, value in attributes:
+            if name in ("href", "src", "xlink:href", "data", "action", "poster", "srcset"):
+                self.hrefs.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def write(results: dict, root: Path) -> dict[str, str]:
+    paths = report.write(results, root / "report")
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def terminal(results: dict, folder: Path, width: int = 160) -> str:
+    out = StringIO()
+    report.print_table(results, Console(file=out, width=width), folder)
+    return out.getvalue()
+
+
+def accidents(results: dict) -> dict:
+    """Everything that goes wrong in real ablations, in one results file."""
+    rows = results["comparisons"]
+    rows[0] |= {"verdict": "unstable", "difference": -41.7, "ci95": [-90.0, 6.6], "se": 18.3}
+    rows[0]["arm_scores"][0], rows[0]["runs"]["arm"][0] = None, None
+    nothing = dict.fromkeys(("difference", "se", "ci95", "p", "p_holm", "mde80", "df"))
+    rows[1] |= {"verdict": "no-verdict", "arm_scores": [None] * len(rows[1]["seeds"]), **nothing}
+    rows[2] |= {
+        "verdict": "identical",
+        "difference": 0.0,
+        "se": 0.0,
+        "ci95": [0.0, 0.0],
+        "mde80": 0.0,
+        "p_holm": 1.0,
+    }
+    rows[3] |= {
+        "difference": float("nan"),
+        "se": float("nan"),
+        "ci95": [float("nan")] * 2,
+        "verdict": "no-verdict",
+    }
+    results["failures"] = [
+        {
+            "cell": "qa",
+            "arm": "gate",
+            "seed": 2,
+            "run": "ab12",
+            "status": "diverged",
+            "step": 41,
+            "reason": "nan",
+        }
+    ]
+    return results
+
+
+def numbers(row: facts.Row) -> list[str]:
+    """What a reader must find of a primary row."""
+    line = record(row)
+    shown = [line.baseline, line.arm, line.difference, line.interval, line.p, line.mde80]
+    return [number for number in shown if number != fmt.MISSING]
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> tuple[dict, Path]:
+    results = synthetic.build(
+        tmp_path, cells=("ner-bert", "qa-gpt2"), arms=("unscaled", "gate", "temperature"), seeds=(1, 2, 5)
+    )
+    return accidents(results), tmp_path
+
+
+def test_every_primary_number_stands_in_every_format(grid):
+    results, root = grid
+    written = write(results, root)
+    tex = written["report.tex"]
+    page, svg = (
+        Page(written["report.html"]).text,
+        "".join(ElementTree.fromstring(written["forest.svg"]).itertext()),
+    )
+    markdown = written["report.md"].replace("&lt;", "<")
+    shown = terminal(results, root / "report")
+    for row in facts.load(results, root / "report").primary:
+        for number in numbers(row):
+            assert number in page
+            assert number in markdown
+            assert number in shown
+            assert latex.escape(number) in tex
+        for number in {record(row).difference, record(row).interval} - {fmt.MISSING}:
+            assert number in svg
+        for text in (page, markdown, shown):
+            assert row.verdict in text
+
+
+def test_the_page_fetches_nothing_and_every_link_is_relative(grid):
+    results, root = grid
+    text = write(results, root)["report.html"]
+    page = Page(text)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert not re.findall(r"url\(\s*['\"]?(?!#|data:)", text)
+    for href in page.hrefs:
+        assert not re.match(r"[a-z][a-z0-9+.-]*:|//|/", href) or href == "data:,", href
+        if href.startswith("#"):
+            assert href[1:] in page.ids, href
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_every_run_is_linked_and_every_link_leads_to_a_run(grid):
+    results, root = grid
+    written = write(results, root)
+    known = facts.load(results, root / "report")
+    linked = {href for href in Page(written["report.html"]).hrefs if href.startswith("../cells/")}
+    assert linked == {run.href for run in known.runs.values()}
+    for href in linked:
+        assert (root / "report" / unquote(href) / "manifest.json").exists()
+    for run in known.runs.values():
+        assert f"]({run.href})" in written["report.md"]
+
+
+def test_pictures_are_named_described_and_well_formed(grid):
+    results, root = grid
+    written = write(results, root)
+    ElementTree.fromstring(written["forest.svg"])
+    pictures = re.findall(r"<svg.*?</svg>", written["report.html"], re.S)
+    assert len(pictures) > 10
+    for picture in pictures:
+        tree = ElementTree.fromstring(picture)
+        if tree.get("aria-hidden") == "true":
+            continue
+        names = [child.tag.split("}")[-1] for child in tree][:2]
+        assert names == ["title", "desc"]
+        assert tree.get("role") == "img"
+        assert "nan" not in picture
+
+
+def test_every_table_header_has_a_scope(grid):
+    results, root = grid
+    for tag, attributes in Page(write(results, root)["report.html"]).tags:
+        if tag == "th":
+            assert attributes.get("scope") in ("col", "row", "rowgroup")
+
+
+def test_accidents_are_told_in_words(grid):
+    results, root = grid
+    written = write(results, root)
+    for text in (Page(written["report.html"]).text, written["report.md"], terminal(results, root / "report")):
+        assert "qa, gate, seed 2 diverged at step 41 (nan)" in text
+        assert "1 of 3 seeds without a finished pair" in text
+        assert "exploratory" in text
+
+
+HOSTILE = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp", "Co", "Cn")),
+    min_size=1,
+    max_size=60,
+).filter(str.strip)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=HOSTILE, cell=HOSTILE, metric=HOSTILE)
+def test_any_name_is_shown_and_none_is_executed(tmp_path, name, cell, metric):
+    results = synthetic.build(tmp_path, seeds=(1, 2, 3), metrics=("f1",), with_runs=False)
+    for row in results["comparisons"]:
+        row |= {"cell": cell, "metric": metric, "arm": name if row["arm"] == "gate" else row["arm"]}
+    written = write(results, tmp_path)
+    page = Page(written["report.html"])
+    assert " ".join(name.split()) in page.text
+    ElementTree.fromstring(written["forest.svg"])
+    terminal(results, tmp_path / "report", 80)
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", 'a" onload="x', "a|b", "50%_$&#{}~^\\", "[x](y)"]
+)
+def test_names_that_are_code_stay_text(tmp_path, name):
+    results = synthetic.build(tmp_path, arms=(name,), with_runs=False)
+    written = write(results, tmp_path)
+    page = Page(written["report.html"])
+    assert name in page.text
+    assert not [tag for tag, attributes in page.tags if tag == "script" or "onload" in attributes]
+    tables = [line for line in written["report.md"].splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {4, 9}
+    assert not re.search(r"(?<!\\)[%_#&](?!\w*\{)", _table_names(written["report.tex"]))
+
+
+def _table_names(tex: str) -> str:
+    """First columns of the LaTeX rows, without the alignment marks."""
+    body = tex.split("\\toprule")[1].split("\\bottomrule")[0]
+    return "\n".join(re.split(r"(?<!\\)&", line)[0] for line in body.splitlines() if line.endswith("\\\\"))
+
+
+def test_a_report_that_travelled_without_its_runs_keeps_its_numbers(tmp_path):
+    results = synthetic.build(tmp_path, with_runs=False)
+    text = Page(write(results, tmp_path)["report.html"]).text
+    for row in facts.load(results, tmp_path / "report").primary:
+        assert all(number in text for number in numbers(row))
+
+
+def test_nothing_finished_is_still_a_report(tmp_path):
+    results = {
+        "schema_version": 1,
+        "comparisons": [],
+        "failures": [{"run": "ab", "status": "failed", "reason": "x"}],
+    }
+    written = write(results, tmp_path)
+    assert "ab failed (x)" in Page(written["report.html"]).text
+    terminal(results, tmp_path)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_terminal_table_fits_its_terminal(grid, width):
+    results, root = grid
+    results["comparisons"][0]["arm"] = "a-very-long-arm-name-" * 5
+    lines = terminal(results, root / "report", width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("Δ time" in line for line in lines)
+
+
+def test_writing_twice_gives_the_same_bytes(grid):
+    results, root = grid
+    assert write(results, root) == write(json.loads(json.dumps(results)), root)
+
+
+def test_reports_need_neither_torch_nor_transformers(tmp_path):
+    results = synthetic.build(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    code = (
+        "import json, sys, pathlib; from pipelines import report; "
+        f"root = pathlib.Path({str(tmp_path)!r}); "
+        "report.write(json.loads((root / 'results.json').read_text()), root / 'report'); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+
+
+def test_a_thousand_runs_take_seconds_and_few_bytes(tmp_path):
+    cells = [f"{task}-{model}" for task in ("ner", "qa") for model in ("bert", "gpt2", "t5", "mini")]
+    results = synthetic.build(
+        tmp_path, cells=cells, arms=[f"arm{i}" for i in range(11)], seeds=range(1, 11), steps=100
+    )
+    begun = time.process_time()
+    report.write(results, tmp_path / "report")
+    assert time.process_time() - begun < 8
+    assert (tmp_path / "report" / "report.html").stat().st_size < 5_000_000
