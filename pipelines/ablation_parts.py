@@ -61,14 +61,15 @@ def decided_by_arms(base: Document) -> list[UserError]:
 
 
 def overlaid(base: Document, document: Document, arm: str) -> Document:
-    """The run of a cell with one arm: the arm's `set`, then its `where` and attention."""
+    """The run of a cell with one arm: its `set` merged in, its `where` and attention replacing the cell's."""
     path: KeyPath = ("arms", arm)
     layers = [base]
     if isinstance(document.get((*path, "set")), dict):
         layers.append(document.part((*path, "set")))
     for key in ("where", "attention"):
         if document.get((*path, key)) is not None:
-            layers.append(document.part((*path, key)).under(key))
+            part = document.part((*path, key))
+            layers += [Document(None, part.places).under(key), part.under(key)]
     return merge(layers)
 
 

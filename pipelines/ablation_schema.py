@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,8 @@ class Comparison(Section):
 
 class AblationFile(Comparison):
     """An ablation as a file states it: cells are lists of run files (or settings written in place)."""
+
+    settings_of: ClassVar = {"set": RunConfig}  # what the free mappings here are settings of
 
     cells: dict[Label, Annotated[list[Name | dict[str, Any]], Field(min_length=1)]] = Field(
         min_length=1, description="model x task combinations by name: run files merged left to right"

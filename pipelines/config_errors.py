@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -119,12 +119,18 @@ def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserErro
 
 
 def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The schema section a key path leads into."""
-    for key in path:
+    """The schema section a key path leads into; the names of arms and the places in lists are passed over."""
+    keys = iter(path)
+    for key in keys:
         field = model.model_fields.get(str(key))
-        inner = _section_in(field.annotation) if field else None
-        model = inner or model
+        if field is not None and _is_by_name(field.annotation):
+            next(keys, None)
+        model = (_section_in(field.annotation) if field else None) or model
     return model
+
+
+def _is_by_name(annotation: Any) -> bool:
+    return get_origin(annotation) is dict and _section_in(annotation) is not None
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
@@ -136,8 +142,9 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 def _key_paths(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
     found: list[KeyPath] = []
     for name, field in model.model_fields.items():
-        inner = _section_in(field.annotation)
-        found += [(*path, name), *(_key_paths(inner, (*path, name)) if inner else [])]
+        inner = getattr(model, "settings_of", {}).get(name) or _section_in(field.annotation)
+        below = (*path, name, "NAME") if _is_by_name(field.annotation) else (*path, name)
+        found += [(*path, name), *(_key_paths(inner, below) if inner else [])]
     return found
 
 
