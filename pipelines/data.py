@@ -7,12 +7,12 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Any
 
+from pipelines.columns import check_names, class_names, find, named, value_at
 from pipelines.errors import UserError, raise_all
 from pipelines.readers import BadRow, Table, hub_splits, of_rows, read_file, read_hub
 from pipelines.task import Task
@@ -52,8 +52,9 @@ def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "va
     tables = _tables(config)
     missing = [split for split in required if split not in tables]
     raise_all([_missing_split(config, split, list(tables)) for split in missing])
-    columns = {} if config.generated else dict(config.columns)
-    paths = _find_columns(tables, columns, task)
+    # a generator speaks the canonical names
+    sources = {name: name if config.generated else column.default for name, column in task.columns.items()}
+    paths = _find_columns(tables, sources, config.columns, task)
     splits, errors = Splits(), []
     contents: dict[str, set[bytes]] = {}
     for split, table in tables.items():
@@ -133,117 +134,23 @@ def _missing_split(config: Any, split: str, there: Sequence[str]) -> UserError:
     )
 
 
-# ---- columns
-def _find_columns(
-    tables: Mapping[str, Table], columns: Mapping[str, str], task: Task
-) -> dict[str, dict[str, str]]:
-    """For each split, canonical name -> path in the source; every missing column is told at once."""
-    known = [*task.columns, "id", "cluster"]
-    for name in columns:
-        if name not in known:
-            raise UserError(
-                f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
-            )
-    errors: list[UserError] = []
-    found: dict[str, dict[str, str]] = {}
-    for split, table in tables.items():
-        found[split] = {}
-        if not table.num_rows:
-            errors.append(_empty(table, split, []))
-            continue
-        wanted = {name: column.default for name, column in task.columns.items()}
-        for name, path in {**wanted, "id": "id", "cluster": "cluster", **columns}.items():
-            reason = _not_there(table, path)
-            optional = name not in task.columns or not task.columns[name].required
-            if reason is None:
-                found[split][name] = path
-            elif name in columns or not optional:
-                meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
-                what = f"{reason}, which the task takes as {name!r}{meaning}"
-                errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, name)))
-    _raise_some(errors)
-    return found
-
-
-def _not_there(table: Table, path: str) -> str | None:
-    """Why a path leads nowhere, as a clause; None where it leads to something."""
-    if path in table.columns:
-        return None
-    top, *rest = path.split(".")
-    if top not in table.columns or not rest:
-        return f"has no column {top!r}"
-    rows = [row[top] for row in table.take([top]) if isinstance(row, dict) and row.get(top) is not None]
-    for step, name in enumerate(rest):
-        rows = [inner for row in rows for inner in (row if isinstance(row, list) else [row])]
-        structs = [row for row in rows if isinstance(row, dict)]
-        if not structs:
-            return f"column {'.'.join([top, *rest[:step]])!r} has no fields, so no {path!r}"
-        if not any(name in row for row in structs):
-            fields = ", ".join(dict.fromkeys(key for row in structs[:100] for key in row))
-            return f"column {'.'.join([top, *rest[:step]])!r} has no field {name!r} (it has {fields})"
-        rows = [row[name] for row in structs if row.get(name) is not None]
-        if not rows:
-            return None  # all null: each row will say so
-    return None
-
-
-def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> str:
-    near = get_close_matches(name, there, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    listing = f"columns there: {', '.join(there) or 'none'}"
-    return f"{guess}{listing}" + (f"; name the right one as data.columns.{canonical}" if canonical else "")
-
-
-def _value(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; a list of structs gives the list of that field."""
-    if path in row:
-        return row[path]
-    value: Any = row
-    for name in path.split("."):
-        if isinstance(value, list):
-            value = [inner.get(name) if isinstance(inner, dict) else None for inner in value]
-        else:
-            value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _class_names(features: Any, path: str) -> list[str] | None:
-    """Names of the `ClassLabel` at a path, inside lists or not; None where there is none."""
-    if features is None:
-        return None
-    node: Any = features
-    for name in [path] if path in features else path.split("."):
-        node = _inside_list(node)
-        if not isinstance(node, dict) or name not in node:
-            return None
-        node = node[name]
-    return getattr(_inside_list(node), "names", None)
-
-
-def _inside_list(node: Any) -> Any:
-    while not isinstance(node, dict) and (isinstance(node, list) or hasattr(node, "feature")):
-        node = node[0] if isinstance(node, list) else node.feature
-    return node
-
-
-def _named(value: Any, names: Sequence[str]) -> Any:
-    """Class numbers as their names.
-
-    Raises:
-        LookupError: a number without a name; -1 is how data sets say "no label".
-    """
-    if isinstance(value, list):
-        return [_named(inner, names) for inner in value]
-    if value is None or isinstance(value, str):
-        return value
-    if not 0 <= value < len(names):
-        raise LookupError(f"has the label {value}, and only 0 to {len(names) - 1} have names")
-    return names[value]
-
-
 # ---- rows
+def _find_columns(
+    tables: Mapping[str, Table], defaults: Mapping[str, str], columns: Mapping[str, str], task: Task
+) -> dict[str, dict[str, str]]:
+    """For each split, canonical name -> path in its source; everything missing is told at once."""
+    check_names(columns, task)
+    errors: list[UserError] = []
+    paths: dict[str, dict[str, str]] = {}
+    for split, table in tables.items():
+        paths[split], missing = find(table, defaults, columns, task)
+        errors += missing if table.num_rows else [_empty(table, split, [])]
+    _raise_some(errors)
+    return paths
+
+
 def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[list[Example], list[Bad]]:
-    names = {name: _class_names(table.features, path) for name, path in paths.items()}
+    names = {name: class_names(table.features, path) for name, path in paths.items()}
     rows = table.take([*paths.values(), *(path.split(".")[0] for path in paths.values())])
     examples: list[Example] = []
     bad: list[Bad] = []
@@ -274,9 +181,9 @@ def _example(
         raise LookupError(row.reason)
     example: Example = {}
     for name, path in paths.items():
-        value = _value(row, path)
+        value = value_at(row, path)
         if names[name] and name not in ("id", "cluster"):
-            value = _named(value, names[name])
+            value = named(value, names[name])
         if value is None and (name not in task.columns or task.columns[name].required):
             raise LookupError(f"has no {path!r} (missing or null)")
         example[name] = value

@@ -62,6 +62,7 @@ FILLERS = (
     "without any warning",
 )
 ENDINGS = ("again", "last week", "for the third time", "in silence", "before noon", "too")
+NUM_CLAUSES, NUM_FILLERS = (1, 1, 1, 2, 2, 3), (0, 0, 1, 1, 2)  # each as often as it stands here
 JOINTS = (", while", ", and", ";", ", but", ", because")
 
 
@@ -102,7 +103,7 @@ def generate(
 def _sentence(random: Random, ambiguity: float, unseen: float, noise: float) -> tuple[list[str], list[str]]:
     tokens: list[str] = []
     tags: list[str] = []
-    for clause in range(1 + int(random.random() * 3)):
+    for clause in range(_pick(random, NUM_CLAUSES)):
         parts = [("O", _pick(random, JOINTS))] if clause else []
         parts += _clause(random, ambiguity, unseen, noise)
         for tag, text in parts:
@@ -118,7 +119,7 @@ def _clause(random: Random, ambiguity: float, unseen: float, noise: float) -> li
     kind = _kind(random, name)
     tag = _pick(random, TYPES) if random.random() < noise else kind
     entity = (tag, _entity(random, name, kind, ambiguity))
-    between = [("O", f", {_pick(random, FILLERS)} ,") for _ in range(int(random.random() * 3))]
+    between = [("O", f", {_pick(random, FILLERS)} ,") for _ in range(_pick(random, NUM_FILLERS))]
     if random.random() < 0.5:
         return [("O", f"{_pick(random, OPENINGS)} {_pick(random, BEFORE[kind])} of"), *between, entity]
     ending = [("O", _pick(random, ENDINGS))] if random.random() < 0.5 else []
