@@ -14,7 +14,7 @@ __all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Site", "Variant", "VariantError"]
 
 KERNEL_HOOKS = ("scale", "query_gain", "output_gain", "query", "key", "position_bias", "output")
 SCORE_HOOKS = ("scores", "normalize")  # these need the scores, so they take the explicit path
-FOLDABLE_HOOKS = frozenset(("scale", "query_gain", "output_gain"))
+FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain")  # constant factors: stock weights can hold them
 
 
 @dataclass(frozen=True)
@@ -136,4 +136,4 @@ class Variant(nn.Module):
     @property
     def foldable(self) -> bool:
         """Only constant factors are overridden, so stock weights can hold the same function."""
-        return self.hooks <= FOLDABLE_HOOKS
+        return self.hooks <= set(FOLDABLE_HOOKS)

@@ -1,0 +1,77 @@
+"""The arms of the battery: every file of `variants/`, with each of its options' literal values."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import typing
+
+import pytest
+import torch
+
+from custom_attention import Variant, VariantError, attach, lookup, variants
+from custom_attention.variant import SCORE_HOOKS
+from tests.custom_attention.models import FAMILIES, tiny
+
+
+def own_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(variants.__path__))
+
+
+def arms() -> list[dict]:
+    """{name: options} for the defaults of each variant and, one at a time, each other literal value."""
+    found = []
+    for name in own_names():
+        cls = lookup.find(name)
+        found.append({name: {}})
+        hints = typing.get_type_hints(cls.__init__)
+        for option, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
+            if typing.get_origin(hints[option]) is typing.Literal:
+                others = [v for v in typing.get_args(hints[option]) if v != parameter.default]
+                found += [{name: {option: value}} for value in others]
+    return found
+
+
+def arm_id(arm: dict) -> str:
+    [(name, options)] = arm.items()
+    return "-".join([name, *(f"{k}={v}" for k, v in options.items())])
+
+
+def is_explicit(arm: dict) -> bool:
+    """Whether the arm sees the scores, and so takes the explicit path."""
+    [name] = arm
+    cls = lookup.find(name)
+    return any(getattr(cls, hook) is not getattr(Variant, hook) for hook in SCORE_HOOKS)
+
+
+REFUSED = {("unscaled", "t5")}  # (variant, family): the variant says that it means nothing there
+SELF_ONLY = set()  # variants that need the query's own key or value
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=arms(), ids=arm_id)
+def arm(request) -> dict:
+    return request.param
+
+
+@pytest.fixture
+def swapped(family, arm):
+    """A tiny model of the family with the arm attached, at self-attention only if it must."""
+    return attach_where_possible(tiny(family), arm, family)
+
+
+def attach_where_possible(model, arm: dict, family: str):
+    [name] = arm
+    if (name, family) in REFUSED:
+        with pytest.raises(VariantError):
+            attach(model, arm)
+        pytest.skip(f"{name} refuses {family}")
+    where = {"kind": "self"} if name in SELF_ONLY else None
+    return attach(model, arm, where=where)
+
+
+EPS = torch.finfo(torch.float32).eps

@@ -1,0 +1,207 @@
+"""What every variant must do on every architecture. Adding a file to `variants/` adds its tests."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import transformers as hf
+
+from custom_attention import attach, attached, detach, prove, variant_parameters
+from tests.custom_attention.conftest import EPS, arms, attach_where_possible, is_explicit
+from tests.custom_attention.models import (
+    CAUSAL,
+    ENCODER_DECODER,
+    GENERATING,
+    logits,
+    nudge,
+    padded,
+    tiny,
+    unpadded,
+)
+
+CLOSE = {"rtol": 0, "atol": 2000 * EPS}  # two orders of summation of outputs of size about 10
+GREEDY = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+generating = pytest.mark.parametrize("family", GENERATING, indirect=True)
+
+
+def nudged(model):
+    nudge(variant_parameters(model).values())
+    return model
+
+
+def prompt(inputs):
+    return {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask")}
+
+
+def test_it_equals_stock_where_it_says_so_and_reaches_every_site(swapped, family):
+    proof = prove(swapped, padded(family).inputs)
+    assert proof.passed, proof.sentence
+    assert proof.reached == proof.expected > 0
+    if proof.starts_as_stock:
+        assert proof.max_difference <= proof.bound
+    else:
+        assert proof.max_difference > 20 * EPS
+
+
+def test_every_parameter_moves_the_output_at_every_site(swapped, family):
+    inputs, start = padded(family).inputs, logits(swapped, padded(family).inputs)
+    for name, parameter in variant_parameters(swapped).items():
+        kept = parameter.detach().clone()
+        nudge([parameter], size=1.0)
+        assert (logits(swapped, inputs) - start).abs().max() > 20 * EPS, name
+        with torch.no_grad():
+            parameter.copy_(kept)
+
+
+def test_every_parameter_gets_a_gradient_at_the_start_and_elsewhere(swapped, family):
+    parameters = variant_parameters(swapped)
+    for _ in range(2):
+        swapped.zero_grad()
+        swapped(**padded(family).inputs).logits.square().sum().backward()
+        for name, parameter in parameters.items():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+        nudged(swapped)
+
+
+def test_padding_is_invisible(swapped, family):
+    batch, model = padded(family), nudged(swapped)
+    together = logits(model, batch.inputs)
+    for row in range(len(batch.lengths)):
+        alone = logits(model, batch.alone(row))[0]
+        torch.testing.assert_close(batch.real(together, row), alone, **CLOSE)
+
+
+@generating
+def test_a_causal_stack_sees_nothing_ahead(swapped, family):
+    model, inputs = nudged(swapped), unpadded(family)
+    before = logits(model, inputs)
+    for masked in (False, True):
+        changed = dict(inputs)
+        name = "decoder_input_ids" if family in ENCODER_DECODER else "input_ids"
+        changed[name] = inputs[name].clone()
+        changed[name][:, 3:] = 44
+        if masked and family in CAUSAL:
+            changed["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        after = logits(model, changed)
+        torch.testing.assert_close(after[:, :3], before[:, :3], **CLOSE)
+        assert (after[:, 3:] - before[:, 3:]).abs().max() > 1e-3
+
+
+@generating
+def test_cached_decoding_equals_the_full_forward(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    asked = {**prompt(inputs), **GREEDY, "return_dict_in_generate": True, "output_logits": True}
+    with_cache, without = model.generate(**asked, use_cache=True), model.generate(**asked, use_cache=False)
+    assert torch.equal(with_cache.sequences, without.sequences)
+    torch.testing.assert_close(torch.stack(with_cache.logits), torch.stack(without.logits), **CLOSE)
+
+
+@generating
+def test_beam_search_does_not_depend_on_the_cache(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    asked = {**prompt(inputs), **GREEDY, "num_beams": 3}
+    cached, plain = (model.generate(**asked, use_cache=use) for use in (True, False))
+    assert torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("family", CAUSAL, indirect=True)
+def test_a_static_cache_gives_the_same_tokens(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    for asked in (prompt(inputs), {"input_ids": unpadded(family)["input_ids"]}):
+        asked = {**asked, **GREEDY}
+        static = model.generate(**asked, cache_implementation="static", disable_compile=True)
+        assert torch.equal(static, model.generate(**asked))
+
+
+def test_rows_without_any_visible_key_stay_finite(swapped, family):
+    model, inputs = nudged(swapped), dict(padded(family).inputs)
+    inputs["attention_mask"] = inputs["attention_mask"].clone()
+    inputs["attention_mask"][1] = 0
+    output = model(**inputs).logits
+    assert output.isfinite().all()
+    output.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in variant_parameters(model).values())
+
+
+def test_dropout_acts_in_training_only(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    assert torch.equal(logits(model, inputs), logits(model, inputs))
+    attention_dropouts = {child for site, _ in attached(model) for child in site.children()}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) and module not in attention_dropouts:
+            module.p = 0.0
+    model.train()
+    assert not torch.equal(logits(model, inputs), logits(model, inputs))
+
+
+def test_bfloat16_is_close_to_float32(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    wide, narrow = logits(model, inputs), logits(copy.deepcopy(model).to(torch.bfloat16), inputs).float()
+    stock = tiny(family)
+    stock_error = logits(copy.deepcopy(stock).to(torch.bfloat16), inputs).float() - logits(stock, inputs)
+    error = (narrow - wide).pow(2).mean().sqrt()
+    assert error < 4 * stock_error.pow(2).mean().sqrt() + 0.05
+
+
+def test_a_state_dict_restores_the_function(swapped, arm, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    again = attach_where_possible(tiny(family), arm, family)
+    missing, unexpected = again.load_state_dict(model.state_dict())
+    assert not missing
+    assert not unexpected
+    assert torch.equal(logits(again, inputs), logits(model, inputs))
+    assert torch.equal(logits(copy.deepcopy(model), inputs), logits(model, inputs))
+
+
+def test_gradient_checkpointing_changes_no_gradient(swapped, family):
+    model, inputs = nudged(swapped), padded(family).inputs
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model.train()
+        _no_dropout(model)
+        model.zero_grad()
+        model(**inputs, use_cache=False).logits.square().mean().backward()
+        parameters = variant_parameters(model) or dict(model.named_parameters())
+        gradients.append([p.grad.clone() for p in parameters.values() if p.grad is not None])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+def _no_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "attn_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def test_detach_gives_the_stock_model_back(swapped, family):
+    inputs, stock = padded(family).inputs, tiny(family)
+    detach(swapped)
+    assert not variant_parameters(swapped)
+    torch.testing.assert_close(logits(swapped, inputs), logits(stock, inputs), **CLOSE)
+    names = [m.config._attn_implementation for m in swapped.modules() if hasattr(m, "config")]
+    assert set(names) == {"sdpa"}
+
+
+@pytest.mark.parametrize("arm", [a for a in arms() if not is_explicit(a)], indirect=True)
+@pytest.mark.parametrize("family", ["bert", "gpt2"], indirect=True)
+def test_a_variant_on_the_kernel_compiles_without_a_graph_break(arm, family):
+    torch._dynamo.reset()
+    model, inputs = nudged(attach_where_possible(tiny(family), arm, family)), padded(family).inputs
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(logits(compiled, inputs), logits(model, inputs), **CLOSE)
+
+
+def test_the_families_are_what_the_battery_claims(family):
+    model = attach(tiny(family), [])
+    kinds = {stack.site.is_cross for _, stack in attached(model)}
+    assert kinds == ({True, False} if family in ENCODER_DECODER else {False})
+    assert isinstance(model, hf.PreTrainedModel)
