@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.run_schema import Attention, Count, Name, RunConfig, Section, WhereConfig
 from pipelines.yaml_source import merge_values
@@ -12,6 +12,15 @@ from pipelines.yaml_source import merge_values
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 Margin = Annotated[float, Field(gt=0)]
+
+
+def _file_or_settings(part: Any) -> Any:
+    if isinstance(part, dict) or (isinstance(part, str) and part):
+        return part
+    raise ValueError("a cell lists run files, or settings written in place")
+
+
+CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
 
 class ArmConfig(Section):
@@ -53,7 +62,7 @@ class AblationFile(Comparison):
 
     settings_of: ClassVar = {"set": RunConfig}  # what the free mappings here are settings of
 
-    cells: dict[Label, Annotated[list[Name | dict[str, Any]], Field(min_length=1)]] = Field(
+    cells: dict[Label, Annotated[list[CellPart], Field(min_length=1)]] = Field(
         min_length=1, description="model x task combinations by name: run files merged left to right"
     )
     set: dict[str, Any] = Field({}, description="settings of the run, for all cells")

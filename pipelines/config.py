@@ -58,7 +58,7 @@ def load_run(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
     if not documents:
         raise UserError("run", "no configuration is named", accepted="name one or more YAML files")
     run, errors = _check_run(yaml_source.merge(documents))
-    raise_all(errors)
+    raise_all(_in_order(errors))
     return run
 
 
@@ -99,6 +99,8 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
         except UserError as error:
             errors += getattr(error, "errors", [error])
             continue
+        if base is None:  # the schema has said why
+            continue
         run, found = _check_run(base)
         cells |= {name: run} if run else {}
         if not found:  # an arm inherits every mistake of its cell: say those once
@@ -107,15 +109,15 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
         errors += found
     if len(cells) == len(arms.names(document, "cells")):
         errors += arms.unknown_metrics(document, sorted({run.task.name for run in cells.values()}))
-    raise_all(list({error.sentence(): error for error in errors}.values()))
+    raise_all(_in_order(errors))
     values = stated.model_dump(mode="json", exclude={"cells", "set"})
     return AblationConfig.model_validate(
         values | {"cells": {name: run.to_dict() for name, run in cells.items()}}
     )
 
 
-def _read_cell(document: Document, name: str) -> Document:
-    """The run that a cell states: its files and in-place settings, then `set`."""
+def _read_cell(document: Document, name: str) -> Document | None:
+    """The run that a cell states: its files and in-place settings, then `set`; None where it states none."""
     errors: list[UserError] = []
     documents: list[Document] = []
     for part in arms.items(document, ("cells", name)):
@@ -128,8 +130,10 @@ def _read_cell(document: Document, name: str) -> Document:
         except UserError as error:
             errors += getattr(error, "errors", [error])
     raise_all(errors)
+    if not documents:
+        return None
     documents += [document.part(("set",))] if isinstance(document.get(("set",)), dict) else []
-    base = yaml_source.merge(documents or [document.part(("cells",))])
+    base = yaml_source.merge(documents)
     raise_all(arms.decided_by_arms(base))
     return base
 
@@ -169,6 +173,18 @@ def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
     run, found = _validate(document, RunConfig)
     errors += [*found, *checks.exclusive_settings(document), *unknown_names(document)]
     return run, errors
+
+
+def _in_order(errors: Sequence[UserError]) -> list[UserError]:
+    """Each mistake once, file by file, line by line."""
+    once = list({error.sentence(): error for error in errors}.values())
+    files = [error.where.rpartition(":")[0] for error in once]
+
+    def place(error: UserError) -> tuple[int, int]:
+        file, _, line = error.where.rpartition(":")
+        return files.index(file), int(line) if line.isdigit() else 0
+
+    return sorted(once, key=place)
 
 
 def _from_dict(values: Mapping[str, Any], model, name: str):

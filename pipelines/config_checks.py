@@ -48,16 +48,14 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
     """Settings of which exactly one is wanted, and settings that make no sense together."""
     data, model = document.get(("data",)), document.get(("model",))
     if isinstance(data, dict):
-        sources = [key for key in ("name", "generated") if data.get(key) is not None]
-        if "name" not in sources and any(
-            data.get(key) is not None for key in ("train", "validation", "test")
-        ):
-            sources.append("train")
+        files = [key for key in ("train", "validation", "test") if data.get(key) is not None]
+        given = [key for key in data if key in ("name", "generated", *files) and data[key] is not None]
+        sources = [key for key in given if key not in files or (key == files[0] and "name" not in given)]
         yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
-        if sources == ["train"]:
+        if sources and sources[0] in files:
             yield from _missing_files(document, data)
     if isinstance(model, dict):
-        sources = [key for key in ("name", "architecture") if model.get(key) is not None]
+        sources = [key for key in model if key in ("name", "architecture") and model[key] is not None]
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
 
 
@@ -76,7 +74,7 @@ def _exactly_one(
     one_of = f"set exactly one of {', '.join(names[:-1])} and {names[-1]}"
     if not given:
         yield UserError(document.place((section,)).where, f"{section} names no source", accepted=one_of)
-    if len(given) > 1:
+    if len(given) > 1:  # in the order of writing: the last one is what was added
         where = document.place((section, given[-1])).where
         both = " and ".join(f"{section}.{key}" for key in given)
         yield UserError(where, f"{both} exclude each other", accepted=f"{one_of}; null unsets a key")

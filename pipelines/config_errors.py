@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pipelines.errors import UserError
 from pipelines.yaml_source import Document, KeyPath, Place
 
+LONGEST_LIST = 200  # characters of a list of what is accepted; a longer one hides the message
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxdict = _short.maxlist = _short.maxlevel = 3
@@ -49,6 +51,7 @@ def perhaps(word: str, known: Iterable[str], kind: str = "known") -> str:
     near = near or [
         name for name in known if min(len(name), len(word)) > 3 and (name in word or word in name)
     ]
+    near = near or [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr
     if near:
         return f"perhaps {near[0]} was meant"
     return f"{kind}: {', '.join(sorted(known))}" if known else f"no {kind} are known"
@@ -112,9 +115,12 @@ def _mend(kind: str, place: Place, key: str, came: Any) -> str | None:
 def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserError:
     """A key that the section does not have: the same word in another section, else a near one in this."""
     word, section = str(path[-1]), section_at(model, path[:-1])
-    elsewhere = [dotted(found) for found in _key_paths(model) if found[-1] == word]
+    named = str(path[1]) if len(path) > 2 else "NAME"
+    elsewhere = [dotted(found).replace("NAME", named) for found in _key_paths(model) if found[-1] == word]
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
     accepted = f"write {elsewhere[0]}" if elsewhere else perhaps(word, section.model_fields, "known keys")
+    if len(accepted) > LONGEST_LIST:
+        accepted = "attnlab init prints every key with its meaning"
     return UserError(place.where, f"unknown key {word!r}{inside}", accepted=accepted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -140,6 +140,15 @@ class WhereConfig(Section):
         pattern=r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$",
         description='layers counted from 0, such as "0-3,5"; null: all',
     )
+
+    @field_validator("layers")
+    @classmethod
+    def _ranges_rise(cls, layers: str | None) -> str | None:
+        for part in (layers or "").split(","):
+            first, dash, last = part.partition("-")
+            if dash and int(first) > int(last):
+                raise ValueError(f"the range {part.strip()} runs backwards")
+        return layers
 
 
 class RunConfig(Section):

@@ -161,7 +161,7 @@ def _parse(text: str, place_of: Callable[[int], Place]) -> Document:
     reader = _Reader(place_of)
     value = reader.value(root, ())
     raise_all(reader.errors)
-    return Document(value, {(): place_of(1)} | reader.places)
+    return Document(value, {(): replace(reader.place(root, root), line=place_of(1).line)} | reader.places)
 
 
 def _syntax_error(error: yaml.YAMLError, place_of: Callable[[int], Place]) -> UserError:
@@ -265,9 +265,9 @@ def merge(documents: Sequence[Document]) -> Document:
     value, places = documents[0].value, dict(documents[0].places)
     for later in documents[1:]:
         value = _merge(value, later.value, (), places, later.places)
-    names = dict.fromkeys(document.place().where for document in documents)
+    files = [place.name for document in documents if (place := document.place()).line is not None]
     places[()] = (
-        replace(places[()], name=", ".join(names), line=None) if len(names) > 1 else documents[0].place()
+        replace(places[()], name=", ".join(files), line=None) if len(files) > 1 else documents[0].place()
     )
     return Document(value, places)
 
