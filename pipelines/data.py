@@ -129,9 +129,8 @@ def _missing_split(config: Any, split: str, there: Sequence[str]) -> UserError:
     if config.name is None:
         return UserError(f"data.{split}", "there is no such split", accepted=f"give a file as data.{split}")
     fix = f"name one of its splits or a part of one, such as data.{split}: train[:10%]"
-    return UserError(
-        f"data.{split}", f"{config.name} has no split {split!r}", f"it has {', '.join(there)}", fix
-    )
+    what = f"{config.name} has no split {split!r}, only {', '.join(there)}"
+    return UserError(f"data.{split}", what, accepted=fix)
 
 
 # ---- rows
@@ -189,7 +188,7 @@ def _example(
         example[name] = value
     for name in {"id", "cluster"} & example.keys():
         if isinstance(example[name], list | dict):
-            raise LookupError(f"has a {name} that is neither text nor a number")
+            raise LookupError(f"has the {name} {example[name]!r}, which is neither text nor a number")
         example[name] = str(example[name])
     example.setdefault("id", str(index + 1))
     reason = task.check(example)

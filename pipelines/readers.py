@@ -7,12 +7,9 @@ say which row is at fault and keep a second copy in a cache. The Hub and `ClassL
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import os
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ from typing import Any
 
 from pipelines import conll
 from pipelines.errors import UserError
+from pipelines.files import decode, read_bytes, shown, unpack
 
 Row = dict[str, Any]
 SUFFIXES = {
@@ -36,13 +34,6 @@ SUFFIXES = {
     ".bio": "conll",
 }
 FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll")
-FOREIGN = {  # first bytes of what is often given a data file's name
-    b"PK\x03\x04": "a zip archive: unpack it",
-    b"BZh": "bzip2-compressed: unpack it or use gzip",
-    b"\xfd7zXZ": "xz-compressed: unpack it or use gzip",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it or use gzip",
-    b"version https://git-lfs": "a Git LFS pointer, not the data: run git lfs pull",
-}
 
 
 @dataclass(frozen=True)
@@ -98,32 +89,16 @@ def read_file(path: str, format: str | None = None, encoding: str | None = None)
     Raises:
         UserError: no such file, an unknown format, or content that is not what the name says.
     """
-    where = shown(path)
-    file = Path(path)
-    if not file.is_file():
-        there = (
-            f"the folder has {_some(os.listdir(file.parent))}"
-            if file.parent.is_dir()
-            else "nor is its folder"
-        )
-        raise UserError(where, "there is no such file", accepted=there)
+    file, where = Path(path), shown(path)
+    content = read_bytes(file)
     format = format or _format_of(file, where)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(where, f"cannot be read: {error.strerror}") from error
-    if not content:
-        raise UserError(where, "the file is empty (0 bytes)", accepted="give a file with rows")
-    for magic, meaning in FOREIGN.items():
-        if content.startswith(magic):
-            raise UserError(where, f"is {meaning}")
     if (format == "parquet") != content.startswith(b"PAR1"):
         fix = "set data.format" if format == "parquet" else "set data.format: parquet"
         raise UserError(where, f"is {'not ' if format == 'parquet' else ''}a parquet file", accepted=fix)
     if format == "parquet":
-        return _read_parquet(file, where)
+        return _read_parquet(content, where)
     notes: list[str] = []
-    text = _decode(_unpack(content, file, where, notes), encoding, where)
+    text = decode(unpack(content, file, notes), encoding, where)
     table = {
         "json": _read_json,
         "jsonl": _read_jsonl,
@@ -133,12 +108,6 @@ def read_file(path: str, format: str | None = None, encoding: str | None = None)
     }[format](text, where)
     table.notes[:0] = notes
     return table
-
-
-def shown(path: str) -> str:
-    """A path as a user would type it: relative where that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(path) else path
 
 
 def _format_of(file: Path, where: str) -> str:
@@ -153,58 +122,13 @@ def _format_of(file: Path, where: str) -> str:
     return SUFFIXES[suffix]
 
 
-def _unpack(content: bytes, file: Path, where: str, notes: list[str]) -> bytes:
-    """Unpack gzip by content, because names lie both ways."""
-    if not content.startswith(b"\x1f\x8b"):
-        return content
-    if file.suffix.lower() != ".gz":
-        notes.append(f"{where} is gzip-compressed despite its name and was unpacked")
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            where, f"the gzip data is damaged or cut off ({error})", accepted="fetch it again"
-        ) from error
-
-
-def _decode(content: bytes, encoding: str | None, where: str) -> str:
-    """Text of a file. Without `encoding` a byte order mark decides, else UTF-8; more is not guessed."""
-    if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    try:
-        text = content.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
-    except LookupError as error:
-        raise UserError(
-            "data.encoding",
-            "there is no such encoding",
-            encoding,
-            "for example utf-8, cp1252, utf-16, shift_jis",
-        ) from error
-    except UnicodeError as error:
-        start = getattr(error, "start", 0)
-        line = content.count(b"\n", 0, start) + 1
-        begin = content.rfind(b"\n", 0, start) + 1
-        sample = (
-            content[max(begin, start - 20) : start + 20].split(b"\n")[0].decode("cp1252", "replace").strip()
-        )
-        raise UserError(
-            f"{where}, line {line}",
-            f"is not {encoding or 'UTF-8'}",
-            f"byte 0x{content[start]:02x}",
-            f"set data.encoding; as cp1252 it would read {sample!r}",
-        ) from error
-    if "\x00" in text[:4096]:
-        fix = "if it is UTF-16 without a byte order mark, set data.encoding: utf-16-le"
-        raise UserError(where, "is not text: it has zero bytes", accepted=fix)
-    return text
-
-
-def _read_parquet(file: Path, where: str) -> Table:
+def _read_parquet(content: bytes, where: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(file).read(use_threads=False)
+        table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(use_threads=False)
+        table.validate(full=True)  # text that is not UTF-8 would fail later, without a name
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(
@@ -222,24 +146,17 @@ def _read_json(text: str, where: str) -> Table:
     """A list of objects, an object with one such list ("data") or, as often under this name, JSON lines."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "Extra data" in str(error):
             return _read_jsonl(text, where)
-        raise UserError(
-            where,
-            f"is not valid JSON ({error})",
-            accepted="the file may be cut off; mend it or fetch it again",
-        ) from error
+        fix = "the file may be cut off; mend it or fetch it again"
+        raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
     if isinstance(value, dict):
-        lists = [
-            entry
-            for entry in value.values()
-            if isinstance(entry, list) and isinstance(next(iter(entry), None), dict)
-        ]
+        lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list):
         raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
-    return of_rows(where, [_as_row(entry) for entry in value])
+    return of_rows(where, [_as_row(entry, text) for entry in value])
 
 
 def _read_jsonl(text: str, where: str) -> Table:
@@ -249,14 +166,26 @@ def _read_jsonl(text: str, where: str) -> Table:
         if line.strip():
             lines.append(number)
             try:
-                rows.append(_as_row(json.loads(line)))
-            except ValueError as error:
-                rows.append(BadRow(f"is not valid JSON ({error}); the line may be cut off"))
+                rows.append(_as_row(json.loads(line), line))
+            except (ValueError, RecursionError) as error:
+                at = (
+                    f"{error.msg} at column {error.colno}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else error
+                )
+                rows.append(BadRow(f"is not valid JSON ({at}); the line may be cut off"))
     return of_rows(where, rows, lines)
 
 
-def _as_row(value: Any) -> Row | BadRow:
-    return value if isinstance(value, dict) else BadRow(f"is {_kind(value)}, not an object with columns")
+def _as_row(value: Any, source: str) -> Row | BadRow:
+    if not isinstance(value, dict):
+        return BadRow(f"is {_kind(value)}, not an object with columns")
+    if "\\ud" in source or "\\uD" in source:  # escapes can say half of a character that UTF-16 writes as two
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            return BadRow(f"has half a character (\\u{ord(error.object[error.start]):04x}), which is no text")
+    return value
 
 
 def _read_csv(text: str, where: str) -> Table:
@@ -363,11 +292,3 @@ def _said_plainly(name: str) -> Iterator[None]:
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    names = sorted(names)
-    return (
-        ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-        or "no files"
-    )
