@@ -156,7 +156,8 @@ def _options(chain: list[source.Ancestor], kind: Kind) -> tuple[Option, ...]:
             continue
         meanings = source.argument_meanings(ancestor.node) | source.argument_meanings(constructor)
         options, passes_on = source.options(constructor, kind.not_options, meanings)
-        found = {option.name: option for option in options} | found
+        for option in options:
+            found.setdefault(option.name, option)
         if not passes_on:
             break
     return tuple(found.values())
