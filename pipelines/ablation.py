@@ -45,9 +45,9 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
     results = write_results(config, outcomes, folder)
-    report.print_table(results, Console(highlight=False))
+    report.print_table(results, Console(highlight=False), folder)
     free_disk(config, finished)
-    console.print(f"report: {folder / 'report.html'}", markup=False)
+    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
 def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Console) -> dict[Cell, Outcome]:
@@ -56,7 +56,9 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     missing = [cell for cell in cells if outcomes[cell] is None]
     before = len(cells) - len(missing)
     console.print(
-        f"{len(cells)} runs, {before} ended before, {min(jobs, len(missing))} at a time", markup=False
+        f"{len(cells)} runs, {before} ended before, {min(jobs, len(missing))} at a time",
+        markup=False,
+        soft_wrap=True,
     )
     begun, done = time.monotonic(), 0
 
@@ -69,6 +71,7 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
         console.print(
             f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{ending} (about {left:.0f} s left)",
             markup=False,
+            soft_wrap=True,
         )
 
     if missing:

@@ -87,4 +87,4 @@ def print_plan(cells: Sequence[Cell], console: Console) -> None:
     for cell in cells:
         manifest = RunFolder(cell.folder).manifest()
         state = manifest["status"] if manifest else "to run"
-        console.print(f"{cell.run_hash[:16]}  {state:9}  {cell.label}", markup=False)
+        console.print(f"{cell.run_hash[:16]}  {state:9}  {cell.label}", markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ class Reporter:
 
     def say(self, sentence: str) -> None:
         if self.enabled:
-            self.console.print(sentence, markup=False)
+            self.console.print(sentence, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total: int, start: int = 0) -> Iterator[Phase]:
@@ -77,4 +77,4 @@ class _Lines(Phase):
         rate = (self.done - self.start) / (now - self.begun)
         left = (self.total - self.done) / max(rate, 1e-9)
         line = f"{self.name} {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
