@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,12 @@ class Run:
     def status(self) -> str:
         return self.manifest.get("status", "unknown")
 
+    @property
+    def step_seconds(self) -> float | None:
+        """Training seconds of an optimizer step."""
+        seconds, steps = self.manifest.get("train_seconds"), self.manifest.get("num_steps")
+        return seconds / steps if fmt.known(seconds) and steps else None
+
 
 @dataclass(frozen=True)
 class Row:
@@ -84,17 +90,11 @@ class Row:
         return VERDICTS.get(self.word, ("?", False))[1]
 
     @property
-    def seed_differences(self) -> list[float | None]:
+    def by_seed(self) -> list[float | None]:
         """Difference of every seed's pair, positive where the arm is better; None where a run is missing."""
-        sign = -1 if self.higher_is_better is False else 1
-        pairs = zip(self.baseline_scores or (), self.arm_scores or ())
-        return [sign * (b - a) if fmt.known(a) and fmt.known(b) else None for a, b in pairs]
-
-    @property
-    def time_ratio(self) -> float | None:
-        """Training time per optimizer step of the arm over that of the baseline, from the manifests."""
-        arm, baseline = step_seconds(self.arm_runs), step_seconds(self.baseline_runs)
-        return arm / baseline if fmt.known(arm) and fmt.known(baseline) and baseline > 0 else None
+        if self.seed_differences is not None:
+            return list(self.seed_differences)
+        return [None] * len(self.seeds or ())
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,21 @@ class Facts:
     def place(self, arm: str) -> int:
         return self.arms.index(arm)
 
+    def about(self, cell: str, arm: str) -> Mapping[str, Any]:
+        """What an arm costs in a cell and how it began; empty where nothing finished."""
+        return ((self.results.get("arms") or {}).get(cell) or {}).get(arm) or {}
+
+    def step_seconds(self, cell: str, arm: str) -> float | None:
+        """Mean training seconds of an optimizer step."""
+        about = self.about(cell, arm)
+        seconds, steps = about.get("train_seconds"), fmt.mean(about.get("num_steps") or ())
+        return seconds / steps if fmt.known(seconds) and steps else None
+
+    def time_ratio(self, row: Row) -> float | None:
+        """Seconds per step of the arm over those of the baseline."""
+        arm, baseline = (self.step_seconds(row.cell, name) for name in (row.arm, row.baseline))
+        return arm / baseline if fmt.known(arm) and baseline else None
+
     def primary_of(self, cell: str) -> list[Row]:
         return [row for row in self.primary if row.cell == cell]
 
@@ -154,19 +169,9 @@ def load(results: Mapping[str, Any], folder: Path) -> Facts:
         rows.append(row)
         for run in (*row.baseline_runs, *row.arm_runs):
             key = (run.cell, run.arm, run.seed)
-            runs[key] = runs.get(key, run) if not row.primary else run
+            runs[key] = run if row.primary else runs.get(key, run)  # a run's score is the primary one
     rows.sort(key=lambda row: not row.primary)  # stable: primary first, the order of the file otherwise
     return Facts(results, folder, tuple(rows), runs)
-
-
-def step_seconds(runs: Iterable[Run]) -> float | None:
-    """Mean seconds of an optimizer step over `runs`, from their manifests."""
-    return fmt.mean([_step_seconds(run.manifest) for run in runs])
-
-
-def _step_seconds(manifest: Mapping[str, Any]) -> float | None:
-    seconds, steps = manifest.get("train_seconds"), manifest.get("num_steps")
-    return seconds / steps if fmt.known(seconds) and steps else None
 
 
 def _runs_of(comparison: Mapping[str, Any], side: str, folder: Path) -> tuple[Run, ...]:

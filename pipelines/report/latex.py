@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.report import words
 from pipelines.report.facts import Facts
-from pipelines.report.table import NOTES, Record, groups, headers
+from pipelines.report.records import Record, groups, headers, notes
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -46,8 +46,7 @@ def render(facts: Facts) -> str:
             lines += [_line(_cells(record)) for record in records]
     lines += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip"]
     signatures = dict.fromkeys(f"{row.metric}: {row.signature}." for row in facts.rows if row.signature)
-    notes = [*NOTES, *signatures]
-    lines += ["\\parbox{\\textwidth}{\\footnotesize " + escape(" ".join(notes)) + "}"]
+    lines += ["\\parbox{\\textwidth}{\\footnotesize " + escape(" ".join([*notes(facts), *signatures])) + "}"]
     lines += [f"\\caption{{{escape(facts.title)}. {escape(words.lead(facts))}}}", "\\end{table*}"]
     return "\n".join(lines) + "\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.report import words
 from pipelines.report.facts import Facts
-from pipelines.report.table import NOTES, Record, groups, headers
+from pipelines.report.records import Record, groups, headers, notes
 
 
 def render(facts: Facts) -> str:
@@ -20,9 +20,10 @@ def render(facts: Facts) -> str:
     ]
     if facts.exploratory:
         parts += ["### Exploratory", _tables(facts, False)]
-    parts.append("\n".join(f"- {note}" for note in NOTES))
-    if facts.failures:
-        parts += ["## Failures", "\n".join(f"- {escape(words.failure(entry))}" for entry in facts.failures)]
+    parts.append("\n".join(f"- {note}" for note in notes(facts)))
+    alerts = words.alerts(facts)
+    if alerts:
+        parts += ["## To read with care", "\n".join(f"- {escape(alert)}" for alert in alerts)]
     parts += ["## Methods", escape(words.methods(facts))]
     parts += ["## Registration", escape(words.registration(facts))]
     parts += [

@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 
-from pipelines.report import format as fmt
-from pipelines.report import tables, words
-from pipelines.report.facts import Facts, Row
-from pipelines.report.figures import cost, curves, forest, seeds, slopes, svg, variance
+from pipelines.report import examples, side_by_side, tables, words
+from pipelines.report.facts import Facts
+from pipelines.report.figures import bootstrap, cost, curves, forest, lengths, seeds, slopes, svg, variance
 
 DIFFERENCES = (
     "Mark: mean paired difference, filled where the question is settled. Bar: 95 % interval over seeds and "
-    "examples, with an arrow where it leaves the axis. Shaded: the margin declared beforehand. Dotted: plus and "
-    "minus the difference that this design detects four times in five (MDE80)."
+    "examples, with an arrow where it leaves the axis. Shaded: the margin declared beforehand. Dotted: plus "
+    "and minus the difference that this design detects four times in five (MDE80)."
 )
 SEEDS = (
-    "Above: each seed's score with the baseline and with the arm; the mean is thick. Below: each seed's difference "
-    "(a dot, linked to the arm's run), the 95 % interval over seeds alone, which holds for these very examples (thin), "
-    "and the one that holds for new examples too (dotted). Shaded: the margin."
+    "Slopes: each seed's score with the baseline and with the arm; the mean is thick. Strips: each seed's "
+    "difference (a dot that links to the arm's run), the 95 % interval over seeds alone, which holds for "
+    "these very examples (line), and the one that holds for new examples too (dotted). Shaded: the margin."
 )
 CURVES = (
-    "Thin: every seed. Thick: their mean where all seeds run. Losses are means over stretches of steps; a loss "
-    "that stopped being finite ends its line, and a spike above the axis is cut."
+    "Thin: every seed. Thick: their mean where all seeds run. Losses are means over stretches of steps; a "
+    "loss that stopped being finite ends its line, and a spike above the axis is cut."
 )
-COST = "Small: every seed. Large: the mean of its arm, joined to the baseline's."
+COST = "Small: every seed, linked to its run. Large: the mean of its arm, joined to the baseline's."
 VARIANCE = (
-    "Dark: the share of the seeds alone, which more seeds reduce. Grey: of the examples alone, which only more "
-    "examples reduce. Light: of seeds and examples together, which either reduces."
+    "Bars: what makes up the variance of each difference. More seeds reduce the first two parts, more "
+    "examples the last two. Hills: the difference over resampled examples, seeds held fixed; a check of the "
+    "interval."
+)
+LENGTHS = (
+    "The difference among examples of similar length. Small: every seed. Large: their mean. These are not "
+    "tests: they say where to look."
 )
 
 
@@ -41,40 +45,33 @@ def legend(facts: Facts) -> str:
     return f'<ul class="legend" aria-label="Arms">{items}</ul>'
 
 
-def figure(parts: Iterable[str], caption: str) -> str:
+def figure(parts: Iterable[str], caption: str, class_: str = "stack") -> str:
     """A box with its caption; nothing at all around nothing."""
     body = "".join(parts)
-    return f"<figure>{body}<figcaption>{caption}</figcaption></figure>" if body else ""
+    return f'<figure class="{class_}">{body}<figcaption>{caption}</figcaption></figure>' if body else ""
 
 
-def panels(name: str, drawn: Iterable[str], class_: str = "") -> str:
-    """Pictures of one cell side by side, as far as the page is wide."""
+def panels(name: str, drawn: Iterable[str], class_: str = "panels") -> str:
+    """Pictures side by side as far as the page is wide, under the name of their cell."""
     body = "".join(drawn)
     heading = f"<h3>{escape(name)}</h3>" if name else ""
-    return f'{heading}<div class="{f"panels {class_}".strip()}">{body}</div>' if body else ""
+    return f'{heading}<div class="{class_}">{body}</div>' if body else ""
 
 
 def verdicts(facts: Facts) -> str:
+    """One cell: a sentence per arm. Several: a matrix that is read along its rows."""
+    alerts = "".join(f"<p>{escape(alert)}.</p>" for alert in words.alerts(facts))
+    told = tables.verdicts(facts) if len(facts.primary) > len(facts.arms) - 1 else _sentences(facts)
+    return told + (f'<div class="alert">{alerts}</div>' if alerts else "")
+
+
+def _sentences(facts: Facts) -> str:
     items = "".join(
         f'<li>{swatch(facts, arm)}<span class="name">{escape(arm)}</span>'
-        f'<div class="says">{escape(words.arm(facts, arm))}{_chips(facts, arm)}</div></li>'
+        f'<div class="says">{escape(words.arm(facts, arm))}</div></li>'
         for arm in facts.arms[1:]
     )
-    alerts = "".join(f"<p>{escape(alert)}.</p>" for alert in words.alerts(facts))
-    return f'<ul class="verdicts">{items}</ul>' + (f'<div class="alert">{alerts}</div>' if alerts else "")
-
-
-def _chips(facts: Facts, arm: str) -> str:
-    """An arm's verdict in every cell, when there are several."""
-    rows = [row for row in facts.primary if row.arm == arm]
-    chips = "".join(_chip(row) for row in rows)
-    return f'<ul class="chips">{chips}</ul>' if len(rows) > 1 else ""
-
-
-def _chip(row: Row) -> str:
-    value = fmt.signed(row.difference, row.places)
-    name = f"{escape(row.cell)} {escape(row.metric)}"
-    return f"<li>{name} <b>{value}</b> {row.glyph} {escape(row.verdict or 'no-verdict')}</li>"
+    return f'<ul class="verdicts">{items}</ul>'
 
 
 def differences(facts: Facts) -> str:
@@ -90,23 +87,56 @@ def every_seed(facts: Facts) -> str:
     parts = []
     for cell in facts.cells:
         rows = facts.primary_of(cell)
-        both = panels("", slopes.draw(facts, rows), "slopes") + panels("", [seeds.draw(facts, rows)])
-        parts.append(f"<h3>{escape(cell)}</h3>{both}" if both else "")
+        both = panels("", slopes.draw(facts, rows)), seeds.draw(facts, rows)
+        parts.append(f'<h3>{escape(cell)}</h3><div class="duo">{"".join(both)}</div>' if both[1] else "")
     return figure(parts, SEEDS)
 
 
 def learning(facts: Facts) -> str:
-    parts = [panels(cell, drawn, "curves") for cell, drawn in curves.draw(facts).items()]
+    parts = [panels(cell, drawn, "panels curves") for cell, drawn in curves.draw(facts).items()]
     return figure([legend(facts), *parts], CURVES) if any(parts) else ""
 
 
 def costs(facts: Facts) -> str:
-    parts = [panels(cell, [cost.draw(facts, cell)]) for cell in facts.cells]
-    return figure([legend(facts), *parts], COST) if any(parts) else ""
+    drawn = panels("", [cost.draw(facts, cell) for cell in facts.cells])
+    return figure([legend(facts), drawn], COST, "beside") if drawn else ""
 
 
 def shares(facts: Facts) -> str:
-    return figure([panels(c, [variance.draw(facts, facts.primary_of(c))]) for c in facts.cells], VARIANCE)
+    parts = []
+    for cell in facts.cells:
+        rows = facts.primary_of(cell)
+        bars, hills = variance.draw(facts, rows), panels("", bootstrap.draw(facts, rows))
+        parts.append(
+            f'<h3>{escape(cell)}</h3><div class="duo bars">{bars}{hills}</div>' if bars or hills else ""
+        )
+    names = (
+        ("share-seeds", "seeds alone"),
+        ("share-both", "both at once"),
+        ("share-examples", "examples alone"),
+    )
+    keys = "".join(
+        f'<li><svg viewBox="0 0 16 16" aria-hidden="true">{svg.rect(1, 1, 14, 14, class_)}</svg>{name}</li>'
+        for class_, name in names
+    )
+    return figure([f'<ul class="legend">{keys}</ul>', *parts], VARIANCE) if any(parts) else ""
+
+
+def by_example(facts: Facts) -> str:
+    """Differences by length for everyone; texts only where the results allow them to be shown."""
+    reader, pictures, texts = examples.Reader(), [], []
+    for cell in facts.cells:
+        known = [examples.breakdown(facts, row, reader) for row in facts.primary_of(cell)]
+        known = [one for one in known if one]
+        pictures.append(lengths.draw(facts, known))
+        if facts.results.get("show_examples", True):
+            texts += [side_by_side.render(one) for one in known]
+    licence = facts.results.get("data_licence")
+    note = (
+        f'<p class="note">Licence of the texts: {escape(str(licence))}.</p>' if licence and any(texts) else ""
+    )
+    drawn = figure([legend(facts), panels("", pictures)], LENGTHS, "beside") if any(pictures) else ""
+    return drawn + "".join(texts) + note
 
 
 def methods(facts: Facts) -> str:
@@ -127,9 +157,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
     ("seeds", "Every seed", every_seed),
     ("curves", "Learning curves", learning),
     ("cost", "Cost and quality", costs),
-    ("variance", "Where the uncertainty comes from", shares),
-    ("sanity", "Sanity", tables.sanity),
+    ("uncertainty", "Uncertainty", shares),
+    ("examples", "Examples", by_example),
+    ("arms", "Arms", tables.arms),
     ("methods", "Methods", methods),
-    ("registration", "Registration and environment", registration),
+    ("registration", "Registration", registration),
     ("runs", "Runs", tables.runs),
 )

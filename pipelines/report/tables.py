@@ -7,18 +7,18 @@ from html import escape
 
 from pipelines.report import format as fmt
 from pipelines.report import words
-from pipelines.report.facts import Facts, Run
+from pipelines.report.facts import Facts, Row, Run
 from pipelines.report.figures import svg
-from pipelines.report.table import NOTES, Record, groups, headers
+from pipelines.report.records import Record, groups, headers, notes
 
 _NUMERIC = {1, 2, 3, 4, 5, 7}
 
 
 def comparisons(facts: Facts) -> str:
     """Primary rows, then the exploratory ones folded away."""
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in NOTES)
+    told = "".join(f'<p class="note">{escape(note)}</p>' for note in notes(facts))
     signatures = dict.fromkeys((row.metric, row.signature) for row in facts.rows if row.signature)
-    notes += "".join(
+    told += "".join(
         f'<p class="note">{escape(metric)}: <code>{escape(signature)}</code></p>'
         for metric, signature in signatures
     )
@@ -26,7 +26,7 @@ def comparisons(facts: Facts) -> str:
     if facts.exploratory:
         count = fmt.plural(len(facts.exploratory), "exploratory comparison")
         body += f"<details><summary>{count}</summary>{_table(facts, False)}</details>"
-    return body + notes
+    return body + told
 
 
 def scroll(table: str, label: str) -> str:
@@ -64,10 +64,8 @@ def _table(facts: Facts, primary: bool) -> str:
 
 def _line(facts: Facts, record: Record) -> str:
     row = record.row
-    picture = svg.mark(8, 8, facts.place(row.arm))
-    mark = f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true">{picture}</svg>'
     cells = (
-        f'<th scope="row">{mark}{escape(row.arm)}</th>',
+        f'<th scope="row">{arm_name(facts, row.arm)}</th>',
         f'<td class="n">{record.baseline}{seed_links(row.baseline_runs)}</td>',
         f'<td class="n">{record.arm}{seed_links(row.arm_runs)}</td>',
         f'<td class="n">{record.difference} {record.interval}</td>',
@@ -85,6 +83,36 @@ def seed_links(runs: Sequence[Run]) -> str:
         return ""
     links = " ".join(f'<a href="{escape(run.href)}">{run.seed}</a>' for run in runs)
     return f'<span class="seeds">{"seed" if len(runs) == 1 else "seeds"} {links}</span>'
+
+
+def verdicts(facts: Facts) -> str:
+    """Arms down, cells across: the difference and the verdict of every primary comparison."""
+    columns = list(dict.fromkeys((row.cell, row.metric) for row in facts.primary))
+    found = {(row.arm, row.cell, row.metric): row for row in facts.primary}
+    body = ""
+    for arm in facts.arms[1:]:
+        rows = [found.get((arm, *column)) for column in columns]
+        cells = "".join(_verdict(row) for row in rows)
+        body += f'<tr><th scope="row">{arm_name(facts, arm)}</th>{cells}</tr>'
+    names = ["Arm", *(f"{cell} · {metric}" for cell, metric in columns)]
+    table = f"<table>{header(names, set())}<tbody>{body}</tbody></table>"
+    return scroll(table, "Verdicts of arms by cell")
+
+
+def _verdict(row: Row | None) -> str:
+    if row is None:
+        return f"<td>{fmt.MISSING}</td>"
+    value = fmt.signed(row.difference, row.places)
+    verdict = f"{row.glyph} {escape(row.verdict or 'no-verdict')}"
+    class_ = ' class="settled"' if row.settled else ""
+    return f'<td{class_}><span class="big">{value}</span><span class="under">{verdict}</span></td>'
+
+
+def arm_name(facts: Facts, arm: str) -> str:
+    """The arm's mark and its name, kept together."""
+    picture = svg.mark(8, 8, facts.place(arm))
+    mark = f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true">{picture}</svg>'
+    return f'<span class="arm">{mark}<span>{escape(arm)}</span></span>'
 
 
 def runs(facts: Facts) -> str:
@@ -114,53 +142,68 @@ def _run(facts: Facts, run: Run) -> str:
     link = f'<a href="{escape(run.href)}">{run.seed}</a>'
     score = f'<a href="{escape(run.href)}">{fmt.number(run.score, 2)}</a>'
     return (
-        f'<tr><th scope="row">{escape(run.arm)}</th><td class="n">{link}</td><td class="n">{score}</td>'
-        f'<td class="n">{step}</td><td class="n">{minutes}</td><td>{escape(run.status)}</td></tr>'
+        f'<tr><th scope="row">{arm_name(facts, run.arm)}</th><td class="n">{link}</td>'
+        f'<td class="n">{score}</td><td class="n">{step}</td><td class="n">{minutes}</td>'
+        f"<td>{escape(run.status)}</td></tr>"
     )
 
 
-def sanity(facts: Facts) -> str:
-    """Per arm: what the swap did before training, and whether its runs were fed what their pairs were fed."""
-    names = (
-        "Arm",
-        "Max |difference| before training",
-        "Sites",
-        "Parameters",
-        "Of the variant",
-        "Batches",
-        "Dropout",
-    )
+def arms(facts: Facts) -> str:
+    """Per arm: what the swap did before training, what it costs, whether it was fed what its pair was fed."""
     body = ""
     for cell in facts.cells:
-        lines = "".join(_sanity(facts, cell, arm) for arm in facts.arms)
+        lines = "".join(
+            _arm(facts, cell, arm) for arm in facts.arms if facts.about(cell, arm).get("num_runs")
+        )
         if lines:
-            body += f'<tbody><tr><th scope="rowgroup" colspan="7">{escape(cell)}</th></tr>{lines}</tbody>'
+            heading = f'<tr><th scope="rowgroup" colspan="{len(_ARM_HEADERS)}">{escape(cell)}</th></tr>'
+            body += f"<tbody>{heading}{lines}</tbody>"
     note = (
-        "The difference is between the outputs of the stock model and of the swapped one on one batch, before any "
-        "step. Batches: whether the example ids of every step are those of the baseline's run of the same seed."
+        "Max |Δ| at start: the largest difference between the outputs of the stock model and of the swapped "
+        "one on a real batch, before any step. Same batches: pairs of one seed whose steps held the same "
+        "examples."
     )
-    table = f"<table>{header(names, {1, 2, 3, 4})}{body}</table>"
-    return f'{scroll(table, "Sanity")}<p class="note">{note}</p>' if body else ""
+    table = f"<table>{header(_ARM_HEADERS, set(range(1, 9)))}{body}</table>"
+    return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
 
 
-def _sanity(facts: Facts, cell: str, arm: str) -> str:
-    manifests = [run.manifest for run in facts.runs_of(cell, arm) if run.manifest]
-    if not manifests:
-        return ""
-    first = manifests[0]
-    proof = first.get("proof") or {}
+_ARM_HEADERS = (
+    "Arm",
+    "Max |Δ| at start",
+    "Sites",
+    "Parameters",
+    "added",
+    "ms / step",
+    "Peak memory",
+    "Same predictions",
+    "Same batches",
+    "Dropout",
+)
+
+
+def _arm(facts: Facts, cell: str, arm: str) -> str:
+    about, manifests = (
+        facts.about(cell, arm),
+        [run.manifest for run in facts.runs_of(cell, arm) if run.manifest],
+    )
+    row = next((row for row in facts.rows if (row.cell, row.arm) == (cell, arm)), None)
+    seconds, memory = facts.step_seconds(cell, arm), about.get("peak_memory_bytes")
+    same = row.identical_predictions if row else None
     cells = (
-        words.proof(manifests),
-        f"{fmt.count(proof.get('reached'))} of {fmt.count(proof.get('expected'))}",
-        fmt.count(first.get("num_parameters")),
-        fmt.count(first.get("num_variant_parameters")),
+        words.proof(about),
+        words.sites(about, manifests),
+        fmt.count(about.get("num_parameters")),
+        fmt.count(about.get("num_variant_parameters")),
+        fmt.number(1000 * seconds, 1) if fmt.known(seconds) else fmt.MISSING,
+        f"{memory / 2**30:.2f} GiB" if fmt.known(memory) else fmt.MISSING,
+        f"{100 * same:.1f} %" if fmt.known(same) else fmt.MISSING,
+        _same_batches(facts, cell, arm) if row else fmt.MISSING,
     )
-    numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
-    batches = "" if arm == facts.baseline else _same_batches(facts, cell, arm)
     paired = {manifest.get("dropout_paired") for manifest in manifests}
     dropout = "not paired" if False in paired else "paired" if True in paired else fmt.MISSING
-    dropout = "" if arm == facts.baseline else dropout
-    return f'<tr><th scope="row">{escape(arm)}</th>{numbers}<td>{batches}</td><td>{dropout}</td></tr>'
+    numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
+    last = f"<td>{dropout if row else fmt.MISSING}</td>"
+    return f'<tr><th scope="row">{arm_name(facts, arm)}</th>{numbers}{last}</tr>'
 
 
 def _same_batches(facts: Facts, cell: str, arm: str) -> str:
@@ -169,7 +212,7 @@ def _same_batches(facts: Facts, cell: str, arm: str) -> str:
     pairs = [(run.manifest.get("batches_hash"), baseline.get(run.seed)) for run in facts.runs_of(cell, arm)]
     known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
     same = sum(mine == theirs for mine, theirs in known)
-    return f"equal in {same} of {fmt.plural(len(known), 'pair')}" if known else fmt.MISSING
+    return f"{same} of {len(known)} pairs" if known else fmt.MISSING
 
 
 def environment(facts: Facts) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipelines.report import words
 from pipelines.report.facts import Facts
-from pipelines.report.table import NOTES, Record, groups
+from pipelines.report.records import Record, groups, notes
 
 WIDE = (
     116  # columns that one line per comparison needs; below, both scores and the interval take a second line
@@ -27,7 +27,7 @@ def show(facts: Facts, console: Console) -> None:
     for alert in words.alerts(facts):
         console.print(Text(f"note: {alert}"))
     console.print()
-    for note in (*NOTES, words.registration(facts)):
+    for note in (*notes(facts), words.registration(facts)):
         console.print(Text(note, style="dim"))
 
 

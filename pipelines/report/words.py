@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Row
+from pipelines.report.facts import VERDICTS, Facts, Row
 
 MEANINGS = {
     "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
@@ -23,7 +23,7 @@ MEANINGS = {
 
 def comparison(row: Row) -> str:
     """One row in a sentence: what was found, how sure, and what could have been found."""
-    found = f"{row.metric} {fmt.signed(row.difference, row.places)}, 95 % interval {_range(row)}"
+    found = f"{row.metric} {fmt.signed(row.difference, row.places)}, 95 % interval {_range(row)}{_ratio(row)}"
     if row.word in ("better", "worse"):
         aside = ", within the margin" if "within the margin" in (row.verdict or "") else ""
         return f"{row.word} than {row.baseline}{aside} ({found})"
@@ -38,11 +38,8 @@ def comparison(row: Row) -> str:
             f"; {fmt.number(row.mde80, row.places)} would be detected four times in five" if row.mde80 else ""
         )
         return f"inconclusive ({found}{could})"
-    if row.word == "unstable":
-        rest = f"; over the finished pairs {found}, exploratory" if fmt.known(row.difference) else ""
-        return f"unstable: {_diverged(row)}{rest}"
-    rest = f": {found}" if fmt.known(row.difference) else ""
-    return f"no verdict ({fmt.plural(_pairs(row), 'complete pair')} of seeds{rest})"
+    rest = f" ({found}, exploratory)" if fmt.known(row.difference) else ""
+    return f"{row.word.replace('no-verdict', 'no verdict')}: {row.reason or MEANINGS.get(row.word, '')}{rest}"
 
 
 def arm(facts: Facts, name: str) -> str:
@@ -53,7 +50,10 @@ def arm(facts: Facts, name: str) -> str:
     if len(rows) == 1:
         return f"{comparison(rows[0])} on {rows[0].cell}."
     counts = Counter(row.word for row in rows)
-    parts = [f"{word} in {n}" for word, n in counts.items()]
+    ordered = sorted(
+        counts, key=lambda word: list(VERDICTS).index(word) if word in VERDICTS else len(VERDICTS)
+    )
+    parts = [f"{word.replace('no-verdict', 'without a verdict')} in {counts[word]}" for word in ordered]
     return f"{fmt.listing(parts)} of {len(rows)} primary comparisons."
 
 
@@ -81,14 +81,14 @@ def methods(facts: Facts) -> str:
     cells = "; ".join(_cell(facts, cell) for cell in facts.cells)
     margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
     margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
+    shared = "data order and dropout masks" if _dropout_paired(facts) else "and data order"
     text = (
         f"We compared {fmt.listing(facts.arms[1:])} with {facts.baseline} attention ({cells}), training "
-        f"{counts} {'seed' if seeds == [1] else 'seeds'} per arm. Runs of one seed share initial weights, data order"
-        f"{' and dropout masks' if _dropout_paired(facts) else ''} across arms; checkpoints were chosen on "
-        "validation data. Differences were tested with a two-way t over seeds and examples, with delete-one "
-        "jackknife variance for examples, the variance of paired seed differences and Satterthwaite degrees of "
-        f"freedom; p values of the {fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by "
-        "Holm's method. "
+        f"{counts} {'seed' if seeds == [1] else 'seeds'} per arm. Runs of one seed share initial weights, "
+        f"{shared} across arms; checkpoints were chosen on validation data. Differences were tested with a "
+        "two-way t over seeds and examples, with delete-one jackknife variance for examples, the variance of "
+        "paired seed differences and Satterthwaite degrees of freedom; p values of the "
+        f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
     if margin:
         text += f"Equivalence margins, declared beforehand: {margin}. "
@@ -123,20 +123,26 @@ def failure(entry: Mapping[str, Any]) -> str:
 def alerts(facts: Facts) -> list[str]:
     """Failed runs, then every reason to read a primary comparison with care."""
     found = [failure(entry) for entry in facts.failures]
-    several = [row for row in facts.primary if len(facts.cells) > 1 and row.word in ("unstable", "no-verdict")]
+    several = [
+        row for row in facts.primary if len(facts.cells) > 1 and row.word in ("unstable", "no-verdict")
+    ]
     found += [f"{row.arm} on {row.cell}: {comparison(row)}" for row in several]
     return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags or ()]
 
 
-def proof(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """The largest figure of an arm's proofs, or why there is none."""
-    known = [manifest["proof"] for manifest in manifests if manifest.get("proof")]
-    if not known:
-        return fmt.MISSING
-    if any(one.get("starts_as_stock") is False for one in known):
-        return "starts elsewhere by design"
-    figures = [one.get("max_difference") for one in known if fmt.known(one.get("max_difference"))]
-    return fmt.small(max(figures)) if figures else fmt.MISSING
+def proof(about: Mapping[str, Any]) -> str:
+    """The largest figure of an arm's proofs before training, or why there is none."""
+    known = about.get("proof") or {}
+    if known.get("starts_as_stock") is False:
+        return "not stock, by design"
+    return fmt.small(known.get("max_difference"))
+
+
+def sites(about: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]]) -> str:
+    """Attention modules reached, of those expected where a manifest says so."""
+    reached = (about.get("proof") or {}).get("sites")
+    expected = [m["proof"].get("expected") for m in manifests if m.get("proof")]
+    return f"{fmt.count(reached)} of {fmt.count(expected[0])}" if expected else fmt.count(reached)
 
 
 def _dropout_paired(facts: Facts) -> bool:
@@ -150,23 +156,23 @@ def _range(row: Row) -> str:
     return f"{fmt.signed(row.ci95[0], row.places)} to {fmt.signed(row.ci95[1], row.places)}"
 
 
+def _ratio(row: Row) -> str:
+    """On a log scale, the arm's score over the baseline's."""
+    if not fmt.known(row.ratio):
+        return ""
+    places = row.places + 2  # a difference of 1 is a ratio of 1.01
+    low, high = (fmt.number(bound, places) for bound in row.ratio_ci95)
+    return f"; ratio {fmt.number(row.ratio, places)}, {low} to {high}"
+
+
 def _margin(row: Row) -> str:
     return f"{row.margin:g}" if fmt.known(row.margin) else "the margin"
 
 
-def _pairs(row: Row) -> int:
-    return sum(map(fmt.known, row.seed_differences))
-
-
-def _diverged(row: Row) -> str:
-    total = len(row.seeds or ())
-    return f"{total - _pairs(row)} of {total} seeds without a finished pair"
-
-
 def _cell(facts: Facts, cell: str) -> str:
     row = next(row for row in (*facts.primary, *facts.rows) if row.cell == cell)
-    size = f"{fmt.count(row.n_examples)} test examples"
-    return f"{row.model} on {row.task}, {size}, {row.metric} [{row.signature}]"
+    size = f"{fmt.count(row.n_examples)} {row.split or 'test'} examples"
+    return f"{row.model} on {row.task}, {size}, {row.metric}{f' [{row.signature}]' if row.signature else ''}"
 
 
 def _versions(facts: Facts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Run, step_seconds
+from pipelines.report.facts import Facts, Run
 from pipelines.report.figures import svg
 
 WIDTH, HEIGHT = 298, 236
@@ -20,7 +20,7 @@ def draw(facts: Facts, cell: str) -> str:
     xs = svg.Scale(*svg.padded([x for x, _ in drawn], 0.12), LEFT, RIGHT)
     ys = svg.Scale(*svg.padded([y for _, y in drawn], 0.12), BOTTOM, TOP)
     row = next(row for row in facts.rows if row.cell == cell)
-    body = _frame(xs, ys, row.metric)
+    body = _frame(xs, ys, f"{cell} · {row.metric}")
     centres = {
         arm: (fmt.mean([p[0] for p in points]), fmt.mean([p[1] for p in points]))
         for arm, points in known.items()
@@ -36,7 +36,7 @@ def draw(facts: Facts, cell: str) -> str:
 
 def _points(facts: Facts, cell: str, arm: str) -> list[tuple[float, float, Run]]:
     """(milliseconds per step, score, run) of the finished runs."""
-    found = [(step_seconds([run]), run.score, run) for run in facts.runs_of(cell, arm)]
+    found = [(run.step_seconds, run.score, run) for run in facts.runs_of(cell, arm)]
     return [
         (1000 * seconds, score, run)
         for seconds, score, run in found
@@ -61,8 +61,8 @@ def _centre(facts: Facts, arm: str, at: tuple[float, float], start: tuple[float,
     )
 
 
-def _frame(xs: svg.Scale, ys: svg.Scale, metric: str) -> str:
-    body = svg.text(0, 13, svg.shorten(metric, WIDTH, 12), None, "strong")
+def _frame(xs: svg.Scale, ys: svg.Scale, name: str) -> str:
+    body = svg.text(0, 13, svg.shorten(name, WIDTH, 14), None, "strong")
     for tick in ys.ticks(4):
         body += svg.line(LEFT, ys(tick), RIGHT, ys(tick), "hair")
         body += svg.text(LEFT - 6, ys(tick) + 4, svg.tick_label(tick), "end", "soft tiny")

@@ -23,7 +23,7 @@ class Layout:
 
 WIDE = Layout(width=940, left=212, right=608, row=30, stacked=False)
 NARROW = Layout(width=350, left=10, right=340, row=56, stacked=True)
-HEAD, FOOT, GAP = 26, 52, 16
+HEAD, FOOT, GAP = 34, 52, 12
 
 
 def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None) -> str:
@@ -40,7 +40,7 @@ def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None)
         "Differences to the baseline",
         _describe(rows),
         body,
-        class_="forest stacked" if layout.stacked else "forest",
+        class_="forest stacked" if layout.stacked else "forest wide",
     )
 
 
@@ -70,33 +70,22 @@ def _panel(facts: Facts, rows: Sequence[Row], layout: Layout, top: float) -> tup
     """Everything of one metric, and how high it came out."""
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), layout.left, layout.right)
     cells = list(dict.fromkeys(row.cell for row in rows))
-    margin = next((row.margin for row in rows if fmt.known(row.margin)), None)
-    height = sum(HEAD + layout.row * sum(row.cell == cell for row in rows) for cell in cells)
-    body = _backdrop(scale, margin, top, height, layout)
-    y = top
+    body, y = "", top
     for cell in cells:
         mine = [row for row in rows if row.cell == cell]
         body += _heading(mine[0], y, layout)
         y += HEAD
+        if not layout.stacked:
+            body += svg.backdrop(scale, mine[0].margin, y, y + layout.row * len(mine))
         for row in mine:
             body += _row(facts, row, scale, y, layout)
             y += layout.row
     return body + _axis(scale, rows[0], y, layout), y - top + FOOT
 
 
-def _backdrop(scale: svg.Scale, margin: float | None, top: float, height: float, layout: Layout) -> str:
-    band = ""
-    if margin:
-        left, right = scale.clamp(-margin), scale.clamp(margin)
-        band = svg.rect(
-            left, top + HEAD, right - left, height - HEAD, "band", svg.hover(f"margin ±{margin:g}")
-        )
-    return band + svg.line(scale(0), top + HEAD, scale(0), top + height, "zero")
-
-
 def _heading(row: Row, y: float, layout: Layout) -> str:
     """The cell's name, with a hair under it so that groups are seen at a glance."""
-    base = y + 16
+    base = y + 22
     note = f"{row.metric} · {fmt.plural(len(row.seeds or ()), 'seed')} · n = {fmt.count(row.n_examples)}"
     room = layout.width - 185 if layout.stacked else 420
     name = svg.tag(
@@ -116,10 +105,10 @@ def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> 
     interval = fmt.interval(row.ci95, row.places)
     verdict = f"{row.glyph} {row.verdict}"
     if layout.stacked:
-        label, middle = y + 15, y + 32
+        label, middle = y + 15, y + 30
         words = _name(row, 20, label, 170) + svg.text(layout.width, label, row.glyph + " " + row.word, "end")
-        words += svg.text(layout.width, y + 49, f"{value} {interval}", "end", "soft tiny")
-        words += svg.mark(7, label - 4, place)
+        words += svg.text(layout.width, y + 51, f"{value} {interval}", "end", "soft tiny")
+        words += svg.mark(7, label - 4, place) + svg.backdrop(scale, row.margin, y + 21, y + 39)
     else:
         middle = y + layout.row / 2
         words = _name(row, 20, middle + 4, layout.left - 30) + svg.mark(7, middle, place)

@@ -49,6 +49,8 @@ svg .thin { fill: none; stroke: currentColor; stroke-width: 1; opacity: .38; str
 svg .thick { fill: none; stroke: currentColor; stroke-width: 2.4; stroke-linejoin: round }
 svg .dot { fill: currentColor; opacity: .6 }
 svg a:hover .dot, svg a:focus .dot { opacity: 1; stroke: currentColor; stroke-width: 3 }
+svg a { color: inherit }
+svg .hill { fill: currentColor; fill-opacity: .22; stroke: currentColor; stroke-width: 1.2 }
 svg .share-seeds { fill: var(--ink) }
 svg .share-examples { fill: var(--soft) }
 svg .share-both { fill: var(--hair) }

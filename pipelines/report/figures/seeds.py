@@ -10,23 +10,18 @@ from pipelines.report import format as fmt
 from pipelines.report.facts import Facts, Row
 from pipelines.report.figures import svg
 
-WIDTH, ROW, TOP, FOOT = 458, 34, 8, 46
-LEFT, RIGHT = 140, 448
+WIDTH, ROW, TOP, FOOT = 330, 46, 4, 46
+LEFT, RIGHT = 8, 322
 
 
 def draw(facts: Facts, rows: Sequence[Row]) -> str:
     """A strip per arm of a cell on one axis; empty without differences."""
-    rows = [row for row in rows if any(map(fmt.known, row.seed_differences))]
+    rows = [row for row in rows if any(map(fmt.known, row.by_seed))]
     if not rows:
         return ""
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), LEFT, RIGHT)
     bottom = TOP + ROW * len(rows)
-    margin = next((row.margin for row in rows if fmt.known(row.margin)), 0)
-    left, right = scale.clamp(-margin), scale.clamp(margin)
-    body = svg.rect(left, TOP, right - left, bottom - TOP, "band") if margin else ""
-    body += svg.line(scale(0), TOP, scale(0), bottom, "zero")
-    for place, row in enumerate(rows):
-        body += _strip(facts, row, scale, TOP + ROW * (place + 0.5))
+    body = "".join(_strip(facts, row, scale, TOP + ROW * place) for place, row in enumerate(rows))
     body += _axis(scale, bottom)
     title = f"Differences of every seed on {rows[0].cell}"
     return svg.figure(WIDTH, bottom + FOOT, title, "; ".join(map(_describe, rows)), body)
@@ -48,7 +43,7 @@ def seeds_interval(differences: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _known(row: Row) -> list[float]:
-    return [difference for difference in row.seed_differences if fmt.known(difference)]
+    return [difference for difference in row.by_seed if fmt.known(difference)]
 
 
 def _reach(row: Row) -> list[float]:
@@ -58,24 +53,25 @@ def _reach(row: Row) -> list[float]:
 
 
 def _describe(row: Row) -> str:
-    values = ", ".join(fmt.signed(value, row.places) for value in row.seed_differences)
+    values = ", ".join(fmt.signed(value, row.places) for value in row.by_seed)
     return f"{row.arm}: {values}"
 
 
 def _strip(facts: Facts, row: Row, scale: svg.Scale, y: float) -> str:
     place = facts.place(row.arm)
-    name = svg.escape(svg.shorten(row.arm, LEFT - 36)) + svg.hover(row.arm)
-    body = svg.mark(7, y, place) + svg.tag("text", name, x=20, y=float(y + 4))
-    narrow, wide = seeds_interval(_known(row)), row.ci95
+    name = svg.escape(svg.shorten(row.arm, WIDTH - 30, 14)) + svg.hover(row.arm)
+    label = svg.mark(12, y + 11, place, size=4) + svg.tag("text", name, x=22, y=float(y + 15))
+    narrow, wide, body = seeds_interval(_known(row)), row.ci95, ""
+    label += svg.backdrop(scale, row.margin, y + 20, y + 43)  # not behind the name
     if wide and all(map(fmt.known, wide)):
-        body += _bar(wide, scale, y + 8, "reach")
+        body += _bar(wide, scale, y + 39, "reach")
     if narrow:
-        body += _bar(narrow, scale, y + 8, "bar slim")
+        body += _bar(narrow, scale, y + 39, "bar slim")
     hrefs = {run.seed: run.href for run in row.arm_runs}
-    for seed, value in zip(row.seeds or (), row.seed_differences):
+    for seed, value in zip(row.seeds or (), row.by_seed):
         if fmt.known(value):
-            body += _dot(seed, value, scale, y - 4, hrefs.get(seed), row.places)
-    return svg.tag("g", body, class_=svg.colour(place))
+            body += _dot(seed, value, scale, y + 28, hrefs.get(seed), row.places)
+    return label + svg.tag("g", body or " ", class_=svg.colour(place))
 
 
 def _bar(bounds: Sequence[float], scale: svg.Scale, y: float, class_: str) -> str:

@@ -8,8 +8,8 @@ from pipelines.report import format as fmt
 from pipelines.report.facts import Facts, Row
 from pipelines.report.figures import svg
 
-WIDTH, HEIGHT = 140, 190
-LEFT, RIGHT, TOP, BOTTOM = 48, 124, 30, 158
+WIDTH, HEIGHT = 126, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 112, 30, 158
 
 
 def draw(facts: Facts, rows: Sequence[Row]) -> list[str]:
@@ -29,7 +29,7 @@ def _pairs(row: Row) -> list[tuple[int, float, float]]:
 
 def _panel(facts: Facts, row: Row, scale: svg.Scale) -> str:
     place, pairs = facts.place(row.arm), _pairs(row)
-    name = svg.escape(svg.shorten(row.arm, WIDTH, 14)) + svg.hover(row.arm)
+    name = svg.escape(svg.shorten(row.arm, WIDTH, 15)) + svg.hover(row.arm)
     body = svg.tag("text", name, x=0, y=13, class_="strong")
     for tick in scale.ticks(3):
         body += svg.line(LEFT, scale(tick), RIGHT, scale(tick), "hair")

@@ -122,8 +122,8 @@ def domain(reach: Sequence[Sequence[float]]) -> tuple[float, float]:
     A row more than three times as far out as the median row is cut: it must not squeeze the others to dots.
     Whoever draws it says so with an arrow.
     """
-    far = [max(map(abs, row)) for row in reach if row]
-    cap = 3 * statistics.median(far) if far and max(far) else 1.0
+    far = [max(map(abs, row)) for row in reach if any(row)]
+    cap = 3 * statistics.median(far) if far else 1.0
     values = [0.0, *(value for row in reach for value in row)]
     return padded([max(min(values), -cap), min(max(values), cap)], 0.05)
 
@@ -167,6 +167,15 @@ def arrow(x: float, y: float, left: bool) -> str:
     corners = [(x + way * 5, y), (x - way * 4, y - 5), (x - way * 4, y + 5)]
     points = " ".join(f"{coordinate(px)},{coordinate(py)}" for px, py in corners)
     return tag("polygon", points=points, class_="tip")
+
+
+def backdrop(scale: Scale, margin: float | None, top: float, bottom: float) -> str:
+    """The margin band and the line of no difference between two heights."""
+    band = ""
+    if margin:
+        left, right = scale.clamp(-margin), scale.clamp(margin)
+        band = rect(left, top, right - left, bottom - top, "band", hover(f"margin ±{margin:g}"))
+    return band + line(scale(0), top, scale(0), bottom, "zero")
 
 
 def tick_label(value: float) -> str:

@@ -8,14 +8,15 @@ from pipelines.report import format as fmt
 from pipelines.report.facts import Facts, Row
 from pipelines.report.figures import svg
 
-WIDTH, ROW, TOP = 460, 30, 4
-LEFT, RIGHT = 140, 340
+WIDTH, ROW, TOP = 330, 46, 0
+LEFT, RIGHT = 0, 330
 
 
 def shares(row: Row) -> tuple[float, float, float] | None:
     """Shares of seeds alone, of both at once and of examples alone in the variance of a difference.
 
-    `variance.seeds` holds the interaction, which `variance.examples` counts too; it is taken out once of each.
+    `variance.seeds` and `variance.examples` both count the interaction; it is taken out of each
+    and shown once.
     None where there is no variance to share.
     """
     known = row.variance or {}
@@ -45,13 +46,12 @@ def _percent(parts: Sequence[float]) -> str:
 
 
 def _bar(facts: Facts, row: Row, parts: Sequence[float], y: float) -> str:
-    middle = y + ROW / 2
-    name = svg.escape(svg.shorten(row.arm, LEFT - 36)) + svg.hover(row.arm)
-    body = svg.mark(7, middle, facts.place(row.arm)) + svg.tag("text", name, x=20, y=float(middle + 4))
+    name = svg.escape(svg.shorten(row.arm, 165, 14)) + svg.hover(row.arm)
+    body = svg.mark(7, y + 11, facts.place(row.arm), size=4) + svg.tag("text", name, x=18, y=float(y + 15))
     start = float(LEFT)
     for part, class_ in zip(parts, ("share-seeds", "share-both", "share-examples")):
         width = part * (RIGHT - LEFT)
-        body += svg.rect(start, middle - 7, max(width - 1, 0), 14, class_)
+        body += svg.rect(start, y + 23, max(width - 1, 0), 12, class_)
         start += width
-    advice = "more seeds help" if parts[0] + parts[1] > 0.5 else "more examples help"
-    return body + svg.text(RIGHT + 10, middle + 4, advice, None, "soft tiny")
+    advice = "more seeds help most" if parts[0] > parts[2] else "more examples help most"
+    return body + svg.text(RIGHT, y + 15, advice, "end", "soft tiny")

@@ -42,31 +42,37 @@ def test_the_page_is_quiet_and_no_wider_than_the_window(page, browser, width, da
     assert browser.value("document.documentElement.scrollWidth") <= width
 
 
+SEEN = "[...document.querySelectorAll('figure svg')].filter(s => s.clientHeight)"
+OUTSIDE = """(box => [...s.querySelectorAll('text')].filter(t => {
+  const r = t.getBoundingClientRect();
+  return Math.min(r.left - box.left, box.right - r.right, r.top - box.top, box.bottom - r.bottom) < -1
+}).map(t => t.textContent))(s.getBoundingClientRect())"""
+OVERLAPS = """(all => all.flatMap(([a, p], i) => all.slice(i + 1).filter(([b, q]) =>
+  Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 &&
+  Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4
+).map(([b]) => a + ' / ' + b)))(
+  [...s.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]))"""
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_every_figure_is_drawn_and_no_word_leaves_its_picture(page, browser, width):
     browser.open(page, width)
-    outside = browser.value(
-        """[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width > 0).flatMap(s => {
-          const box = s.getBoundingClientRect();
-          if (box.height < 10) return ['empty ' + s.textContent];
-          return [...s.querySelectorAll('text')].filter(t => { const r = t.getBoundingClientRect();
-            return r.left < box.left - 1 || r.right > box.right + 1 || r.bottom > box.bottom + 1 || r.top < box.top - 1
-          }).map(t => t.textContent) })"""
-    )
-    assert outside == []
+    assert browser.value(f"{SEEN}.length") > 20
+    assert browser.value(f"{SEEN}.filter(s => s.clientHeight < 10 || s.clientWidth < 10).length") == 0
+    assert browser.value(f"{SEEN}.flatMap(s => {OUTSIDE})") == []
 
 
-def test_no_two_words_of_the_forest_plot_overlap(page, browser):
-    for width in (1280, 390):
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_two_words_of_a_figure_overlap(page, browser, width):
+    browser.open(page, width)
+    assert browser.value(f"{SEEN}.flatMap(s => {OVERLAPS})") == []
+
+
+def test_a_phone_gets_the_stacked_plot_and_a_desk_the_wide_one(page, browser):
+    shown = "[...document.querySelectorAll('.forest')].filter(s => s.clientHeight).map(s => s.classList[1])"
+    for width, name in ((1280, "wide"), (390, "stacked")):
         browser.open(page, width)
-        clashes = browser.value(
-            """[...document.querySelectorAll('.forest')].filter(s => s.getBoundingClientRect().width > 0).flatMap(s => {
-              const all = [...s.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
-              return all.flatMap(([a, p], i) => all.slice(i + 1).filter(([b, q]) =>
-                Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 &&
-                Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4).map(([b]) => a + ' / ' + b)) })"""
-        )
-        assert clashes == []
+        assert browser.value(shown) == [name]
 
 
 def test_dark_and_light_differ_and_both_keep_contrast(page, browser):

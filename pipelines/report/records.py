@@ -44,7 +44,7 @@ def headers(facts: Facts) -> tuple[str, ...]:
     )
 
 
-def record(row: Row) -> Record:
+def record(facts: Facts, row: Row) -> Record:
     return Record(
         row,
         fmt.mean_sd(row.baseline_scores or (), row.places),
@@ -54,13 +54,21 @@ def record(row: Row) -> Record:
         fmt.p_value(row.p_holm if row.primary else row.p),
         fmt.number(row.mde80, row.places),
         row.verdict or "no-verdict",
-        fmt.percent_change(row.time_ratio),
+        fmt.percent_change(facts.time_ratio(row)),
     )
+
+
+def notes(facts: Facts) -> list[str]:
+    """How to read the table."""
+    told = list(NOTES)
+    if any(row.scale == "log" for row in facts.rows):
+        told.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
+    return told
 
 
 def groups(facts: Facts, primary: bool) -> list[tuple[str, list[Record]]]:
     """Lines of each cell and metric under their common name."""
     named: dict[str, list[Record]] = {}
     for row in facts.primary if primary else facts.exploratory:
-        named.setdefault(f"{row.cell} · {row.metric}", []).append(record(row))
+        named.setdefault(f"{row.cell} · {row.metric}", []).append(record(facts, row))
     return list(named.items())
