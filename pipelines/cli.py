@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Command:
     name: str
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]  # the exit status; None is 0
     example: str
 
 
@@ -61,6 +62,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _settings(parser, "FILE|key=value")
     parser.add_argument("--out", metavar="DIR", help="the run folder; default runs/<first file>")
     parser.add_argument("--fresh", action="store_true", help="begin again even if the folder holds this run")
+    parser.add_argument("--processes", type=_count, metavar="N", help="ranks on this machine; default: 1")
 
 
 def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,18 +101,29 @@ def _validate(arguments: argparse.Namespace) -> None:
     print(summary(files, overrides))
 
 
-def _train(arguments: argparse.Namespace) -> None:
+def _train(arguments: argparse.Namespace) -> int:
     from pipelines.config import is_ablation, load_run
 
     files, overrides = _files_and_overrides(arguments.settings)
     for file in files:
         if is_ablation(file):
             raise UserError(file, "is an ablation, not a run", accepted=f"use attnlab ablate {file}")
+    if arguments.processes is not None:
+        overrides.append(f"processes={arguments.processes}")
     config = load_run(files, overrides)
     out = _out(arguments.out, files)
+    from pipelines.launch import is_rank, launch
+
+    if arguments.fresh and not is_rank():
+        shutil.rmtree(out, ignore_errors=True)
+    if config.processes > 1 and not is_rank():
+        # Every rank reads the same settings again; only --fresh must not happen twice.
+        again = ["train", *files, *overrides, "--out", out]
+        return launch(again, processes=config.processes, threads=config.threads)
     from pipelines.run import train_command
 
-    train_command(config, out, arguments.fresh)
+    train_command(config, out)
+    return 0
 
 
 def _ablate(arguments: argparse.Namespace) -> None:
@@ -163,15 +176,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # a variant of the user's own is found beside their YAML
         sys.path.append(os.getcwd())
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except UserErrors as error:
         return _say([one.sentence() for one in error.errors], EXIT_USER)
     except UserError as error:
         return _say([error.sentence()], EXIT_USER)
     except RunFailed as error:
         return _say([str(error)], EXIT_FAILED)
-    except Interrupted as error:
-        return _say([str(error)], EXIT_INTERRUPTED)
+    except Interrupted as error:  # all ranks stop together; the first speaks for them
+        return _say([str(error)] if os.environ.get("RANK", "0") == "0" else [], EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _say(["interrupted"], 130)
     except BrokenPipeError:  # `attnlab ls variants | head`

@@ -63,7 +63,8 @@ def _wait(ranks: Sequence[subprocess.Popen]) -> int:
             for rank in ranks:
                 rank.kill()
         time.sleep(0.05)
-    return status or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    status = status or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    return status if status >= 0 else 1  # killed by a signal
 
 
 def _free_port() -> int:

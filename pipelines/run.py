@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import resource
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors.torch import save_file
 
 import custom_attention
@@ -22,10 +22,10 @@ from pipelines import identity
 from pipelines.checkpoint import model_tensors
 from pipelines.config import RunConfig
 from pipelines.data import Splits, load_splits
-from pipelines.errors import Interrupted, UserError
+from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.evaluation import to_device
 from pipelines.interruption import StopRequest, listening
-from pipelines.lock import lock
+from pipelines.lock import Busy, lock
 from pipelines.model import build_model, load_processor
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder, environment
@@ -33,13 +33,18 @@ from pipelines.task import Task
 from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
 
 
-def train_command(config: RunConfig, out: str, fresh: bool) -> None:
-    """`attnlab train`: run the configuration into folder `out`."""
+def train_command(config: RunConfig, out: str) -> None:
+    """`attnlab train`: run the configuration into folder `out`, as the only process or as one rank."""
     reporter = Reporter(enabled=int(os.environ.get("RANK", 0)) == 0)
     folder = RunFolder(Path(out))
-    if fresh:
-        shutil.rmtree(folder.path, ignore_errors=True)
-    manifest = execute(config, folder, Path(out).parent / "cache", reporter)
+    try:
+        manifest = execute(config, folder, Path(out).parent / "cache", reporter)
+    except Busy as error:
+        raise RunFailed(f"{error}; one run folder takes one run at a time") from error
+    except Interrupted as error:
+        raise Interrupted(
+            f"{error}. To go on, start the same command again: it resumes by itself."
+        ) from error
     scores = manifest["scores"]
     for split, values in scores.items():
         reporter.say(f"{split}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
@@ -123,6 +128,7 @@ def _prepare(
         for name in ("train", "validation", "test")
         if getattr(splits, name) is not None
     }
+    _require_equal_ranks(accelerator, splits)
     _stop_between_phases(accelerator, stop)
     model = build_model(config, task.head, processor, task.model_options())
     batch = task.collate(list(prepared["train"].features[:4]))
@@ -184,6 +190,12 @@ def _features(config: RunConfig, task: Task, splits: Splits, split: str, cache: 
 def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
     """What the features of a split depend on."""
     return feature_cache.key(task, config.task.name, config.task.options, data_hash)
+
+
+def _require_equal_ranks(accelerator: Accelerator, splits: Splits) -> None:
+    """Ranks cut one plan into their shares, so all of them must have read the same rows."""
+    if len({tuple(sorted(hashes.items())) for hashes in gather_object([splits.hashes])}) > 1:
+        raise RunFailed("the ranks read different data; did a file change while they started? Start again.")
 
 
 def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:

@@ -305,8 +305,10 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     Raises:
         UserError: another number of processes, or another device, than the configuration says.
     """
+    # Told to find its own way, accelerate starts no second process on a machine without a GPU.
+    on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
     accelerator = Accelerator(
-        cpu=config.device == "cpu",
+        cpu=on_cpu,
         mixed_precision={"float32": "no", "bfloat16": "bf16"}[config.precision],
     )
     if accelerator.num_processes != config.processes:
