@@ -127,17 +127,21 @@ def _processor_hash(processor: Any) -> str:
 
 
 def _source_hash(kind: type) -> str:
-    """Source of the task's file and of our files whose names it uses."""
+    sha = hashlib.sha256()
+    for file in source_files(kind):
+        sha.update(Path(file).read_bytes())
+    return sha.hexdigest()
+
+
+def source_files(kind: type) -> list[str]:
+    """The file of a task, those of its ancestors, and our files whose classes and functions it uses."""
     module = inspect.getmodule(kind)
     files = {inspect.getsourcefile(base) for base in kind.__mro__ if base.__module__.startswith("pipelines")}
     for value in vars(module).values():
         name = getattr(value, "__module__", None) or ""
         if name.startswith("pipelines") and callable(value):
             files.add(inspect.getsourcefile(value))
-    sha = hashlib.sha256()
-    for file in sorted(filter(None, {*files, inspect.getsourcefile(module)})):
-        sha.update(Path(file).read_bytes())
-    return sha.hexdigest()
+    return sorted(filter(None, {*files, inspect.getsourcefile(module)}))
 
 
 # ---- preparing

