@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: 
         int(known.max()) + 1,
     ]
     found = []
-    for low, high in zip(edges, edges[1:]):  # noqa: RUF007
+    for low, high in pairwise(edges):
         inside = (known >= low) & (known < high)
         scores = [[float(value(one[inside].sum(axis=0))) for one in side] for side in sides]
         if inside.any() and np.isfinite(scores).all():

@@ -152,6 +152,12 @@ def write_run(folder: Path, arm, seed, score, metrics, steps, draw, diverge_at: 
         "proof": {"max_difference": 0.0, "bound": 0.0, "starts_as_stock": True, "reached": 6, "expected": 6},
         "batches_hash": f"batches-of-seed-{seed}",
         "dropout_paired": True,
+        "num_parameters": 22_565_376 + 48 * (arm != BASELINE),
+        "num_variant_parameters": 48 * (arm != BASELINE),
+        "peak_memory_bytes": 810_000_000,
+        "config": {"seed": seed, "attention": arm},
+        "primary": metrics[0],
+        "environment": {"threads": 1, "processes": 1, "max_tokens": 4096, "device": "cpu", "versions": {}},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with (folder / "metrics.jsonl").open("w") as log:
@@ -188,5 +194,11 @@ def write_predictions(folder: Path, seed: int, quality: float, num_examples: int
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "statistics.test.parquet")
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["metrics"] = {"f1": {"module": "entity_f1", "options": {}, "columns": list(metric.columns)}}
+    entry = {
+        "module": "entity_f1",
+        "options": {},
+        "columns": list(metric.columns),
+        "signature": metric.signature,
+    }
+    manifest["metrics"] = {"f1": entry}
     path.write_text(json.dumps(manifest))

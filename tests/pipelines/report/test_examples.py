@@ -1,0 +1,133 @@
+"""Which examples move a difference, checked against leaving them out, and when their text may be shown."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from pipelines import compare, metric, report
+from pipelines.report import examples, facts
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> tuple[dict, Path]:
+    """Real run folders compared by the real `compare.build`: what the report is written from."""
+    root = tmp_path_factory.mktemp("examples")
+    synthetic.build(root, arms=("gate",), metrics=("f1",), seeds=SEEDS)
+    runs = {}
+    for place, arm in enumerate(("stock", "gate")):
+        for seed in SEEDS:
+            folder = root / "cells" / f"00-{place:02d}-{seed}"
+            synthetic.write_predictions(folder, seed, 0.7 + 0.1 * place, num_examples=61)
+            runs["ner-minilm", arm, seed] = folder
+    cell = {"task": {"name": "ner"}, "model": {"name": "minilm"}}
+    ablation = {
+        "cells": {"ner-minilm": cell},
+        "arms": {"stock": [], "gate": ["gate"]},
+        "baseline": "stock",
+        "seeds": list(SEEDS),
+        "primary": {"ner": "f1"},
+        "margin": {"f1": 0.5},
+    }
+    return compare.build(ablation, runs, folder=root / "report"), root / "report"
+
+
+def row_of(compared) -> tuple[facts.Facts, facts.Row]:
+    known = facts.load(*compared)
+    return known, known.primary[0]
+
+
+def test_what_compare_builds_becomes_a_whole_report(compared):
+    results, folder = compared
+    page = {path.name: path.read_text() for path in report.write(results, folder)}["report.html"]
+    for section in (
+        "differences",
+        "table",
+        "seeds",
+        "curves",
+        "cost",
+        "uncertainty",
+        "examples",
+        "arms",
+        "runs",
+    ):
+        assert f'<section id="{section}"' in page
+
+
+def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
+    known, row = row_of(compared)
+    breakdown = examples.breakdown(known, row, examples.Reader())
+    one = metric.load("entity_f1")
+    pairs = examples._pairs(row, examples.Reader())
+    for example in (breakdown.best[0], breakdown.worst[0]):
+        changes = []
+        for baseline, arm in pairs.values():
+            place = baseline.ids.index(example.id)
+            whole, rest = (
+                [
+                    float(one.score(np.delete(run.statistics["f1"], gone, axis=0).sum(axis=0)))
+                    for run in (baseline, arm)
+                ]
+                for gone in ([], [place])
+            )
+            changes.append((whole[1] - whole[0]) - (rest[1] - rest[0]))
+        assert example.influence == pytest.approx(np.mean(changes), abs=1e-9)
+    influences = [example.influence for example in breakdown.best]
+    assert influences == sorted(influences, reverse=True)
+    assert breakdown.best[0].influence > 0 > breakdown.worst[0].influence
+
+
+def test_bins_of_length_hold_every_example_once(compared):
+    known, row = row_of(compared)
+    bins = examples.breakdown(known, row, examples.Reader()).bins
+    assert sum(one.num_examples for one in bins) == 61
+    assert all(a.longest < b.shortest for a, b in itertools.pairwise(bins))
+    assert all(len(one.differences) == len(SEEDS) for one in bins)
+
+
+def test_one_bin_of_everything_has_the_difference_itself(compared, monkeypatch):
+    known, row = row_of(compared)
+    monkeypatch.setattr(examples, "BINS", 1)
+    [whole] = examples.breakdown(known, row, examples.Reader()).bins
+    assert whole.differences == pytest.approx(row.by_seed, abs=1e-9)
+
+
+def test_texts_are_shown_only_where_the_results_allow_it(compared):
+    results, folder = compared
+    shown = {path.name: path.read_text() for path in report.write(results, folder)}["report.html"]
+    hidden = {
+        path.name: path.read_text() for path in report.write({**results, "show_examples": False}, folder)
+    }
+    assert "&lt;b&gt;friend&lt;/b&gt;" in shown
+    assert "friend" not in hidden["report.html"]
+    assert "difference by length" in hidden["report.html"]
+
+
+def test_wrong_labels_are_marked_and_right_ones_are_not(compared):
+    from pipelines.report.side_by_side import _said
+
+    example = examples.Example(
+        "x", 0.1, 1, ["Jordan", "sings"], ["B-PER", "O"], ["B-LOC", "O"], ["B-PER", "O"]
+    )
+    assert _said(example, example.baseline) == "<mark>Jordan/B-LOC</mark> sings"
+    assert _said(example, example.arm) == "Jordan/B-PER sings"
+
+
+@pytest.mark.parametrize(
+    ("line", "length"),
+    [
+        ({"prediction": ["O", "O"], "reference": ["O", "O"]}, 2),
+        ({"prediction": "a b", "reference": "a b c"}, 3),
+        ({"prediction": "Paris", "reference": ["in Paris", "Paris"]}, 2),
+        ({"prediction": "", "reference": []}, 0),
+        ({"prediction": "x", "reference": "y", "input": "four words are here"}, 4),
+    ],
+)
+def test_lengths_count_words_of_the_input_else_of_the_reference(line, length):
+    assert examples._length(line) == length
