@@ -21,8 +21,7 @@ def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping |
     optimizer.
 
     Args:
-        model: any transformers model whose attention goes through `AttentionInterface`, on the sdpa or
-            eager kernel.
+        model: any transformers model whose attention dispatches, on the sdpa or eager kernel.
         spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through our
             dispatcher, the control of an ablation.
         where: which sites, an object or dict with `kind` ("all", "self", "cross"), `stack` ("all", "encoder",

@@ -163,10 +163,10 @@ class Stack(nn.ModuleList):
             scores = scores.masked_fill(hidden, lowest).clamp(min=lowest)
         normalizers = self.having("normalize")
         weights = normalizers[0].normalize(scores, call) if normalizers else scores.softmax(-1)
-        if (
-            hidden is not None and bias is None
-        ):  # as sdpa: a row without any visible key gives 0 (a mean under a bias)
-            weights = weights.masked_fill(hidden, 0.0)
+        if hidden is not None and bias is None:
+            weights = weights.masked_fill(
+                hidden, 0.0
+            )  # as sdpa: 0 where no key is visible (a mean under a bias)
         if call.dropout:
             weights = nn.functional.dropout(weights, call.dropout)
         return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 import transformers as hf
@@ -16,6 +18,16 @@ class Gambler(Variant):
 
     def output(self, output, call):
         torch.rand(17)
+        return output
+
+
+class Recorder(Variant):
+    """Notes the next number of the random stream at each call."""
+
+    draws: ClassVar[list] = []
+
+    def output(self, output, call):
+        self.draws.append(torch.rand(()).item())
         return output
 
 
@@ -34,12 +46,12 @@ def outside_masks(model, inputs, seed: int) -> list[torch.Tensor]:
     return masks
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "bart"], indirect=True)
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"], indirect=True)
 def test_arms_that_draw_differently_drop_the_same_outside_attention(family):
     inputs = padded(family).inputs
     stock, gambler = attach(tiny(family), []), attach(tiny(family), f"{__name__}:Gambler")
     one, two = (outside_masks(model, inputs, 3) for model in (stock, gambler))
-    assert len(one) == len(two) > 3
+    assert len(one) == len(two) > 2
     assert all(torch.equal(a, b) for a, b in zip(one, two))
     assert not all(torch.equal(a, b) for a, b in zip(one, outside_masks(stock, inputs, 4)))
 
@@ -56,8 +68,9 @@ def test_without_the_context_they_would_not():
 def test_a_neutral_arm_trains_on_exactly_the_outputs_of_stock(family, spec):
     outputs = []
     for arm in ([], spec):
+        model = attach(tiny(family), arm).train()
         with site_dropout(5):
-            outputs.append(attach(tiny(family), arm).train()(**padded(family).inputs).logits)
+            outputs.append(model(**padded(family).inputs).logits)
     assert torch.equal(*outputs)
 
 
@@ -69,11 +82,13 @@ def test_a_layer_that_is_called_again_draws_again():
         num_hidden_layers=3,
         num_attention_heads=3,
         intermediate_size=37,
-        hidden_dropout_prob=0.5,
+        attention_probs_dropout_prob=0.5,
     )
-    masks = outside_masks(attach(hf.AlbertModel(config), []), {"input_ids": torch.full((2, 5), 9)}, 1)
-    layers = [m for m in masks if m.shape == masks[1].shape][1:]
-    assert not torch.equal(layers[0], layers[2])
+    model = attach(hf.AlbertModel(config), f"{__name__}:Recorder")
+    Recorder.draws.clear()
+    with site_dropout(1):
+        model.train()(torch.full((2, 5), 9))
+    assert len(set(Recorder.draws)) == len(Recorder.draws) == 3
 
 
 def test_checkpointed_layers_draw_the_same_masks_when_they_run_again():
