@@ -54,7 +54,7 @@ def build(
     environments = []
     for name in ablation["cells"]:
         cell = Cell.load(name, ablation, runs)
-        comparisons += cell.comparisons(failures)
+        comparisons += cell.comparisons()
         facts[name] = {arm: cell.facts(arm) for arm in ablation["arms"]}
         environments += [run.manifest["environment"] for run in cell.runs.values()]
     _adjust(comparisons)
@@ -78,6 +78,7 @@ class Comparison:
     arm: str
     name: str
     primary: bool
+    notes: Sequence[str] = ()  # what its pairs do not share
     result: TwoWay | None = None
     check: Bootstrap | None = None
     p_holm: float | None = None
@@ -163,10 +164,8 @@ class Comparison:
         )
 
     def _flags(self) -> list[str]:
-        pairs = self.cell.pairs(self.arm)
-        notes = [note for baseline, arm in pairs.values() for note in check_pair(baseline, arm)]
-        found = statistics.flags(self.result, self.check, list(pairs)) if self.result else []
-        return [*dict.fromkeys(notes), *found]
+        seeds = list(self.cell.pairs(self.arm))
+        return [*self.notes, *(statistics.flags(self.result, self.check, seeds) if self.result else [])]
 
     @property
     def claims(self) -> bool:
@@ -237,23 +236,27 @@ class Cell:
         }
         return {seed: pair for seed, pair in both.items() if None not in pair}
 
-    def comparisons(self, failures: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
+    def comparisons(self) -> Iterator[Comparison]:
         """Primary metric first, then the others; arms in the order of the ablation."""
         measured = list(next(iter(self.runs.values())).metrics) if self.runs else []
         names = sorted({self.primary, *measured} - {None}, key=lambda name: (name != self.primary, name))
         arms = [arm for arm in self.ablation["arms"] if arm != self.baseline]
+        notes = {arm: self._notes(arm) for arm in arms}
         resampled = self._resampled() if self.runs else {}
         for name in names:
             for arm in arms:
-                comparison = Comparison(self, arm, name, name == self.primary)
+                comparison = Comparison(self, arm, name, name == self.primary, notes[arm])
                 pairs = self.pairs(arm)
                 if pairs:
                     comparison.result, comparison.check = self._compare(name, pairs, resampled)
                 yield comparison
 
+    def _notes(self, arm: str) -> list[str]:
+        """What the pairs of an arm do not share, each said once; refuses what is no pair."""
+        found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
+        return list(dict.fromkeys(found))
+
     def _compare(self, name: str, pairs: Mapping, resampled: Mapping) -> tuple[TwoWay, Bootstrap | None]:
-        for baseline, arm in pairs.values():
-            check_pair(baseline, arm)
         value = comparable(self.metric(name))
         sides = [np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)]
         clusters = next(iter(pairs.values()))[0].clusters

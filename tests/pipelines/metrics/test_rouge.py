@@ -5,7 +5,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from pipelines.errors import UserError
 from pipelines.metric import load, total
-from pipelines.metrics.rouge import MEASURES, sentences
+from pipelines.metrics.rouge import MEASURES, AnyLanguage, sentences
 
 PREDICTIONS = ["Cats running quickly. Dogs slept.", "", "b c d. a x y.", "The runner's 3 dogs"]
 REFERENCES = ["Cats run quickly. Dogs sleeping.", "a", "a x y. b c d.", "the runners and three dogs"]
@@ -72,6 +72,19 @@ def test_other_scripts_and_accents_keep_their_words(language, text):
     assert metric.library_score([text], ["zzz"]) == 0
     assert "tok:unicode" in metric.signature
     assert RougeScorer(["rouge1"]).score("привет мир", "привет мир")["rouge1"].fmeasure == 0  # the trap
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("नमस्ते, दुनिया!", ["नमस्ते", "दुनिया"]),  # vowel signs are marks, not letters
+        ("Öl-Preis 3,5", ["öl", "preis", "3", "5"]),
+        ("2024年の雨", ["2024", "年", "の", "雨"]),
+        ("한국어 문장", ["한국어", "문장"]),
+    ],
+)
+def test_tokens_of_other_scripts(text, tokens):
+    assert AnyLanguage().tokenize(text) == tokens
 
 
 def test_accented_words_are_whole_words_and_composed_accents_equal_combining_ones():
