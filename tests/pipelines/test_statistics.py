@@ -1,6 +1,7 @@
 """The two-way t against hand values, loops and scipy; its verdict words; its error rate."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -224,6 +225,20 @@ def test_the_bootstrap_agrees_with_the_jackknife_and_with_scipy():
     assert ours.interval95 == pytest.approx(tuple(theirs.confidence_interval), abs=0.06 * width)
     assert sum(ours.counts) == ours.num_resamples == 4000
     assert len(ours.edges) == len(ours.counts) + 1
+
+
+def test_ten_thousand_resamples_of_five_seeds_and_all_metrics_take_seconds():
+    rng = np.random.default_rng(14)
+    columns = 2 * 5 * (10 + 3 + 2 + 2)  # two arms, five seeds: BLEU, entity F1, exact match, token F1
+    begun = time.process_time()
+    statistics.resample(rng.integers(0, 30, (2000, columns)).astype(float))
+    resampled = time.process_time()
+    a, b = (entity_counts(rng, 5, 2000) for _ in range(2))
+    counted = time.process_time()
+    two_way(a, b, f1)
+    jackknifed = time.process_time()
+    assert resampled - begun < 6  # measured 0.6 CPU-seconds
+    assert jackknifed - counted < 0.1  # measured 0.001
 
 
 # ---- flags
