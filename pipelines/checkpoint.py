@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import durable
 from pipelines.errors import RunFailed
+from pipelines.sharding import share_like, whole
 
 SEAL = "seal.json"
 
@@ -198,14 +199,18 @@ def _set_aside_folder(folder: Path) -> Path:
 
 # ---- tensors of a model and an optimizer, without pickle
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers on the CPU, each storage once (tied weights share one)."""
+    """Parameters and persistent buffers on the CPU, each storage once (tied weights share one).
+
+    All ranks of a sharded model must call this together.
+    """
     tensors, seen = {}, set()
     for name, tensor in model.state_dict().items():
-        identity = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() and identity in seen:
+        local = getattr(tensor, "_local_tensor", tensor)
+        identity = (local.data_ptr(), tensor.shape, tensor.stride())
+        if local.numel() and identity in seen:
             continue
         seen.add(identity)
-        tensors[name] = tensor.detach().to("cpu").contiguous()
+        tensors[name] = whole(tensor.detach()).to("cpu").contiguous()
     return tensors
 
 
@@ -220,7 +225,8 @@ def load_model_tensors(model: torch.nn.Module, tensors: Mapping[str, torch.Tenso
         odd = sorted(expected.keys() ^ tensors.keys())[:3]
         raise RunFailed(f"the checkpoint belongs to another model: {', '.join(odd)} do not match")
     try:
-        model.load_state_dict(dict(tensors), strict=False)
+        own = model.state_dict()
+        model.load_state_dict({n: share_like(own[n], t) for n, t in tensors.items()}, strict=False)
     except RuntimeError as error:  # shapes
         raise RunFailed(f"the checkpoint belongs to another model: {error}") from error
 
@@ -229,7 +235,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     """The optimizer's state as flat named tensors: `<parameter index>.<state name>`."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": torch.as_tensor(value).detach().to("cpu").contiguous()
+        f"{index}.{name}": whole(torch.as_tensor(value).detach()).to("cpu").contiguous()
         for index, entries in state.items()
         for name, value in entries.items()
     }
@@ -237,8 +243,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
     """Load what `optimizer_tensors` gave; groups and rates come from the configuration."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
+        state.setdefault(int(index), {})[name] = share_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

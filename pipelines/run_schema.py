@@ -199,6 +199,9 @@ class RunConfig(Section):
     # How and where it is computed: never part of the run hash.
     threads: Count = Field(1, description="CPU threads per process")
     processes: Count = Field(1, description="processes that share every step")
+    sharding: Literal["none", "fsdp2"] = Field(
+        "none", description="fsdp2: each process holds a share of the weights (one GPU is too small)"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     max_tokens: Count = Field(
         4096, description="padded tokens per micro-batch; changes speed and memory only"
@@ -216,6 +219,7 @@ EXECUTION_KEYS = frozenset(
     {
         "threads",
         "processes",
+        "sharding",
         "device",
         "max_tokens",
         "eval_max_tokens",

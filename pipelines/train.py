@@ -36,6 +36,7 @@ from pipelines.optim import build_optimizer, set_learning_rate
 from pipelines.progress import Reporter
 from pipelines.randomness import derive
 from pipelines.results import RunFolder
+from pipelines.sharding import shard, whole
 from pipelines.task import Example, Task
 
 
@@ -93,12 +94,18 @@ class Training:
         )
         self.num_steps = config.max_steps or config.num_epochs * self.plan.steps_per_epoch
         self.store = CheckpointStore(self.folder.checkpoints, say=self.reporter.say)
-        variant = custom_attention.variant_parameters(self.model)
-        for parameter in variant.values():
+        for parameter in custom_attention.variant_parameters(self.model).values():
             parameter.requires_grad_(config.train_variant)
-        optimizer = build_optimizer(config, self.model, variant)
-        self.model, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self._distribute()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def _distribute(self) -> None:
+        """A copy of the model on every rank (DDP), or a share of it; and the optimizer of what is there."""
+        sharded = self.config.sharding == "fsdp2"
+        model = shard(self.model) if sharded else self.model
+        optimizer = build_optimizer(self.config, model, custom_attention.variant_parameters(model))
+        self.model = model if sharded else self.accelerator.prepare_model(model)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
 
     # ---- the loop
     def fit(self) -> TrainState:
@@ -143,7 +150,9 @@ class Training:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 total += self._backward(step.number, batch, scale)
         total = self.accelerator.reduce(total, reduction="sum")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
+        grad_norm = whole(
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
+        )
         finite = torch.isfinite(total) & torch.isfinite(grad_norm)
         self.optimizer.optimizer.found_inf = (~finite).float()
         self.optimizer.step()
@@ -215,16 +224,11 @@ class Training:
             state.evaluations_since_best += 1
 
     def _save(self) -> None:
+        weights = model_tensors(self.accelerator.unwrap_model(self.model))  # a sharded one needs every rank
+        moments = optimizer_tensors(self.optimizer)
         if self.accelerator.is_main_process:
-            model = self.accelerator.unwrap_model(self.model)
             best = () if self.state.best_step is None else (self.state.best_step,)
-            self.store.save(
-                self.state.step,
-                model_tensors(model),
-                optimizer_tensors(self.optimizer),
-                asdict(self.state),
-                protect=best,
-            )
+            self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)
         self.accelerator.wait_for_everyone()
 
     def _stop_if_asked(self, saved: bool) -> None:
