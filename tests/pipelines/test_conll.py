@@ -51,6 +51,7 @@ def test_documents_are_numbered_where_there_are_several():
 def test_comments_are_left_out_and_words_that_begin_with_a_hash_are_not():
     text = "# id 12 domain=en\n# newdoc\n#fun O\n# O\nx B-X\n"
     assert sentences(text) == [(["#fun", "#", "x"], ["O", "O", "B-X"])]
+    assert sentences("# tagged by hand as O\na B-X\n") == [(["a"], ["B-X"])]
     assert sentences("# text = a b\n#\tO\na\tB-X\n") == [(["#", "a"], ["O", "B-X"])]
 
 

@@ -228,6 +228,13 @@ def test_text_cells_of_csv_stay_text(tmp_path):
     assert [row["topic"] for row in found] == ["007", None]
 
 
+def test_a_quotation_mark_in_tsv_is_text(tmp_path):
+    (tmp_path / "t.tsv").write_text(
+        'tokens\tner_tags\ttopic\n["a"]\t["O"]\t"so\n["b"]\t["O"]\t"so" he said\n'
+    )
+    assert [row["topic"] for row in load_train(tmp_path / "t.tsv")] == ['"so', '"so" he said']
+
+
 def test_generated_data_has_the_splits_asked_for(tmp_path):
     spec = {"name": "ner", "seed": 3, "train": 5, "validation": 2}
     splits = load_splits(config(generated=spec), Tagging())

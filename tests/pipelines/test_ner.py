@@ -26,6 +26,7 @@ EXAMPLES = [
     {"id": "a", "tokens": ["Jordan", "and", "Unbelievablest", "slept"], "tags": ["B-PER", "O", "B-LOC", "O"]},
     {"id": "b", "tokens": ["\ufe0f", "Lincoln", "", "Bank"], "tags": ["O", "B-ORG", "I-ORG", "I-ORG"]},
     {"id": "c", "tokens": ["\ufe0f"], "tags": ["B-PER"]},
+    {"id": "n", "tokens": ["", ""], "tags": ["B-PER", "O"]},
     {"id": "d", "tokens": ["x" * 90, "of", "Kent"], "tags": ["O", "O", "B-LOC"]},
     {"id": "e", "tokens": ["old", "lawyers", "of", "Jordan", "hired"] * 9, "tags": ["O"] * 45},
 ]
@@ -72,7 +73,7 @@ def test_every_word_is_predicted_exactly_once(family, max_len, overlap):
         words = [word for feature in mine for word in feature["words"]]
         assert words == [w for w in range(len(example["tokens"])) if w not in wordless(made, example)]
         assert sum(feature["num_targets"] for feature in mine) == len(words)
-        assert all(len(feature["input_ids"]) <= max_len for feature in mine)
+        assert all(1 <= len(feature["input_ids"]) <= max_len for feature in mine)
         assert mine
     for example, prediction in zip(examples, oracle(made, examples, features)):
         expected = list(example["tags"])
@@ -123,9 +124,9 @@ def test_words_without_sub_words_are_counted_and_real_data_has_four(shared):
 def test_counts_tell_what_was_cut():
     made = task(max_len=10, overlap=2)
     made.prepare(EXAMPLES)
-    assert made.counts["examples"] == 5
-    assert made.counts["words"] == 4 + 4 + 1 + 3 + 45
-    assert made.counts["words_without_tokens"] == 3
+    assert made.counts["examples"] == 6
+    assert made.counts["words"] == 4 + 4 + 1 + 2 + 3 + 45
+    assert made.counts["words_without_tokens"] == 5
     assert made.counts["words_cut"] >= 1
     assert made.counts["examples_in_windows"] >= 2
 
@@ -182,6 +183,14 @@ def test_words_of_byte_level_tokenizers_are_those_of_running_text():
     [feature] = made.prepare([{"id": "x", "tokens": ["the", "lawyers", "of"], "tags": ["O"] * 3}])
     assert feature["input_ids"] == backend.encode(" the lawyers of").ids
     assert made.collate([feature])["input_ids"].shape == (1, len(feature["input_ids"]))  # no pad token needed
+
+
+def test_settings_of_the_tokenizer_file_do_not_cut_or_pad_words():
+    made = task()
+    plain = made.prepare(SENTENCES[:5])
+    made.processor.backend_tokenizer.enable_truncation(4)
+    made.processor.backend_tokenizer.enable_padding(length=50)
+    assert made.prepare(SENTENCES[:5]) == plain
 
 
 def test_an_example_without_tags_can_be_predicted():

@@ -59,6 +59,8 @@ def test_hand_computed_windows():
     # capacity 5, overlap 2, units of one token: 0-4, 3-7, 6-9; units 3 and 4 have 1 and 0 tokens to the right
     # in the first window and 0 and 1 to the left in the second
     assert cut([1] * 10, 5, 2) == [Window(0, 5, 0, 4), Window(3, 8, 4, 7), Window(6, 10, 7, 10)]
+    # unit 3 has no token to its right in the first window, none to its left in the second: the earlier one
+    assert cut([1] * 6, 4, 1) == [Window(0, 4, 0, 4), Window(3, 6, 4, 6)]
     assert cut([], 5, 2) == [Window(0, 0, 0, 0)]
     assert cut([2, 2], 4, 1) == [Window(0, 2, 0, 2)]
     # the next unit fills a window alone, so there is no room for context
