@@ -32,7 +32,14 @@ def cut(sizes: Sequence[int], capacity: int, overlap: int) -> list[Window]:
         sizes: tokens of each unit, at most `capacity` (a larger one must be cut before).
         capacity: tokens a window holds.
         overlap: tokens neighbours may share, less than `capacity`.
+
+    Raises:
+        ValueError: a unit larger than a window, or an overlap that leaves no room.
     """
+    if max(sizes, default=0) > capacity or not 0 <= overlap < capacity:
+        raise ValueError(
+            f"units of up to {max(sizes, default=0)} tokens, windows of {capacity}, overlap {overlap}"
+        )
     spans = _spans(sizes, capacity, overlap)
     before = [0]  # tokens before each unit
     for size in sizes:

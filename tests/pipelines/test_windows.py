@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,12 @@ def test_neighbours_share_at_most_the_overlap_and_no_window_lies_in_another(draw
         assert right.begin <= left.end < right.end
         assert left.begin < right.begin
         assert sum(sizes[right.begin : left.end]) <= overlap
+
+
+@pytest.mark.parametrize(("sizes", "capacity", "overlap"), [([1, 6], 5, 2), ([1], 5, 5), ([1], 5, -1)])
+def test_what_cannot_be_cut_is_refused(sizes, capacity, overlap):
+    with pytest.raises(ValueError, match="windows of 5"):
+        cut(sizes, capacity, overlap)
 
 
 def test_hand_computed_windows():
