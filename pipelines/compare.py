@@ -164,8 +164,14 @@ class Comparison:
         )
 
     def _flags(self) -> list[str]:
+        if self.result is None:
+            return list(self.notes)
+        runs = [run for pair in self.cell.pairs(self.arm).values() for run in pair]
+        blind = ["every score is 0: neither arm has learned to predict"] * (
+            not any(r.score(self.name) for r in runs)
+        )
         seeds = list(self.cell.pairs(self.arm))
-        return [*self.notes, *(statistics.flags(self.result, self.check, seeds) if self.result else [])]
+        return [*self.notes, *blind, *statistics.flags(self.result, self.check, seeds)]
 
     @property
     def claims(self) -> bool:

@@ -231,6 +231,13 @@ def test_identical_runs_are_identical_and_two_seeds_never_earn_a_word(folders):
     assert "checkpoint comparison" in row["reason"]
 
 
+def test_arms_that_both_score_nothing_are_not_passed_off_as_a_finding(folders):
+    nothing = counts(1) * [0, 0, 1]
+    row = only(compare.build(ablation(), folders.grid(stats=nothing)))
+    assert row["verdict"] == "identical"
+    assert "every score is 0: neither arm has learned to predict" in row["flags"]
+
+
 def test_a_clear_gain_is_better_and_a_clear_loss_worse(folders):
     for seed in (1, 2, 3):
         base = counts(seed, 200)
