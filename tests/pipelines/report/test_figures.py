@@ -97,6 +97,11 @@ def test_a_diverged_loss_ends_its_line(tmp_path):
     assert [step for step, _ in curves.thin(losses, 100)] == list(range(1, 25))
 
 
+def test_nothing_is_drawn_after_a_loss_that_was_no_number():
+    curve = [(1, 2.0), (2, 1.5), (3, math.nan), (4, 1.0)]
+    assert curves.thin(curve, 10) == curve[:2]
+
+
 def test_a_cut_off_last_line_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"event":"step","step":1,"loss":2.0}\n{"event":"st')
     assert curves.read(facts.Run("ner", "gate", 1, tmp_path, "x/"), "f1") == ([(1, 2.0)], [])

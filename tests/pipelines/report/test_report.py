@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -23,7 +25,6 @@ from rich.console import Console
 from pipelines import report
 from pipelines.report import facts, latex
 from pipelines.report import format as fmt
-from pipelines.report.records import record
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
@@ -119,11 +120,18 @@ def accidents(results: dict) -> dict:
     return results
 
 
-def numbers(known: facts.Facts, row: facts.Row) -> list[str]:
-    """What a reader must find of a primary row."""
-    line = record(known, row)
-    shown = [line.baseline, line.arm, line.difference, line.interval, line.p, line.mde80]
-    return [number for number in shown if number != fmt.MISSING]
+def numbers(row: dict) -> list[str]:
+    """What a reader must find of a primary row, formatted here from the results alone."""
+    exact = row["se"] is not None and math.isfinite(row["se"]) and row["se"] > 0
+    places = max(0, 1 - math.floor(math.log10(row["se"]))) if exact else 2
+    values = [(row["difference"], "+"), *((end, "+") for end in row["ci95"] or ()), (row["mde80"], "-")]
+    shown = [f"{x:{sign}.{places}f}" for x, sign in values if x is not None and math.isfinite(x)]
+    shown = [text.lstrip("+-") if float(text) == 0 else text.replace("-", "−") for text in shown]
+    scores = [[x for x in row[side] if x is not None] for side in ("baseline_scores", "arm_scores")]
+    shown += [
+        f"{statistics.fmean(s):.{places}f} ± {statistics.stdev(s):.{places}f}" for s in scores if len(s) > 1
+    ]
+    return shown + ([] if row["p_holm"] is None else [f"{row['p_holm']:.3f}"])
 
 
 @pytest.fixture
@@ -144,18 +152,16 @@ def test_every_primary_number_stands_in_every_format(grid):
     )
     markdown = written["report.md"].replace("&lt;", "<")
     shown = terminal(results, root / "report")
-    known = facts.load(results, root / "report")
-    for row in known.primary:
-        for number in numbers(known, row):
+    for row in filter(lambda row: row["primary"], results["comparisons"]):
+        for number in numbers(row):
             assert number in page
             assert number in markdown
             assert number in shown
             assert latex.escape(number) in tex
-        line = record(known, row)
-        for number in {line.difference, line.interval} - {fmt.MISSING}:
-            assert number in svg
+        if row["difference"] is not None and math.isfinite(row["difference"]):
+            assert numbers(row)[0] in svg
         for text in (page, markdown, shown):
-            assert row.verdict in text
+            assert row["verdict"] in text
 
 
 def test_the_page_fetches_nothing_and_every_link_is_relative(grid):
@@ -260,9 +266,8 @@ def _table_names(tex: str) -> str:
 def test_a_report_that_travelled_without_its_runs_keeps_its_numbers(tmp_path):
     results = synthetic.build(tmp_path, with_runs=False)
     text = Page(write(results, tmp_path)["report.html"]).text
-    known = facts.load(results, tmp_path / "report")
-    for row in known.primary:
-        assert all(number in text for number in numbers(known, row))
+    for row in filter(lambda row: row["primary"], results["comparisons"]):
+        assert all(number in text for number in numbers(row))
 
 
 def test_nothing_finished_is_still_a_report(tmp_path):
@@ -283,6 +288,10 @@ def test_the_terminal_table_fits_its_terminal(grid, width):
     lines = terminal(results, root / "report", width).splitlines()
     assert max(map(len, lines)) <= width
     assert any("Δ time" in line for line in lines)
+    known = facts.load(results, root)
+    times = [fmt.percent_change(known.time_ratio(row)) for row in known.rows]
+    ends = [line.split()[-2:] for line in lines if line.rstrip().endswith(" %")]
+    assert [" ".join(end) for end in ends] == [told for told in times if told != fmt.MISSING]
 
 
 def test_writing_twice_gives_the_same_bytes(grid):
@@ -311,3 +320,13 @@ def test_a_thousand_runs_take_seconds_and_few_bytes(tmp_path):
     report.write(results, tmp_path / "report")
     assert time.process_time() - begun < 8
     assert (tmp_path / "report" / "report.html").stat().st_size < 5_000_000
+
+
+def test_the_time_of_an_arm_is_told_against_the_baseline_per_step(tmp_path):
+    results = synthetic.build(tmp_path, arms=("gate",), with_runs=False, steps=100)
+    about = results["arms"]["ner-minilm"]
+    about["stock"] |= {"train_seconds": 20.0, "num_steps": [100, 100, 100]}
+    about["gate"] |= {"train_seconds": 12.4, "num_steps": [50, 50, 50]}  # stopped early
+    known = facts.load(results, tmp_path)
+    assert known.time_ratio(known.primary[0]) == pytest.approx(1.24)
+    assert "+24 %" in terminal(results, tmp_path)
