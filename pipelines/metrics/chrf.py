@@ -51,7 +51,7 @@ class Chrf(Metric):
 
     def statistics(self, prediction: str, reference: str | Sequence[str]) -> np.ndarray:
         references = checked_references(reference, self.num_references, self.name)
-        # a private method of sacrebleu: `reported_score` checks its sums against the public score in every run
+        # private to sacrebleu; `reported_score` checks its sums against the public score
         counts = self._corpus._extract_corpus_statistics([prediction], [[text] for text in references])[0]
         return np.array(counts, dtype=np.float64)
 
