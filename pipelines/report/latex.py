@@ -61,7 +61,7 @@ def _cells(record: Record) -> list[str]:
         record.row.arm,
         record.baseline,
         record.arm,
-        f"{record.difference} {record.interval}",
+        record.effect,
         record.p,
         record.mde80,
         record.verdict,

@@ -57,7 +57,7 @@ def _cells(record: Record) -> list[str]:
         escape(record.row.arm),
         record.baseline,
         record.arm,
-        f"{record.difference} {record.interval}",
+        record.effect,
         record.p.replace("<", "&lt;"),
         record.mde80,
         f"{record.row.glyph} {escape(record.verdict)}",

@@ -30,6 +30,11 @@ class Record:
     verdict: str
     time: str
 
+    @property
+    def effect(self) -> str:
+        """Difference and interval; one dash where neither is known."""
+        return self.difference if self.interval == fmt.MISSING else f"{self.difference} {self.interval}"
+
 
 def headers(facts: Facts) -> tuple[str, ...]:
     return (

@@ -156,7 +156,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
     ("table", "Table", tables.comparisons),
     ("seeds", "Every seed", every_seed),
     ("curves", "Learning curves", learning),
-    ("cost", "Cost and quality", costs),
+    ("cost", "Cost", costs),
     ("uncertainty", "Uncertainty", shares),
     ("examples", "Examples", by_example),
     ("arms", "Arms", tables.arms),

@@ -55,7 +55,7 @@ def _table(facts: Facts, primary: bool) -> str:
         size = f"n = {fmt.count(row.n_examples)}"
         if row.n_clusters and row.n_clusters != row.n_examples:
             size += f" in {fmt.count(row.n_clusters)} clusters"
-        heading = f'{escape(name)} <span class="note">{size}</span>'
+        heading = f'{escape(name)} <span class="note">· {size}</span>'
         lines = "".join(_line(facts, record) for record in records)
         body += f'<tbody><tr><th scope="rowgroup" colspan="8">{heading}</th></tr>{lines}</tbody>'
     label = "Primary comparisons" if primary else "Exploratory comparisons"
@@ -68,7 +68,7 @@ def _line(facts: Facts, record: Record) -> str:
         f'<th scope="row">{arm_name(facts, row.arm)}</th>',
         f'<td class="n">{record.baseline}{seed_links(row.baseline_runs)}</td>',
         f'<td class="n">{record.arm}{seed_links(row.arm_runs)}</td>',
-        f'<td class="n">{record.difference} {record.interval}</td>',
+        f'<td class="n">{record.effect}</td>',
         f'<td class="n">{escape(record.p)}</td>',
         f'<td class="n">{record.mde80}</td>',
         f'<td class="verdict">{row.glyph} {escape(record.verdict)}</td>',
@@ -160,8 +160,8 @@ def arms(facts: Facts) -> str:
             body += f"<tbody>{heading}{lines}</tbody>"
     note = (
         "Max |Δ| at start: the largest difference between the outputs of the stock model and of the swapped "
-        "one on a real batch, before any step. Same batches: pairs of one seed whose steps held the same "
-        "examples."
+        "one on a real batch, before any step. Same output: share of examples with equal predictions. Same "
+        "batches: pairs of one seed whose steps held the same examples."
     )
     table = f"<table>{header(_ARM_HEADERS, set(range(1, 9)))}{body}</table>"
     return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
@@ -175,7 +175,7 @@ _ARM_HEADERS = (
     "added",
     "ms / step",
     "Peak memory",
-    "Same predictions",
+    "Same output",
     "Same batches",
     "Dropout",
 )
@@ -212,7 +212,7 @@ def _same_batches(facts: Facts, cell: str, arm: str) -> str:
     pairs = [(run.manifest.get("batches_hash"), baseline.get(run.seed)) for run in facts.runs_of(cell, arm)]
     known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
     same = sum(mine == theirs for mine, theirs in known)
-    return f"{same} of {len(known)} pairs" if known else fmt.MISSING
+    return f"{same} of {len(known)}" if known else fmt.MISSING
 
 
 def environment(facts: Facts) -> str:

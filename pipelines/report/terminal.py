@@ -90,5 +90,5 @@ def _cells(record: Record, wide: bool) -> list[str]:
     row = record.row
     tail = [record.p, record.mde80, f"{row.glyph} {record.verdict}", record.time]
     if wide:
-        return [row.arm, record.baseline, record.arm, f"{record.difference} {record.interval}", *tail]
+        return [row.arm, record.baseline, record.arm, record.effect, *tail]
     return [row.arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]

@@ -64,7 +64,8 @@ def lead(facts: Facts) -> str:
     spread = (
         f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else fmt.plural(seeds[0] if seeds else 0, "seed")
     )
-    arms, cells = fmt.plural(len(facts.arms) - 1, "arm"), fmt.plural(len(facts.cells), "cell")
+    arms = fmt.plural(len(facts.arms) - 1, "arm")
+    cells = facts.cells[0] if len(facts.cells) == 1 else fmt.plural(len(facts.cells), "cell")
     return (
         f"{arms} against {facts.baseline} on {cells}, {spread} each, paired by seed. "
         f"Primary: {metrics or 'none'}. Differences are signed so that positive is better for the arm."

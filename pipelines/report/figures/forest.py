@@ -103,19 +103,26 @@ def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> 
     place = facts.place(row.arm)
     value = fmt.signed(row.difference, row.places)
     interval = fmt.interval(row.ci95, row.places)
-    verdict = f"{row.glyph} {row.verdict}"
+    verdict = f"{row.glyph} {row.verdict or row.word}"
     if layout.stacked:
         label, middle = y + 15, y + 30
         words = _name(row, 20, label, 170) + svg.text(layout.width, label, row.glyph + " " + row.word, "end")
-        words += svg.text(layout.width, y + 51, f"{value} {interval}", "end", "soft tiny")
+        words += svg.text(layout.width, y + 51, _value(row), "end", "soft tiny")
         words += svg.mark(7, label - 4, place) + svg.backdrop(scale, row.margin, y + 21, y + 39)
     else:
         middle = y + layout.row / 2
         words = _name(row, 20, middle + 4, layout.left - 30) + svg.mark(7, middle, place)
-        words += svg.text(layout.right + 68, middle + 4, value, "end", "strong")
-        words += svg.text(layout.right + 76, middle + 4, interval, None, "soft")
+        if fmt.known(row.difference):
+            words += svg.text(layout.right + 68, middle + 4, value, "end", "strong")
+            words += svg.text(layout.right + 76, middle + 4, interval, None, "soft")
         words += _verdict(verdict, 808, middle + 4, layout.width - 808)
     return words + _interval(row, place, scale, middle)
+
+
+def _value(row: Row) -> str:
+    if not fmt.known(row.difference):
+        return ""
+    return f"{fmt.signed(row.difference, row.places)} {fmt.interval(row.ci95, row.places)}"
 
 
 def _name(row: Row, x: float, y: float, room: float) -> str:
