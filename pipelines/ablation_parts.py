@@ -9,9 +9,9 @@ from pathlib import Path
 from pipelines import catalog
 from pipelines.config_checks import resolve_paths
 from pipelines.config_checks import written_out as run_written_out
-from pipelines.config_errors import perhaps
 from pipelines.config_names import unknown_metric
 from pipelines.errors import UserError
+from pipelines.suggestions import perhaps
 from pipelines.yaml_source import Document, KeyPath, Place, merge
 
 

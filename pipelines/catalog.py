@@ -109,7 +109,7 @@ def _corpus(name: str, module: Module) -> Entry:
     function = module.functions.get("generate")
     if function is None:
         raise UserError(str(module.file), "defines no function generate(num_examples, seed, split)")
-    options, _ = source.options(function, CORPUS.not_options, source.argument_meanings(function))
+    options, _ = source.options(function, module, CORPUS.not_options, source.argument_meanings(function))
     return Entry(CORPUS, name, module, source.meaning(module.tree), tuple(options), {}, frozenset())
 
 
@@ -155,7 +155,7 @@ def _options(chain: list[source.Ancestor], kind: Kind) -> tuple[Option, ...]:
         if constructor is None:
             continue
         meanings = source.argument_meanings(ancestor.node) | source.argument_meanings(constructor)
-        options, passes_on = source.options(constructor, kind.not_options, meanings)
+        options, passes_on = source.options(constructor, ancestor.module, kind.not_options, meanings)
         for option in options:
             found.setdefault(option.name, option)
         if not passes_on:

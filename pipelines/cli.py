@@ -115,7 +115,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from pipelines.launch import is_rank, launch
 
     if arguments.fresh and not is_rank():
-        shutil.rmtree(out, ignore_errors=True)
+        _remove_run(out)
     if config.processes > 1 and not is_rank():
         # Every rank reads the same settings again; only --fresh must not happen twice.
         again = ["train", *files, *overrides, "--out", out]
@@ -124,6 +124,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
     train_command(config, out)
     return 0
+
+
+def _remove_run(out: str) -> None:
+    """Make way for `--fresh`: remove a run folder, and nothing that is not one."""
+    there = os.listdir(out) if os.path.isdir(out) else []
+    if there and not {".lock", "run.yaml", "manifest.json"}.intersection(there):
+        raise UserError("--fresh", f"{out} is no run folder, so it stays", accepted="choose another --out")
+    shutil.rmtree(out, ignore_errors=True)
 
 
 def _ablate(arguments: argparse.Namespace) -> None:

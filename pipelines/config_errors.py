@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import reprlib
-from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import UserError
+from pipelines.suggestions import one_of, perhaps, show
 from pipelines.yaml_source import Document, KeyPath, Place
-
-LONGEST_LIST = 200  # characters of a list of what is accepted; a longer one hides the message
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
-_short.maxdict = _short.maxlist = _short.maxlevel = 3
 
 # pydantic's error type -> what is accepted, filled in from the error's context
 _ACCEPTED = {
@@ -37,24 +29,6 @@ _ACCEPTED = {
     "less_than_equal": "{le:g} or less",
     "too_short": "given, at least {min_length}",
 }
-
-
-def show(value: Any) -> str:
-    """A value as a short text for a message."""
-    return _short.repr(value)
-
-
-def perhaps(word: str, known: Iterable[str], kind: str = "known") -> str:
-    """What is accepted in place of a misspelt word: the nearest known one, or all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    near = near or [
-        name for name in known if min(len(name), len(word)) > 3 and (name in word or word in name)
-    ]
-    near = near or [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr
-    if near:
-        return f"perhaps {near[0]} was meant"
-    return f"{kind}: {', '.join(sorted(known))}" if known else f"no {kind} are known"
 
 
 def dotted(path: KeyPath) -> str:
@@ -84,10 +58,7 @@ def _user_error(item: dict[str, Any], document: Document, model: type[BaseModel]
     if kind == "value_error":
         return UserError(place.where, f"{key}: {item['ctx']['error']}", show(came))
     if kind == "literal_error":
-        choices = _choices(model, path)
-        accepted = f"accepted: {', '.join(choices)}"
-        if isinstance(came, str) and (near := difflib.get_close_matches(came, choices, n=1)):
-            accepted = f"perhaps {near[0]} was meant; {accepted}"
+        accepted = one_of(came, _choices(model, path))
         return UserError(place.where, f"{key} has an unknown value", show(came), accepted)
     context = {"description": _description(model, path)} | item.get("ctx", {})
     accepted = _ACCEPTED[kind].format(**context) if kind in _ACCEPTED else item["msg"]
@@ -118,9 +89,11 @@ def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserErro
     named = str(path[1]) if len(path) > 2 else "NAME"
     elsewhere = [dotted(found).replace("NAME", named) for found in _key_paths(model) if found[-1] == word]
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-    accepted = f"write {elsewhere[0]}" if elsewhere else perhaps(word, section.model_fields, "known keys")
-    if len(accepted) > LONGEST_LIST:
-        accepted = "attnlab init prints every key with its meaning"
+    if elsewhere:
+        accepted = f"write {elsewhere[0]}"
+    else:
+        explained = "attnlab init prints every key with its meaning"
+        accepted = perhaps(word, section.model_fields, "known keys", otherwise=explained)
     return UserError(place.where, f"unknown key {word!r}{inside}", accepted=accepted)
 
 

@@ -2,136 +2,142 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from pipelines import catalog, source_reader
 from pipelines.catalog import CORPUS, TASK, VARIANT, Entry, Kind
-from pipelines.config_errors import dotted, perhaps, show
+from pipelines.config_errors import dotted
 from pipelines.errors import UserError
+from pipelines.source_reader import Option
+from pipelines.suggestions import one_of, perhaps, show
 from pipelines.yaml_source import Document, KeyPath
 
+MODEL_TYPES = "transformers.models.auto.auto_mappings"  # a generated list of ("bert", "BertConfig") pairs
 
-def unknown_names(document: Document) -> Iterator[UserError]:
-    """Everything a run names that does not exist: task, variants, corpus, options, metric, columns."""
-    task = yield from _task(document)
+
+def unknown_names(document: Document) -> list[UserError]:
+    """Everything a run names that does not exist: task, variants, corpus, options, metric, columns, model."""
+    names = _Names(document)
+    task = names.entry(TASK, ("task", "name"))
+    if task is not None:
+        given = {key: value for key, value in document.get(("task",)).items() if key != "name"}
+        names.options(task, ("task",), given)
+        names.columns(task)
+        names.family(task)
+        names.errors += unknown_metric(document, ("select_by",), task)
+    generated: KeyPath = ("data", "generated")
+    corpus = names.entry(CORPUS, (*generated, "name"))
+    if corpus is not None:
+        names.options(corpus, (*generated, "options"), document.get((*generated, "options"), {}))
     attention = document.get(("attention",))
     for index, value in enumerate(attention if isinstance(attention, list) else ()):
-        yield from _variant(document, ("attention", index), value)
-    path: KeyPath = ("data", "generated", "name")
-    generator = yield from _entry(document, CORPUS, path)
-    if generator is not None:
-        yield from _options(
-            document, generator, path[:-1], document.get((*path[:-1], "options")) or {}, "options"
-        )
-    if task is not None:
-        yield from unknown_metric(document, ("select_by",), task)
-        yield from _columns(document, task)
+        names.variant(("attention", index), value)
+    names.architecture()
+    return names.errors
 
 
-def _task(document: Document):
-    task = yield from _entry(document, TASK, ("task", "name"))
-    if task is not None:
-        values = {key: value for key, value in document.get(("task",)).items() if key != "name"}
-        yield from _options(document, task, ("task",), values)
-    return task
-
-
-def _variant(document: Document, path: KeyPath, value: object) -> Iterator[UserError]:
-    if isinstance(value, dict) and len(value) == 1:
-        [(name, options)] = value.items()
-        entry = yield from _known(document, VARIANT, (*path, name), name)
-        if entry is not None:
-            yield from _options(document, entry, path, options if options is not None else {}, name)
-    elif isinstance(value, str):
-        entry = yield from _known(document, VARIANT, path, value)
-        if entry is not None:
-            yield from _options(document, entry, path, {})
-
-
-def _entry(document: Document, kind: Kind, path: KeyPath):
-    name = document.get(path)
-    if not isinstance(name, str) or not name:
-        return None
-    return (yield from _known(document, kind, path, name))
-
-
-def _known(document: Document, kind: Kind, path: KeyPath, name: str):
-    where = document.place(path).where
-    try:
-        entry = catalog.find(kind, name)
-    except UserError as error:
-        yield error
-        return None
-    if entry is None:
-        known = perhaps(name, catalog.names(kind), {"corpus": "corpora"}.get(kind.word, f"{kind.word}s"))
-        if kind is VARIANT and ":" in name:
-            known = "package.module:Class must be importable from here"
-        yield UserError(where, f"unknown {kind.word} {name!r}", accepted=known)
-    return entry
-
-
-def _options(
-    document: Document, entry: Entry, path: KeyPath, values: object, *below: str
-) -> Iterator[UserError]:
-    """What is wrong with the options given to an entry at `path` (its options stand at `path + below`)."""
-    at = (*path, *below)
-    if not isinstance(values, dict):
-        what = f"the options of {entry.name} must be a mapping"
-        yield UserError(
-            document.place(at).where, what, show(values), f"write {{{entry.name}: {{option: value}}}}"
-        )
-        return
-    known = {option.name: option for option in entry.options}
-    for name, value in values.items():
-        where = document.place((*at, name)).where
-        if name not in known:
-            accepted = (
-                perhaps(name, known, f"options of {entry.name}")
-                if known
-                else f"{entry.name} takes no options"
-            )
-            yield UserError(
-                where, f"unknown option {name!r} of {entry.kind.word} {entry.name}", accepted=accepted
-            )
-        elif not source_reader.fits(value, known[name].annotation, entry.module):
-            yield _bad_value(where, entry, known[name], value)
-    for option in entry.options:
-        if option.is_required and option.name not in values:
-            what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
-            yield UserError(document.place(at).where, what, accepted=f"its options: {option}")
-
-
-def _bad_value(where: str, entry: Entry, option: source_reader.Option, value: object) -> UserError:
-    choices = source_reader.choices(option.annotation, entry.module)
-    accepted = f"accepted: {option}" if not choices else f"accepted: {', '.join(map(str, choices))}"
-    near = (
-        difflib.get_close_matches(value, [c for c in choices if isinstance(c, str)], 1)
-        if isinstance(value, str)
-        else []
-    )
-    if near:
-        accepted = f"perhaps {near[0]} was meant; {accepted}"
-    return UserError(
-        where, f"{option.name} of {entry.kind.word} {entry.name} cannot be this", show(value), accepted
-    )
-
-
-def unknown_metric(document: Document, path: KeyPath, task: Entry) -> Iterator[UserError]:
+def unknown_metric(document: Document, path: KeyPath, task: Entry) -> list[UserError]:
     """The metric named at `path`, when it is none of the task's."""
     name, known = document.get(path), task.attributes.get("metric_names")
-    if isinstance(name, str) and known and name not in known:
-        what = f"{dotted(path)}: unknown metric {name!r} of task {task.name}"
-        yield UserError(document.place(path).where, what, accepted=perhaps(name, known, "metrics"))
+    if not isinstance(name, str) or not known or name in known:
+        return []
+    what = f"{dotted(path)}: unknown metric {name!r} of task {task.name}"
+    return [UserError(document.place(path).where, what, accepted=perhaps(name, known, "metrics"))]
 
 
-def _columns(document: Document, task: Entry) -> Iterator[UserError]:
-    columns, known = document.get(("data", "columns")), task.attributes.get("columns")
-    if not isinstance(columns, dict) or not isinstance(known, dict):
-        return
-    names = [*known, "id", "cluster"]
-    for name in columns:
-        if name not in names:
-            where = document.place(("data", "columns", name)).where
-            accepted = perhaps(name, names, f"columns of task {task.name}")
-            yield UserError(where, f"unknown column {name!r} of task {task.name}", accepted=accepted)
+class _Names:
+    """Looks up what a document names and keeps what it does not find."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.errors: list[UserError] = []
+
+    def refuse(self, path: KeyPath, what: str, came: str | None = None, accepted: str | None = None) -> None:
+        self.errors.append(UserError(self.document.place(path).where, what, came, accepted))
+
+    def entry(self, kind: Kind, path: KeyPath) -> Entry | None:
+        """The entry named at `path`; None where no name stands (the schema says so), or one of no entry."""
+        name = self.document.get(path)
+        return self.known(kind, name, path) if isinstance(name, str) and name else None
+
+    def known(self, kind: Kind, name: str, path: KeyPath) -> Entry | None:
+        try:
+            found = catalog.find(kind, name)
+        except UserError as error:
+            self.errors.append(error)
+            return None
+        if found is None:
+            accepted = perhaps(name, catalog.names(kind), kind.folder)
+            if kind is VARIANT and ":" in name:
+                accepted = "package.module:Class must be importable from here"
+            self.refuse(path, f"unknown {kind.word} {name!r}", accepted=accepted)
+        return found
+
+    def variant(self, path: KeyPath, value: Any) -> None:
+        if isinstance(value, dict) and len(value) == 1:
+            [(name, given)] = value.items()
+            path = (*path, name)
+        else:
+            name, given = value, None
+        found = self.known(VARIANT, name, path) if isinstance(name, str) else None
+        if found is not None:
+            self.options(found, path, {} if given is None else given)
+
+    def options(self, entry: Entry, path: KeyPath, given: Any) -> None:
+        """Check the options given to an entry; they stand below `path`."""
+        if not isinstance(given, Mapping):
+            example = f"write {{{entry.name}: {{option: value}}}}"
+            self.refuse(path, f"the options of {entry.name} must be a mapping", show(given), example)
+            return
+        known = {option.name: option for option in entry.options}
+        for name, value in given.items():
+            if name not in known:
+                what = f"unknown option {name!r} of {entry.kind.word} {entry.name}"
+                accepted = perhaps(name, known, f"options of {entry.name}")
+                self.refuse(
+                    (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
+                )
+            elif not source_reader.fits(value, known[name].annotation, known[name].module):
+                what = f"{name} of {entry.kind.word} {entry.name} cannot be this"
+                self.refuse((*path, name), what, show(value), _accepted(known[name], value))
+        for option in entry.options:
+            if option.is_required and option.name not in given:
+                what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
+                self.refuse(path, what, accepted=f"it is {option}")
+
+    def columns(self, task: Entry) -> None:
+        given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
+        known = [*(columns if isinstance(columns, dict) else ()), "id", "cluster"]
+        for name in given if isinstance(given, dict) and columns else ():
+            if name not in known:
+                what = f"unknown column {name!r} of task {task.name}"
+                accepted = perhaps(name, known, f"columns of task {task.name}")
+                self.refuse(("data", "columns", name), what, accepted=accepted)
+
+    def family(self, task: Entry) -> None:
+        """A task that no model of the chosen family can learn."""
+        path: KeyPath = ("model", "family")
+        family, head = self.document.get(path), task.attributes.get("head")
+        table = source_reader.module("pipelines.model").constant("MODEL_CLASSES") or {}
+        families = [known for needed, known in table if needed == head]
+        if families and isinstance(family, str) and family not in families:
+            what = f"task {task.name} has no model of family {family}"
+            self.refuse(path, what, accepted=one_of(None, families))
+
+    def architecture(self) -> None:
+        """A model_type that the installed transformers does not list."""
+        path: KeyPath = ("model", "architecture")
+        name, file = self.document.get(path), source_reader.find_module(MODEL_TYPES)
+        if not isinstance(name, str) or not name or file is None:
+            return
+        known = re.findall(r'\(\s*"([\w-]+)",\s*"\w+Config"', file.read_text(encoding="utf-8"))
+        if known and name not in known:
+            accepted = perhaps(name, known, "model types", otherwise="a model_type of transformers")
+            self.refuse(path, f"unknown architecture {name!r}", accepted=accepted)
+
+
+def _accepted(option: Option, came: Any) -> str:
+    choices = source_reader.choices(option.annotation, option.module)
+    return one_of(came, choices) if choices else f"accepted: {option}"

@@ -21,7 +21,8 @@ class Option:
     name: str
     annotation: ast.expr | None
     default: Any
-    meaning: str = ""
+    meaning: str
+    module: Module  # where the names in the annotation are defined
 
     @property
     def is_required(self) -> bool:
@@ -60,6 +61,12 @@ class Module:
     def assigned(self, name: str) -> ast.expr | None:
         """What a module-level `name = ...` binds."""
         for node in self.tree.body:
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and node.target.id == name
+            ):
+                return node.value
             if isinstance(node, ast.Assign) and any(
                 isinstance(to, ast.Name) and to.id == name for to in node.targets
             ):
@@ -186,7 +193,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def options(
-    function: ast.FunctionDef, leave_out: frozenset[str], meanings: Mapping[str, str]
+    function: ast.FunctionDef, source: Module, leave_out: frozenset[str], meanings: Mapping[str, str]
 ) -> tuple[list[Option], bool]:
     """The keyword arguments of a function, and whether it passes others on (`**options`)."""
     arguments = function.args
@@ -194,7 +201,7 @@ def options(
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     pairs = [*zip(positional, defaults), *zip(arguments.kwonlyargs, arguments.kw_defaults)]
     found = [
-        Option(argument.arg, argument.annotation, _default(default), meanings.get(argument.arg, ""))
+        Option(argument.arg, argument.annotation, _default(default), meanings.get(argument.arg, ""), source)
         for argument, default in pairs
         if argument.arg not in leave_out
     ]

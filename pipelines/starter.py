@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipelines import catalog
-from pipelines.config_errors import perhaps
 from pipelines.errors import UserError
 from pipelines.run_schema import DataConfig, GeneratedSpec, ModelConfig, RunConfig, WhereConfig
+from pipelines.suggestions import perhaps
 
 LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
 COMMENT_COLUMN = 100  # a longer line takes its comment above itself

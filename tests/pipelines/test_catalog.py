@@ -225,3 +225,18 @@ def test_one_broken_file_does_not_hide_the_others(tmp_path, monkeypatch, capsys)
     assert "A good one." in said
     assert "is not valid Python" in said
     assert "helper" not in said
+
+
+def test_a_task_that_no_model_of_a_family_can_learn_is_refused(monkeypatch):
+    """The table of model.py decides, read from its source."""
+    from pipelines.config_names import unknown_names
+    from pipelines.yaml_source import merge, override
+
+    document = merge([override("model.family=decoder"), override("task={name: ner}")])
+    assert unknown_names(document) == []
+    one_row = {("token_classification", "encoder"): "AutoModel"}
+    monkeypatch.setattr(Module, "constant", lambda self, name: one_row)
+    [error] = unknown_names(document)
+    assert error.sentence() == (
+        "model.family=decoder: task ner has no model of family decoder; accepted: encoder."
+    )

@@ -150,12 +150,26 @@ def test_train_hands_over_what_was_asked(folder, monkeypatch):
     monkeypatch.setitem(
         sys.modules, "pipelines.run", _module(train_command=lambda *given: seen.append(given))
     )
-    assert main(["train", "run.yaml", "--out", "here", "--fresh", "seed=7", "num_epochs=2"]) == 0
+    assert main(["train", "run.yaml", "--out", "here", "seed=7", "num_epochs=2"]) == 0
     assert main(["train", "run.yaml", "seed=8"]) == 0
     assert seen == [
-        (load_run(["run.yaml"], ["seed=7", "num_epochs=2"]), "here", True),
-        (load_run(["run.yaml"], ["seed=8"]), os.path.join("runs", "run"), False),
+        (load_run(["run.yaml"], ["seed=7", "num_epochs=2"]), "here"),
+        (load_run(["run.yaml"], ["seed=8"]), os.path.join("runs", "run")),
     ]
+
+
+def test_fresh_removes_a_run_and_nothing_else(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pipelines.run", _module(train_command=lambda *_: None))
+    for name, file in (("run", "run.yaml"), ("thesis", "chapter1.tex")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("")
+        (folder / name / "more").mkdir()
+    assert main(["train", "run.yaml", "--fresh", "--out", "run"]) == 0
+    assert not (folder / "run").exists()
+    assert main(["train", "run.yaml", "--fresh", "--out", "thesis"]) == 2
+    assert "thesis is no run folder" in capsys.readouterr().err
+    assert (folder / "thesis" / "chapter1.tex").exists()
+    assert main(["train", "run.yaml", "--fresh", "--out", "new"]) == 0
 
 
 def test_ablate_hands_over_what_was_asked(folder, monkeypatch, capsys):

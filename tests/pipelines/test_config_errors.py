@@ -130,6 +130,9 @@ RUNS = [
     changed("no model", "model", "#", 1, "model is missing"),
     changed("no task", "task: ner", "#", 1, "task is missing"),
     changed("no family", ", family: encoder", "", 3, "model.family", "T5"),
+    changed(
+        "an unknown architecture", "architecture: bert", "architecture: brt", 3, "perhaps bert was meant"
+    ),
     changed("an empty file", RUN, "# nothing yet\n", 1, "the file is empty"),
     changed("a list at the top", RUN, "- task\n- data\n", 1, "key: value", "a list"),
     changed("a word at the top", RUN, "task ner\n", 1, "key: value"),
