@@ -142,10 +142,6 @@ class Stack(nn.ModuleList):
                     "a variant that sees the scores cannot replace it."
                 )
         bias = call.position_bias
-        if call.is_static_prefill:  # keys past the queries are empty slots of the cache
-            length = query.shape[2]
-            key, value = key[:, :, :length], value[:, :, :length]
-            bias = None if bias is None else bias[..., :length]
         wide = torch.promote_types(query.dtype, torch.float32)
         repeats = query.shape[1] // key.shape[1]
         key, value = _repeat_heads(key, repeats), _repeat_heads(value, repeats)
@@ -198,10 +194,6 @@ class Call:
         given = self.kwargs.get("is_causal")
         return getattr(self.module, "is_causal", True) if given is None else given
 
-    @property
-    def is_static_prefill(self) -> bool:
-        return self.is_causal and self.key.shape[2] > self.query.shape[2]
-
     def full_mask(self, key_len: int) -> torch.Tensor | None:
         """The mask, with causality written out where the kernel was to supply it. True or 0 = visible."""
         if not self.is_causal:
@@ -228,20 +220,30 @@ class Call:
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention has no value of its own.")
+        repeats = self.query.shape[1] // self.value.shape[1]
+        if self.query.shape[2] == self.value.shape[2]:
+            return _repeat_heads(self.value, repeats)
+        positions = self.own_positions()
+        shape = (self.value.shape[0], self.value.shape[1], self.query.shape[2], self.value.shape[3])
+        return _repeat_heads(self.value.gather(2, positions[:, None, :, None].expand(shape)), repeats)
+
+    def own_positions(self) -> torch.Tensor:
+        """The index among the keys of each query's own position, (1 | batch, query_len)."""
+        if self.stack.site.is_cross:
+            raise ValueError(f"{self.stack.site.name}: a query of cross-attention is not among the keys.")
         query_len, key_len = self.query.shape[2], self.key.shape[2]
-        if query_len == key_len:
-            own = self.value
-        elif self.is_causal:  # prefill of a static cache: positions start at 0
-            own = self.value[:, :, :query_len]
-        elif self.mask is None or not self.stack.site.is_causal:
-            own = self.value[:, :, -query_len:]
-        else:
-            position = key_len - 1 - _visible(self.mask).flip(-1).to(torch.uint8).argmax(-1)
-            shape = (self.value.shape[0], self.value.shape[1], query_len)
-            own = self.value.gather(
-                2, position[:, :1].expand(shape)[..., None].expand(*shape, self.value.shape[-1])
-            )
-        return _repeat_heads(own, self.query.shape[1] // self.value.shape[1])
+        from_the_start = torch.arange(query_len, device=self.query.device)[None]
+        if self.is_causal:  # also the prefill of a static cache
+            return from_the_start
+        if query_len == key_len or self.mask is None or not self.stack.site.is_causal:
+            return from_the_start + (key_len - query_len)
+        visible = _visible(self.mask)[:, 0]  # a step with a cache: the own position is the last visible one
+        return key_len - 1 - visible.flip(-1).to(torch.uint8).argmax(-1)
+
+    def offsets(self) -> torch.Tensor:
+        """Key position minus query position, (1 | batch, query_len, key_len)."""
+        keys = torch.arange(self.key.shape[2], device=self.query.device)
+        return keys[None, None] - self.own_positions()[..., None]
 
     def attend(self, query, key, value) -> torch.Tensor:
         """The model's own kernel on other states: (batch, heads, query_len, value_dim)."""

@@ -13,7 +13,7 @@ import transformers as hf
 from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
 from custom_attention.dispatch import NAMES, attention
 from custom_attention.variant import Variant
-from tests.custom_attention.conftest import EPS
+from tests.custom_attention.conftest import EPS, attach_where_possible
 from tests.custom_attention.models import ENCODER_DECODER, FAMILIES, logits, padded, tiny
 
 
@@ -64,6 +64,29 @@ def test_the_explicit_path_is_stock_to_rounding_with_masks_biases_and_grouped_he
     proof = prove(model, padded(family).inputs)
     assert proof.passed, proof.sentence
     assert 0 < proof.bound < 1e-3
+
+
+class Sloped(Variant):
+    """Prefers late keys by a fixed bias."""
+
+    def position_bias(self, bias, call):
+        slope = torch.linspace(-1, 1, call.key.shape[2])[None, None, None]
+        return slope if bias is None else bias + slope
+
+
+def test_a_position_bias_reaches_kernels_that_do_not_know_the_argument(family):
+    """An eager function without `position_bias` would swallow it in its keyword arguments."""
+    inputs, outputs = padded(family).inputs, []
+    for kernel in ("sdpa", "eager"):
+        model = tiny(family)
+        model.set_attn_implementation(kernel)
+        before = logits(model, inputs)
+        outputs.append(logits(attach(model, f"{__name__}:Sloped"), inputs))
+        assert (outputs[-1] - before).abs().max() > 1e-3
+    batch = padded(family)
+    for row in range(len(batch.lengths)):
+        one, two = (batch.real(output, row) for output in outputs)
+        torch.testing.assert_close(one, two, rtol=0, atol=2000 * EPS)
 
 
 def test_a_variant_that_breaks_its_claim_is_caught(family):
@@ -183,7 +206,7 @@ def test_the_kernel_name_is_not_in_config_json(family, tmp_path):
 
 
 def test_parameter_names_avoid_what_loaders_and_optimizers_parse(arm):
-    names = variant_parameters(attach(tiny("bert"), arm))
+    names = variant_parameters(attach_where_possible(tiny("bert"), arm, "bert"))
     for name in names:
         own = name.split(".attnlab.")[1]
         assert not any(word in own for word in ("gamma", "beta", "bias", "_norm", "LayerNorm")), name

@@ -1,0 +1,27 @@
+"""A learned linear penalty on distance."""
+
+import torch
+from torch import nn
+
+from custom_attention.variant import Site, Variant, VariantError
+
+
+class Alibi(Variant):
+    """softmax(s - m_h |i - j|) v with learned slopes m, 0 at the start.
+
+    Source: ALiBi (Press et al. 2021, arXiv 2108.12409), whose slopes are fixed and positive; here they are
+    learned as an add-on to the positions that the model has. A float bias, so flash kernels are out.
+    """
+
+    starts_as_stock = True
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        if site.is_cross:
+            where = "where: {kind: self} selects self-attention"
+            raise VariantError("alibi", f"{site.name} is cross-attention, it has no distance", accepted=where)
+        self.slope = nn.Parameter(torch.zeros(site.num_heads))
+
+    def position_bias(self, bias, call):
+        penalty = self.slope[:, None, None] * call.offsets().abs()[:, None].to(self.slope.dtype)
+        return -penalty if bias is None else bias - penalty

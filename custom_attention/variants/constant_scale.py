@@ -1,0 +1,48 @@
+"""Another constant factor on the scores: 1/d, c/sqrt(d) or one that falls with depth."""
+
+from typing import ClassVar, Literal
+
+from custom_attention.variant import Site, Variant, VariantError
+
+
+class ConstantScale(Variant):
+    """softmax(c f q k^T) v with f = 1/d, 1/sqrt(d), or the model's own factor over (layer + 1).
+
+    Sources: 1/d is muP (Yang et al. 2022, arXiv 2203.03466); 1/(layer + 1) is Mistral's GPT-2; 1/sqrt(d)
+    gives T5, which has no factor, the usual one. Compensated, W_q takes the inverse: the same function,
+    other optimisation.
+
+    Options:
+        of: which f (dim, root_dim, layer)
+        factor: c, a number above 0
+        mode: change the factor as it is, or keep the function by W_q (naive, compensated)
+    """
+
+    starts_as_stock: ClassVar = {"mode": {"naive": False, "compensated": True}}
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        of: Literal["dim", "root_dim", "layer"] = "dim",
+        factor: float = 1.0,
+        mode: Literal["naive", "compensated"] = "naive",
+    ) -> None:
+        super().__init__(site)
+        if factor <= 0:
+            raise VariantError("constant_scale.factor", "a factor is positive", factor, "a number above 0")
+        self.mode = mode
+        by_name = {
+            "dim": 1 / site.head_dim,
+            "root_dim": site.head_dim**-0.5,
+            "layer": site.scale / (site.layer + 1),
+        }
+        self.constant = factor * by_name[of]
+        if of != "layer" and self.constant == site.scale:
+            raise VariantError("constant_scale", f"{site.name} has this factor already", self.constant)
+
+    def scale(self, scale, call):
+        return self.constant
+
+    def weight_factor(self):
+        return self.site.scale / self.constant if self.mode == "compensated" else 1.0

@@ -1,0 +1,28 @@
+"""A constant multiplier of what each head, or each channel of it, says."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from custom_attention.variant import Site, Variant
+
+
+class Gain(Variant):
+    """o_h * (1 + g_h) with g = 0 at the start.
+
+    Sources: l_v of (IA)^3 (Liu et al. 2022, arXiv 2205.05638), head scaling of LoFiT (Yin et al. 2024, arXiv
+    2406.01563). Folds into W_v or W_o, so it can only win by optimisation: the control for a gate.
+
+    Options:
+        per: what has a gain of its own (head, channel)
+    """
+
+    starts_as_stock = True
+
+    def __init__(self, site: Site, *, per: Literal["head", "channel"] = "head") -> None:
+        super().__init__(site)
+        self.excess = nn.Parameter(torch.zeros(site.num_heads, 1 if per == "head" else site.head_dim))
+
+    def output_gain(self):
+        return 1 + self.excess

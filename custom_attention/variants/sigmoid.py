@@ -1,0 +1,18 @@
+"""Attention in which keys do not compete."""
+
+import torch
+
+from custom_attention.variant import Variant
+
+
+class Sigmoid(Variant):
+    """sigmoid(s - log n_i) v, where n_i is the number of keys that query i sees.
+
+    Source: Ramapuram et al. 2024 (arXiv 2409.04431). Weights do not sum to 1, so no start equals stock: for
+    training from scratch. Takes the explicit path.
+    """
+
+    starts_as_stock = False
+
+    def normalize(self, scores, call):
+        return torch.sigmoid(scores - call.visible_counts().log())

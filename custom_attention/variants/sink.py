@@ -1,0 +1,27 @@
+"""A learned sink: a head may attend to nothing."""
+
+import torch
+from torch import nn
+
+from custom_attention.variant import Site, Variant
+
+
+class Sink(Variant):
+    """P (1 - lambda_h (1 - sigmoid(lse_i - s_h))): between softmax (lambda = 0) and softmax with a sink
+    score s_h.
+
+    Sources: the sink of gpt-oss (arXiv 2508.10925); with s = 0, softmax-off-by-one (arXiv 2404.03828).
+    lambda = tanh(a_h) starts at 0, because a sink score low enough to be exact gets no gradient. Takes the
+    explicit path.
+    """
+
+    starts_as_stock = True
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.mix = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
+        self.score = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
+
+    def normalize(self, scores, call):
+        kept = torch.sigmoid(torch.logsumexp(scores, -1, keepdim=True) - self.score)
+        return scores.softmax(-1) * (1 - torch.tanh(self.mix) * (1 - kept))

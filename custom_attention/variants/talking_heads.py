@@ -1,0 +1,27 @@
+"""Heads that mix each other's scores and weights."""
+
+import torch
+from torch import nn
+
+from custom_attention.variant import Site, Variant
+
+
+class TalkingHeads(Variant):
+    """S' = (I + A) S across heads before the softmax, P' = (I + B) P after it, with A = B = 0 at the start.
+
+    Source: Shazeer et al. 2020 (arXiv 2003.02436). Needs the scores of all heads at once: the explicit path.
+    """
+
+    starts_as_stock = True
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.before = nn.Parameter(torch.zeros(site.num_heads, site.num_heads))
+        self.after = nn.Parameter(torch.zeros(site.num_heads, site.num_heads))
+
+    def scores(self, scores, call):
+        return scores + torch.einsum("gh,bhqk->bgqk", self.before.to(scores.dtype), scores)
+
+    def normalize(self, scores, call):
+        weights = scores.softmax(-1)
+        return weights + torch.einsum("gh,bhqk->bgqk", self.after.to(weights.dtype), weights)
