@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from pipelines import catalog, yaml_source
 from pipelines.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, Kind
 from pipelines.errors import UserError
+from pipelines.run_schema import RunConfig
 from pipelines.summary import attention
 
 PLAIN_WIDTH = 140  # columns where the output is no terminal
@@ -73,22 +75,29 @@ def _configs(folder: str | None) -> Iterator[Row]:
         raise UserError(str(root), "is no folder", accepted="name one: attnlab ls configs FOLDER")
     for file in sorted(root.rglob("*.yaml")):
         try:
-            document = yaml_source.read(file)
-            kind = "ablation" if document.get(("arms",)) is not None else "run"
+            kind = _kind(yaml_source.read(file).value)
         except UserError as error:
             kind = f"broken: {error.what}"
         yield str(file), kind, _first_comment(file)
 
 
+def _kind(value: object) -> str:
+    keys = set(value) if isinstance(value, dict) else set()
+    if "arms" in keys:
+        return "ablation"
+    return "run" if keys & RunConfig.model_fields.keys() else "other"
+
+
 def _first_comment(file: Path) -> str:
-    """What a file says of itself in its first comment line (editors' own lines left out)."""
+    """What a file says of itself in the first sentence of its head comment (lines for editors left out)."""
+    said: list[str] = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("#"):
-            break
         text = line.lstrip("# ").strip()
-        if text and not text.startswith("yaml-language-server"):
-            return text
-    return ""
+        if not line.startswith("#") or (said and not text):
+            break
+        if not text.startswith("yaml-language-server"):
+            said += [text] * bool(text)
+    return re.split(r"(?<=\S[.?]) (?=[A-Z])", " ".join(said))[0]
 
 
 def _runs(folder: str | None) -> Iterator[Row]:

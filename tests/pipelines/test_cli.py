@@ -267,10 +267,12 @@ def test_ls_configs_reads_the_first_comment(folder, capsys):
     (folder / "configs").mkdir()
     (folder / "configs" / "a.yaml").write_text("# yaml-language-server: $schema=x\n# What it is.\narms: {}\n")
     (folder / "configs" / "b.yaml").write_text("a: [\n")
+    (folder / "configs" / "c.yaml").write_text("compute_environment: LOCAL_MACHINE\n")
     assert main(["ls", "configs"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"a\.yaml +ablation +What it is\.", said)
     assert re.search(r"b\.yaml +broken", said)
+    assert re.search(r"c\.yaml +other", said)
 
 
 def test_ls_runs_shows_scores_and_survives_a_broken_manifest(folder, capsys):
