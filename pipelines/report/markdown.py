@@ -45,7 +45,10 @@ def escape(text: object) -> str:
 def _tables(facts: Facts, primary: bool) -> str:
     parts = []
     for name, records in groups(facts, primary):
-        lines = [_line([escape(header) for header in headers(facts)]), "|:--|--:|--:|--:|--:|--:|:--|--:|"]
+        lines = [
+            _line([escape(header) for header in headers(facts, primary)]),
+            "|:--|--:|--:|--:|--:|--:|:--|--:|",
+        ]
         lines += [_line(_cells(record)) for record in records]
         parts.append(f"**{escape(name)}**\n\n" + "\n".join(lines))
     return "\n\n".join(parts)

@@ -36,13 +36,14 @@ class Record:
         return self.difference if self.interval == fmt.MISSING else f"{self.difference} {self.interval}"
 
 
-def headers(facts: Facts) -> tuple[str, ...]:
+def headers(facts: Facts, primary: bool = True) -> tuple[str, ...]:
+    """Column names; only primary p values are adjusted."""
     return (
         "Arm",
         f"{facts.baseline}, mean ± sd",
         "Arm, mean ± sd",
         "Difference [95 % CI]",
-        "p (Holm)",
+        "p (Holm)" if primary else "p",
         "MDE80",
         "Verdict",
         "Δ time",

@@ -66,7 +66,10 @@ def _said(example: Example, said: Any, marked: bool = True) -> str:
 
 
 def _label(word: Any, label: Any, wrong: bool) -> str:
-    text = str(label) if word is None else str(word) if label == "O" and not wrong else f"{word}/{label}"
+    if word is None:  # labels alone: those outside of everything shrink to a dot
+        text = "·" if label == "O" and not wrong else str(label)
+    else:
+        text = str(word) if label == "O" and not wrong else f"{word}/{label}"
     return f"<mark>{escape(text)}</mark>" if wrong else escape(text)
 
 

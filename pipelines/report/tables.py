@@ -46,9 +46,7 @@ def _numeric(yes: bool) -> str:
 
 
 def _table(facts: Facts, primary: bool) -> str:
-    names = (
-        headers(facts) if primary else tuple("p" if name == "p (Holm)" else name for name in headers(facts))
-    )
+    names = headers(facts, primary)
     body = ""
     for name, records in groups(facts, primary):
         row = records[0].row
