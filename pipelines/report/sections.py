@@ -107,9 +107,7 @@ def shares(facts: Facts) -> str:
     for cell in facts.cells:
         rows = facts.primary_of(cell)
         bars, hills = variance.draw(facts, rows), panels("", bootstrap.draw(facts, rows))
-        parts.append(
-            f'<h3>{escape(cell)}</h3><div class="duo">{bars}{hills}</div>' if bars or hills else ""
-        )
+        parts.append(f'<h3>{escape(cell)}</h3><div class="duo">{bars}{hills}</div>' if bars or hills else "")
     names = (
         ("share-seeds", "seeds alone"),
         ("share-both", "both at once"),
