@@ -61,15 +61,14 @@ def decided_by_arms(base: Document) -> list[UserError]:
 
 
 def overlaid(base: Document, document: Document, arm: str) -> Document:
-    """The run of a cell with one arm: its `set` merged in, its `where` and attention replacing the cell's."""
+    """The run of a cell with an arm laid over it, to be checked; `AblationConfig.run_config` makes it."""
     path: KeyPath = ("arms", arm)
     layers = [base]
     if isinstance(document.get((*path, "set")), dict):
         layers.append(document.part((*path, "set")))
     for key in ("where", "attention"):
         if document.get((*path, key)) is not None:
-            part = document.part((*path, key))
-            layers += [Document(None, part.places).under(key), part.under(key)]
+            layers.append(document.part((*path, key)).under(key))
     return merge(layers)
 
 

@@ -247,6 +247,8 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path, monkeypatch, capsy
         "a.yaml, b.yaml: data is",
     ]
     assert [place for place in places if place not in said] == []
+    assert said.index("a.yaml:1: ") < said.index("a.yaml:2: ")
+    assert said.index("b.yaml:1: ") < said.index("b.yaml:2: ")
 
 
 def test_very_many_mistakes_still_fit_one_screen(tmp_path, monkeypatch, capsys):
