@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.evaluation import to_device
 from pipelines.interruption import StopRequest, listening
 from pipelines.lock import Busy, lock
+from pipelines.manifest import Run, manifest_of
 from pipelines.model import build_model, load_processor
 from pipelines.progress import Reporter
-from pipelines.results import RunFolder, environment
+from pipelines.results import RunFolder
 from pipelines.task import Task
 from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
 
@@ -106,18 +105,7 @@ def _refuse_drift(folder: RunFolder, described: dict[str, Any]) -> None:
         )
 
 
-class _Run:
-    """The parts of a run that its manifest speaks of."""
-
-    def __init__(
-        self, task: Task, splits: Splits, test: Prepared | None, proof: Any, training: Training
-    ) -> None:
-        self.task, self.splits, self.test, self.proof, self.training = task, splits, test, proof, training
-
-
-def _prepare(
-    config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
-) -> _Run:
+def _prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter) -> Run:
     accelerator = build_accelerator(config)
     task = load_task(config)
     splits = load_splits(config.data, task)
@@ -147,7 +135,7 @@ def _prepare(
         stop=stop,
         reporter=reporter,
     )
-    return _Run(task, splits, prepared.get("test"), proof, training)
+    return Run(task, splits, prepared.get("test"), proof, training)
 
 
 def load_task(config: RunConfig) -> Task:
@@ -203,79 +191,25 @@ def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
         raise Interrupted("stopped before the first step; nothing is lost")
 
 
-def _train_and_score(run: _Run, described: dict[str, Any]) -> dict[str, Any]:
+def _train_and_score(run: Run, described: dict[str, Any]) -> dict[str, Any]:
     """Train, score the test split once with the chosen weights, and say everything in a manifest."""
     training = run.training
     state = training.fit()
-    scores = {"validation": state.best_scores} if state.best_step is not None else {}
-    is_main = training.accelerator.is_main_process
+    evaluations = {}
     if run.test is not None and state.diverged_at is None:
-        evaluation = training.score("test", run.test)
-        scores["test"] = evaluation.scores
-        if is_main:
-            training.folder.write_evaluation("test", evaluation)
-    if is_main and state.diverged_at is None:
+        evaluations["test"] = training.score("test", run.test)
+        if training.accelerator.is_main_process:
+            training.folder.write_evaluation("test", evaluations["test"])
+    if state.diverged_at is None:
         _save_model(run)
-    return _manifest(run, described, scores)
+    return manifest_of(run, described, evaluations)
 
 
-def _save_model(run: _Run) -> None:
+def _save_model(run: Run) -> None:
     """Keep the trained weights, as tensors only: no file here can be loaded as another model by mistake."""
     training = run.training
-    model = training.accelerator.unwrap_model(training.model)
-    training.folder.model.mkdir(parents=True, exist_ok=True)
-    save_file(model_tensors(model), training.folder.model / "weights.safetensors")
-    run.task.processor.save_pretrained(training.folder.model)
-
-
-def _manifest(run: _Run, described: dict[str, Any], scores: dict[str, dict[str, float]]) -> dict[str, Any]:
-    training, splits = run.training, run.splits
-    config, state = training.config, training.state
-    model = training.accelerator.unwrap_model(training.model)
-    prepared = {"train": training.train, "validation": training.validation, "test": run.test}
-    return {
-        "status": "finished" if state.diverged_at is None else "diverged",
-        "run_hash": identity.run_hash(described),
-        "config": config.to_dict(),
-        "task": config.task.name,
-        "task_state": run.task.state(),
-        "model_name": config.model.name or f"{config.model.architecture} from scratch",
-        "scores": scores,
-        "metrics": {
-            name: {
-                "module": metric.module,
-                "options": metric.options,
-                "columns": list(metric.columns),
-                "signature": metric.signature,
-                "higher_is_better": metric.higher_is_better,
-            }
-            for name, metric in run.task.metrics.items()
-        },
-        "primary": training.selecting_metric,
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_variant_parameters": sum(
-            parameter.numel() for parameter in custom_attention.variant_parameters(model).values()
-        ),
-        "num_steps": state.step,
-        "best_step": state.best_step,
-        "diverged_at": state.diverged_at,
-        "train_seconds": state.train_seconds,
-        "peak_memory_bytes": _peak_memory(training.accelerator.device),
-        "proof": asdict(run.proof),
-        "data": {
-            "hashes": splits.hashes,
-            "num_examples": {name: len(part.examples) for name, part in prepared.items() if part},
-            "num_features": {name: len(part.features) for name, part in prepared.items() if part},
-            "skipped": {name: len(rows) for name, rows in splits.skipped.items()},
-            "notes": splits.notes,
-        },
-        "batches_hash": training.plan.digest(training.num_steps),
-        "environment": environment(config.to_dict(), str(training.accelerator.device)),
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Most memory this process held, in bytes: of the device where it has its own, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    weights = model_tensors(training.accelerator.unwrap_model(training.model))  # needs every rank
+    if training.accelerator.is_main_process:
+        training.folder.model.mkdir(parents=True, exist_ok=True)
+        save_file(weights, training.folder.model / "weights.safetensors")
+        run.task.processor.save_pretrained(training.folder.model)

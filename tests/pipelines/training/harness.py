@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import socket
+import time
 import traceback
 from pathlib import Path
 
@@ -194,8 +195,8 @@ def weights(training: Training) -> dict[str, torch.Tensor]:
 
 
 # ---- several ranks
-def run_ranks(body, num_ranks: int, *arguments, timeout: float = 90.0) -> list[int]:
-    """Run `body(*arguments)` as `num_ranks` connected processes; their exit codes. A hang is a failure."""
+def start_ranks(body, num_ranks: int, *arguments) -> list[multiprocessing.Process]:
+    """Start `body(*arguments)` as `num_ranks` connected processes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.pipelines.training.harness"])
@@ -208,14 +209,25 @@ def run_ranks(body, num_ranks: int, *arguments, timeout: float = 90.0) -> list[i
     ]
     for rank in ranks:
         rank.start()
-    for rank in ranks:
-        rank.join(timeout)
+    return ranks
+
+
+def join_ranks(ranks, timeout: float) -> list[int]:
+    """Exit codes of all ranks. A hang is a failure; ranks that outlive a killed one are given a moment."""
+    deadline = time.monotonic() + timeout
+    while any(rank.exitcode is None for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(0.02)
     hung = [rank for rank in ranks if rank.exitcode is None]
     for rank in hung:
         rank.kill()
         rank.join()
     assert not hung, "ranks hang"
     return [rank.exitcode for rank in ranks]
+
+
+def run_ranks(body, num_ranks: int, *arguments, timeout: float = 240.0) -> list[int]:
+    """Run `body(*arguments)` as connected processes to their end; their exit codes."""
+    return join_ranks(start_ranks(body, num_ranks, *arguments), timeout)
 
 
 def _rank(body, rank: int, num_ranks: int, port: int, arguments) -> None:
