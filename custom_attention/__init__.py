@@ -2,11 +2,13 @@
 
 from custom_attention.attach import attach, attached, detach, is_attached, variant_parameters
 from custom_attention.dispatch import site_dropout
+from custom_attention.fold import Fold, fold
 from custom_attention.proof import Proof, prove
 from custom_attention.sites import sites
 from custom_attention.variant import Site, Variant, VariantError
 
 __all__ = [
+    "Fold",
     "Proof",
     "Site",
     "Variant",
@@ -14,6 +16,7 @@ __all__ = [
     "attach",
     "attached",
     "detach",
+    "fold",
     "is_attached",
     "prove",
     "site_dropout",

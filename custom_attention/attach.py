@@ -11,7 +11,7 @@ from torch import nn
 from custom_attention import lookup
 from custom_attention.dispatch import ATTRIBUTE, NAMES, Stack
 from custom_attention.errors import VariantError
-from custom_attention.projections import head_blocks
+from custom_attention.projections import head_blocks, refuse_shared_weights
 from custom_attention.sites import Found, attention_configs, kernel_function, probe, stock_kernel_name
 from custom_attention.variant import Site, Variant
 
@@ -178,17 +178,5 @@ def _weight_edits(model, chosen: list[Found], variants: dict, example) -> dict[n
     if not edited:
         return {}
     blocks = head_blocks(model, edited, "query", example)
-    _refuse_shared_weights(blocks)
+    refuse_shared_weights(blocks)
     return {m: [(block, factors[m]) for head in heads for block in head] for m, heads in blocks.items()}
-
-
-def _refuse_shared_weights(blocks: dict) -> None:
-    """A weight that two sites use would be multiplied twice."""
-    seen: dict[int, nn.Module] = {}
-    for module, heads in blocks.items():
-        for block in (block for head in heads for block in head):
-            owner = seen.setdefault(id(module.get_parameter(block.parameter)), module)
-            if owner is not module:
-                raise VariantError(
-                    block.parameter, "two attention sites share this weight, so it cannot be rescaled"
-                )

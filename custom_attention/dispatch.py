@@ -106,6 +106,10 @@ class Stack(nn.ModuleList):
         self.weight_edits: list = []  # what `attach` multiplied, so that `detach` can undo it
         self.explicit = any(variant.hooks & {"scores", "normalize"} for variant in variants)
 
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
     def having(self, hook: str) -> list[nn.Module]:
         return [variant for variant in self if hook in variant.hooks]
 

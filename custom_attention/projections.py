@@ -33,7 +33,11 @@ class Block:
         """Multiply in place, in float64, rounded once. A tensor of `length` factors runs along the axis."""
         part = module.get_parameter(self.parameter).data.narrow(self.axis, self.start, self.length)
         if torch.is_tensor(factor) and factor.dim():
-            factor = factor.double().view(*[-1 if a == self.axis else 1 for a in range(part.dim())])
+            factor = (
+                factor.to(part.device)
+                .double()
+                .view(*[-1 if a == self.axis else 1 for a in range(part.dim())])
+            )
         part.copy_((part.double() * factor).to(part.dtype))
 
 
@@ -52,6 +56,67 @@ def head_blocks(
         return {
             f.module: _blocks_of_site(f, _seam(f.module, *inputs[f.module]), STATES[state]) for f in found
         }
+
+
+def output_blocks(
+    model: nn.Module, found: list[Found], example: Mapping
+) -> dict[nn.Module, list[list[Block]]]:
+    """For each site the blocks that read each query head's output, as the columns of W_o, one list per head.
+
+    Only projections inside the attention module are seen. Raises VariantError where a head cannot be told
+    apart.
+    """
+    with quiet(model), dispatching(model), torch.no_grad():
+        inputs = _inputs(model, found, dict(example))
+        return {f.module: _reading_blocks(f, *inputs[f.module]) for f in found}
+
+
+def _reading_blocks(found: Found, args: tuple, kwargs: dict) -> list[list[Block]]:
+    module, generator = found.module, torch.Generator().manual_seed(0)
+
+    def result(silent: int | None = None) -> torch.Tensor:
+        """What the module returns when its heads say fixed noise and one of them nothing."""
+
+        def noise(_, query, key, value, *rest):
+            said = torch.randn(_output_shape(query, value), generator=generator.manual_seed(0))
+            said = said.to(query.device, query.dtype)
+            if silent is not None:
+                said[:, :, silent] = 0
+            return said
+
+        with observed(noise):
+            returned = module(*args, **kwargs)
+        return returned[0] if isinstance(returned, tuple) else returned
+
+    whole = result()
+    without = [result(head) for head in range(found.site.num_heads)]
+    limit = TOLERANCE[whole.dtype] * whole.abs().max()
+    heads: list[list[Block]] = [[] for _ in without]
+    for name, parameter in module.named_parameters():
+        if f".{ATTRIBUTE}." in f".{name}" or parameter.dim() < 2:
+            continue
+        for block in _candidates(name, parameter, found.site.head_dim):
+            part = parameter.data.narrow(block.axis, block.start, block.length)
+            with _replaced([part], [torch.zeros_like(part)]):
+                changed = result()
+            if (changed - whole).abs().max() > limit:
+                for head, silenced in enumerate(without):
+                    if (changed - silenced).abs().max() <= limit:
+                        heads[head].append(block)
+    if not all(len(blocks) == 1 for blocks in heads):
+        raise VariantError(found.site.name, "no stored weights read the output of each head by itself")
+    return heads
+
+
+def refuse_shared_weights(blocks: dict[nn.Module, list[list[Block]]]) -> None:
+    """A weight that two sites use would be multiplied twice."""
+    owners: dict[int, nn.Module] = {}
+    for module, heads in blocks.items():
+        for block in (block for head in heads for block in head):
+            owner = owners.setdefault(id(module.get_parameter(block.parameter)), module)
+            if owner is not module:
+                what = "two attention sites share this weight, so it cannot be rescaled"
+                raise VariantError(block.parameter, what)
 
 
 def _inputs(model: nn.Module, found: list[Found], batch: dict) -> dict[nn.Module, tuple]:

@@ -57,18 +57,15 @@ def prove(model: nn.Module, batch: Mapping) -> Proof:
     seen: set[nn.Module] = set()
     with quiet(model), torch.no_grad():
         with observed(lambda module, *_: seen.add(module)):
-            swapped = _outputs(model, batch)
+            swapped = outputs(model, batch)
         with bypassing(model), _original_weights(pairs):
-            stock = _outputs(model, batch)
-    names = [name for name in stock if name in swapped]
-    gaps = [(swapped[name].double() - stock[name].double()).abs().max().item() for name in names]
-    difference = max(gaps, default=math.nan)
-    finite = all(swapped[name].isfinite().all() for name in names)
-    largest = max((stock[name].double().abs().max().item() for name in names), default=0.0)
+            stock = outputs(model, batch)
+    difference, largest = largest_difference(swapped, stock)
+    finite = all(swapped[name].isfinite().all() for name in swapped)
     claims = all(variant.neutral_at_start for stack in carrying.values() for variant in stack)
     bound = EXPLICIT_BOUND * largest * torch.finfo(model.dtype).eps if _rounds(carrying) else 0.0
     reached = len(seen & carrying.keys())
-    passed = bool(names) and finite and reached == len(carrying) and (not claims or difference <= bound)
+    passed = finite and reached == len(carrying) and (difference <= bound or not claims)
     sentence = _sentence(difference, bound, claims, reached, len(carrying), passed, finite)
     return Proof(difference, bound, difference == 0.0, claims, reached, len(carrying), passed, sentence)
 
@@ -95,7 +92,21 @@ def _original_weights(pairs) -> Iterator[None]:
             parameter.data.copy_(data)
 
 
-def _outputs(model: nn.Module, batch: Mapping) -> dict[str, torch.Tensor]:
+def largest_difference(ones: Mapping, others: Mapping) -> tuple[float, float]:
+    """The largest absolute difference over outputs of the same name, and the largest absolute value among
+    `others`.
+
+    NaN, which is within no bound, where there is nothing to compare or a number is not finite.
+    """
+    names = [name for name in others if name in ones and others[name].numel()]
+    gaps = [(ones[name].double() - others[name].double()).abs().max() for name in names]
+    sizes = [others[name].double().abs().max() for name in names]
+    if not names:
+        return math.nan, math.nan
+    return torch.stack(gaps).max().item(), torch.stack(sizes).max().item()
+
+
+def outputs(model: nn.Module, batch: Mapping) -> dict[str, torch.Tensor]:
     """The floating-point outputs of a forward by name, rows of padding left out."""
     found: dict[str, torch.Tensor] = {}
 

@@ -1,0 +1,137 @@
+"""Multiplying a variant into the weights, so that a plain stock model computes the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from custom_attention.attach import attached, detach
+from custom_attention.dispatch import Stack
+from custom_attention.errors import VariantError
+from custom_attention.projections import Block, head_blocks, output_blocks, refuse_shared_weights
+from custom_attention.proof import largest_difference, outputs
+from custom_attention.sites import Found, bypassing, made_up_example, quiet
+from custom_attention.variant import FOLDABLE_HOOKS
+
+FLOAT32_BOUND = 1e-5  # of the largest output, at least of 1; other types get as many of their eps
+Edit = tuple[nn.Module, Block, torch.Tensor]  # module, part of a weight, factor along its axis
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What folding changed: the largest difference of any output on the batches it was checked on."""
+
+    max_difference: float
+    bound: float
+    num_sites: int
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"folded {self.num_sites} attention sites into stock weights: largest difference "
+            f"{self.max_difference:.3g} (bound {self.bound:.3g})."
+        )
+
+
+def fold(model: nn.Module, example: Mapping | None = None) -> Fold:
+    """Turn `model`, in place, into a stock model of the same function; its variants and their parameters
+    are gone.
+
+    Constant factors go into W_q, and into W_v or W_o, rounded once from float64. The result is compared
+    with the model as it was, on `example` or else a made-up batch, and the weights are put back if it
+    differs.
+
+    Raises:
+        VariantError: a variant depends on its input or sees the scores, the weights of a head cannot be
+            told apart, or the result would differ.
+    """
+    pairs = [(module, stack) for module, stack in attached(model) if len(stack)]
+    if not pairs:
+        raise VariantError(type(model).__name__, "nothing to fold, no variant is attached")
+    for _, stack in pairs:
+        _refuse_live(stack)
+    batch = dict(example) if example is not None else made_up_example(model)
+    found = [Found(stack.site, module, stack.kernel_name) for module, stack in pairs]
+    with torch.no_grad():
+        edits = _query_edits(model, found, batch) + _output_edits(model, found, batch)
+        kept = {p: p.data.clone() for p in {m.get_parameter(block.parameter) for m, block, _ in edits}}
+        with quiet(model):
+            before = outputs(model, batch)
+            for module, block, factor in edits:
+                block.multiply(module, factor)
+            with bypassing(model):
+                difference, largest = largest_difference(outputs(model, batch), before)
+    bound = FLOAT32_BOUND / torch.finfo(torch.float32).eps * torch.finfo(model.dtype).eps * max(1.0, largest)
+    if not difference <= bound:
+        for parameter, data in kept.items():
+            parameter.data.copy_(data)
+        what = f"folding would change an output by {difference:.3g}, more than {bound:.3g}"
+        raise VariantError(type(model).__name__, what)
+    for _, stack in attached(model):
+        stack.weight_edits = []  # what `attach` compensated is part of what is folded, so nothing is undone
+    detach(model)
+    return Fold(difference, bound, len(pairs))
+
+
+def _refuse_live(stack: Stack) -> None:
+    for variant in stack:
+        if not variant.foldable:
+            live = ", ".join(sorted(variant.hooks - set(FOLDABLE_HOOKS)))
+            raise VariantError(
+                type(variant).__name__.lower(),
+                f"cannot be folded at {stack.site.name}: its hook {live} depends on the input",
+                accepted="save it with its code instead",
+            )
+
+
+def _query_edits(model: nn.Module, found: list[Found], batch: dict) -> list[Edit]:
+    factors = {}
+    for f in found:
+        stack = f.module.attnlab
+        scale = f.site.scale
+        for variant in stack.having("scale"):
+            scale = variant.scale(scale, None)
+        factor = _product(f, [variant.query_gain() for variant in stack.having("query_gain")])
+        factors[f.module] = factor * (scale / f.site.scale)
+    moved = [f for f in found if not bool((factors[f.module] == 1).all())]
+    if not moved:
+        return []
+    blocks = head_blocks(model, moved, "query", batch)
+    refuse_shared_weights(blocks)
+    return _along(blocks, factors)
+
+
+def _output_edits(model: nn.Module, found: list[Found], batch: dict) -> list[Edit]:
+    """Into the values where each query head has its own, else into the projection after the heads."""
+    factors = {
+        f.module: _product(f, [variant.output_gain() for variant in f.module.attnlab.having("output_gain")])
+        for f in found
+    }
+    moved = [f for f in found if not bool((factors[f.module] == 1).all())]
+    own = [f for f in moved if f.site.num_heads == f.site.num_key_heads]
+    grouped = [f for f in moved if f.site.num_heads != f.site.num_key_heads]
+    blocks = head_blocks(model, own, "value", batch) if own else {}
+    blocks |= output_blocks(model, grouped, batch) if grouped else {}
+    refuse_shared_weights(blocks)
+    return _along(blocks, factors)
+
+
+def _product(found: Found, gains: list[torch.Tensor]) -> torch.Tensor:
+    """The product of gains in float64, (heads, 1 | head_dim)."""
+    product = torch.ones(found.site.num_heads, 1, dtype=torch.float64, device=found.module.attnlab.device)
+    for gain in gains:
+        product = product * gain.double()
+    return product
+
+
+def _along(blocks: dict[nn.Module, list[list[Block]]], factors: dict[nn.Module, torch.Tensor]) -> list[Edit]:
+    """One edit for each block, with one factor for each index of its axis."""
+    return [
+        (module, block, factors[module][head].expand(block.length))
+        for module, heads in blocks.items()
+        for head, parts in enumerate(heads)
+        for block in parts
+    ]
