@@ -49,12 +49,14 @@ def evaluate(
     features: Features,
     *,
     max_tokens: int,
+    tune: bool = False,
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> Evaluation:
     """Predict every example once and score the predictions.
 
     Features are batched by length, dealt to the ranks, gathered, put back in order and assembled by
     example id. `tick` is called after each batch with its number of features; it may raise to stop.
+    `tune` lets the task choose its thresholds from these rows before they are scored: validation only.
 
     Raises:
         RuntimeError: a feature came back twice or not at all (a fault of ours, never passed over).
@@ -65,7 +67,10 @@ def evaluate(
     bare.eval()
     raws = _predict_features(accelerator, bare, task, features, max_tokens, tick)
     bare.train(was_training)
-    predictions = assemble(task, examples, features, raws)
+    groups = by_example(examples, features, raws)
+    if tune:
+        task.tune(examples, groups)
+    predictions = tuple(task.assemble(example, group) for example, group in zip(examples, groups))
     references = tuple(task.reference(example) for example in examples)
     metrics = dict(task.metrics)
     statistics = {
@@ -74,7 +79,7 @@ def evaluate(
     }
     return Evaluation(
         ids=tuple(example["id"] for example in examples),
-        clusters=tuple(str(example.get("cluster", example["id"])) for example in examples),
+        clusters=tuple(task.cluster(example) for example in examples),
         predictions=predictions,
         references=references,
         metrics=metrics,
@@ -111,17 +116,15 @@ def _predict_features(
     return [by_index[index] for index in range(len(features))]
 
 
-def assemble(
-    task: Task, examples: Sequence[Example], features: Features, raws: Sequence[Raw]
-) -> tuple[Any, ...]:
-    """Raws grouped by example id, one prediction per example, in example order."""
+def by_example(examples: Sequence[Example], features: Features, raws: Sequence[Raw]) -> list[list[Raw]]:
+    """Raws grouped by example id, in example order; every example has at least one."""
     groups: dict[str, list[Raw]] = {example["id"]: [] for example in examples}
     for index, raw in zip(features.example_index, raws):
         groups[examples[index]["id"]].append(raw)
     missing = [name for name, group in groups.items() if not group]
     if missing or len(groups) != len(examples):
         raise RuntimeError(f"examples without a feature or with one id twice: {missing[:3]}")
-    return tuple(task.assemble(example, groups[example["id"]]) for example in examples)
+    return list(groups.values())
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipelines.errors import UserError
 from pipelines.metric import Metric
 
 Example = Mapping[str, Any]  # one row under its canonical column names, plus "id"
@@ -22,6 +23,7 @@ class Column:
     default: str
     meaning: str
     required: bool = True
+    is_target: bool = False  # learning and scoring need it; `attnlab predict` does without
 
 
 class Task(ABC):
@@ -41,14 +43,32 @@ class Task(ABC):
 
     # ---- rows
     def check(self, example: Example) -> str | None:
-        """Why this row cannot be used, as a clause ("has 12 tokens and 11 labels"); None when it can."""
+        """Why this row cannot be used, as a clause ("has 12 tokens and 11 labels"); None when it can.
+
+        Columns with `is_target` are absent when a row is only to be predicted.
+        """
         return None
+
+    def cluster(self, example: Example) -> str:
+        """Rows that share a source (questions about one text) share a cluster: they err together, and the
+        statistics count clusters, not rows."""
+        return str(example.get("cluster", example["id"]))
+
+    def from_text(self, text: str) -> Example:
+        """A row to predict (without id) from one line of plain text.
+
+        Raises:
+            UserError: one text is not enough for this task.
+        """
+        columns = ", ".join(name for name, column in self.columns.items() if not column.is_target)
+        fix = f"give JSON lines with {columns}"
+        raise UserError("--input", "a line of plain text is not enough for this task", accepted=fix)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:  # noqa: B027 - optional hook
         """Learn from the rows what the model's head must know, such as the label inventory."""
 
     def state(self) -> dict[str, Any]:
-        """What `fit` learned, JSON-able; `restore` takes it back when a finished run predicts again."""
+        """What `fit` and `tune` learned, JSON-able; `restore` takes it back in a finished run."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - optional hook
@@ -95,6 +115,22 @@ class Task(ABC):
     @abstractmethod
     def assemble(self, example: Example, raws: Sequence[Raw]) -> Prediction:
         """All raws of one example, in feature order, to its one prediction."""
+
+    def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
+        """The prediction with what a reader wants beside it (scores, places, runners-up), JSON-able."""
+        return {"prediction": self.assemble(example, raws)}
+
+    def tune(self, examples: Sequence[Example], raws: Sequence[Sequence[Raw]]) -> None:  # noqa: B027
+        """Choose from the validation split what no gradient learns, such as a threshold.
+
+        Called with all raws of each example before validation is assembled and scored, and with no other
+        split, so that test scores never profit from it (validation scores do). What is chosen belongs to
+        the weights it was chosen with: `state` must hold it, and the run restores that of its best step.
+        """
+
+    def show(self, feature: Feature) -> str:
+        """What the model sees of a feature, and what it is to say, as `attnlab inspect` prints it."""
+        return self.processor.decode(feature["input_ids"])
 
     # ---- scoring
     @property

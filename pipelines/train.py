@@ -56,6 +56,7 @@ class TrainState:
     best_step: int | None = None
     best_score: float | None = None  # of the selecting metric, signed so that more is better
     best_scores: dict[str, float] = field(default_factory=dict)  # every metric at best_step
+    best_task_state: dict[str, Any] = field(default_factory=dict)  # what the task tuned at best_step
     evaluations_since_best: int = 0
     diverged_at: int | None = None
     train_seconds: float = 0.0
@@ -217,6 +218,7 @@ class Training:
         )
         if state.best_score is None or score > state.best_score:
             state.best_score, state.best_scores = score, scores
+            state.best_task_state = self.task.state()
             state.best_step, state.evaluations_since_best = state.step, 0
             if self.accelerator.is_main_process:
                 self.folder.write_evaluation("validation", evaluation)
@@ -262,7 +264,9 @@ class Training:
             self.folder.rewind_log(self.state.step)
 
     def _load_chosen(self) -> None:
-        """Put the weights of the best validation score into the model; the last ones where there is none."""
+        """Go back to the weights of the best validation score, and to what the task tuned with them."""
+        if self.state.best_task_state:
+            self.task.restore(self.state.best_task_state)
         if self.state.diverged_at is None and self.state.best_step not in (None, self.state.step):
             chosen = self.store.at(self.state.best_step)
             load_model_tensors(self.accelerator.unwrap_model(self.model), chosen.model_tensors())
@@ -289,6 +293,7 @@ class Training:
                 prepared.examples,
                 prepared.features,
                 max_tokens=self.config.eval_max_tokens,
+                tune=split == "validation",
                 tick=tick,
             )
 
