@@ -128,7 +128,8 @@ class Stack(nn.ModuleList):
         for variant in self.having("position_bias"):
             call.position_bias = variant.position_bias(call.position_bias, call)
         if self.explicit:
-            output, weights = self._attend_explicitly(call, query, key, value)
+            with torch.autocast(query.device.type, enabled=False):  # it would form the scores in 16 bits
+                output, weights = self._attend_explicitly(call, query, key, value)
         else:
             output, weights = call.attend(query, key, value), call.weights
         for variant in self:

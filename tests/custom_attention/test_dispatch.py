@@ -153,6 +153,14 @@ def test_unscaled_scores_are_formed_in_float32():
     assert output.dtype == torch.float16
 
 
+def test_autocast_does_not_reach_the_scores():
+    states_of_model = states(dtype=torch.float32)
+    plain, _ = stack(Plain)(module(), *states_of_model, None, 1.0, 0.0, {})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast, _ = stack(Plain)(module(), *states_of_model, None, 1.0, 0.0, {})
+    assert torch.equal(plain, cast)
+
+
 def test_a_scale_of_none_is_one_over_the_root_of_head_dim():
     query, key, value = states()
     visible = torch.ones(BATCH, QUERY_LEN, KEY_LEN, dtype=torch.bool)
