@@ -1,0 +1,110 @@
+"""Short reports of who did what, where and when, with questions that only the matching sentence answers."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+FIRST_NAMES = _words("Anna Bruno Clara David Elena Felix Greta Hugo Iris Jonas Karla Leo Mira Zoë José")
+LAST_NAMES = _words(
+    "Lopez Novak Silva Weber Moreau Rossi Tanaka Petrov Müller Andre\u0301"
+)  # one in two characters
+PLACES = _words("Rome Oslo Lima Cairo Quito Delhi Kyoto Malmö Porto Accra Sofia Perth")
+DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+VERBS = _words("sang danced slept painted cooked swam read prayed jumped knitted whistled juggled")
+FILLERS = ("nobody knew why", "it was cold", "people say \U0001f600", "that is all", "the rest is unknown")
+QUESTIONS = {  # what is asked for -> ways to ask
+    "who": ("who {verb} ?", "which person {verb} ?"),
+    "where": ("where was it that someone {verb} ?", "in which town was the one who {verb} ?"),
+    "when": ("when was it that someone {verb} ?", "on which day was it that someone {verb} ?"),
+}
+QUESTIONS_PER_REPORT = 2
+
+
+def generate(
+    num_examples: int, seed: int, split: str, num_facts: int = 3, unanswerable: float = 0.0
+) -> list[dict[str, Any]]:
+    """Questions about reports: columns `question`, `context`, `answers`, `answer_starts` and `title`.
+
+    A report has `num_facts` sentences, each of who did something where and when, in changing order. A
+    question names what was done and asks for one of the three, so the kind of answer leaves `num_facts`
+    candidates and only the word in the question tells which. Each report is asked twice, under one title.
+    Names of one word or two, some with accents (composed and not) and characters beyond 16 bits, try the
+    places of characters.
+    No report stands in two splits, and the first n rows are the same whatever `num_examples`.
+
+    Args:
+        num_examples: questions.
+        seed: of the corpus; the same on every Python version.
+        split: "train", "validation" or "test".
+        num_facts: sentences of a report that state something, 1 to 7.
+        unanswerable: share of questions about something nobody did, which have no answer.
+    """
+    random = Random(f"attnlab question answering {seed} {split}")
+    low, high = SHARES[split]
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    while len(rows) < num_examples:
+        context, facts = _report(random, num_facts)
+        asked = [_question(random, facts, unanswerable) for _ in range(QUESTIONS_PER_REPORT)]
+        if context in seen or not low <= hashlib.sha256(context.encode()).digest()[0] < high:
+            continue
+        seen.add(context)
+        for question, answer in dict(asked).items():
+            start = context.index(f" {answer} ") + 1 if answer else 0
+            rows.append(
+                {
+                    "question": question,
+                    "context": context.strip(),
+                    "answers": [answer] if answer else [],
+                    "answer_starts": [start - 1] if answer else [],
+                    "title": f"report {len(seen)}",
+                }
+            )
+    return rows[:num_examples]
+
+
+def _report(random: Random, num_facts: int) -> tuple[str, dict[str, dict[str, str]]]:
+    """A report between two blanks, and its facts by what was done; all names in it differ."""
+    verbs, places, days = (_draw(random, words, num_facts) for words in (VERBS, PLACES, DAYS))
+    firsts, lasts = _draw(random, FIRST_NAMES, num_facts), _draw(random, LAST_NAMES, num_facts)
+    facts, sentences = {}, []
+    for verb, place, day, first, last in zip(verbs, places, days, firsts, lasts):
+        who = f"{first} {last}" if random.random() < 0.4 else first
+        facts[verb] = {"who": who, "where": place, "when": day}
+        sentence = f"{who} {verb} in {place} on {day}" if random.random() < 0.6 else None
+        sentences.append(sentence or f"on {day} {who} {verb} in {place}")
+        if random.random() < 0.3:
+            sentences.append(FILLERS[int(random.random() * len(FILLERS))])
+    return f" {' . '.join(sentences)} . ", facts
+
+
+def _question(random: Random, facts: dict[str, dict[str, str]], unanswerable: float) -> tuple[str, str]:
+    """A question and its answer; "" where there is none."""
+    kind = _draw(random, tuple(QUESTIONS), 1)[0]
+    form = _draw(random, QUESTIONS[kind], 1)[0]
+    if random.random() < unanswerable:
+        [verb] = _draw(random, tuple(verb for verb in VERBS if verb not in facts), 1)
+        return form.format(verb=verb), ""
+    [verb] = _draw(random, tuple(facts), 1)
+    return form.format(verb=verb), facts[verb][kind]
+
+
+def _draw(random: Random, choices: tuple[str, ...], count: int) -> list[str]:
+    """`count` of them, each at most once as long as there are enough.
+
+    Only `random()` itself is promised to give the same numbers in every Python version.
+    """
+    left, drawn = list(choices), []
+    for _ in range(count):
+        left = left or list(choices)
+        drawn.append(left.pop(int(random.random() * len(left))))
+    return drawn
