@@ -4,6 +4,7 @@ from custom_attention.attach import attach, attached, detach, is_attached, varia
 from custom_attention.dispatch import site_dropout
 from custom_attention.fold import Fold, fold
 from custom_attention.proof import Proof, prove
+from custom_attention.saved import load, save
 from custom_attention.sites import sites
 from custom_attention.variant import Site, Variant, VariantError
 
@@ -18,7 +19,9 @@ __all__ = [
     "detach",
     "fold",
     "is_attached",
+    "load",
     "prove",
+    "save",
     "site_dropout",
     "sites",
     "variant_parameters",

@@ -33,17 +33,34 @@ def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping |
         VariantError: the model does not dispatch, no site matches, an option is unknown, or a variant
             cannot sit there.
     """
+    found = _probed(model, example)
+    return _hang(model, lookup.parse(spec), found, select(found, where), example, edit_weights=True)
+
+
+def attach_saved(model: nn.Module, spec: Any, site_names: list[str]) -> nn.Module:
+    """Attach to the named sites of a model whose weights hold already what `attach` would do to them."""
+    found = _probed(model, None)
+    chosen = [f for f in found if f.site.name in set(site_names)]
+    if len(chosen) != len(site_names):
+        missing = sorted(set(site_names) - {f.site.name for f in chosen})
+        raise VariantError(type(model).__name__, "attention sites of the saved model are not here", missing)
+    return _hang(model, [(name, options) for name, options in spec], found, chosen, None, edit_weights=False)
+
+
+def _probed(model: nn.Module, example: Mapping | None) -> list[Found]:
     if is_attached(model):
         raise VariantError(
             type(model).__name__, "a variant is attached already", accepted="detach(model) first"
         )
-    pairs = lookup.parse(spec)
-    classes = [(name, lookup.find(name), options) for name, options in pairs]
-    for name, cls, options in classes:
+    return probe(model, example)
+
+
+def _hang(model, pairs, found: list[Found], chosen: list[Found], example, *, edit_weights: bool) -> nn.Module:
+    """Build everything first, so that a refusal leaves the model as it was; then touch it."""
+    classes = [lookup.find(name) for name, _ in pairs]
+    for (name, options), cls in zip(pairs, classes):
         lookup.check_options(cls, name, options)
-    found = probe(model, example)
-    chosen = select(found, where)
-    variants = {f.module: [cls(f.site, **options) for _, cls, options in classes] for f in chosen}
+    variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(pairs, classes)] for f in chosen}
     _refuse_two_normalizers(variants)
     _share(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
@@ -51,14 +68,15 @@ def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping |
         kernel = kernel_function(f.module, f.kernel_name)
         stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site)
         stack.to(_device(model, f.module)).train(f.module.training)
+        stack.recipe = pairs if f.module in variants else []
         stack.weight_edits = edits.get(f.module, [])
-        for block, factor in stack.weight_edits:
+        for block, factor in stack.weight_edits if edit_weights else ():
             block.multiply(f.module, factor)
         setattr(f.module, ATTRIBUTE, stack)
     for config in attention_configs(model):
-        config._attn_implementation_internal = NAMES.get(
-            config._attn_implementation, config._attn_implementation
-        )
+        name = NAMES.get(config._attn_implementation, config._attn_implementation)
+        config._attn_implementation_internal = name
+        config.attn_implementation = name  # lands in config.json: what is saved now cannot load as stock
     return model
 
 
@@ -72,6 +90,8 @@ def detach(model: nn.Module) -> nn.Module:
         delattr(module, ATTRIBUTE)
     for config in attention_configs(model):
         config._attn_implementation_internal = stock_kernel_name(config)
+        if "attn_implementation" in vars(config):
+            del config.attn_implementation
     return model
 
 

@@ -103,6 +103,7 @@ class Stack(nn.ModuleList):
     def __init__(self, variants: list[nn.Module], kernel: Callable, kernel_name: str, site) -> None:
         super().__init__(variants)
         self.kernel, self.kernel_name, self.site = kernel, kernel_name, site
+        self.recipe: list = []  # (name, options) of each variant
         self.weight_edits: list = []  # what `attach` multiplied, so that `detach` can undo it
         self.explicit = any(variant.hooks & {"scores", "normalize"} for variant in variants)
 

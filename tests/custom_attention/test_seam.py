@@ -197,12 +197,18 @@ def test_kernels_that_were_not_measured_are_refused_by_name(kernel):
     assert model.config._attn_implementation == kernel
 
 
-def test_the_kernel_name_is_not_in_config_json(family, tmp_path):
+def test_config_json_never_names_the_real_kernel_and_keeps_an_attached_model_from_loading_as_stock(
+    family, tmp_path
+):
     model = attach(tiny(family), "gate")
+    model.config.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["attn_implementation"] == NAMES["sdpa"]
+    detach(model)
     model.config.save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text()
     assert "attnlab" not in text
-    assert "attn_implementation" not in json.loads(text)
+    assert "attn_implementation" not in text
 
 
 def test_parameter_names_avoid_what_loaders_and_optimizers_parse(arm):
