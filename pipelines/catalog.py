@@ -66,6 +66,12 @@ class Entry:
         return "yes" if declared else "no"
 
 
+def families(task: Entry) -> list[str]:
+    """The model families that can learn a task, by the table of `model.py`."""
+    table = source.module("pipelines.model").constant("MODEL_CLASSES") or {}
+    return [family for head, family in table if head == task.attributes.get("head")]
+
+
 def _contract(name: str) -> frozenset[str]:
     """A set of hooks as the contract of the variants names it."""
     return frozenset(source.module(VARIANT.root).constant(name) or ())

@@ -119,9 +119,7 @@ class _Names:
     def family(self, task: Entry) -> None:
         """A task that no model of the chosen family can learn."""
         path: KeyPath = ("model", "family")
-        family, head = self.document.get(path), task.attributes.get("head")
-        table = source_reader.module("pipelines.model").constant("MODEL_CLASSES") or {}
-        families = [known for needed, known in table if needed == head]
+        family, families = self.document.get(path), catalog.families(task)
         if families and isinstance(family, str) and family not in families:
             what = f"task {task.name} has no model of family {family}"
             self.refuse(path, what, accepted=one_of(None, families))

@@ -54,6 +54,10 @@ def starter(task: str, model: str) -> str:
     if model not in MODELS:
         accepted = f"{perhaps(model, MODELS, 'models')}; any other is set as model.name in the file"
         raise UserError("--model", f"nothing to start {model!r} from", accepted=accepted)
+    families = catalog.families(entry)
+    if families and MODELS[model]["family"] not in families:
+        able = [name for name, settings in MODELS.items() if settings["family"] in families]
+        raise UserError("--model", f"{model} cannot learn {task}", accepted=f"models: {', '.join(able)}")
     return "\n".join([*_header(task, model), *_run(entry, model)]) + "\n"
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipelines import cli
-from pipelines.catalog import TASK, names
+from pipelines.catalog import TASK, families, find, names
 from pipelines.cli import COMMANDS, main
 from pipelines.config import load_run
 from pipelines.errors import Interrupted, RunFailed, UserError
@@ -232,6 +232,10 @@ def test_a_closed_pipe_is_no_error(folder):
 @pytest.mark.parametrize("task", names(TASK))
 def test_what_init_prints_is_complete_and_valid_as_printed(task, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if MODELS[model]["family"] not in families(find(TASK, task)):
+        assert main(["init", "--task", task, "--model", model]) == 2
+        assert f"{model} cannot learn {task}" in capsys.readouterr().err
+        return
     assert main(["init", "--task", task, "--model", model]) == 0
     text = capsys.readouterr().out
     (tmp_path / "my.yaml").write_text(text)
