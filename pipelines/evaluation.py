@@ -65,7 +65,7 @@ def evaluate(
     bare = accelerator.unwrap_model(model)
     was_training = bare.training
     bare.eval()
-    raws = _predict_features(accelerator, bare, task, features, max_tokens, tick)
+    raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
     bare.train(was_training)
     groups = by_example(examples, features, raws)
     if tune:
@@ -89,13 +89,13 @@ def evaluate(
     )
 
 
-def _predict_features(
+def predict_features(
     accelerator: Accelerator,
     model: torch.nn.Module,
     task: Task,
     features: Features,
     max_tokens: int,
-    tick: Callable[[int], None],
+    tick: Callable[[int], None] = lambda num_features: None,
 ) -> list[Raw]:
     """One raw per feature, in feature order, on every rank."""
     batches = fill(features.lengths, max_tokens, multiple_of=accelerator.num_processes)

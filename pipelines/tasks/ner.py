@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,13 +12,14 @@ from torch.nn import functional
 
 from pipelines.errors import UserError
 from pipelines.metric import Metric
-from pipelines.metrics.entity_f1 import EntityF1
+from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
 from pipelines.task import Column, Example, Feature, Raw, Task
 from pipelines.windows import Window, cut
 from pipelines.words import WordEncoder
 
 IGNORED = -100  # what cross entropy skips: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"
+WORD = re.compile(r"\w+(?:['’.\-]\w+)*|\S")
 
 
 class Ner(Task):
@@ -40,7 +42,7 @@ class Ner(Task):
     metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
     columns: ClassVar[Mapping[str, Column]] = {
         "tokens": Column("tokens", "the words of a sentence, a list of texts"),
-        "tags": Column("ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O"),
+        "tags": Column("ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O", is_target=True),
     }
 
     def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:
@@ -53,18 +55,19 @@ class Ner(Task):
 
     # ---- rows
     def check(self, example: Example) -> str | None:
-        tokens, tags = example["tokens"], example["tags"]
-        for name, value in (("tokens", tokens), ("tags", tags)):
+        tokens, tags = example["tokens"], example.get("tags")
+        given = {"tokens": tokens} if tags is None else {"tokens": tokens, "tags": tags}
+        for name, value in given.items():
             if not isinstance(value, list):
                 return f"has {name} that are no list but {type(value).__name__} (in CSV write a JSON list)"
         if not tokens:
             return "has no words"
-        if len(tokens) != len(tags):
+        if tags is not None and len(tokens) != len(tags):
             return f"has {len(tokens)} tokens and {len(tags)} tags"
         odd = next((token for token in tokens if not isinstance(token, str)), "")
         if odd != "":
             return f"has a token that is not text: {odd!r}"
-        return next((reason for reason in map(self._check_tag, tags) if reason), None)
+        return next((reason for reason in map(self._check_tag, tags or ()) if reason), None)
 
     def _check_tag(self, tag: Any) -> str | None:
         if isinstance(tag, int) and not isinstance(tag, bool):
@@ -109,6 +112,10 @@ class Ner(Task):
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
         return (" ".join(example["tokens"]) for example in examples)
+
+    def from_text(self, text: str) -> Example:
+        """Words (runs of letters and digits, with what joins them) and single other characters."""
+        return {"tokens": WORD.findall(text), "text": text}
 
     # ---- features and batches
     def bind(self, processor: Any, family: str) -> None:
@@ -237,6 +244,23 @@ class Ner(Task):
                 prediction[word] = self._labels[label]
         return prediction
 
+    def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
+        """The labels and the entities, with their characters in the line (words given as a list count as
+        joined by single blanks, which is then said as `text`)."""
+        tags = self.assemble(example, raws)
+        text = example.get("text") or " ".join(example["tokens"])
+        places = _places(text, example["tokens"])
+        entities = []
+        for kind, first, last in sorted(conlleval_entities(tags), key=lambda entity: entity[1:]):
+            begin, end = places[first][0], places[last][1]
+            entities.append({"type": kind, "text": text[begin:end], "start": begin, "end": end})
+        return {"text": text, "entities": entities, "tokens": list(example["tokens"]), "tags": tags}
+
+    def show(self, feature: Feature) -> str:
+        names = {at: self._labels[n] for at, n in zip(feature["positions"], feature["labels"]) if n >= 0}
+        tokens = self.processor.convert_ids_to_tokens(feature["input_ids"])
+        return " ".join(f"{token}/{names[at]}" if at in names else token for at, token in enumerate(tokens))
+
     # ---- scoring
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -244,6 +268,16 @@ class Ner(Task):
 
     def reference(self, example: Example) -> list[str]:
         return [self._labels[tag] if isinstance(tag, int) else tag for tag in example["tags"]]
+
+
+def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Characters of each word in the text in which they follow each other."""
+    places, end = [], 0
+    for word in words:
+        begin = text.index(word, end)
+        end = begin + len(word)
+        places.append((begin, end))
+    return places
 
 
 def _is_iob(tag: str) -> bool:
