@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from pipelines.config import ModelConfig, RunConfig
+from pipelines.encoder_pair import EncoderPair
 from pipelines.errors import UserError
 from pipelines.randomness import derive
 from pipelines.tokenizer import train_tokenizer
@@ -20,7 +21,22 @@ MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("token_classification", "encoder"): "AutoModelForTokenClassification",
     ("token_classification", "decoder"): "AutoModelForTokenClassification",
     ("token_classification", "encoder_decoder"): "AutoModelForTokenClassification",
+    ("text_to_text", "encoder"): "EncoderPair",
+    ("text_to_text", "decoder"): "AutoModelForCausalLM",
+    ("text_to_text", "encoder_decoder"): "AutoModelForSeq2SeqLM",
+    ("language_modelling", "encoder"): "AutoModelForMaskedLM",
+    ("language_modelling", "decoder"): "AutoModelForCausalLM",
+    ("language_modelling", "encoder_decoder"): "AutoModelForSeq2SeqLM",
+    ("sequence_classification", "encoder"): "AutoModelForSequenceClassification",
+    ("sequence_classification", "decoder"): "AutoModelForSequenceClassification",
+    ("sequence_classification", "encoder_decoder"): "AutoModelForSequenceClassification",
+    ("question_answering", "encoder"): "AutoModelForQuestionAnswering",
+    ("question_answering", "decoder"): "AutoModelForQuestionAnswering",
+    ("question_answering", "encoder_decoder"): "AutoModelForQuestionAnswering",
 }
+OWN_CLASSES: Mapping[str, Any] = {"EncoderPair": EncoderPair}
+# What a tokenizer calls the token with which a text begins, or ends, where it has no bos or eos.
+SPECIAL_TOKENS = {"pad": ("pad",), "bos": ("bos", "cls"), "eos": ("eos", "sep")}
 
 
 def load_processor(config: RunConfig, texts: Iterator[str]) -> Any:
@@ -31,7 +47,10 @@ def load_processor(config: RunConfig, texts: Iterator[str]) -> Any:
     """
     source = config.model.tokenizer or config.model.name
     if source is None:
-        return train_tokenizer(config.model.family, texts, config.model.vocab_size)
+        processor = train_tokenizer(config.model.family, texts, config.model.vocab_size)
+        positions = getattr(_known_config(config.model), "max_position_embeddings", None)
+        processor.model_max_length = positions or processor.model_max_length
+        return processor
     try:
         return transformers.AutoTokenizer.from_pretrained(
             source, revision=config.model.revision, use_fast=True, add_prefix_space=True
@@ -60,6 +79,7 @@ def build_model(
             config.model.name, revision=config.model.revision, **task_options
         )
         _override(model_config, config.model)
+        _set_special_tokens(model_config, processor, keep=True)
         return model_class.from_pretrained(
             config.model.name, config=model_config, revision=config.model.revision, dtype=torch.float32
         )
@@ -74,10 +94,11 @@ def _model_class(head: str, family: str) -> Any:
         raise UserError(
             "model.family", f"no model for a {head} task", family, f"accepted: {', '.join(families)}"
         )
-    return getattr(transformers, name)
+    return OWN_CLASSES.get(name) or getattr(transformers, name)
 
 
-def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[str, Any]) -> Any:
+def _known_config(model: ModelConfig) -> Any:
+    """The config of an architecture with the entries that the run changes."""
     try:
         config = transformers.AutoConfig.for_model(model.architecture)
     except ValueError as error:
@@ -85,15 +106,30 @@ def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[st
         close = difflib.get_close_matches(str(model.architecture), known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else "see transformers' list of model types"
         raise UserError("model.architecture", "unknown model type", model.architecture, hint) from error
+    _override(config, model)
+    # Built with them, so that what follows from an entry does (T5's decoder layers, Llama's head size).
+    return transformers.AutoConfig.for_model(model.architecture, **model.config)
+
+
+def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[str, Any]) -> Any:
+    config = _known_config(model)
     config.vocab_size = len(processor)
-    for name in ("pad", "bos", "eos"):
-        setattr(config, f"{name}_token_id", getattr(processor, f"{name}_token_id"))
-    if hasattr(config, "decoder_start_token_id"):
+    _set_special_tokens(config, processor, keep=False)
+    if config.is_encoder_decoder:
         config.decoder_start_token_id = processor.pad_token_id
     for name, value in task_options.items():
         setattr(config, name, value)
     _override(config, model)
     return config
+
+
+def _set_special_tokens(config: Any, processor: Any, *, keep: bool) -> None:
+    """Tell the config the tokenizer's special tokens; `keep` those it has."""
+    for name, candidates in SPECIAL_TOKENS.items():
+        found = (getattr(processor, f"{candidate}_token_id") for candidate in candidates)
+        token = next((token for token in found if token is not None), None)
+        if not keep or getattr(config, f"{name}_token_id", None) is None:
+            setattr(config, f"{name}_token_id", token)
 
 
 def _override(config: Any, model: ModelConfig) -> None:

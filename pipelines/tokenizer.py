@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+NUM_SENTINELS = 32  # for hidden spans; T5 has 100
+
 
 def train_tokenizer(family: str, texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """The tokenizer of the family's founding model, at most `vocab_size` entries.
 
     encoder: WordPiece, lower case, [CLS] text [SEP] (BERT). decoder: byte-level BPE (GPT-2), with a
-    padding entry of its own. encoder_decoder: Unigram ending in </s> (T5).
+    padding entry of its own. encoder_decoder: text </s> with sentinels <extra_id_0> ... (T5), by BPE over
+    words with the blank before them: T5's own Unigram trainer cuts into letters what has few distinct words.
     """
     return _FAMILIES[family](texts, vocab_size)
 
@@ -59,26 +62,30 @@ def _byte_level_bpe(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def _unigram(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    special = ["<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram())
+def _word_bpe(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    sentinels = [f"<extra_id_{number}>" for number in range(NUM_SENTINELS)]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=["<pad>", "</s>", "<unk>", *sentinels], show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=sentinels,
     )
 
 
 _FAMILIES: dict[str, Callable[[Iterator[str], int], PreTrainedTokenizerFast]] = {
     "encoder": _wordpiece,
     "decoder": _byte_level_bpe,
-    "encoder_decoder": _unigram,
+    "encoder_decoder": _word_bpe,
 }

@@ -1,0 +1,59 @@
+"""An encoder that also writes: itself, and a copy that attends to it and says the next token (bert2bert)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import transformers
+
+from pipelines.errors import UserError
+
+
+class EncoderPair:
+    """Builds `EncoderDecoderModel`s from one encoder's config, as the Auto classes build their models.
+
+    Both stacks have the sizes of the encoder, and its weights where it is pretrained; cross-attention and
+    whatever else the encoder lacks is drawn (Rothe et al. 2020, "BERT2BERT"). The config says with which
+    token a text begins (`bos_token_id`) and ends (`eos_token_id`).
+    """
+
+    @classmethod
+    def from_config(cls, config: Any) -> transformers.EncoderDecoderModel:
+        """A pair from scratch."""
+        return transformers.EncoderDecoderModel(config=_pair_config(config, _decoder_config(config)))
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, config: Any, **options: Any) -> transformers.EncoderDecoderModel:
+        """A pair of which both start from the weights at `name`."""
+        decoder_config = _decoder_config(config)
+        encoder = transformers.AutoModel.from_pretrained(name, config=config, **options)
+        decoder = transformers.AutoModelForCausalLM.from_pretrained(name, config=decoder_config, **options)
+        pair = _pair_config(encoder.config, decoder.config)
+        return transformers.EncoderDecoderModel(config=pair, encoder=encoder, decoder=decoder)
+
+
+def _decoder_config(config: Any) -> Any:
+    """The config of the copy that writes.
+
+    Raises:
+        UserError: the architecture has no form that writes and attends to an encoder.
+    """
+    decoder = copy.deepcopy(config)
+    can_write = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if not can_write or not hasattr(config, "add_cross_attention"):
+        raise UserError(
+            "model",
+            "this encoder has no form that could write text, which the task needs",
+            config.model_type,
+            "an encoder such as bert, roberta or electra, or a decoder, or an encoder_decoder",
+        )
+    decoder.is_decoder = decoder.add_cross_attention = True
+    return decoder
+
+
+def _pair_config(encoder: Any, decoder: Any) -> Any:
+    pair = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    pair.decoder_start_token_id = encoder.bos_token_id
+    pair.pad_token_id, pair.eos_token_id = encoder.pad_token_id, encoder.eos_token_id
+    return pair

@@ -1,0 +1,154 @@
+"""Language modelling: how likely a text is, in the form the model family was made for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipelines.errors import UserError
+from pipelines.metric import Metric
+from pipelines.metrics.perplexity import Perplexity
+from pipelines.objectives import OBJECTIVES, Block
+from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.texts import TextEncoder
+
+
+class LanguageModelling(Task):
+    """Predict the tokens of a text: hidden ones (encoder), each next one (decoder) or hidden spans.
+
+    An encoder learns masked language modelling (Devlin et al. 2019), a decoder the next token and the end of
+    the text, an encoder-decoder span corruption (Raffel et al. 2020). What is hidden is drawn anew in every
+    training step and is always the same in evaluation, where it follows from the example's id. A long text is
+    cut into blocks; every token is in one of them (as a target, once, for a decoder).
+    Perplexity is per predicted token; bits per byte divide by the bytes that those tokens stand for, so
+    only they compare across tokenizers, and neither compares across families.
+
+    Args:
+        max_len: tokens of a block, special ones included.
+        overlap: tokens of a decoder's block that repeat the one before, as context.
+        hidden_share: share of the tokens that an encoder or an encoder-decoder has to find.
+        mean_span_len: tokens of a hidden span, on average, for an encoder-decoder.
+    """
+
+    head: ClassVar[str] = "language_modelling"
+    primary: ClassVar[str] = "perplexity"
+    metric_names: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
+    columns: ClassVar[Mapping[str, Column]] = {"text": Column("text", "the text to learn")}
+
+    def __init__(
+        self, max_len: int = 256, overlap: int = 32, hidden_share: float = 0.15, mean_span_len: float = 3.0
+    ) -> None:
+        self.max_len, self.overlap = max_len, overlap
+        self.hidden_share, self.mean_span_len = hidden_share, mean_span_len
+        self.counts: Counter[str] = Counter()
+        if not 0 < hidden_share < 1:
+            raise UserError("task.hidden_share", "must be between 0 and 1", hidden_share)
+        if not mean_span_len >= 1:
+            raise UserError("task.mean_span_len", "must be at least 1", mean_span_len)
+
+    # ---- rows
+    def check(self, example: Example) -> str | None:
+        text = example["text"]
+        if not isinstance(text, str):
+            return f"has a text that is no text but {type(text).__name__}"
+        return None if text.strip() else "has an empty text"
+
+    def texts(self, examples: Iterable[Example]) -> Iterator[str]:
+        return (example["text"] for example in examples)
+
+    def from_text(self, text: str) -> Example:
+        return {"text": text}
+
+    # ---- features and batches
+    def bind(self, processor: Any, family: str) -> None:
+        super().bind(processor, family)
+        self._encoder = TextEncoder(processor)
+        if self.max_len > self._encoder.max_len:
+            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
+            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
+        self._objective = OBJECTIVES[family](self._encoder, self.hidden_share, self.mean_span_len)
+        least = self._encoder.num_special + 2
+        if self.max_len < least:
+            raise UserError("task.max_len", "has no room for a text", self.max_len, f"at least {least}")
+        if not 1 <= self.overlap < self.max_len:
+            accepted = f"1 to {self.max_len - 1}"
+            raise UserError("task.overlap", "must leave room for what is new", self.overlap, accepted)
+
+    def prepare(self, examples: Sequence[Example]) -> list[Feature]:
+        """Blocks of every text: `input_ids`, the `num_bytes` each stands for, the `first` target's place."""
+        encoded = self._encoder.with_bytes([example["text"] for example in examples])
+        features = []
+        for example, (ids, sizes) in zip(examples, encoded):
+            blocks = self._objective.blocks(ids, sizes, self.max_len, self.overlap)
+            self.counts["examples"] += 1
+            self.counts["examples_in_blocks"] += len(blocks) > 1
+            features += [self._feature(example["id"], place, block) for place, block in enumerate(blocks)]
+        return features
+
+    def _feature(self, example_id: str, place: int, block: Block) -> Feature:
+        return {
+            "example_id": example_id,
+            "block": place,
+            "input_ids": block.ids,
+            "num_bytes": block.sizes,
+            "first": block.first,
+            "num_targets": self._objective.num_targets(block),
+        }
+
+    def feature_len(self, feature: Feature) -> int:
+        """Tokens read and written."""
+        return self._objective.cost(_block(feature))
+
+    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """Tensors (batch, len) as evaluation sees them: input_ids, attention_mask, labels.
+
+        Beside them `blocks`, from which training draws anew, and `num_bytes` per feature.
+        """
+        blocks = [_block(feature) for feature in features]
+        randoms = [Random(f"{feature['example_id']} {feature['block']}") for feature in features]
+        return self._objective.evaluation_batch(blocks, randoms) | {"blocks": blocks}
+
+    # ---- learning and predicting
+    def loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        """In training with fresh draws from torch's generator, which the loop seeds for every micro-batch."""
+        if model.training:
+            random = Random(int(torch.randint(2**62, ())))
+            fresh = self._objective.training_batch(batch["blocks"], random, len(self.processor))
+            del fresh["num_bytes"]
+            batch = {name: value.to(batch["labels"].device) for name, value in fresh.items()}
+        return self._objective.losses(model, batch).sum()
+
+    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+        losses = self._objective.losses(model, batch).double().sum(dim=1).tolist()
+        nums = map(self._objective.num_targets, batch["blocks"])
+        return [
+            {"loss": loss, "num_tokens": num_tokens, "num_bytes": num_bytes}
+            for loss, num_tokens, num_bytes in zip(losses, nums, batch["num_bytes"])
+        ]
+
+    def assemble(self, example: Example, raws: Sequence[Raw]) -> dict[str, float]:
+        """The text's negative log-likelihood in nats, and the tokens and bytes it is of."""
+        return {
+            "nll": math.fsum(raw["loss"] for raw in raws),
+            "num_tokens": sum(raw["num_tokens"] for raw in raws),
+            "num_bytes": sum(raw["num_bytes"] for raw in raws),
+        }
+
+    # ---- scoring
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"perplexity": Perplexity(), "bits_per_byte": Perplexity("byte")}
+
+    def reference(self, example: Example) -> None:
+        """None: a text is its own reference."""
+        return None
+
+
+def _block(feature: Feature) -> Block:
+    return Block(feature["input_ids"], feature["num_bytes"], feature["first"])
