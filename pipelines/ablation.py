@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from pipelines.config import AblationConfig
 from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors.cell import Cell, Outcome
 from pipelines.executors.local import run_cells
-from pipelines.grid import plan_cells, print_plan, remember_folders
+from pipelines.grid import plan_cells, plan_tries, print_plan, remember_folders
 from pipelines.interruption import StopRequest, listening
 from pipelines.registration import register, registration
 from pipelines.results import RunFolder
+from pipelines.search import judge
+from pipelines.stored import RESULTS, RUNS, SEARCH, open_ablation, outcome_of, rates_of, read_json
 
 
 def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bool, dry_run: bool) -> None:
@@ -31,27 +34,59 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
     """
     console = Console(stderr=True, highlight=False)
     folder = Path(out)
-    cells = plan_cells(config, folder, fresh=fresh)
+    jobs = jobs or config.jobs or os.cpu_count() or 1
+    tries = plan_tries(config, folder, fresh=fresh) if config.search else []
+    before = rates_of(read_json(folder / SEARCH)) if tries and (folder / SEARCH).exists() else {}
+    plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
+    cells = plan(rates=before) if before or not tries else []
     if dry_run:
-        print_plan(cells, console)
+        earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
+        every = {cell.folder: cell for cell in (*tries, *cells)}
+        print_plan(list(every.values()), config, jobs, console, earlier)
         return
     register(config, folder)
-    remember_folders(cells, folder)
     with listening() as stop:
-        outcomes = run_missing(cells, jobs or config.jobs or os.cpu_count() or 1, stop, console)
-        if stop.requested:
-            raise Interrupted(f"stopped by {stop.signal_name}; start the same command again to go on")
+        if tries:
+            remember_folders([*tries, *cells], folder)
+            cells = plan(rates=search(config, tries, folder, jobs, stop, console))
+        remember_folders([*tries, *cells], folder)
+        outcomes = run_missing(cells, jobs, stop, console)
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
     results = write_results(config, outcomes, folder)
     report.print_table(results, Console(highlight=False), folder)
     free_disk(config, finished)
+    in_grid = {cell.folder for cell in cells}
+    drop_models([cell for cell in tries if cell.folder not in in_grid])
     console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
+def search(
+    config: AblationConfig,
+    tries: Sequence[Cell],
+    folder: Path,
+    jobs: int,
+    stop: StopRequest,
+    console: Console,
+) -> dict[tuple[str, str], float]:
+    """Run the search, write its record, and return the learning rate of every cell and arm."""
+    console.print("searching learning rates, the same for every arm", markup=False, soft_wrap=True)
+    record = judge(config, run_missing(tries, jobs, stop, console))
+    durable.write_json(folder / SEARCH, record)
+    for cell, arms in record["cells"].items():
+        for arm, found in arms.items():
+            text = f"{cell} / {arm}: learning rate {found['chosen']:g} ({found['reason']})"
+            console.print(text, markup=False, soft_wrap=True)
+    return rates_of(record)
+
+
 def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Console) -> dict[Cell, Outcome]:
-    """Run the cells that are not over yet; how every cell of the grid ended."""
+    """Run the cells that are not over yet; how every cell of the grid ended.
+
+    Raises:
+        Interrupted: it was asked to stop.
+    """
     outcomes = {cell: ended_before(cell) for cell in cells}
     missing = [cell for cell in cells if outcomes[cell] is None]
     before = len(cells) - len(missing)
@@ -77,21 +112,26 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     if missing:
         threads = max(cell.config["threads"] for cell in missing)
         run_cells(missing, jobs=jobs, threads=threads, stop=stop, on_outcome=on_outcome)
+    if stop.requested:
+        raise Interrupted(f"stopped by {stop.signal_name}; start the same command again to go on")
     return outcomes
 
 
 def ended_before(cell: Cell) -> Outcome | None:
     """How a cell ended in an earlier start; None while it is still to be run."""
-    manifest = RunFolder(cell.folder).manifest()
-    if manifest is None:
-        return None
-    if manifest["status"] == "diverged":
-        return Outcome("diverged", f"loss or gradient not finite at step {manifest['diverged_at']}")
-    return Outcome(manifest["status"])
+    return outcome_of(cell) if RunFolder(cell.folder).manifest() else None
 
 
 def write_results(config: AblationConfig, outcomes: dict[Cell, Outcome], folder: Path) -> dict[str, Any]:
     """Compare the finished runs and write results.json and the reports."""
+    results = build_results(config, outcomes, folder)
+    durable.write_json(folder / RESULTS, results)
+    report.write(results, folder)
+    return results
+
+
+def build_results(config: AblationConfig, outcomes: dict[Cell, Outcome], folder: Path) -> dict[str, Any]:
+    """What results.json says, by the stored statistics of the finished runs alone."""
     runs = {
         (cell.cell, cell.arm, cell.seed): cell.folder
         for cell, outcome in outcomes.items()
@@ -111,8 +151,11 @@ def write_results(config: AblationConfig, outcomes: dict[Cell, Outcome], folder:
         if outcome.status != "finished"
     ]
     results = compare.build(config.to_dict(), runs, failures, registration(config, folder), folder)
-    durable.write_json(folder / "results.json", results)
-    report.write(results, folder)
+    if config.search:
+        record = read_json(folder / SEARCH)
+        for cell, arms in record["cells"].items():
+            for arm, found in arms.items():
+                results["arms"][cell][arm]["search"] = {"seeds": record["seeds"], **found}
     return results
 
 
@@ -125,13 +168,15 @@ def free_disk(config: AblationConfig, finished: Sequence[Cell]) -> None:
         rival = best.setdefault((cell.cell, cell.arm), cell)
         if _selection_score(cell) > _selection_score(rival):
             best[cell.cell, cell.arm] = cell
-    for cell in finished:
-        if cell not in best.values():
-            RunFolder(cell.folder).drop_model()
+    drop_models([cell for cell in finished if cell not in best.values()])
+
+
+def drop_models(cells: Sequence[Cell]) -> None:
+    """Free the weights of runs whose results are all that is wanted."""
+    for cell in cells:
+        RunFolder(cell.folder).drop_model()
 
 
 def _selection_score(cell: Cell) -> float:
-    """The validation score that chose the run's checkpoint, signed so that more is better."""
-    manifest = RunFolder(cell.folder).manifest()
-    score = manifest["scores"].get("validation", {}).get(manifest["primary"], 0.0)
-    return score if manifest["metrics"][manifest["primary"]]["higher_is_better"] else -score
+    score = RunFolder(cell.folder).validation_score()
+    return 0.0 if score is None else score

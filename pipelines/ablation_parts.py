@@ -91,6 +91,9 @@ def own_errors(document: Document) -> list[UserError]:
                 )
     for path in [("set",), *(("arms", arm, "set") for arm in arms)]:
         errors += _misplaced(document, path)
+        if len(path) > 1 and document.get(("search",)) and document.get((*path, "learning_rate")) is not None:
+            where, what = document.place((*path, "learning_rate")).where, "search decides the learning rate"
+            errors.append(UserError(where, what, accepted="drop it here, or drop search"))
     return errors
 
 

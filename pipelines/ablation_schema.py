@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipelines.run_schema import Attention, Count, Name, RunConfig, Section, WhereConfig
 from pipelines.yaml_source import merge_values
@@ -39,6 +39,23 @@ class ArmConfig(Section):
         return {"attention": value} if isinstance(value, str | list) else value
 
 
+class SearchConfig(Section):
+    """Learning rates that every arm of every cell tries, with the same seeds; validation chooses."""
+
+    learning_rate: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        Field(strict=False, min_length=2, description="rates to try, such as [2e-5, 5e-5, 1e-4]"),
+    ]
+    seeds: Seeds | None = Field(None, description="seeds of the tries; null: the first of the ablation's")
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _each_once(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(rates)) < len(rates):
+            raise ValueError("a learning rate stands in it twice")
+        return rates
+
+
 class Comparison(Section):
     """What an ablation file and a resolved ablation have in common."""
 
@@ -50,6 +67,9 @@ class Comparison(Section):
     )
     margin: dict[Name, Margin] = Field(
         {}, description="metric -> the smallest difference that matters, in points"
+    )
+    search: SearchConfig | None = Field(
+        None, description="learning rates tried by every arm alike; null: the rates that the files state"
     )
     jobs: Count | None = Field(None, description="runs side by side; null: one per core")
     keep: Literal["model", "best_seed", "none"] = Field(
@@ -73,14 +93,23 @@ class AblationConfig(Comparison):
 
     cells: dict[Label, RunConfig] = Field(min_length=1)
 
-    def run_config(self, cell: str, arm: str, seed: int) -> RunConfig:
-        """The run of one cell, arm and seed: the cell, then what the arm says, then the seed."""
+    def run_config(self, cell: str, arm: str, seed: int, *, learning_rate: float | None = None) -> RunConfig:
+        """The run of one cell, arm and seed: the cell, then what the arm says, then the seed.
+
+        `learning_rate` is the one that a search tries or has chosen; None leaves the one that was stated.
+        """
         chosen = self.arms[arm]
         values = merge_values(self.cells[cell].to_dict(), chosen.set)
         if chosen.where is not None:
             values["where"] = chosen.where.model_dump(mode="json")
         values["attention"] = [spec.model_dump(mode="json") for spec in chosen.attention]
-        return RunConfig.model_validate(values | {"seed": seed + chosen.seed_offset})
+        values |= {"seed": seed + chosen.seed_offset}
+        return RunConfig.model_validate(values | ({"learning_rate": learning_rate} if learning_rate else {}))
+
+    @property
+    def search_seeds(self) -> tuple[int, ...]:
+        """Seeds of the tries of a search; none where there is no search."""
+        return () if self.search is None else self.search.seeds or self.seeds[:1]
 
     def to_dict(self) -> dict[str, Any]:
         """The whole ablation, JSON-able; `ablation_from_dict` and `load_ablation` read it back exactly."""

@@ -2,54 +2,102 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from pipelines import durable, identity
-from pipelines.config import AblationConfig
+from pipelines import durable, estimate, identity
+from pipelines.config import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.executors.cell import Cell
 from pipelines.results import RunFolder
+from pipelines.stored import RUNS, read_json
+
+Key = tuple[str, str]  # cell, arm
 
 
-def plan_cells(config: AblationConfig, folder: Path, *, fresh: bool = False) -> list[Cell]:
+@dataclass(frozen=True)
+class Wanted:
+    """A run of the grid before it has a folder."""
+
+    cell: str
+    arm: str
+    seed: int
+    config: RunConfig
+
+
+def plan_cells(
+    config: AblationConfig,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    rates: Mapping[Key, float] | None = None,
+    tries: Sequence[Cell] = (),
+) -> list[Cell]:
     """Every run of the grid with its hash and folder, stock first so that early results are useful.
 
-    `fresh` gives each run a folder of its own that no earlier run used; the choice is remembered in
-    `runs.json`, so that the ablation can still be stopped and started.
+    Args:
+        fresh: give each run a folder of its own that no earlier run used; the choice is remembered in
+            `runs.json`, so that the ablation can still be stopped and started.
+        rates: learning rate of each cell and arm, where a search chose one.
+        tries: runs of that search; one that is a run of the grid too is not run twice.
 
     Raises:
         UserError: two arms are the same run and would share one folder.
     """
-    cells_folder = folder.parent / "cells"
-    remembered = {} if fresh else _remembered(folder)
-    taken: set[str] = set()
-    planned = []
-    for seed in config.seeds:
-        for cell in config.cells:
-            for arm in sorted(config.arms, key=lambda name: name != config.baseline):
-                run_config = config.run_config(cell, arm, seed)
-                digest = identity.run_hash(identity.describe(run_config))
-                name = remembered.get(f"{cell}/{arm}/{seed}", "")
-                if not name.startswith(digest[:16]):
-                    name = _fresh_name(cells_folder, digest[:16], taken) if fresh else digest[:16]
-                planned.append(
-                    Cell(
-                        cell,
-                        arm,
-                        seed,
-                        run_config.to_dict(),
-                        digest,
-                        cells_folder / name,
-                        folder.parent / "cache",
-                    )
-                )
-                taken.add(name)
+    rates = rates or {}
+    wanted = [
+        Wanted(cell, arm, seed, config.run_config(cell, arm, seed, learning_rate=rates.get((cell, arm))))
+        for seed in config.seeds
+        for cell in config.cells
+        for arm in _baseline_first(config)
+    ]
+    done = {(cell.cell, cell.arm.partition(" ")[0], cell.run_hash): cell.folder.name for cell in tries}
+    planned = list(_placed(wanted, folder, fresh, done))
     _refuse_shared_folders(planned)
     return planned
+
+
+def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> list[Cell]:
+    """Every run of the search that is declared: each learning rate for each arm, cell and search seed."""
+    wanted = [
+        Wanted(cell, name_of_try(arm, rate), seed, config.run_config(cell, arm, seed, learning_rate=rate))
+        for seed in config.search_seeds
+        for rate in config.search.learning_rate
+        for cell in config.cells
+        for arm in _baseline_first(config)
+    ]
+    planned = list(_placed(wanted, folder, fresh, {}))
+    _refuse_shared_folders(planned)
+    return planned
+
+
+def name_of_try(arm: str, learning_rate: float) -> str:
+    """What stands in an arm's place for a run of the search; no arm's own name has a space in it."""
+    return f"{arm} at {learning_rate!r}"
+
+
+def _baseline_first(config: AblationConfig) -> list[str]:
+    return sorted(config.arms, key=lambda name: name != config.baseline)
+
+
+def _placed(
+    wanted: Iterable[Wanted], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
+) -> Iterator[Cell]:
+    cells_folder = folder.parent / "cells"
+    remembered = {} if fresh else read_json(folder / RUNS) or {}
+    taken: set[str] = set()
+    for run in wanted:
+        digest = identity.run_hash(identity.describe(run.config))
+        stem = digest[:16]
+        name = done.get((run.cell, run.arm, digest)) or remembered.get(f"{run.cell}/{run.arm}/{run.seed}", "")
+        if not name.startswith(stem):
+            name = _fresh_name(cells_folder, stem, taken) if fresh else stem
+        taken.add(name)
+        place, cache = cells_folder / name, folder.parent / "cache"
+        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, cache)
 
 
 def _fresh_name(cells_folder: Path, stem: str, taken: set[str]) -> str:
@@ -71,20 +119,60 @@ def _refuse_shared_folders(cells: Sequence[Cell]) -> None:
             )
 
 
-def _remembered(folder: Path) -> dict[str, str]:
-    path = folder / "runs.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def remember_folders(cells: Sequence[Cell], folder: Path) -> None:
+    """Write which folder each run has: what reads the ablation later needs neither data nor sources."""
     durable.write_json(
-        folder / "runs.json", {f"{cell.cell}/{cell.arm}/{cell.seed}": cell.folder.name for cell in cells}
+        folder / RUNS, {f"{cell.cell}/{cell.arm}/{cell.seed}": cell.folder.name for cell in cells}
     )
 
 
-def print_plan(cells: Sequence[Cell], console: Console) -> None:
-    """Every run with its hash and whether it is there."""
+def print_plan(
+    cells: Sequence[Cell],
+    config: AblationConfig,
+    jobs: int,
+    console: Console,
+    earlier: Sequence[Cell] = (),
+) -> None:
+    """Every run with its hash, whether it is there, and what it will take as far as finished runs tell."""
+    costs = estimate.costs(cells, earlier)
+    missing = []
     for cell in cells:
         manifest = RunFolder(cell.folder).manifest()
-        state = manifest["status"] if manifest else "to run"
-        console.print(f"{cell.run_hash[:16]}  {state:9}  {cell.label}", markup=False, soft_wrap=True)
+        state, taking = manifest["status"] if manifest else "to run", ""
+        if manifest is None:
+            missing.append(cell)
+            seconds = costs[cell].seconds
+            taking = f"  about {estimate.duration(seconds)}" if seconds is not None else "  time unknown"
+        console.print(f"{cell.run_hash[:16]}  {state:9}  {cell.label}{taking}", markup=False, soft_wrap=True)
+    say = f"{len(cells)} runs, {len(missing)} to run"
+    for sentence in (say, *_totals(missing, costs, config, jobs)):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _totals(
+    missing: Sequence[Cell], costs: Mapping[Cell, estimate.Cost], config: AblationConfig, jobs: int
+) -> Iterator[str]:
+    """Time and disk of what is still to be run, as sentences."""
+    if not missing:
+        return
+    known = [costs[cell] for cell in missing if costs[cell].seconds is not None]
+    unknown = len(missing) - len(known)
+    beside = min(jobs, len(missing))
+    if known:
+        seconds = sum(cost.seconds for cost in known)
+        yield f"time: about {estimate.duration(seconds / beside)}, {beside} at a time"
+        kept = {"model": 1.0, "best_seed": 1 / len(config.seeds), "none": 0.0}[config.keep]
+        results = sum(cost.result_bytes for cost in known)
+        weights = sum(cost.weight_bytes for cost in known) * kept
+        at_work = beside * max(cost.weight_bytes for cost in known) * WEIGHTS_AT_WORK
+        yield (
+            f"disk: about {estimate.size(results + weights)} more when all is done (keep: {config.keep}), "
+            f"and up to {estimate.size(at_work)} of checkpoints while they run"
+        )
+    if unknown:
+        subject = "the rest is" if known else "time and disk are"
+        yield f"{subject} unknown for {unknown} runs: none of their cells has a finished run yet"
+
+
+# The best and the two newest checkpoints, each with two moments beside the weights, and the final weights.
+WEIGHTS_AT_WORK = 3 * 3 + 1

@@ -5,11 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.errors import RunFailed
+
+# How the kernel lays out `struct flock`, and where in it the type of a lock stands.
+FLOCK = {"linux": ("hhqqi4x", 0), "darwin": ("qqihh", 3)}
 
 
 class Busy(Exception):
@@ -42,3 +47,22 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds the lock on a file: asked of the kernel, without taking the lock.
+
+    False where there is no such file, and where the system cannot be asked. A process that asks about a lock of
+    its own hears False and drops it, as POSIX has it: only onlookers ask.
+    """
+    layout, place = FLOCK.get(sys.platform, (None, 0))
+    if layout is None or not path.exists():
+        return False
+    fields = [0] * 5
+    fields[place] = fcntl.F_WRLCK
+    with open(path, "rb") as file:
+        try:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *fields))
+        except OSError:  # a file system without locks
+            return False
+    return struct.unpack(layout, answer)[place] != fcntl.F_UNLCK

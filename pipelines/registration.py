@@ -42,6 +42,7 @@ def declaration(config: AblationConfig) -> dict[str, Any]:
         "arms": sorted(config.arms),
         "baseline": config.baseline,
         "cells": sorted(config.cells),
+        **({"search": config.search.model_dump(mode="json")} if config.search else {}),
         "stopping_rule": "every run of the grid, once",
     }
 
@@ -54,5 +55,6 @@ def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
     """The registration on disk, and which of its fields are different by now."""
     stored = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
     now = declaration(config)
-    changed = sorted(name for name in now if now[name] != stored["declared"].get(name))
+    declared = stored["declared"]
+    changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))
     return {**stored, "changed_afterwards": changed}

@@ -81,6 +81,15 @@ class RunFolder:
         """The finished run's manifest; None while there is more to do."""
         return _read_json(self.path / MANIFEST)
 
+    def validation_score(self) -> float | None:
+        """The score that chose the run's checkpoint, signed so that more is better; None without one."""
+        manifest = self.manifest() or {}
+        primary = manifest.get("primary")
+        score = manifest.get("scores", {}).get("validation", {}).get(primary)
+        if score is None:
+            return None
+        return score if manifest["metrics"][primary]["higher_is_better"] else -score
+
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, with the hash of every result file: the run is over."""
         files = sorted(

@@ -1,0 +1,115 @@
+"""An ablation folder read back: what it states, which run folders it names, and how each of them stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.config import AblationConfig, ablation_from_dict
+from pipelines.errors import UserError
+from pipelines.executors.cell import Cell, Outcome
+from pipelines.results import RunFolder
+
+RUNS, ABLATION, SEARCH, RESULTS = "runs.json", "ablation.yaml", "search.json", "results.json"
+
+
+@dataclass(frozen=True)
+class StoredAblation:
+    """The ablation that a folder holds, with every run of its grid where `attnlab ablate` put it."""
+
+    folder: Path
+    config: AblationConfig
+    cells: tuple[Cell, ...]
+    tries: tuple[Cell, ...] = ()  # runs of its search; one may be a run of the grid too
+
+    def outcomes(self) -> dict[Cell, Outcome]:
+        """How every run of the grid stands; one that is not over counts as interrupted."""
+        return {cell: outcome_of(cell) for cell in self.cells}
+
+
+def open_ablation(folder: Path) -> StoredAblation:
+    """Read an ablation folder; neither data, models nor sources are looked at.
+
+    Raises:
+        UserError: it is no ablation folder, or one of its files is damaged.
+    """
+    for name in (ABLATION, RUNS):
+        if not (folder / name).is_file():
+            what = f"is no folder of an ablation: it has no {name}"
+            raise UserError(str(folder), what, accepted="name the --out of attnlab ablate")
+    try:
+        values = yaml.safe_load((folder / ABLATION).read_text(encoding="utf-8"))
+        names = json.loads((folder / RUNS).read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(str(folder), f"{ABLATION} or {RUNS} is damaged: {_clause(error)}") from error
+    config = ablation_from_dict(values)
+    rates = rates_of(read_json(folder / SEARCH)) if config.search and (folder / SEARCH).exists() else {}
+    runs = [_cell(folder, name, label, config, rates) for label, name in names.items() if _in(config, label)]
+    cells, arms = list(config.cells), list(config.arms)
+    runs.sort(
+        key=lambda run: (cells.index(run.cell), arms.index(run.arm.partition(" ")[0]), run.arm, run.seed)
+    )
+    grid, tries = ([run for run in runs if (run.arm in config.arms) == in_grid] for in_grid in (True, False))
+    return StoredAblation(folder, config, tuple(grid), tuple(tries))
+
+
+def _in(config: AblationConfig, label: str) -> bool:
+    """Whether a line of runs.json is of the ablation as it stands now."""
+    cell, shown, seed = label.rsplit("/", 2)
+    arm, _, rate = shown.partition(" at ")
+    seeds = config.search_seeds if rate else config.seeds
+    return cell in config.cells and arm in config.arms and int(seed) in seeds
+
+
+def _cell(
+    folder: Path, name: str, label: str, config: AblationConfig, rates: Mapping[tuple[str, str], float]
+) -> Cell:
+    """The run behind a line of runs.json: of the grid, or of the search (whose arm is "arm at rate")."""
+    cell, shown, seed = label.rsplit("/", 2)
+    arm, _, rate = shown.partition(" at ")
+    chosen = float(rate) if rate else rates.get((cell, arm))
+    settings = config.run_config(cell, arm, int(seed), learning_rate=chosen).to_dict()
+    path, cache = folder.parent / "cells" / name, folder.parent / "cache"
+    return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, cache)
+
+
+def outcome_of(cell: Cell) -> Outcome:
+    """How a run stands, by its folder alone."""
+    manifest = RunFolder(cell.folder).manifest()
+    if manifest is not None:
+        diverged = manifest["status"] == "diverged"
+        reason = f"loss or gradient not finite at step {manifest['diverged_at']}" if diverged else ""
+        return Outcome(manifest["status"], reason)
+    failure = cell.folder / "failure.txt"
+    if failure.exists():
+        return Outcome("failed", failure.read_text(encoding="utf-8").strip())
+    return Outcome("interrupted", "not run to its end yet")
+
+
+def rates_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """The learning rate that a recorded search (`search.json`) chose for every cell and arm."""
+    cells = record["cells"].items()
+    return {(cell, arm): found["chosen"] for cell, arms in cells for arm, found in arms.items()}
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file of ours, None where it is missing.
+
+    Raises:
+        UserError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(str(path), f"is damaged: {_clause(error)}") from error
+
+
+def _clause(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
