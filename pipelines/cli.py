@@ -73,6 +73,39 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings(parser, "FILE|key=value")
+    parser.add_argument("--examples", type=_count, default=3, metavar="N", help="inputs to show; default 3")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--data", metavar="FILE", help="another file, with the columns of the run's data")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        help="of the run's data; default: test if it has one",
+    )
+    parser.add_argument("--predictions", metavar="FILE", help="write one JSON line per example")
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE|-", help="data file, or lines of text or JSON; - reads stdin"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write there; default: standard output")
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the folder of an ablation")
+    parser.add_argument("--watch", action="store_true", help="keep the table up to date until all is over")
+    parser.add_argument(
+        "--unused", action="store_true", help="list run folders that no ablation beside it names"
+    )
+    parser.add_argument("--delete", action="store_true", help="with --unused: remove them")
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more (got {text!r})")
@@ -149,6 +182,45 @@ def _ablate(arguments: argparse.Namespace) -> None:
     ablate_command(config, out, arguments.jobs, arguments.fresh, arguments.dry_run)
 
 
+def _inspect(arguments: argparse.Namespace) -> None:
+    from pipelines.config import is_ablation, load_run
+
+    files, overrides = _files_and_overrides(arguments.settings)
+    for file in files:
+        if is_ablation(file):
+            raise UserError(file, "is an ablation, not a run", accepted="name the files of one of its cells")
+    config = load_run(files, overrides)
+    from pipelines.inspection import inspect_command
+
+    inspect_command(config, arguments.examples)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from pipelines.scoring import evaluate_command
+
+    evaluate_command(arguments.folder, arguments.data, arguments.split, arguments.predictions)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from pipelines.prediction import predict_command
+
+    predict_command(arguments.folder, arguments.input, arguments.out)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    if arguments.delete and not arguments.unused:
+        raise UserError(
+            "--delete", "says nothing without --unused", accepted="attnlab status DIR --unused --delete"
+        )
+    if arguments.unused:
+        from pipelines.unused import unused_command
+
+        return unused_command(arguments.folder, delete=arguments.delete)
+    from pipelines.status import status_command
+
+    return status_command(arguments.folder, watch=arguments.watch)
+
+
 def _files_and_overrides(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the arguments of a command: what holds `=` and is no file is an override."""
     overrides = [text for text in settings if "=" in text and not os.path.exists(text)]
@@ -171,10 +243,19 @@ COMMANDS = (
             "attnlab ls variants"),
     Command("validate", "check run or ablation files and say what they do", _validate_arguments, _validate,
             "attnlab validate configs/quickstart.yaml"),
+    Command("inspect", "show what the model will see and what training costs", _inspect_arguments, _inspect,
+            "attnlab inspect my.yaml --examples 5"),
     Command("train", "train and score one run", _train_arguments, _train,
             "attnlab train my.yaml seed=2 --out runs/two"),
     Command("ablate", "train arms x seeds, compare them in pairs, write a report", _ablate_arguments, _ablate,
             "attnlab ablate configs/quickstart.yaml --out runs/quickstart"),
+    Command("status", "show how the runs of an ablation stand, while they work or later",
+            _status_arguments, _status,
+            "attnlab status runs/quickstart --watch"),
+    Command("evaluate", "score a finished run on a split or another file", _evaluate_arguments, _evaluate,
+            "attnlab evaluate runs/two --split validation"),
+    Command("predict", "one JSON line per input, by a finished run", _predict_arguments, _predict,
+            "attnlab predict runs/two --input lines.txt"),
 )  # fmt: skip
 
 

@@ -60,8 +60,8 @@ class Task(ABC):
         Raises:
             UserError: one text is not enough for this task.
         """
-        columns = ", ".join(name for name, column in self.columns.items() if not column.is_target)
-        fix = f"give JSON lines with {columns}"
+        needed = [name for name, c in self.columns.items() if c.required and not c.is_target]
+        fix = f"give JSON lines with {' and '.join(needed)}"
         raise UserError("--input", "a line of plain text is not enough for this task", accepted=fix)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:  # noqa: B027 - optional hook

@@ -1,0 +1,162 @@
+"""`attnlab inspect`: what the model of a run will see and what training will cost, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+import custom_attention
+from pipelines import features as feature_cache
+from pipelines.batches import BatchPlan, fill
+from pipelines.config import RunConfig
+from pipelines.data import SPLITS, Splits, load_splits
+from pipelines.features import Features
+from pipelines.model import build_model, load_processor
+from pipelines.run import attach_and_prove, load_task
+from pipelines.task import Task
+
+MOST_STEPS = 500  # steps of the plan that padding is counted over
+MOST_REASONS = 3  # kinds of skipped rows that are shown
+# Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
+TRAINED_BYTES, FROZEN_BYTES = 16, 4
+
+
+def inspect_command(config: RunConfig, num_examples: int) -> None:
+    """Print what stands between the configuration and the first step."""
+    torch.set_num_threads(config.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    task = load_task(config)
+    splits = load_splits(config.data, task)
+    task.bind(load_processor(config, task.texts(splits.train)), config.model.family)
+    features = {
+        name: feature_cache.build(task, getattr(splits, name), name, None, "")
+        for name in SPLITS
+        if getattr(splits, name) is not None
+    }
+    for title, lines in (
+        ("data", _data(splits, features)),
+        ("batches", _batches(config, splits, features)),
+        ("model", _model(config, task, features["train"])),
+        ("examples of train", _examples(task, features["train"], num_examples)),
+    ):
+        print(title)
+        for line in lines:
+            print("  " + line.replace("\n", "\n  "), flush=True)
+
+
+# ---- data
+def _data(splits: Splits, features: Mapping[str, Features]) -> Iterator[str]:
+    for name, found in features.items():
+        examples, lengths = getattr(splits, name), found.lengths
+        low, middle, high = np.percentile(lengths, [0, 50, 95]).astype(int)
+        sizes = f"tokens least {low}, median {middle}, 95 % {high}, most {lengths.max()}"
+        yield f"{name}: {len(examples):,} examples in {len(found):,} inputs; {sizes}"
+        counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
+        yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
+        yield from _skipped(splits.skipped.get(name, []))
+    yield from (f"note: {note}" for note in splits.notes)
+
+
+def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
+    if rows:
+        reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
+        yield f"  {len(rows):,} rows left out: {'; '.join(reasons)}"
+
+
+# ---- batches
+def _batches(config: RunConfig, splits: Splits, features: Mapping[str, Features]) -> Iterator[str]:
+    plan = plan_of(config, features["train"], len(splits.train))
+    num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
+    sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
+    pieces = [batch for number in sampled for hand in plan.step(number).micro_batches for batch in hand]
+    share, widest = padding(pieces, features["train"].lengths)
+    yield (
+        f"{num_steps:,} steps of {config.batch_size} examples, {plan.steps_per_epoch:,} an epoch, "
+        f"{len(pieces) / len(sampled):.1f} micro-batches a step"
+    )
+    yield f"train: {100 * share:.1f} % of the tokens are padding; at most {widest:,} tokens a micro-batch"
+    for name in [name for name in features if name != "train"]:
+        batches = fill(features[name].lengths, config.eval_max_tokens)
+        share, widest = padding(batches, features[name].lengths)
+        yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
+
+
+def plan_of(config: RunConfig, features: Features, num_examples: int) -> BatchPlan:
+    """The batch plan that training would follow."""
+    return BatchPlan(
+        features.feature_counts(num_examples),
+        features.lengths,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        max_tokens=config.max_tokens,
+        num_ranks=config.processes,
+    )
+
+
+def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:
+    """Share of padding among the tokens of batches, and the padded tokens of the largest one."""
+    padded = [len(batch) * int(max(lengths[list(batch)])) for batch in batches if batch]
+    real = sum(int(lengths[list(batch)].sum()) for batch in batches if batch)
+    return 1 - real / sum(padded), max(padded)
+
+
+# ---- model
+def _model(config: RunConfig, task: Task, features: Features) -> Iterator[str]:
+    model = build_model(config, task.head, task.processor, task.model_options())
+    model, proof = attach_and_prove(config, model, task.collate(list(features[:4])))
+    variant = custom_attention.variant_parameters(model)
+    for parameter in variant.values():
+        parameter.requires_grad_(config.train_variant)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    of_variant = sum(parameter.numel() for parameter in variant.values())
+    yield f"{type(model).__name__}: {total:,} parameters, {of_variant:,} of them the variant's"
+    yield proof.sentence
+    standing = sum(
+        p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters()
+    )
+    moving = saved_bytes(task, model, _largest(config, features))
+    yield (
+        f"memory: {_size(standing)} for weights, gradients and AdamW, {_size(moving)} for the backward pass "
+        "of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
+    )
+
+
+def _largest(config: RunConfig, features: Features) -> list[dict[str, Any]]:
+    """The longest inputs, as many as one micro-batch may hold."""
+    order = np.argsort(-features.lengths, kind="stable")
+    most = max(1, config.max_tokens // int(features.lengths[order[0]]))
+    return [features[index] for index in order[: min(most, config.batch_size)]]
+
+
+def saved_bytes(task: Task, model: torch.nn.Module, features: list[dict[str, Any]]) -> int:
+    """Bytes that one forward pass keeps for its backward pass, weights left out, each storage once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = task.loss(model, task.collate(features))  # keeps the graph, and so every storage, alive
+    del loss
+    return sum(kept.values())
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+# ---- examples
+def _examples(task: Task, features: Features, count: int) -> Iterator[str]:
+    for feature in features[: min(count, len(features))]:
+        yield f"[{feature['example_id']}] {len(feature['input_ids'])} tokens"
+        yield task.show(feature)
