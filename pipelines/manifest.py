@@ -60,6 +60,7 @@ def manifest_of(
         "peak_memory_bytes": _peak_memory(training.accelerator.device),
         "proof": asdict(run.proof),
         "data": _data(run),
+        "dropout_paired": _dropout_paired(model, training.accelerator.device),
         "batches_hash": training.plan.digest(training.num_steps),
         "environment": environment(config.to_dict(), str(training.accelerator.device)),
     }
@@ -106,6 +107,15 @@ def _data(run: Run) -> dict[str, Any]:
         "skipped": {name: len(rows) for name, rows in run.splits.skipped.items()},
         "notes": run.splits.notes,
     }
+
+
+def _dropout_paired(model: torch.nn.Module, device: torch.device) -> bool:
+    """Whether attention drops the weights that stock attention would drop at the same seed.
+
+    On a CPU every path draws them alike (tested); on other devices fused kernels draw in their own way.
+    Outside attention the draws are aligned in any case.
+    """
+    return device.type == "cpu" or not any(stack.explicit for _, stack in custom_attention.attached(model))
 
 
 def _peak_memory(device: torch.device) -> int:
