@@ -107,6 +107,7 @@ def _refuse_drift(folder: RunFolder, described: dict[str, Any]) -> None:
 
 def _prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter) -> Run:
     accelerator = build_accelerator(config)
+    reporter.say(start_line(config, accelerator))
     task = load_task(config)
     splits = load_splits(config.data, task)
     processor = load_processor(config, task.texts(splits.train))
@@ -136,6 +137,18 @@ def _prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopReques
         reporter=reporter,
     )
     return Run(task, splits, prepared.get("test"), proof, training)
+
+
+def start_line(config: RunConfig, accelerator: Accelerator) -> str:
+    """What the run uses of this machine, and what it leaves unused."""
+    running = f"{config.processes} process{'es' if config.processes > 1 else ''} on {accelerator.device.type}"
+    if accelerator.device.type == "cpu":
+        cores = os.cpu_count() or 1
+        used = config.threads * config.processes
+        unused = f"{cores - used} of {cores} cores unused" if used < cores else "no core unused"
+        return f"{running}, {config.threads} thread{'s' if config.threads > 1 else ''} each; {unused}"
+    left = torch.accelerator.device_count() - config.processes
+    return f"{running}; {left} more of its kind unused" if left > 0 else f"{running}; none unused"
 
 
 def load_task(config: RunConfig) -> Task:
