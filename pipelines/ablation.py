@@ -7,21 +7,20 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from pipelines import compare, durable, report
+from pipelines import durable, rebuild, report
 from pipelines.config import AblationConfig
 from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors.cell import Cell, Outcome
 from pipelines.executors.local import run_cells
 from pipelines.grid import plan_cells, plan_tries, print_plan, remember_folders
 from pipelines.interruption import StopRequest, listening
-from pipelines.registration import register, registration
+from pipelines.registration import register
 from pipelines.results import RunFolder
 from pipelines.search import judge
-from pipelines.stored import RESULTS, RUNS, SEARCH, open_ablation, outcome_of, rates_of, read_json
+from pipelines.stored import RUNS, SEARCH, open_ablation, outcome_of, rates_of, read_json
 
 
 def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bool, dry_run: bool) -> None:
@@ -54,7 +53,8 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    results = write_results(config, outcomes, folder)
+    results = rebuild.results_of([rebuild.Ended(config, outcomes, folder)], folder)
+    rebuild.write(results, folder)
     report.print_table(results, Console(highlight=False), folder)
     free_disk(config, finished)
     in_grid = {cell.folder for cell in cells}
@@ -100,7 +100,8 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
         nonlocal done
         done += 1
-        outcomes[cell] = outcome
+        remember_failure(cell, outcome)
+        outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - begun) / done * (len(missing) - done)
         ending = f": {outcome.reason}" if outcome.reason else ""
         console.print(
@@ -117,46 +118,17 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     return outcomes
 
 
+def remember_failure(cell: Cell, outcome: Outcome) -> None:
+    """Leave a word of how a run failed where it could not do so itself: a killed process says nothing."""
+    failure = cell.folder / "failure.txt"
+    if outcome.status == "failed" and not failure.exists():
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        failure.write_text(f"{outcome.reason}\n", encoding="utf-8")
+
+
 def ended_before(cell: Cell) -> Outcome | None:
     """How a cell ended in an earlier start; None while it is still to be run."""
     return outcome_of(cell) if RunFolder(cell.folder).manifest() else None
-
-
-def write_results(config: AblationConfig, outcomes: dict[Cell, Outcome], folder: Path) -> dict[str, Any]:
-    """Compare the finished runs and write results.json and the reports."""
-    results = build_results(config, outcomes, folder)
-    durable.write_json(folder / RESULTS, results)
-    report.write(results, folder)
-    return results
-
-
-def build_results(config: AblationConfig, outcomes: dict[Cell, Outcome], folder: Path) -> dict[str, Any]:
-    """What results.json says, by the stored statistics of the finished runs alone."""
-    runs = {
-        (cell.cell, cell.arm, cell.seed): cell.folder
-        for cell, outcome in outcomes.items()
-        if outcome.status == "finished"
-    }
-    failures = [
-        {
-            "cell": cell.cell,
-            "arm": cell.arm,
-            "seed": cell.seed,
-            "run": cell.folder.name,
-            "status": outcome.status,
-            "step": (RunFolder(cell.folder).manifest() or {}).get("diverged_at"),
-            "reason": outcome.reason,
-        }
-        for cell, outcome in outcomes.items()
-        if outcome.status != "finished"
-    ]
-    results = compare.build(config.to_dict(), runs, failures, registration(config, folder), folder)
-    if config.search:
-        record = read_json(folder / SEARCH)
-        for cell, arms in record["cells"].items():
-            for arm, found in arms.items():
-                results["arms"][cell][arm]["search"] = {"seeds": record["seeds"], **found}
-    return results
 
 
 def free_disk(config: AblationConfig, finished: Sequence[Cell]) -> None:

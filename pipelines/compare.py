@@ -49,23 +49,43 @@ def build(
     Raises:
         UserError: runs that cannot be paired (see `pairing.check_pair`).
     """
+    return combine([Part(ablation, runs, failures)], registration, folder)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One ablation among several that are reported together; no two of them share the name of a cell."""
+
+    ablation: Mapping[str, Any]
+    runs: Mapping[Key, Path]
+    failures: Sequence[Mapping[str, Any]] = ()
+
+
+def combine(
+    parts: Sequence[Part], registration: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """`build` for several ablations at once: all their primary comparisons are one Holm family."""
     comparisons: list[Comparison] = []
     facts: dict[str, Any] = {}
     environments = []
-    for name in ablation["cells"]:
-        cell = Cell.load(name, ablation, runs)
-        comparisons += cell.comparisons()
-        facts[name] = {arm: cell.facts(arm) for arm in ablation["arms"]}
-        environments += [run.manifest["environment"] for run in cell.runs.values()]
+    for part in parts:
+        for name in part.ablation["cells"]:
+            cell = Cell.load(name, part.ablation, part.runs)
+            comparisons += cell.comparisons()
+            facts[name] = {arm: cell.facts(arm) for arm in part.ablation["arms"]}
+            environments += [run.manifest["environment"] for run in cell.runs.values()]
     _adjust(comparisons)
+    failures = [dict(failure) for part in parts for failure in part.failures]
+    ablations = [part.ablation for part in parts]
+    stated = json.dumps(ablations if len(parts) > 1 else ablations[0], sort_keys=True)
     content = {
         "schema_version": SCHEMA_VERSION,
-        "hash": hashlib.sha256(json.dumps(ablation, sort_keys=True).encode()).hexdigest(),
+        "hash": hashlib.sha256(stated.encode()).hexdigest(),
         "registration": registration,
         "environment": _shared(environments),
         "comparisons": [comparison.row(failures, folder) for comparison in comparisons],
         "arms": facts,
-        "failures": [dict(failure) for failure in failures],
+        "failures": failures,
     }
     return _jsonable(content)
 
@@ -262,11 +282,15 @@ class Cell:
         found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
         return list(dict.fromkeys(found))
 
-    def _compare(self, name: str, pairs: Mapping, resampled: Mapping) -> tuple[TwoWay, Bootstrap | None]:
-        value = comparable(self.metric(name))
+    def two_way(self, name: str, pairs: Mapping[int, tuple[FinishedRun, FinishedRun]]) -> TwoWay:
+        """The arm of some pairs against the baseline by one metric."""
         sides = [np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)]
         clusters = next(iter(pairs.values()))[0].clusters
-        result = statistics.two_way(*sides, value, clusters)
+        return statistics.two_way(*sides, comparable(self.metric(name)), clusters)
+
+    def _compare(self, name: str, pairs: Mapping, resampled: Mapping) -> tuple[TwoWay, Bootstrap | None]:
+        value = comparable(self.metric(name))
+        result = self.two_way(name, pairs)
         if result.identical or result.problem:
             return result, None
         drawn = [

@@ -157,7 +157,7 @@ def sentences(standings: Sequence[Standing]) -> Iterator[str]:
     parts = ", ".join(f"{count} {word}" for word, count in counts.items())
     yield f"{len(standings)} runs: {parts}{_left(standings, counts['running'])}"
     if counts["running"] == 0 and counts["stopped"] + counts["waiting"] + counts["failed"]:
-        yield "nothing works on them now; start attnlab ablate again to go on"
+        yield "none is being worked on; unless attnlab ablate is just starting, start it again to go on"
 
 
 def _left(standings: Sequence[Standing], num_running: int) -> str:
