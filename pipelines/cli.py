@@ -12,8 +12,12 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
+
+if TYPE_CHECKING:
+    from pipelines.config import AblationConfig
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
 MOST_LINES = 20  # of mistakes shown at once: one screen
@@ -106,6 +110,28 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delete", action="store_true", help="with --unused: remove them")
 
 
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings(parser, "FILE|key=value")
+    parser.add_argument("--pilot", metavar="DIR", help="an ablation with finished runs; default runs/<file>")
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders of ablations")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where to write; default: the folder itself, if it is one"
+    )
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the folder of an ablation or of a run")
+
+
+def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the folder of a finished run or of an ablation")
+    parser.add_argument("--out", metavar="DIR", help="where to run it again; default <DIR>-reproduced")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="runs side by side; default: one per core")
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more (got {text!r})")
@@ -168,15 +194,8 @@ def _remove_run(out: str) -> None:
 
 
 def _ablate(arguments: argparse.Namespace) -> None:
-    from pipelines.config import is_ablation, load_ablation
-
-    files, overrides = _files_and_overrides(arguments.settings)
-    if len(files) != 1:
-        raise UserError("ablate", "takes one ablation file", f"{len(files)} files")
-    if not is_ablation(files[0]):
-        raise UserError(files[0], "is no ablation: it has no arms", accepted="use attnlab train for one run")
-    config = load_ablation(files[0], overrides)
-    out = _out(arguments.out, files)
+    config, file = _ablation_of("ablate", arguments.settings)
+    out = _out(arguments.out, [file])
     from pipelines.ablation import ablate_command
 
     ablate_command(config, out, arguments.jobs, arguments.fresh, arguments.dry_run)
@@ -221,18 +240,58 @@ def _status(arguments: argparse.Namespace) -> None:
     return status_command(arguments.folder, watch=arguments.watch)
 
 
+def _plan(arguments: argparse.Namespace) -> None:
+    config, file = _ablation_of("plan", arguments.settings)
+    pilot = arguments.pilot or _out(None, [file], say="looking for a pilot in {} (--pilot names another)")
+    from pipelines.plan import plan_command
+
+    plan_command(config, pilot)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from pipelines.rebuild import report_command
+
+    report_command(arguments.folders, arguments.out)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from pipelines.verify import verify_command
+
+    verify_command(arguments.folder)
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from pipelines.reproduce import reproduce_command
+
+    reproduce_command(arguments.folder, arguments.out, arguments.jobs)
+
+
+def _ablation_of(command: str, settings: Sequence[str]) -> tuple[AblationConfig, str]:
+    """The one ablation that a command names, and its file."""
+    from pipelines.config import is_ablation, load_ablation
+
+    files, overrides = _files_and_overrides(settings)
+    if len(files) != 1:
+        raise UserError(command, "takes one ablation file", f"{len(files)} files")
+    if not is_ablation(files[0]):
+        raise UserError(files[0], "is no ablation: it has no arms", accepted="use attnlab train for one run")
+    return load_ablation(files[0], overrides), files[0]
+
+
 def _files_and_overrides(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the arguments of a command: what holds `=` and is no file is an override."""
     overrides = [text for text in settings if "=" in text and not os.path.exists(text)]
     return [text for text in settings if text not in overrides], overrides
 
 
-def _out(chosen: str | None, files: Sequence[str]) -> str:
+def _out(
+    chosen: str | None, files: Sequence[str], say: str = "writing to {} (--out chooses another folder)"
+) -> str:
     if chosen:
         return chosen
     name = os.path.splitext(os.path.basename(files[0]))[0]
     out = os.path.join("runs", name)
-    print(f"writing to {out} (--out chooses another folder)", file=sys.stderr)
+    print(say.format(out), file=sys.stderr)
     return out
 
 
@@ -252,6 +311,16 @@ COMMANDS = (
     Command("status", "show how the runs of an ablation stand, while they work or later",
             _status_arguments, _status,
             "attnlab status runs/quickstart --watch"),
+    Command("plan", "say how many seeds and examples an ablation needs, by a pilot's runs",
+            _plan_arguments, _plan,
+            "attnlab plan my.yaml --pilot runs/pilot"),
+    Command("report", "write the report again from stored statistics", _report_arguments, _report,
+            "attnlab report runs/bert runs/gpt2 --out runs/both"),
+    Command("verify", "compute every number of a report again, check every file", _verify_arguments, _verify,
+            "attnlab verify runs/quickstart"),
+    Command("reproduce", "run a run or an ablation again and say what differs",
+            _reproduce_arguments, _reproduce,
+            "attnlab reproduce runs/quickstart"),
     Command("evaluate", "score a finished run on a split or another file", _evaluate_arguments, _evaluate,
             "attnlab evaluate runs/two --split validation"),
     Command("predict", "one JSON line per input, by a finished run", _predict_arguments, _predict,

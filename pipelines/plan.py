@@ -82,7 +82,7 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         print("\n  ".join(sentences(plan)))
     print(
         "Only the noise of the pilot was looked at, not its effect. The test is the two-way t at "
-        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % shared out over the primary comparisons ({family(config)})."
+        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % shared out over the primary comparisons."
     )
 
 
