@@ -1,0 +1,125 @@
+"""Ablation folders as `attnlab ablate` leaves them, their runs made up: for what reads them afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from pipelines import identity, metric
+from pipelines.config import AblationConfig
+from pipelines.registration import register
+from pipelines.results import RunFolder
+
+RUN = {
+    "task": "ner",
+    "data": {"generated": {"name": "ner", "train": 30, "validation": 20, "test": 60}},
+    "model": {"architecture": "bert", "family": "encoder"},
+    "max_steps": 40,
+}
+VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0"}
+F1 = metric.load("entity_f1")
+
+
+def config(
+    arms: Sequence[str] = ("stock", "gate"),
+    seeds: Sequence[int] = (1, 2, 3),
+    cells: Sequence[str] = ("toy",),
+    **changes,
+) -> AblationConfig:
+    attention = {arm: [] if arm == "stock" else [arm] for arm in arms}
+    values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
+    return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
+
+
+def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, **options) -> Path:
+    """An ablation folder `root`/`name`; the runs of its seeds in `finished` (None: all) are over."""
+    stated = config(**options)
+    folder = root / name
+    register(stated, folder)
+    names = {}
+    for cell in stated.cells:
+        for arm in stated.arms:
+            for seed in stated.seeds:
+                run = stated.run_config(cell, arm, seed)
+                described = identity.describe(run)
+                digest = identity.run_hash(described)
+                names[f"{cell}/{arm}/{seed}"] = digest[:16]
+                if finished is None or seed in finished:
+                    finish(root / "cells" / digest[:16], run, described)
+    (folder / "runs.json").write_text(json.dumps(names))
+    return folder
+
+
+def run_folder(ablation: Path, arm: str, seed: int, cell: str = "toy") -> Path:
+    names = json.loads((ablation / "runs.json").read_text())
+    return ablation.parent / "cells" / names[f"{cell}/{arm}/{seed}"]
+
+
+def finish(path: Path, run, described: dict, *, skill: float | None = None) -> None:
+    """A finished run of 60 tagged sentences whose counts follow from its attention and seed."""
+    folder = RunFolder(path)
+    folder.write_identity(described, run.to_dict())
+    arm = "+".join(variant.name for variant in run.attention)
+    chance = np.random.default_rng([run.seed, len(arm)])
+    gold = np.random.default_rng(7).integers(0, 4, 60)
+    right = chance.binomial(gold, skill or 0.6 + 0.02 * chance.normal())
+    statistics = np.stack([right, right + chance.poisson(0.4, 60), gold], axis=1).astype(float)
+    ids = [f"s{number}" for number in range(60)]
+    evaluation = SimpleNamespace(
+        ids=ids,
+        clusters=ids,
+        predictions=[[str(count)] for count in right],
+        references=[[str(count)] for count in gold],
+        metrics={"f1": F1},
+        statistics={"f1": statistics},
+    )
+    for split in ("validation", "test"):
+        folder.write_evaluation(split, evaluation)
+    for step in (10, 20, 30, 40):
+        loss = 2.0 / step
+        event = {"event": "step", "step": step, "epoch": step / 20, "loss": loss, "seconds": step / 5}
+        folder.log(event)
+    score = float(F1.score(statistics.sum(axis=0)))
+    described_metric = {"module": F1.module, "options": F1.options, "columns": list(F1.columns)}
+    described_metric |= {"signature": F1.signature, "higher_is_better": F1.higher_is_better}
+    folder.model.mkdir(exist_ok=True)
+    (folder.model / "weights.safetensors").write_bytes(b"weights")
+    folder.finish(
+        {
+            "status": "finished",
+            "run_hash": identity.run_hash(described),
+            "config": run.to_dict(),
+            "task": "ner",
+            "scores": {"validation": {"f1": score}, "test": {"f1": score}},
+            "metrics": {"f1": described_metric},
+            "primary": "f1",
+            "num_steps": 40,
+            "best_step": 40,
+            "diverged_at": None,
+            "num_parameters": 1000,
+            "num_variant_parameters": 0,
+            "train_seconds": 8.0,
+            "total_seconds": 12.0,
+            "peak_memory_bytes": 1000,
+            "batches_hash": f"batches of seed {run.seed}",
+            "data": {"hashes": {"test": "abc"}},
+            "proof": {"max_difference": 0.0, "starts_as_stock": True, "reached": 2, "sentence": "equal"},
+            "environment": {"threads": 1, "processes": 1, "max_tokens": 4096, "device": "cpu"}
+            | {"versions": VERSIONS},
+        }
+    )
+
+
+def reported(root: Path, name: str = "toy", **options) -> Path:
+    """An ablation folder with its results."""
+    from pipelines import rebuild
+
+    folder = write(root, name, **options)
+    results = rebuild.results_of([rebuild.stored_in(folder)], folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
