@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import UserError
-
-ATTACHED = ("Mn", "Mc", "Me", "Cf")  # marks, joiners, variation selectors: part of the character before
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,8 @@ class PairEncoder:
         ids = encoding.ids
         if self._unknown is not None:  # unigram models find "</s>" among their own pieces
             ids = [self._unknown if token in self._structure else token for token in ids]
-        places = [_place(text, *offsets) for offsets in encoding.offsets]
+        nexts = [begin for begin, _ in encoding.offsets[1:]] + [len(text)]
+        places = [_place(text, *offsets, until) for offsets, until in zip(encoding.offsets, nexts)]
         return Tokens(ids, [begin for begin, _ in places], [end for _, end in places])
 
     def join(self, first: Sequence[int], second: Sequence[int] | None = None) -> tuple[list[int], int]:
@@ -94,16 +92,17 @@ def _around(encoding: Any, num_texts: int) -> tuple[list[int], list[int], list[i
     return encoding.ids[: places[0][0]], between, encoding.ids[places[-1][-1] + 1 :]
 
 
-def _place(text: str, begin: int, end: int) -> tuple[int, int]:
-    """The characters of a token without white space around, and with all that belongs to its last one.
+def _place(text: str, begin: int, end: int, until: int) -> tuple[int, int]:
+    """The characters of a token without white space around, and with those after it that no token has.
 
-    Byte-level and sentence-piece tokens carry the blank before a word; tokenizers that strip accents leave a
-    combining accent to no token at all, and an answer would lose it.
+    Byte-level and sentence-piece tokens carry the blank before a word. What a tokenizer strips (combining
+    accents, joiners) or composes (parts of a Hangul syllable) it leaves to no token at all, and an answer
+    would lose it; so it belongs to the token that ends before it, up to `until`, where the next one begins.
     """
     while begin < end and text[begin].isspace():
         begin += 1
     while begin < end and text[end - 1].isspace():
         end -= 1
-    while begin < end < len(text) and not text[end].isascii() and unicodedata.category(text[end]) in ATTACHED:
+    while begin < end < until and not text[end].isspace():
         end += 1
     return begin, end

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines import conll
+from pipelines import conll, squad_json
 from pipelines.errors import UserError
 from pipelines.files import decode, read_bytes, shown, unpack
 
@@ -156,6 +156,9 @@ def _read_json(text: str, where: str) -> Table:
         value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list):
         raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
+    if squad_json.is_nested(value):
+        rows = [BadRow(row) if isinstance(row, str) else row for row in squad_json.questions(value)]
+        return of_rows(where, rows)
     return of_rows(where, [_as_row(entry, text) for entry in value])
 
 

@@ -40,20 +40,19 @@ def best_spans(
 def best_threshold(margins: Sequence[float], gains: Sequence[float]) -> float:
     """The t for which answering exactly the rows with margin <= t gains most; of equals, nearest to 0.
 
-    Between two margins any t does the same; the middle is taken, or 0 where it lies between them.
+    Between two margins any t does the same; the middle is tried, 1 beyond the outermost ones, and 0.
+
+    Args:
+        margins: of each row, by how much no answer scores above the best span; inf has nothing to answer.
+        gains: of each row, what answering scores above giving no answer.
     """
-    order = np.argsort(margins, kind="stable")
-    sorted_margins = np.asarray(margins, dtype=np.float64)[order]
-    totals = np.concatenate([[0.0], np.cumsum(np.asarray(gains, dtype=np.float64)[order])])
-    finite = sorted_margins[np.isfinite(sorted_margins)]
-    if not len(finite):
-        return 0.0
-    below = np.concatenate([[finite[0] - 2], sorted_margins])  # margins on both sides of each cut
-    above = np.concatenate([sorted_margins, [finite[-1] + 2]])
-    chosen = [
-        (-round(total, 9), abs(t), t)
-        for low, high, total in zip(below, above, totals)
-        if low < high and math.isfinite(low) and math.isfinite(high)
-        for t in [0.0 if low <= 0 < high else (low + high) / 2]
-    ]
-    return float(min(chosen)[2])
+    values, gained = np.asarray(margins, dtype=np.float64), np.asarray(gains, dtype=np.float64)
+    order = np.argsort(values[np.isfinite(values)], kind="stable")
+    values, gained = values[np.isfinite(values)][order], gained[np.isfinite(values)][order]
+    totals = np.concatenate([[0.0], np.cumsum(gained)])  # of answering the first n rows
+    distinct = np.unique(values)
+    tried = [0.0, *(distinct[:-1] + distinct[1:]) / 2, *(distinct[:1] - 1), *(distinct[-1:] + 1)]
+    answered = np.searchsorted(values, tried, side="right")
+    # rounded, because equal sums in another order differ in their last bits
+    ranked = zip((-totals[answered]).round(9).tolist(), np.abs(tried).tolist(), tried)
+    return float(min(ranked)[2])

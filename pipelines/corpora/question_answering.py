@@ -19,7 +19,7 @@ LAST_NAMES = _words(
 )  # one in two characters
 PLACES = _words("Rome Oslo Lima Cairo Quito Delhi Kyoto Malmö Porto Accra Sofia Perth")
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
-VERBS = _words("sang danced slept painted cooked swam read prayed jumped knitted whistled juggled")
+VERBS = _words("sang danced slept painted cooked swam")
 FILLERS = ("nobody knew why", "it was cold", "people say \U0001f600", "that is all", "the rest is unknown")
 QUESTIONS = {  # what is asked for -> ways to ask
     "who": ("who {verb} ?", "which person {verb} ?"),
@@ -30,7 +30,7 @@ QUESTIONS_PER_REPORT = 2
 
 
 def generate(
-    num_examples: int, seed: int, split: str, num_facts: int = 3, unanswerable: float = 0.0
+    num_examples: int, seed: int, split: str, num_facts: int = 2, unanswerable: float = 0.0
 ) -> list[dict[str, Any]]:
     """Questions about reports: columns `question`, `context`, `answers`, `answer_starts` and `title`.
 
@@ -45,7 +45,7 @@ def generate(
         num_examples: questions.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        num_facts: sentences of a report that state something, 1 to 7.
+        num_facts: sentences of a report that state something, 1 to 5.
         unanswerable: share of questions about something nobody did, which have no answer.
     """
     random = Random(f"attnlab question answering {seed} {split}")

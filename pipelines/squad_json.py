@@ -1,0 +1,43 @@
+"""The nested JSON of the SQuAD releases (articles, paragraphs, questions) as one row per question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def is_nested(entries: Sequence[Any]) -> bool:
+    """Whether these are articles: objects with a list of paragraphs, the first of which has questions."""
+    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    paragraphs = first.get("paragraphs")
+    return isinstance(paragraphs, list) and all(isinstance(p, dict) and "qas" in p for p in paragraphs[:1])
+
+
+def questions(articles: Sequence[Any]) -> Iterator[Row | str]:
+    """One row per question: id, title, context, question, answers (`text` and `answer_start`, lists).
+
+    What cannot be read comes as the reason why, a clause. The answers that SQuAD 2.0 calls plausible are not
+    answers, and are left out.
+    """
+    for article in articles:
+        if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
+            yield "is an article without a list of paragraphs"
+            continue
+        for paragraph in article["paragraphs"]:
+            if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
+                yield "is a paragraph without a list of questions (qas)"
+                continue
+            above = {"title": article.get("title"), "context": paragraph.get("context")}
+            yield from (_question(above, question) for question in paragraph["qas"])
+
+
+def _question(above: Row, question: Any) -> Row | str:
+    if not isinstance(question, dict):
+        return "is a question that is no object"
+    answers = question.get("answers", [])
+    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+        return "has answers that are no list of objects"
+    columns = {name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")}
+    return {"id": question.get("id"), **above, "question": question.get("question"), "answers": columns}
