@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +12,7 @@ import transformers as hf
 from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
 from custom_attention.projections import head_blocks
 from custom_attention.sites import probe
+from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, changes_nothing
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
 COMPENSATED = {"unscaled": {"mode": "compensated"}}
@@ -233,6 +232,11 @@ def test_finding_blocks_leaves_the_weights_alone():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_the_package_needs_nothing_of_the_pipelines():
-    code = "import sys, custom_attention; assert not [m for m in sys.modules if m.startswith('pipelines')]"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("choice", arms(), ids=arm_id)
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_a_factor_that_the_model_has_already_is_refused(choice, name):
+    if changes_nothing(choice, name):
+        with pytest.raises(VariantError, match="already"):
+            attach(tiny(name), choice)
+    else:
+        assert attached(attach_where_possible(tiny(name), choice, name))
