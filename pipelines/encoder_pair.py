@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import transformers
 
 from pipelines.errors import UserError
+
+# Said whenever the model is given labels. Its own loss is never used: tasks compute theirs.
+warnings.filterwarnings("ignore", message="Version v4.12.0 introduces a better way", category=FutureWarning)
 
 
 class EncoderPair:

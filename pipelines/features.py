@@ -135,13 +135,13 @@ def _source_hash(kind: type) -> str:
 
 def source_files(kind: type) -> list[str]:
     """The file of a task, those of its ancestors, and our files whose classes and functions it uses."""
-    module = inspect.getmodule(kind)
-    files = {inspect.getsourcefile(base) for base in kind.__mro__ if base.__module__.startswith("pipelines")}
-    for value in vars(module).values():
+    own = [base for base in kind.__mro__ if base.__module__.startswith("pipelines")]
+    files = {inspect.getsourcefile(base) for base in (kind, *own)}
+    for value in (value for base in (kind, *own) for value in vars(inspect.getmodule(base)).values()):
         name = getattr(value, "__module__", None) or ""
         if name.startswith("pipelines") and callable(value):
             files.add(inspect.getsourcefile(value))
-    return sorted(filter(None, {*files, inspect.getsourcefile(module)}))
+    return sorted(filter(None, files))
 
 
 # ---- preparing

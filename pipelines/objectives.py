@@ -48,7 +48,7 @@ class Objective(ABC):
 
     @abstractmethod
     def evaluation_batch(self, blocks: Sequence[Block], randoms: Sequence[Random]) -> dict[str, Any]:
-        """Tensors (batch, len), drawn from one generator per block, and `num_bytes` of each block's targets."""
+        """Tensors (batch, len), drawn from one generator per block, and `num_bytes` of its targets."""
 
     def training_batch(self, blocks: Sequence[Block], random: Random, vocab_size: int) -> dict[str, Any]:
         """The same with draws of its own."""

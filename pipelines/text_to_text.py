@@ -80,9 +80,9 @@ class TextToText(Task):
         if "target" not in example:
             return None
         targets = target if isinstance(target, list) else [target]
-        odd = next((text for text in targets if not isinstance(text, str)), None)
-        if odd is not None:
-            return f"has a target that is no text but {type(odd).__name__}"
+        odd = [type(text).__name__ for text in targets if not isinstance(text, str)]
+        if odd:
+            return f"has a target that is no text but {odd[0]}"
         return None if targets and all(text.strip() for text in targets) else "has an empty target"
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:

