@@ -137,6 +137,12 @@ def _description(model: type[BaseModel], path: KeyPath) -> str | None:
 
 
 def _choices(model: type[BaseModel], path: KeyPath) -> list[str]:
-    annotation = _field(model, path).annotation
-    flat = [choice for part in (get_args(annotation) or ()) for choice in (get_args(part) or (part,))]
-    return [choice for choice in flat if isinstance(choice, str)]
+    """The words that a setting, or an item of a list of them, may be."""
+    while isinstance(path[-1], int):
+        path = path[:-1]
+    return [choice for choice in _flat(_field(model, path).annotation) if isinstance(choice, str)]
+
+
+def _flat(annotation: Any) -> list[Any]:
+    parts = get_args(annotation)
+    return [choice for part in parts for choice in _flat(part)] if parts else [annotation]

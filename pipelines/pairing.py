@@ -77,11 +77,16 @@ def read(folder: Path, label: str, split: str) -> FinishedRun:
         UserError: its files do not belong together: a column is missing, or a score of the manifest is
             not the one its statistics give.
     """
+    import pyarrow
     import pyarrow.parquet
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     path = folder / f"statistics.{split}.parquet"
-    table = pyarrow.parquet.read_table(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        what = f"is damaged ({str(error).splitlines()[0]})"
+        raise UserError(str(path), what, accepted="run it again with --fresh") from error
     statistics = {}
     for name, entry in manifest["metrics"].items():
         columns = [f"{name}.{column}" for column in entry["columns"]]

@@ -209,6 +209,9 @@ class RunConfig(Section):
     eval_max_tokens: Count = Field(16384, description="padded tokens per batch of an evaluation")
     checkpoint_every_steps: Count | None = Field(None, description="save so often; null: at each evaluation")
     log_every_steps: Count = Field(10, description="write a line to metrics.jsonl so often")
+    trackers: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)] = Field(
+        (), description="where metrics go besides metrics.jsonl; each is a package of its own"
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, defaults written out, JSON-able, in the form YAML takes (`run_from_dict`)."""
@@ -225,5 +228,6 @@ EXECUTION_KEYS = frozenset(
         "eval_max_tokens",
         "checkpoint_every_steps",
         "log_every_steps",
+        "trackers",
     }
 )

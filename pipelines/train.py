@@ -38,6 +38,7 @@ from pipelines.randomness import derive
 from pipelines.results import RunFolder
 from pipelines.sharding import shard, whole
 from pipelines.task import Example, Task
+from pipelines.trackers import require, track, tracking
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ class Training:
         self._resume()
         config, state = self.config, self.state
         self.model.train()
-        with self.reporter.phase("training", self.num_steps, state.step) as phase:
+        with (
+            tracking(self.accelerator, config, self.folder.path),
+            self.reporter.phase("training", self.num_steps, state.step) as phase,
+        ):
             while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
                 begun = time.perf_counter()
                 loss, grad_norm, rate = self._take_step(self.plan.step(state.step))
@@ -298,8 +302,10 @@ class Training:
             )
 
     def _log(self, **event: Any) -> None:
+        event = {"step": self.state.step, **event}
         if self.accelerator.is_main_process:
-            self.folder.log({"step": self.state.step, **event})
+            self.folder.log(event)
+        track(self.accelerator, event)
 
 
 def agreed_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
@@ -315,6 +321,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
         UserError: another number of processes, or another device, than the configuration says.
     """
     # Told to find its own way, accelerate starts no second process on a machine without a GPU.
+    require(config.trackers)
     on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
     accelerator = Accelerator(
         cpu=on_cpu,

@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.report import format as fmt
 from pipelines.report.facts import VERDICTS, Facts, Row
 
+BEST = "best on validation"  # why a search chose what it did, where there is nothing more to say
 MEANINGS = {
     "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
     "worse": "the same, on the other side",
@@ -93,9 +94,33 @@ def methods(facts: Facts) -> str:
     )
     if margin:
         text += f"Equivalence margins, declared beforehand: {margin}. "
+    text += search(facts)
     if facts.failures:
         text += f"{fmt.plural(len(facts.failures), 'run')} failed or diverged and stayed in the count. "
     return text + _versions(facts)
+
+
+def search(facts: Facts) -> str:
+    """How learning rates were chosen, as a sentence; empty where they were stated."""
+    found = {
+        (cell, arm): facts.about(cell, arm)["search"]
+        for cell in facts.cells
+        for arm in facts.arms
+        if facts.about(cell, arm).get("search")
+    }
+    if not found:
+        return ""
+    first = next(iter(found.values()))
+    rates = fmt.listing([f"{one['learning_rate']:g}" for one in first["tried"]])
+    several = len(facts.cells) > 1
+    chosen = "; ".join(
+        f"{arm}{f' on {cell}' if several else ''} {one['chosen']:g}" for (cell, arm), one in found.items()
+    )
+    tries = len(first["tried"]) * len(first["seeds"])
+    return (
+        f"Every arm was given the same search on validation data, {fmt.plural(tries, 'run')} over the "
+        f"learning rates {rates}; chosen: {chosen}. "
+    )
 
 
 def registration(facts: Facts) -> str:
@@ -128,6 +153,12 @@ def alerts(facts: Facts) -> list[str]:
         row for row in facts.primary if len(facts.cells) > 1 and row.word in ("unstable", "no-verdict")
     ]
     found += [f"{row.arm} on {row.cell}: {comparison(row)}" for row in several]
+    found += [
+        f"{arm} on {cell}: {about['search']['reason']} (learning rate {about['search']['chosen']:g})"
+        for cell in facts.cells
+        for arm in facts.arms
+        if (about := facts.about(cell, arm)).get("search") and about["search"]["reason"] != BEST
+    ]
     return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags or ()]
 
 
