@@ -1,4 +1,4 @@
-"""The generated texts are what they say, and the figures to compare a model with are those in their docstrings."""
+"""The generated texts are what they say, and the figures to compare with are those in their docstrings."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_example_of_the_docstring_is_a_translation():
 
 
 def test_articles_nouns_and_adjectives_agree():
-    genders = {stem: gender for stem, gender in translation.NOUNS.values()}
+    genders = dict(translation.NOUNS.values())
     for row in translation.generate(300, 3, "train"):
         for article, noun, other in zip(*(row["target"].rstrip(".").split()[n:] for n in range(3))):
             if article in ("lo", "la", "un", "una"):
@@ -132,7 +132,7 @@ def test_pronouns_and_past_forms_follow_from_what_was_said():
     people = language_modelling.PEOPLE
     for row in language_modelling.generate(200, 2, "train"):
         for wish, deed in re.findall(r"([^.]+) \. so ([^.]+) \. then [^.]+ \.", row["text"]):
-            who = next(person for person in people if person in wish)
+            who = next(person for person in people if f"{person} " in wish)
             action = next(a for a in language_modelling.ACTIONS if f" {a} " in wish)
             pronoun, owner = people[who]
             assert deed.startswith(f"{pronoun} {language_modelling.ACTIONS[action][0]} ")
