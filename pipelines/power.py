@@ -1,6 +1,6 @@
 """How many seeds and examples a difference needs to be found, and what more of either cannot buy.
 
-Pure functions of the three variance parts of a paired difference. docs/statistics.md has the model, the tests
+Pure functions of the three variance parts of a paired difference. docs/ablations.md has the model, the tests
 how well they foretell the share of simulated comparisons that find a difference.
 """
 

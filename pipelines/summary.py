@@ -69,6 +69,9 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
     primary = [f"{task} {metric}" for task, metric in ablation.primary.items()]
     margin = [f"{metric} {points:g} (points)" for metric, points in ablation.margin.items()]
     yield f"primary: {', '.join(primary) or 'by task'}; margin: {', '.join(margin) or 'none'}"
+    if ablation.search:
+        rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
+        yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
     yield from (f"note: {note}" for note in notes(ablation))
 
 
