@@ -152,10 +152,10 @@ def seal(folder: Path) -> None:
     """Make every file of a folder durable, then write the manifest that says they are all there."""
     files = sorted(path for path in folder.iterdir() if path.name != SEAL)
     for path in files:
-        durable.sync_file(path)
+        durable.sync(path)
     manifest = {path.name: [path.stat().st_size, durable.sha256_of(path)] for path in files}
     durable.write_json(folder / SEAL, manifest)
-    durable.sync_folder(folder.parent)
+    durable.sync(folder.parent)
 
 
 def verify(folder: Path) -> str | None:
