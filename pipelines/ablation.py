@@ -100,6 +100,8 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
         nonlocal done
         done += 1
+        if stop.requested and outcome.status == "failed" and not (cell.folder / "failure.txt").exists():
+            outcome = Outcome("interrupted", "asked to stop")  # the signal reached its fork server too
         remember_failure(cell, outcome)
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - begun) / done * (len(missing) - done)
