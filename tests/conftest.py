@@ -11,6 +11,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long a draw takes is the machine's business: these tests share it with others.
+settings.register_profile("attnlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("attnlab")
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"

@@ -15,6 +15,7 @@ CASES = {  # module -> options, predictions, references
     "accuracy": ({}, ["a", "b", "c"], ["a", "b", "d"]),
     "bleu": ({}, ["the cat sat on the mat", "a dog \ud83d", "x"], ["the cat sat on a mat", "a dog", "y"]),
     "chrf": ({"word_order": 2}, ["the cat", "dog", "x"], ["a cat", "dogs", "y"]),
+    "classification_f1": ({"labels": ["x", "y", "z"]}, ["x", "y", "x"], ["x", "y", "y"]),
     "entity_f1": ({}, [["B-X", "O"], ["I-X"], []], [["B-X", "B-X"], ["I-X"], []]),
     "mse": ({}, [np.array([0.1, 0.2]), [0.3], [[1 / 3]]], [[0.5, 0.25], [1e-9], np.array([[7.7]])]),
     "perplexity": ({}, [{"nll": n / 3, "num_tokens": n} for n in (5, 7, 11)], [None] * 3),
