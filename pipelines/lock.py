@@ -52,8 +52,8 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether another process holds the lock on a file: asked of the kernel, without taking the lock.
 
-    False where there is no such file, and where the system cannot be asked. A process that asks about a lock of
-    its own hears False and drops it, as POSIX has it: only onlookers ask.
+    False where there is no such file, and where the system cannot be asked. A process that asks about a
+    lock of its own hears False and drops it, as POSIX has it: only onlookers ask.
     """
     layout, place = FLOCK.get(sys.platform, (None, 0))
     if layout is None or not path.exists():
