@@ -342,7 +342,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         return _say([str(error)], EXIT_FAILED)
     except Interrupted as error:  # all ranks stop together; the first speaks for them
-        return _say([str(error)] if os.environ.get("RANK", "0") == "0" else [], EXIT_INTERRUPTED)
+        from pipelines.launch import is_first_rank
+
+        return _say([str(error)] if is_first_rank() else [], EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _say(["interrupted"], 130)
     except BrokenPipeError:  # `attnlab ls variants | head`

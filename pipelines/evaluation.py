@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 
 from pipelines.batches import fill
 from pipelines.features import Features
-from pipelines.metric import Metric
+from pipelines.metric import Metric, total
 from pipelines.task import Example, Raw, Task
 
 
@@ -35,8 +35,7 @@ class Evaluation:
     def scores(self) -> dict[str, float]:
         """Every metric of the whole split."""
         return {
-            name: float(metric.score(self.statistics[name].sum(axis=0)))
-            for name, metric in self.metrics.items()
+            name: float(metric.score(total(self.statistics[name]))) for name, metric in self.metrics.items()
         }
 
 

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-import custom_attention
 from pipelines import durable
 from pipelines.checkpoint import load_model_tensors
 from pipelines.config import RunConfig, run_from_dict
 from pipelines.errors import UserError
 from pipelines.model import build_model, load_processor
 from pipelines.results import RunFolder
-from pipelines.run import load_task
+from pipelines.run import attach, load_task, set_up_libraries, variant_errors_as_user_errors
 from pipelines.task import Task
 from pipelines.train import build_accelerator
 
@@ -45,9 +43,7 @@ def load_run_model(folder: str | Path) -> FinishedRun:
     run = RunFolder(Path(folder))
     manifest = _finished(run)
     config = run_from_dict(manifest["config"]).model_copy(update={"processes": 1, "sharding": "none"})
-    torch.set_num_threads(config.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    set_up_libraries(config)
     task = load_task(config)
     task.restore(manifest["task_state"])
     own_tokenizer = config.model.model_copy(update={"tokenizer": str(run.model), "revision": None})
@@ -55,11 +51,8 @@ def load_run_model(folder: str | Path) -> FinishedRun:
         load_processor(config.model_copy(update={"model": own_tokenizer}), iter(())), config.model.family
     )
     model = build_model(config, task.head, task.processor, task.model_options())
-    spec = [{variant.name: variant.options} for variant in config.attention]
-    try:
-        custom_attention.attach(model, spec, where=config.where)
-    except custom_attention.VariantError as error:
-        raise UserError(f"attention: {error.where}", error.what, error.came, error.accepted) from error
+    with variant_errors_as_user_errors():
+        attach(config, model)
     load_model_tensors(model, load_file(run.model / WEIGHTS))
     accelerator = build_accelerator(config)
     return FinishedRun(config, manifest, task, model.to(accelerator.device).eval(), accelerator)

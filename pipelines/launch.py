@@ -24,6 +24,11 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks and writes for the run: rank 0, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
     """Run `python -m pipelines <arguments>` as `processes` ranks; the exit status of the run.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from pipelines.data import Splits, load_splits
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.evaluation import to_device
 from pipelines.interruption import StopRequest, listening
+from pipelines.launch import is_first_rank
 from pipelines.lock import Busy, lock
 from pipelines.manifest import Run, manifest_of
 from pipelines.model import build_model, load_processor
@@ -34,7 +37,7 @@ from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerato
 
 def train_command(config: RunConfig, out: str) -> None:
     """`attnlab train`: run the configuration into folder `out`, as the only process or as one rank."""
-    reporter = Reporter(enabled=int(os.environ.get("RANK", 0)) == 0)
+    reporter = Reporter(enabled=is_first_rank())
     folder = RunFolder(Path(out))
     try:
         manifest = execute(config, folder, Path(out).parent / "cache", reporter)
@@ -60,10 +63,7 @@ def execute(config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporte
         Interrupted: it was asked to stop and can be resumed.
     """
     described = identity.describe(config)
-    is_main = int(os.environ.get("RANK", 0)) == 0
-    if not is_main:
-        return _execute(config, described, folder, cache, reporter)
-    with lock(folder.path / ".lock"):
+    with lock(folder.path / ".lock") if is_first_rank() else nullcontext():
         return _execute(config, described, folder, cache, reporter)
 
 
@@ -76,9 +76,7 @@ def _execute(
         reporter.say(f"{folder.path} is finished; nothing to do")
         return finished
     begun = time.perf_counter()
-    torch.set_num_threads(config.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    set_up_libraries(config)
     with listening() as stop:
         run = _prepare(config, cache, folder, stop, reporter)
         if run.training.accelerator.is_main_process and folder.identity() is None:
@@ -162,19 +160,38 @@ def load_task(config: RunConfig) -> Task:
     return task_class(**config.task.options)
 
 
+def set_up_libraries(config: RunConfig) -> None:
+    """Threads as asked for, and transformers quiet: what it would say, the run says itself."""
+    torch.set_num_threads(config.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def variant_errors_as_user_errors() -> Iterator[None]:
+    """`custom_attention` knows nothing of `pipelines`: its refusals become ours here."""
+    try:
+        yield
+    except custom_attention.VariantError as error:
+        raise UserError(f"attention: {error.where}", error.what, error.came, error.accepted) from error
+
+
+def attach(config: RunConfig, model: Any, example: dict[str, Any] | None = None) -> None:
+    """Attach the run's variants to its model, in place."""
+    spec = [{variant.name: variant.options} for variant in config.attention]
+    custom_attention.attach(model, spec, where=config.where, example=example)
+
+
 def attach_and_prove(config: RunConfig, model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
     """Swap the attention in and prove on a real batch that it is what it claims to be.
 
     Raises:
         UserError: the model or a variant refuses, or the swap is not the exact function it should be.
     """
-    spec = [{variant.name: variant.options} for variant in config.attention]
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
-    try:
-        model = custom_attention.attach(model, spec, where=config.where, example=inputs)
+    with variant_errors_as_user_errors():
+        attach(config, model, inputs)
         proof = custom_attention.prove(model, to_device(inputs, next(model.parameters()).device))
-    except custom_attention.VariantError as error:
-        raise UserError(f"attention: {error.where}", error.what, error.came, error.accepted) from error
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence}")
     return model, proof
