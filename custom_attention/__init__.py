@@ -1,22 +1,27 @@
 """Swap the attention of a transformers model for a variant of it, exactly, and take it off again."""
 
 from custom_attention.attach import attach, attached, detach, is_attached, variant_parameters
-from custom_attention.dispatch import site_dropout
+from custom_attention.diagnostics import SiteDiagnostics, diagnose
 from custom_attention.fold import Fold, fold
+from custom_attention.pairing import site_dropout
 from custom_attention.proof import Proof, prove
 from custom_attention.saved import load, save
+from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
 from custom_attention.variant import Site, Variant, VariantError
 
 __all__ = [
     "Fold",
     "Proof",
+    "ScaledSelfAttention",
     "Site",
+    "SiteDiagnostics",
     "Variant",
     "VariantError",
     "attach",
     "attached",
     "detach",
+    "diagnose",
     "fold",
     "is_attached",
     "load",

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from custom_attention import lookup
 from custom_attention.dispatch import ATTRIBUTE, NAMES, Stack
 from custom_attention.errors import VariantError
 from custom_attention.projections import head_blocks, refuse_shared_weights
-from custom_attention.sites import Found, attention_configs, kernel_function, probe, stock_kernel_name
-from custom_attention.variant import Site, Variant
+from custom_attention.restored import kernel_function
+from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
+from custom_attention.variant import SCORE_HOOKS, Site, Variant
 
 
 def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping | None = None) -> nn.Module:
@@ -62,6 +64,9 @@ def _hang(model, pairs, found: list[Found], chosen: list[Found], example, *, edi
         lookup.check_options(cls, name, options)
     variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(pairs, classes)] for f in chosen}
     _refuse_two_normalizers(variants)
+    _refuse_wrong_gains(variants)
+    _refuse_own_terms(chosen, variants)
+    _refuse_narrow_scores(model, chosen, variants)
     _share(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
     for f in found:
@@ -177,6 +182,48 @@ def _refuse_two_normalizers(variants: dict[nn.Module, list[Variant]]) -> None:
         normalizers = [type(v).__name__ for v in members if "normalize" in v.hooks]
         if len(normalizers) > 1:
             raise VariantError("attention", "only one variant can replace the softmax", normalizers)
+
+
+def _refuse_wrong_gains(variants: dict[nn.Module, list[Variant]]) -> None:
+    """A gain of another shape would be broadcast over something else, or stop the first forward."""
+    for variant in (v for members in variants.values() for v in members):
+        site = variant.site
+        fitting = (site.num_heads, 1), (site.num_heads, site.head_dim)
+        for hook in variant.hooks & {"query_gain", "output_gain"}:
+            shape = tuple(getattr(variant, hook)().shape)
+            if shape not in fitting:
+                what = f"{hook} of {type(variant).__name__} does not fit the heads of this site"
+                raise VariantError(site.name, what, shape, f"a shape of {fitting[0]} or {fitting[1]}")
+
+
+def _refuse_own_terms(chosen: list[Found], variants: dict[nn.Module, list[Variant]]) -> None:
+    for f in chosen:
+        sees_scores = [type(v).__name__ for v in variants[f.module] if v.hooks & set(SCORE_HOOKS)]
+        if f.own_terms and sees_scores:
+            raise VariantError(
+                f.site.name,
+                f"this model has its own `{f.own_terms[0]}` inside the softmax, which a variant that sees "
+                "the scores cannot replace",
+                sees_scores[0],
+                "a variant that runs on the kernel (attnlab ls variants)",
+            )
+
+
+def _refuse_narrow_scores(model, chosen: list[Found], variants: dict[nn.Module, list[Variant]]) -> None:
+    """The eager kernel writes scores in the model's type: without the model's factor, float16 overflows at
+    65504 and bfloat16 keeps 3 digits. sdpa and the explicit path form them in float32."""
+    if model.dtype not in (torch.float16, torch.bfloat16):
+        return
+    for f in chosen:
+        rescaled = [type(v).__name__ for v in variants[f.module] if "scale" in v.hooks]
+        if f.kernel_name == "eager" and rescaled:
+            raise VariantError(
+                f.site.name,
+                f"with another factor, scores formed in {str(model.dtype).removeprefix('torch.')} by the "
+                "eager kernel can overflow or lose their digits",
+                rescaled[0],
+                'load the model with attn_implementation="sdpa", or in float32',
+            )
 
 
 def _share(stacks: list[list[Variant]]) -> None:

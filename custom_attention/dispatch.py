@@ -1,32 +1,35 @@
 """The seam: the function transformers calls once per attention layer, and the order of what happens inside
 it.
 
-Self-contained (torch and transformers only), because an exported model carries a copy of this file.
+Self-contained (torch, transformers, `call.py`, `blocks.py` and `pairing.py` only), because an exported model
+carries a copy of this file.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from custom_attention.blocks import drop_weights, score_cuts
+from custom_attention.call import OWN_SCORE_TERMS, Call, repeat_heads
+from custom_attention.pairing import is_paired, realigned
 
 # The kernel a model had -> the name its config carries while variants are attached. Two names, because the
 # mask function is chosen by name and each kernel must keep its own. Plain words: transformers parses
 # "flash", "flex", "sdpa" and "owner/name" out of names.
 NAMES = {"sdpa": "attnlab", "eager": "attnlab_eager"}
 ATTRIBUTE = "attnlab"  # where a site keeps its `Stack`
-OWN_SCORE_TERMS = (
-    "softcap",
-    "s_aux",
-)  # arguments of models whose scores hold more than query @ key, bias and mask
+SCORE_BLOCK = 2**26  # scores that the explicit path forms at a time: 256 MiB in float32
 
 _observer: Callable | None = None
-_paired_seed: int | None = None
 
 
 def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
@@ -39,17 +42,14 @@ def attention(module, query, key, value, attention_mask, scaling=None, dropout=0
     stack = getattr(module, ATTRIBUTE, None)
     if stack is None:
         raise ValueError(
-            f"{type(module).__name__}: this attention module was not reached when the variant was attached; "
-            "give attach(..., example=batch) a batch that uses it."
+            f"{type(module).__name__}: nothing is attached to this attention module. Either the probing "
+            "forward did not reach it, then give attach(..., example=batch) a batch that uses it; or the "
+            "model comes from a checkpoint of an attached one, then attach before its weights are loaded."
         )
-    if _paired_seed is None or not module.training:
+    if not (is_paired() and module.training):
         return stack(module, query, key, value, attention_mask, scaling, dropout, kwargs)
-    # The draw is the same in every arm, because the stream is realigned at the exit of the site before.
-    draw = int(torch.randint(2**62, ()))
-    torch.manual_seed((_paired_seed ^ draw) % 2**63)
-    result = stack(module, query, key, value, attention_mask, scaling, dropout, kwargs)
-    torch.manual_seed((_paired_seed ^ draw) % 2**63 + 1)
-    return result
+    with realigned():
+        return stack(module, query, key, value, attention_mask, scaling, dropout, kwargs)
 
 
 for _kernel, _name in NAMES.items():
@@ -69,24 +69,6 @@ def observed(callback: Callable) -> Iterator[None]:
         yield
     finally:
         _observer = before
-
-
-@contextmanager
-def site_dropout(seed: int) -> Iterator[None]:
-    """Give every arm the same dropout masks outside attention, however many numbers it draws inside.
-
-    Seeds torch's default generators with `seed`; while active, in training, they are reseeded at the entry
-    and again at the exit of each attention site. Run the backward pass inside it too where gradient
-    checkpointing is on:
-    checkpointing runs the sites again.
-    """
-    global _paired_seed
-    torch.manual_seed(seed)
-    before, _paired_seed = _paired_seed, seed
-    try:
-        yield
-    finally:
-        _paired_seed = before
 
 
 class Stack(nn.ModuleList):
@@ -111,23 +93,14 @@ class Stack(nn.ModuleList):
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
-    def having(self, hook: str) -> list[nn.Module]:
-        return [variant for variant in self if hook in variant.hooks]
+    def having(self, *hooks: str) -> list[nn.Module]:
+        return [variant for variant in self if not variant.hooks.isdisjoint(hooks)]
 
     def forward(self, module, query, key, value, mask, scaling, dropout, kwargs):
-        if not len(self):
-            return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)
         call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs)
-        for variant in self:
-            if "query_gain" in variant.hooks:
-                query = _times(query, variant.query_gain()[:, None])
-            query = variant.query(query, call)
-        for variant in self.having("key"):
-            key = variant.key(key, call)
-        for variant in self.having("scale"):
-            call.scale = call.scaling = variant.scale(call.scale, call)
-        for variant in self.having("position_bias"):
-            call.position_bias = variant.position_bias(call.position_bias, call)
+        if not len(self) and not call.drops_in_blocks:
+            return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)
+        query, key = self.enter(call)
         if self.explicit:
             with torch.autocast(query.device.type, enabled=False):  # it would form the scores in 16 bits
                 output, weights = self._attend_explicitly(call, query, key, value)
@@ -139,141 +112,119 @@ class Stack(nn.ModuleList):
             output = variant.output(output, call)
         return output.transpose(1, 2).contiguous(), weights
 
+    def enter(self, call: Call) -> tuple[torch.Tensor, torch.Tensor]:
+        """The hooks before the kernel: queries and keys as it gets them; `call` gets its scale and bias."""
+        query, key = call.query, call.key
+        for variant in self:
+            if "query_gain" in variant.hooks:
+                query = _times(query, variant.query_gain()[:, None])
+            query = variant.query(query, call)
+        for variant in self.having("key"):
+            key = variant.key(key, call)
+        for variant in self.having("scale"):
+            call.scale = call.scaling = variant.scale(call.scale, call)
+        for variant in self.having("position_bias"):
+            call.position_bias = variant.position_bias(call.position_bias, call)
+        for variant in self.having("offset_bias"):
+            call.add_by_offset(variant.offset_bias(call.every_offset(), call))
+        if call.by_offset is not None and (self.explicit or not call.attends_in_blocks):
+            call.write_out_offsets()
+        return query, key
+
     def _attend_explicitly(self, call: Call, query, key, value):
-        """The textbook order in float32 (or wider): scores, bias, mask last, weights, dropout, @ value."""
+        """Attention written out, at most `SCORE_BLOCK` scores at a time.
+
+        More than that is cut over examples and heads, which keeps the order in which a CPU draws dropout, and
+        over query rows where that is not enough. In training, each block is computed again in the backward
+        pass, or all of them would be kept for it. Weights are returned where one block holds them all.
+        """
         for name in OWN_SCORE_TERMS:
             if call.kwargs.get(name) is not None:
                 raise ValueError(
                     f"{type(call.module).__name__}: this model has its own `{name}` inside the softmax; "
                     "a variant that sees the scores cannot replace it."
                 )
-        bias = call.position_bias
-        wide = torch.promote_types(query.dtype, torch.float32)
         repeats = query.shape[1] // key.shape[1]
-        key, value = _repeat_heads(key, repeats), _repeat_heads(value, repeats)
+        key, value = repeat_heads(key, repeats), repeat_heads(value, repeats)
+        mask = call.full_mask(key.shape[2])
+        examples, heads, rows = self.cuts(query, key, SCORE_BLOCK)
+        if len(rows) > 1:
+            self._say_that_rows_are_cut(query, key)
+
+        def block(*place: slice):
+            part = call.part(place, mask)
+            return self._block(part, query[place], key[place[:2]], value[place[:2]])
+
+        if len(examples) == len(heads) == len(rows) == 1:
+            return block(slice(None), slice(None), slice(None))
+
+        def output(*place: slice) -> torch.Tensor:
+            if torch.is_grad_enabled():
+                return checkpoint(lambda: block(*place)[0], use_reentrant=False)
+            return block(*place)[0]
+
+        return torch.cat(
+            [torch.cat([torch.cat([output(e, h, r) for r in rows], 2) for h in heads], 1) for e in examples]
+        ), None
+
+    def cuts(self, query, key, most: int) -> tuple[list[slice], list[slice], list[slice]]:
+        """Slices of examples, heads and query rows whose blocks hold at most `most` scores, or one row."""
+        together = any(variant.mixes_heads for variant in self)
+        return score_cuts(query.shape[:3], key.shape[2], together, most)
+
+    def _block(self, call: Call, query, key, value):
+        """`weigh`, dropout, @ value."""
+        _, weights = self.weigh(call, query, key)
+        if call.dropout:
+            dropped = drop_weights if call.drops_in_blocks else nn.functional.dropout
+            weights = dropped(weights, call.dropout)
+        return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)
+
+    def weigh(self, call: Call, query, key) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (bias and mask added) and weights, in the textbook order in float32 (or wider), mask last.
+
+        Key heads are repeated already, and the mask is written out (`Call.part`).
+        """
+        variants = [variant.on_heads(call.heads) for variant in self]
+        bias, mask = call.position_bias, call.mask
+        wide = torch.promote_types(query.dtype, torch.float32)
         scores = torch.matmul(query.to(wide), key.to(wide).transpose(2, 3)) * call.scale
-        for variant in self.having("scores"):
-            scores = variant.scores(scores, call)
+        shape = scores.shape
+        for variant in variants:
+            if "scores" in variant.hooks:
+                scores = variant.scores(scores, call)
         if bias is not None:
             scores = scores + bias
-        mask = call.full_mask(scores.shape[-1])
         lowest = torch.finfo(wide).min
         hidden = None
         if mask is not None:
             hidden = ~mask if mask.dtype == torch.bool else mask == -math.inf
             scores = scores if mask.dtype == torch.bool else scores + mask
             scores = scores.masked_fill(hidden, lowest).clamp(min=lowest)
-        normalizers = self.having("normalize")
+        normalizers = [variant for variant in variants if "normalize" in variant.hooks]
         weights = normalizers[0].normalize(scores, call) if normalizers else scores.softmax(-1)
+        if weights.shape != shape:
+            raise ValueError(
+                f"{self.site.name}: a hook changed the shape of the scores from {tuple(shape)} to "
+                f"{tuple(weights.shape)}."
+            )
         if hidden is not None and bias is None:
             weights = weights.masked_fill(
                 hidden, 0.0
             )  # as sdpa: 0 where no key is visible (a mean under a bias)
-        if call.dropout:
-            weights = nn.functional.dropout(weights, call.dropout)
-        return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)
+        return scores, weights
 
-
-class Call:
-    """One attention call while it runs: the states before any hook, and what can be asked about them.
-
-    Attributes:
-        query, key, value: (batch, heads | key_heads, len, head_dim), as the model made them.
-        scale: the factor on query @ key after the `scale` hooks.
-        position_bias: the model's additive term after the `position_bias` hooks so far, or None.
-    """
-
-    def __init__(self, stack: Stack, module, query, key, value, mask, scaling, dropout, kwargs) -> None:
-        self.stack, self.module, self.mask, self.dropout = stack, module, mask, dropout
-        self.query, self.key, self.value = query, key, value
-        self.scaling = scaling  # as the kernel gets it: None lets the kernel choose
-        self.scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        self.kwargs = dict(kwargs)
-        self.position_bias = self.kwargs.pop("position_bias", None)
-        self.weights = None  # of the last kernel call, where the kernel returns them
-
-    @property
-    def is_causal(self) -> bool:
-        """No mask came and the kernel itself hides later keys (sdpa's rule, more than one query)."""
-        if self.mask is not None or self.stack.kernel_name != "sdpa" or self.query.shape[2] <= 1:
-            return False
-        given = self.kwargs.get("is_causal")
-        return getattr(self.module, "is_causal", True) if given is None else given
-
-    def full_mask(self, key_len: int) -> torch.Tensor | None:
-        """The mask, with causality written out where the kernel was to supply it. True or 0 = visible."""
-        if not self.is_causal:
-            return self.mask
-        ones = torch.ones(self.query.shape[2], key_len, dtype=torch.bool, device=self.query.device)
-        return ones.tril()[None, None]
-
-    def visible_counts(self) -> torch.Tensor:
-        """How many keys each query sees, at least 1; float32, broadcasts to (batch, heads, query_len, 1)."""
-        query_len, key_len = self.query.shape[2], self.key.shape[2]
-        mask, device = self.mask, self.query.device
-        if mask is None and self.is_causal:
-            return torch.arange(1, query_len + 1, device=device, dtype=torch.float32)[None, None, :, None]
-        if mask is None:
-            return torch.full((1, 1, 1, 1), float(key_len), device=device)
-        return _visible(mask).sum(-1, keepdim=True).clamp(min=1).to(torch.float32)
-
-    def own_value(self) -> torch.Tensor:
-        """The value at each query's own position, heads repeated: (batch, heads, query_len, head_dim).
-
-        Correct with no cache, growing caches and static caches, where the own position is the last visible
-        one.
-        Raises ValueError at cross-attention, where a query has no own value.
-        """
-        if self.stack.site.is_cross:
-            raise ValueError(f"{self.stack.site.name}: a query of cross-attention has no value of its own.")
-        repeats = self.query.shape[1] // self.value.shape[1]
-        if self.query.shape[2] == self.value.shape[2]:
-            return _repeat_heads(self.value, repeats)
-        positions = self.own_positions()
-        shape = (self.value.shape[0], self.value.shape[1], self.query.shape[2], self.value.shape[3])
-        return _repeat_heads(self.value.gather(2, positions[:, None, :, None].expand(shape)), repeats)
-
-    def own_positions(self) -> torch.Tensor:
-        """The index among the keys of each query's own position, (1 | batch, query_len)."""
-        if self.stack.site.is_cross:
-            raise ValueError(f"{self.stack.site.name}: a query of cross-attention is not among the keys.")
-        query_len, key_len = self.query.shape[2], self.key.shape[2]
-        from_the_start = torch.arange(query_len, device=self.query.device)[None]
-        if self.is_causal:  # also the prefill of a static cache
-            return from_the_start
-        if query_len == key_len or self.mask is None or not self.stack.site.is_causal:
-            return from_the_start + (key_len - query_len)
-        visible = _visible(self.mask)[:, 0]  # a step with a cache: the own position is the last visible one
-        return key_len - 1 - visible.flip(-1).to(torch.uint8).argmax(-1)
-
-    def offsets(self) -> torch.Tensor:
-        """Key position minus query position, (1 | batch, query_len, key_len)."""
-        keys = torch.arange(self.key.shape[2], device=self.query.device)
-        return keys[None, None] - self.own_positions()[..., None]
-
-    def attend(self, query, key, value) -> torch.Tensor:
-        """The model's own kernel on other states: (batch, heads, query_len, value_dim)."""
-        mask, extra, bias = self.mask, self.kwargs, self.position_bias
-        if bias is not None:
-            bias = bias.to(query.dtype)
-            if self.stack.kernel_name == "eager" and self.stack.having("position_bias"):
-                mask = bias if mask is None else mask + bias  # an eager kernel need not know the argument
-            else:
-                extra = {**extra, "position_bias": bias}
-        output, self.weights = self.stack.kernel(
-            self.module, query, key, value, mask, scaling=self.scaling, dropout=self.dropout, **extra
+    def _say_that_rows_are_cut(self, query, key) -> None:
+        together = any(variant.mixes_heads for variant in self)
+        what = "all heads, which mix," if together else "one head"
+        draws = "; dropout draws other numbers than uncut" if together else ""
+        warnings.warn(
+            f"{self.site.name}: {query.shape[2]} x {key.shape[2]} scores of {what} exceed the block of "
+            f"{SCORE_BLOCK} scores, so attention is computed some query rows at a time{draws}.",
+            stacklevel=2,
         )
-        return output.transpose(1, 2)
-
-
-def _visible(mask: torch.Tensor) -> torch.Tensor:
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
 def _times(states: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     """A product in the wider of both types, rounded once."""
     return (states * gain).to(states.dtype)
-
-
-def _repeat_heads(states: torch.Tensor, repeats: int) -> torch.Tensor:
-    return states if repeats == 1 else states.repeat_interleave(repeats, dim=1)

@@ -11,9 +11,10 @@ from torch import nn
 from custom_attention.attach import attached, detach
 from custom_attention.dispatch import Stack
 from custom_attention.errors import VariantError
+from custom_attention.example import made_up_example, quiet
 from custom_attention.projections import Block, head_blocks, output_blocks, refuse_shared_weights
 from custom_attention.proof import largest_difference, outputs
-from custom_attention.sites import Found, bypassing, made_up_example, quiet
+from custom_attention.sites import Found, bypassing
 from custom_attention.variant import FOLDABLE_HOOKS
 
 FLOAT32_BOUND = 1e-5  # of the largest output, at least of 1; other types get as many of their eps
@@ -22,27 +23,36 @@ Edit = tuple[nn.Module, Block, torch.Tensor]  # module, part of a weight, factor
 
 @dataclass(frozen=True)
 class Fold:
-    """What folding changed: the largest difference of any output on the batches it was checked on."""
+    """What folding changed.
+
+    Attributes:
+        max_difference: the largest difference of any output on the batches that it was checked on.
+        bound: what it may be.
+        num_sites: attention sites whose weights took a variant in.
+        num_batches: batches that it was checked on.
+    """
 
     max_difference: float
     bound: float
     num_sites: int
+    num_batches: int
 
     @property
     def sentence(self) -> str:
         return (
             f"folded {self.num_sites} attention sites into stock weights: largest difference "
-            f"{self.max_difference:.3g} (bound {self.bound:.3g})."
+            f"{self.max_difference:.3g} (bound {self.bound:.3g}) on {self.num_batches} "
+            f"batch{'es' if self.num_batches > 1 else ''}."
         )
 
 
-def fold(model: nn.Module, example: Mapping | None = None) -> Fold:
+def fold(model: nn.Module, *examples: Mapping) -> Fold:
     """Turn `model`, in place, into a stock model of the same function; its variants and their parameters
     are gone.
 
     Constant factors go into W_q, and into W_v or W_o, rounded once from float64. The result is compared
-    with the model as it was, on `example` or else a made-up batch, and the weights are put back if it
-    differs.
+    with the model as it was, on a made-up batch and on each of `examples` (keyword arguments of a forward),
+    and the weights are put back if it differs. A model for which no batch can be made up needs an example.
 
     Raises:
         VariantError: a variant depends on its input or sees the scores, the weights of a head cannot be
@@ -53,37 +63,53 @@ def fold(model: nn.Module, example: Mapping | None = None) -> Fold:
         raise VariantError(type(model).__name__, "nothing to fold, no variant is attached")
     for _, stack in pairs:
         _refuse_live(stack)
-    batch = dict(example) if example is not None else made_up_example(model)
+    batches = _batches(model, examples)
     found = [Found(stack.site, module, stack.kernel_name) for module, stack in pairs]
-    with torch.no_grad():
-        edits = _query_edits(model, found, batch) + _output_edits(model, found, batch)
+    with torch.no_grad(), quiet(model):
+        edits = _query_edits(model, found, batches[0]) + _output_edits(model, found, batches[0])
         kept = {p: p.data.clone() for p in {m.get_parameter(block.parameter) for m, block, _ in edits}}
-        with quiet(model):
-            before = outputs(model, batch)
-            for module, block, factor in edits:
-                block.multiply(module, factor)
-            with bypassing(model):
-                difference, largest = largest_difference(outputs(model, batch), before)
-    bound = FLOAT32_BOUND / torch.finfo(torch.float32).eps * torch.finfo(model.dtype).eps * max(1.0, largest)
-    if not difference <= bound:
-        for parameter, data in kept.items():
-            parameter.data.copy_(data)
-        what = f"folding would change an output by {difference:.3g}, more than {bound:.3g}"
-        raise VariantError(type(model).__name__, what)
+        before = [outputs(model, batch) for batch in batches]
+        for module, block, factor in edits:
+            block.multiply(module, factor)
+        with bypassing(model):
+            after = [outputs(model, batch) for batch in batches]
+    gaps = [largest_difference(*pair) for pair in zip(after, before)]
+    bounds = [bound_of(model.dtype, largest) for _, largest in gaps]
+    for (difference, _), bound in zip(gaps, bounds):
+        if not difference <= bound:
+            for parameter, data in kept.items():
+                parameter.data.copy_(data)
+            what = f"folding would change an output by {difference:.3g}, more than {bound:.3g}"
+            raise VariantError(type(model).__name__, what)
     for _, stack in attached(model):
         stack.weight_edits = []  # what `attach` compensated is part of what is folded, so nothing is undone
     detach(model)
-    return Fold(difference, bound, len(pairs))
+    return Fold(max(difference for difference, _ in gaps), max(bounds), len(pairs), len(batches))
+
+
+def bound_of(dtype: torch.dtype, largest: float) -> float:
+    """How far outputs of which the largest is `largest` may move when factors go into weights of a type."""
+    return FLOAT32_BOUND / torch.finfo(torch.float32).eps * torch.finfo(dtype).eps * max(1.0, largest)
+
+
+def _batches(model: nn.Module, examples: tuple[Mapping, ...]) -> list[dict]:
+    try:
+        made_up = [made_up_example(model)]
+    except VariantError:
+        if not examples:
+            raise
+        made_up = []
+    return [*made_up, *map(dict, examples)]
 
 
 def _refuse_live(stack: Stack) -> None:
-    for variant in stack:
+    for (name, _), variant in zip(stack.recipe, stack):
         if not variant.foldable:
             live = ", ".join(sorted(variant.hooks - set(FOLDABLE_HOOKS)))
             raise VariantError(
-                type(variant).__name__.lower(),
+                name,
                 f"cannot be folded at {stack.site.name}: its hook {live} depends on the input",
-                accepted="save it with its code instead",
+                accepted="keep it with its code (custom_attention.save, attnlab push)",
             )
 
 

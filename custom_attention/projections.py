@@ -12,7 +12,8 @@ from torch import nn
 
 from custom_attention.dispatch import ATTRIBUTE, observed
 from custom_attention.errors import VariantError
-from custom_attention.sites import Found, dispatching, made_up_example, quiet
+from custom_attention.example import made_up_example, quiet, without_cache
+from custom_attention.sites import Found, dispatching
 
 STATES = {"query": 0, "key": 1, "value": 2}
 # Relative size below which a change is rounding. A linear map doubles to 1e-6 in float32 and 1e-2 in
@@ -127,9 +128,13 @@ def _inputs(model: nn.Module, found: list[Found], batch: dict) -> dict[nn.Module
         inputs.setdefault(module, (args, kwargs))
 
     handles = [f.module.register_forward_pre_hook(keep, with_kwargs=True) for f in found]
+    batch.pop("use_cache", None)
     try:
-        with observed(lambda module, query, key, value, *_: query.new_zeros(_output_shape(query, value))):
-            model(**{**batch, "use_cache": False} if "use_cache" in batch else batch)
+        with (
+            without_cache(model),
+            observed(lambda module, query, key, value, *_: query.new_zeros(_output_shape(query, value))),
+        ):
+            model(**batch)
     finally:
         for handle in handles:
             handle.remove()

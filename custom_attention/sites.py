@@ -3,18 +3,19 @@ notes."""
 
 from __future__ import annotations
 
-import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import NoneType
 
 import torch
 from torch import nn
 
+from custom_attention.call import OWN_SCORE_TERMS
 from custom_attention.dispatch import ATTRIBUTE, NAMES, observed
 from custom_attention.errors import VariantError
+from custom_attention.example import made_up_example, quiet
 from custom_attention.variant import Site
 
 _STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}
@@ -22,11 +23,13 @@ _STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}
 
 @dataclass(frozen=True)
 class Found:
-    """A site with the module that it is, and the kernel the model calls there."""
+    """A site with the module that it is, the kernel the model calls there, and what the model puts into its
+    softmax besides scores, bias and mask."""
 
     site: Site
     module: nn.Module
     kernel_name: str
+    own_terms: tuple[str, ...] = ()
 
 
 def sites(model: nn.Module, example: Mapping | None = None) -> list[Site]:
@@ -44,8 +47,12 @@ def probe(model: nn.Module, example: Mapping | None = None) -> list[Found]:
     Raises VariantError for a model that does not dispatch through transformers' attention interface, for
     kernels that were not measured, and when no example can be made up.
     """
+    if not isinstance(example, (Mapping, NoneType)):
+        what = "an example is the keyword arguments of one forward"
+        raise VariantError(
+            "example", what, type(example).__name__, "a dict of tensors, as a tokenizer gives it"
+        )
     notes: dict[nn.Module, dict] = {}
-    batch = dict(example) if example is not None else made_up_example(model)
 
     def note(module, query, key, value, mask, scaling, kwargs):
         facts = notes.setdefault(module, {"order": len(notes)})
@@ -58,6 +65,8 @@ def probe(model: nn.Module, example: Mapping | None = None) -> list[Found]:
         return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
 
     with quiet(model), dispatching(model), observed(note):
+        batch = dict(example) if example is not None else made_up_example(model)
+        notes.clear()  # tries that failed took notes too
         failure = _try_forward(model, batch, grad=False)
         if notes and failure is None:
             with _watching_inputs(notes):
@@ -115,30 +124,6 @@ def _renamed(model: nn.Module, rename: Callable[[str], str]) -> Iterator[None]:
             config._attn_implementation_internal = name
 
 
-@contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and the caller's random stream, both restored module by module."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def kernel_function(module: nn.Module, name: str) -> Callable:
-    """The function `module` would have called under the stock kernel `name`."""
-    modeling = sys.modules[type(module).__module__]
-    eager = getattr(modeling, "eager_attention_forward", None)
-    if name == "eager":
-        if eager is None:
-            raise VariantError(type(module).__name__, "its eager attention function was not found", name)
-        return eager
-    return modeling.ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
-
-
 def stock_kernel_name(config) -> str:
     """The kernel behind a config, whether or not a variant is attached now."""
     name = config._attn_implementation
@@ -165,14 +150,14 @@ def _watching_inputs(notes: dict[nn.Module, dict]) -> Iterator[None]:
     keys."""
 
     def cut(module, args, kwargs):
-        args, kwargs = list(args), dict(kwargs)
-        for holder, places in ((args, range(len(args))), (kwargs, ("hidden_states", *kwargs))):
-            for place in places:
-                value = holder[place] if holder is args else holder.get(place)
-                if torch.is_tensor(value) and value.is_floating_point():
-                    holder[place] = notes[module]["input"] = value.detach().requires_grad_()
-                    return tuple(args), kwargs
-        return None
+        given = [*args, kwargs.get("hidden_states"), *kwargs.values()]
+        first = next((v for v in given if torch.is_tensor(v) and v.is_floating_point()), None)
+        if first is None:
+            return None
+        leaf = notes[module]["input"] = first.detach().requires_grad_()
+        # Everywhere that it is given: some modules take it as query, as key and as value.
+        args = tuple(leaf if value is first else value for value in args)
+        return args, {name: leaf if value is first else value for name, value in kwargs.items()}
 
     handles = [module.register_forward_pre_hook(cut, with_kwargs=True) for module in notes]
     try:
@@ -210,7 +195,8 @@ def _describe(model: nn.Module, notes: dict[nn.Module, dict]) -> list[Found]:
             stack=stacks[module],
             layer=layers[module],
         )
-        found.append(Found(site, module, kernel_name))
+        own_terms = tuple(name for name in OWN_SCORE_TERMS if facts["kwargs"].get(name) is not None)
+        found.append(Found(site, module, kernel_name, own_terms))
     return found
 
 
@@ -250,54 +236,3 @@ def _layers(names: dict, notes: dict[nn.Module, dict], stacks: dict) -> dict[nn.
         usable = len(set(numbered)) == len(members)
         layers.update(zip(members, numbered if usable else range(len(members))))
     return layers
-
-
-def made_up_example(model: nn.Module) -> dict:
-    """A small batch of two unequal examples for `model`, from its config and the arguments of its forward."""
-    config, device, dtype = model.config, model.device, model.dtype
-    generator = torch.Generator().manual_seed(0)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    accepted = inspect.signature(model.forward).parameters
-    main = model.main_input_name
-
-    def ids(length: int, vocab_size: int) -> torch.Tensor:
-        made = torch.randint(min(5, vocab_size - 1), vocab_size, (2, length), generator=generator)
-        eos = getattr(text, "eos_token_id", None)
-        if isinstance(eos, int) and 0 <= eos < vocab_size:
-            made[made == eos] = vocab_size - 1 if eos != vocab_size - 1 else vocab_size - 2
-            made[:, -1] = eos  # some heads read the state at the end-of-sequence token
-        return made.to(device)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(device, dtype)
-
-    def size(name: str, default: int) -> tuple[int, int]:
-        value = getattr(config, name, None) or default
-        return (value, value) if isinstance(value, int) else tuple(value)[-2:]
-
-    makers = {
-        "input_ids": lambda: ids(7, text.vocab_size),
-        "pixel_values": lambda: noise(2, getattr(config, "num_channels", 3), *size("image_size", 224)),
-        "input_values": lambda: noise(2, 3200),
-        "input_features": lambda: noise(2, config.num_mel_bins, 2 * config.max_source_positions),
-        "past_values": lambda: noise(2, config.context_length, getattr(config, "num_input_channels", 1)),
-    }
-    if main not in makers:
-        raise VariantError(
-            type(model).__name__, f"no example can be made up for `{main}`", accepted="pass example="
-        )
-    try:
-        batch = {main: makers[main]()}
-    except (AttributeError, TypeError) as error:
-        raise VariantError(
-            type(model).__name__, f"no example can be made up ({error})", accepted="pass example="
-        ) from error
-    if "decoder_input_ids" in accepted and getattr(config, "is_encoder_decoder", False):
-        decoder = getattr(config, "decoder", text)
-        batch["decoder_input_ids"] = ids(5, decoder.vocab_size)
-    elif "encoder_hidden_states" in accepted and getattr(config, "add_cross_attention", False):
-        width = getattr(config, "cross_attention_hidden_size", None) or config.hidden_size
-        batch["encoder_hidden_states"] = noise(2, 6, width)
-    if "use_cache" in accepted:
-        batch["use_cache"] = False
-    return batch

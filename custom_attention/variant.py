@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,16 @@ from custom_attention.errors import VariantError
 
 __all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Site", "Variant", "VariantError"]
 
-KERNEL_HOOKS = ("scale", "query_gain", "output_gain", "query", "key", "position_bias", "output")
+KERNEL_HOOKS = (
+    "scale",
+    "query_gain",
+    "output_gain",
+    "query",
+    "key",
+    "position_bias",
+    "offset_bias",
+    "output",
+)
 SCORE_HOOKS = ("scores", "normalize")  # these need the scores, so they take the explicit path
 FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain")  # constant factors: stock weights can hold them
 
@@ -54,9 +64,9 @@ class Variant(nn.Module):
     (log-temperature 0, 2*sigmoid(0), tanh(0)): the swap is then exact and weight decay pulls toward stock.
 
     Hooks run in this order at each attention call; a list of variants runs in list order within each hook:
-        query_gain, query, key, scale, scores, position_bias, mask, normalize, dropout, @ value,
+        query_gain, query, key, scale, scores, position_bias, offset_bias, mask, normalize, dropout, @ value,
         output_gain, output.
-    `call` is the running forward (`dispatch.Call`): `call.query`, `call.key`, `call.value` as the model
+    `call` is the running forward (`call.Call`): `call.query`, `call.key`, `call.value` as the model
     made them, `call.visible_counts()`, `call.own_value()`, `call.attend(query, key, value)`. Never store it.
     """
 
@@ -64,6 +74,9 @@ class Variant(nn.Module):
     # such as {"mode": {"naive": False, "compensated": True}}. A literal, so that it is read without
     # importing.
     starts_as_stock: ClassVar[bool | dict] = True
+    # Whether `scores` or `normalize` lets heads see each other. Where none does, long inputs are computed
+    # some heads at a time.
+    mixes_heads: ClassVar[bool] = False
 
     def __init__(self, site: Site) -> None:
         super().__init__()
@@ -99,6 +112,14 @@ class Variant(nn.Module):
         """An additive term, (1 | batch, heads, query_len, key_len), given the model's own or None."""
         return bias
 
+    def offset_bias(self, offsets: torch.Tensor, call) -> torch.Tensor:
+        """An additive term that depends on the offset alone, key position minus query position.
+
+        Given all offsets of a call, whole numbers (n,), returns (heads, n). In training on a CPU the whole
+        (heads, query_len, key_len) is never formed.
+        """
+        raise NotImplementedError
+
     def output(self, output: torch.Tensor, call) -> torch.Tensor:
         """What the kernel returned, (batch, heads, query_len, head_dim)."""
         return output
@@ -106,11 +127,19 @@ class Variant(nn.Module):
     # -- hooks on the explicit path ---------------------------------------------------------------------
 
     def scores(self, scores: torch.Tensor, call) -> torch.Tensor:
-        """query @ key * scale in float32, (batch, heads, query_len, key_len), before bias and mask."""
+        """query @ key * scale in float32, (batch, heads, query_len, key_len), before bias and mask.
+
+        Of long inputs, a block at a time: some examples, heads (unless `mixes_heads`) and query rows, never
+        a part of a row. So one row of scores must not depend on another; `call`, and parameters whose first
+        axis is the heads, are cut alike.
+        """
         return scores
 
     def normalize(self, scores: torch.Tensor, call) -> torch.Tensor:
-        """Weights from scores that carry bias and mask (hidden keys hold the lowest float). One per site."""
+        """Weights from scores that carry bias and mask (hidden keys hold the lowest float). One per site.
+
+        A block at a time, as `scores`.
+        """
         raise NotImplementedError
 
     # -- what other parts ask ---------------------------------------------------------------------------
@@ -119,6 +148,18 @@ class Variant(nn.Module):
         """What `attach` multiplies W_q by (and `detach` divides by), so that a new scale keeps the
         function."""
         return 1.0
+
+    def on_heads(self, heads: slice) -> Variant:
+        """This variant for some of the heads: the same parameters, cut where their first axis is the
+        heads."""
+        if heads == slice(None):
+            return self
+        part = copy.copy(self)
+        led = {
+            name: p.dim() > 0 and p.shape[0] == self.site.num_heads for name, p in self._parameters.items()
+        }
+        part._parameters = {name: p[heads] if led[name] else p for name, p in self._parameters.items()}
+        return part
 
     def shared(self) -> tuple[str, ...]:
         """Names of parameters that all sites hold in common."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -11,10 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines import durable, rebuild, report
+from pipelines.beginning import settled_ablation
 from pipelines.config import AblationConfig
 from pipelines.errors import Interrupted, RunFailed
-from pipelines.executors.cell import Cell, Outcome
-from pipelines.executors.local import run_cells
+from pipelines.executors import cancellation
+from pipelines.executors.cell import Cell, Executor, Outcome
+from pipelines.executors.choice import executor_of
 from pipelines.grid import plan_cells, plan_tries, print_plan, remember_folders
 from pipelines.interruption import StopRequest, listening
 from pipelines.registration import register
@@ -23,8 +25,23 @@ from pipelines.search import judge
 from pipelines.stored import RUNS, SEARCH, open_ablation, outcome_of, rates_of, read_json
 
 
-def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bool, dry_run: bool) -> None:
+def ablate_command(
+    config: AblationConfig,
+    out: str,
+    *,
+    jobs: int | None = None,
+    executor: str | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    prepare: bool = False,
+) -> None:
     """`attnlab ablate`: run what is missing, compare, write the report into `out`.
+
+    Args:
+        jobs: runs side by side on this machine.
+        executor: where the runs are made; None: as the ablation says.
+        dry_run: only say what would be run.
+        prepare: only write down what is to be run, for an engine that calls `attnlab run-cell`.
 
     Raises:
         UserError: two arms are the same run, or runs that cannot be compared.
@@ -32,8 +49,8 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
         Interrupted: it was asked to stop; the same command goes on.
     """
     console = Console(stderr=True, highlight=False)
-    folder = Path(out)
-    jobs = jobs or config.jobs or os.cpu_count() or 1
+    folder, config = Path(out), settled_ablation(config)
+    place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh) if config.search else []
     before = rates_of(read_json(folder / SEARCH)) if tries and (folder / SEARCH).exists() else {}
     plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
@@ -41,15 +58,20 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
     if dry_run:
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
-        print_plan(list(every.values()), config, jobs, console, earlier)
+        print_plan(list(every.values()), config, place.at_a_time, console, earlier)
         return
-    register(config, folder)
+    register(config, folder, [*tries, *cells])
+    cancellation.revoke(folder)
+    if prepare:
+        remember_folders([*tries, *cells], folder)
+        print_commands(cells or tries, folder)
+        return
     with listening() as stop:
         if tries:
             remember_folders([*tries, *cells], folder)
-            cells = plan(rates=search(config, tries, folder, jobs, stop, console))
+            cells = plan(rates=search(config, tries, folder, place, stop, console))
         remember_folders([*tries, *cells], folder)
-        outcomes = run_missing(cells, jobs, stop, console)
+        outcomes = run_missing(cells, place, stop, console)
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
@@ -59,29 +81,39 @@ def ablate_command(config: AblationConfig, out: str, jobs: int | None, fresh: bo
     free_disk(config, finished)
     in_grid = {cell.folder for cell in cells}
     drop_models([cell for cell in tries if cell.folder not in in_grid])
-    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+    _say(console, f"report: {folder / 'report.html'}")
 
 
 def search(
     config: AblationConfig,
     tries: Sequence[Cell],
     folder: Path,
-    jobs: int,
+    executor: Executor,
     stop: StopRequest,
     console: Console,
 ) -> dict[tuple[str, str], float]:
     """Run the search, write its record, and return the learning rate of every cell and arm."""
-    console.print("searching learning rates, the same for every arm", markup=False, soft_wrap=True)
-    record = judge(config, run_missing(tries, jobs, stop, console))
+    _say(console, "searching learning rates, the same for every arm")
+    record = judge(config, run_missing(tries, executor, stop, console))
     durable.write_json(folder / SEARCH, record)
     for cell, arms in record["cells"].items():
         for arm, found in arms.items():
             text = f"{cell} / {arm}: learning rate {found['chosen']:g} ({found['reason']})"
-            console.print(text, markup=False, soft_wrap=True)
+            _say(console, text)
     return rates_of(record)
 
 
-def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Console) -> dict[Cell, Outcome]:
+def print_commands(cells: Sequence[Cell], folder: Path) -> None:
+    """One command for every run that is missing, for whatever is to call them."""
+    for cell in cells:
+        if ended_before(cell) is None:
+            print(f"attnlab run-cell {folder} {cell.folder.name}")
+    print("when they are over, start the same command without --prepare for the report", file=sys.stderr)
+
+
+def run_missing(
+    cells: Sequence[Cell], executor: Executor, stop: StopRequest, console: Console
+) -> dict[Cell, Outcome]:
     """Run the cells that are not over yet; how every cell of the grid ended.
 
     Raises:
@@ -90,11 +122,8 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
     outcomes = {cell: ended_before(cell) for cell in cells}
     missing = [cell for cell in cells if outcomes[cell] is None]
     before = len(cells) - len(missing)
-    console.print(
-        f"{len(cells)} runs, {before} ended before, {min(jobs, len(missing))} at a time",
-        markup=False,
-        soft_wrap=True,
-    )
+    at_a_time = min(executor.at_a_time or len(missing), len(missing))
+    _say(console, f"{len(cells)} runs, {before} ended before, {at_a_time} at a time")
     begun, done = time.monotonic(), 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -106,17 +135,17 @@ def run_missing(cells: Sequence[Cell], jobs: int, stop: StopRequest, console: Co
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - begun) / done * (len(missing) - done)
         ending = f": {outcome.reason}" if outcome.reason else ""
-        console.print(
+        _say(
+            console,
             f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{ending} (about {left:.0f} s left)",
-            markup=False,
-            soft_wrap=True,
         )
 
     if missing:
-        threads = max(cell.config["threads"] for cell in missing)
-        run_cells(missing, jobs=jobs, threads=threads, stop=stop, on_outcome=on_outcome)
+        executor.run(missing, stop=stop, on_outcome=on_outcome)
     if stop.requested:
-        raise Interrupted(f"stopped by {stop.signal_name}; start the same command again to go on")
+        raise Interrupted(f"stopped by {stop.signal_name}; {executor.when_stopped}")
+    if cancellation.is_cancelled(cells[0].ablation):
+        raise Interrupted("cancelled by attnlab status --cancel; start the same command again to go on")
     return outcomes
 
 
@@ -154,3 +183,7 @@ def drop_models(cells: Sequence[Cell]) -> None:
 def _selection_score(cell: Cell) -> float:
     score = RunFolder(cell.folder).validation_score()
     return 0.0 if score is None else score
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, soft_wrap=True)

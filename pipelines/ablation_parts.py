@@ -52,12 +52,16 @@ def cell_file(place: Place, text: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(place.name), Path(text).expanduser()))
 
 
-def decided_by_arms(base: Document) -> list[UserError]:
-    """A cell may not choose an attention: its arms do."""
-    if not base.get(("attention",)):
-        return []
-    where = base.place(("attention",)).where
-    return [UserError(where, "a cell sets attention, which its arms decide", accepted="move it to arms")]
+def no_setting_of_a_cell(base: Document) -> list[UserError]:
+    """A cell may not choose an attention, which its arms do, nor push each of its runs to one place."""
+    errors = []
+    if base.get(("attention",)):
+        what, fix = "a cell sets attention, which its arms decide", "move it to arms"
+        errors.append(UserError(base.place(("attention",)).where, what, accepted=fix))
+    if base.get(("hub",)) is not None:
+        what, fix = "a cell sets hub, which is for one run", "use attnlab push when the ablation is finished"
+        errors.append(UserError(base.place(("hub",)).where, what, accepted=fix))
+    return errors
 
 
 def overlaid(base: Document, document: Document, arm: str) -> Document:
@@ -122,7 +126,7 @@ def unknown_metrics(document: Document, tasks: Sequence[str]) -> Iterator[UserEr
 
 def _misplaced(document: Document, path: KeyPath) -> list[UserError]:
     better = {"seed": "seeds", "attention": "arms"} | (
-        {"where": f"arms.{path[1]}.where"} if len(path) > 1 else {}
+        {"where": f"arms.{path[1]}.where", "hub": "attnlab push"} if len(path) > 1 else {}
     )
     return [
         UserError(

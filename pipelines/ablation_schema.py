@@ -20,6 +20,7 @@ def _file_or_settings(part: Any) -> Any:
     raise ValueError("a cell lists run files, or settings written in place")
 
 
+EXECUTION_KEYS = frozenset({"jobs", "executor", "slurm"})  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
 
@@ -56,6 +57,34 @@ class SearchConfig(Section):
         return rates
 
 
+class SlurmConfig(Section):
+    """What jobs ask of Slurm, one job per run."""
+
+    partition: Name | None = Field(None, description="sbatch --partition; null: the cluster's default")
+    account: Name | None = Field(None, description="sbatch --account")
+    qos: Name | None = Field(None, description="sbatch --qos")
+    minutes: Count = Field(
+        60, description="time limit of a job; a longer run saves a checkpoint and queues again"
+    )
+    signal_seconds: Count = Field(
+        120,
+        description="seconds before the limit at which a run is told; a step and a checkpoint must fit in",
+    )
+    at_once: Count | None = Field(
+        None, description="most jobs at work at a time; null: as many as there is room"
+    )
+    nodes: Count = Field(1, description="nodes of each run; its processes are dealt out to them")
+    gpus: int = Field(0, ge=0, description="GPUs per process")
+    cpus: Count | None = Field(None, description="CPUs per process; null: its threads")
+    memory_gb: float | None = Field(None, gt=0, description="memory per node; null: the cluster's default")
+    setup: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        (), description="shell lines before the run, such as module load cuda"
+    )
+    options: dict[Name, str | int | bool] = Field(
+        {}, description="further options of sbatch, such as {constraint: a100}"
+    )
+
+
 class Comparison(Section):
     """What an ablation file and a resolved ablation have in common."""
 
@@ -71,7 +100,12 @@ class Comparison(Section):
     search: SearchConfig | None = Field(
         None, description="learning rates tried by every arm alike; null: the rates that the files state"
     )
-    jobs: Count | None = Field(None, description="runs side by side; null: one per core")
+    jobs: Count | None = Field(
+        None,
+        description="runs side by side on this machine; null: one per GPU, or per core where there is none",
+    )
+    executor: Literal["local", "slurm"] = Field("local", description="where the runs are made")
+    slurm: SlurmConfig = Field(SlurmConfig(), description="what jobs ask of Slurm")
     keep: Literal["model", "best_seed", "none"] = Field(
         "best_seed", description="whose weights stay on disk: of every run, of an arm's best seed, of none"
     )
@@ -110,6 +144,10 @@ class AblationConfig(Comparison):
     def search_seeds(self) -> tuple[int, ...]:
         """Seeds of the tries of a search; none where there is no search."""
         return () if self.search is None else self.search.seeds or self.seeds[:1]
+
+    def stated(self) -> dict[str, Any]:
+        """What is compared, JSON-able: the whole ablation without where and how its runs are made."""
+        return {key: value for key, value in self.to_dict().items() if key not in EXECUTION_KEYS}
 
     def to_dict(self) -> dict[str, Any]:
         """The whole ablation, JSON-able; `ablation_from_dict` and `load_ablation` read it back exactly."""

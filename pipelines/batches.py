@@ -9,6 +9,7 @@ the whole step.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,12 @@ class BatchPlan:
         ]
         micro_batches = cut(features, self._lengths, self._max_tokens, multiple_of=self._num_ranks)
         return Step(number, epoch, tuple(map(int, examples)), share(micro_batches, self._num_ranks))
+
+    def for_ranks(self, num_ranks: int) -> BatchPlan:
+        """The same steps, shared among another number of ranks."""
+        other = copy.copy(self)
+        other._num_ranks = num_ranks
+        return other
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines import source_reader as source
@@ -78,10 +79,20 @@ def _contract(name: str) -> frozenset[str]:
 
 
 def names(kind: Kind) -> list[str]:
-    """The names of a kind: the files of its folder that define one, and those that are no Python."""
+    """The names of a kind: the files of its folder that define one, those that are no Python, and the
+    variants that installed packages offer."""
     package = source.find_module(kind.package)
     files = sorted((package.parent / kind.folder).glob("*.py")) if package else []
-    return [file.stem for file in files if not file.stem.startswith("_") and _defines(kind, file.stem)]
+    own = [file.stem for file in files if not file.stem.startswith("_") and _defines(kind, file.stem)]
+    return own + sorted(_installed(kind).keys() - set(own))
+
+
+def _installed(kind: Kind) -> dict[str, str]:
+    """Variants by entry point: name -> `package.module:Class`. Read from metadata; nothing is imported."""
+    if kind is not VARIANT:
+        return {}
+    group = source.module("custom_attention.lookup").constant("ENTRY_POINTS")
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
 def _defines(kind: Kind, name: str) -> bool:
@@ -93,7 +104,7 @@ def _defines(kind: Kind, name: str) -> bool:
 
 
 def find(kind: Kind, name: str) -> Entry | None:
-    """The entry of a name, or None; a variant may also be named `package.module:Class`.
+    """The entry of a name, or None; a variant may also be named `package.module:Class`, or by an entry point.
 
     Raises:
         UserError: its file is no Python, or does not define the one class or function it should.
@@ -104,11 +115,21 @@ def find(kind: Kind, name: str) -> Entry | None:
     try:
         module = source.module(module_name if colon else f"{kind.package}.{kind.folder}.{name}")
         if module is None:
-            return None
+            return None if colon else _find_installed(kind, name)
         return _corpus(name, module) if kind.root is None else _class(kind, name, module, class_name)
     except SyntaxError as error:
         where = f"{error.filename}:{error.lineno}"
         raise UserError(where, "is not valid Python", error.msg) from None
+
+
+def _find_installed(kind: Kind, name: str) -> Entry | None:
+    value = _installed(kind).get(name)
+    if value is None:
+        return None
+    entry = find(kind, value)
+    if entry is None:
+        raise UserError(name, "the entry point of this variant names no class", value, "package.module:Class")
+    return replace(entry, name=name)
 
 
 def _corpus(name: str, module: Module) -> Entry:

@@ -20,9 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import durable
 from pipelines.errors import RunFailed
+from pipelines.results import SEAL
 from pipelines.sharding import share_like, whole
-
-SEAL = "seal.json"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class CheckpointStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if free < needed * 1.05:
-            raise OSError(f"it needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free")
+            raise OSError(f"it needs {needed / 1e6:.2f} MB and {free / 1e6:.2f} MB are free")
 
     def _rotate(self, protect: set[int]) -> None:
         sealed = [folder for folder in self._folders() if (folder / SEAL).exists()]

@@ -46,7 +46,8 @@ def find(
         elif required:
             meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
             what = f"{reason}, which the task takes as {name!r}{meaning}"
-            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, name)))
+            mapped = name if name in (*type(task).columns, *OURS) else None
+            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped)))
     return found, errors
 
 
@@ -90,6 +91,14 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
         else:
             value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def absence(row: Mapping[str, Any], path: str) -> str:
+    """Why a row has no value at a path, as a clause."""
+    top, *rest = path.split(".")
+    if rest and path not in row and not isinstance(row.get(top), dict | list | None):
+        return f"has no {path!r}, because its {top!r} is {row[top]!r}, which has no fields"
+    return f"has no {path!r} (missing or null)"
 
 
 def class_names(features: Any, path: str) -> list[str] | None:

@@ -9,25 +9,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from pipelines import statistics
-from pipelines.metric import Metric
-from pipelines.pairing import (
-    FinishedRun,
-    check_pair,
-    check_same_examples,
-    common_split,
-    read,
-    share_identical,
-)
-from pipelines.statistics import Bootstrap, TwoWay, Value, Verdict
+from pipelines.finished_cell import FinishedCell, Key
+from pipelines.metric import Metric, comparable
+from pipelines.pairing import FinishedRun, share_identical
+from pipelines.statistics import Bootstrap, TwoWay, Verdict
 
 SCHEMA_VERSION = 1
-Key = tuple[str, str, int]  # cell, arm, seed
 
 
 def build(
@@ -70,8 +62,8 @@ def combine(
     environments = []
     for part in parts:
         for name in part.ablation["cells"]:
-            cell = Cell.load(name, part.ablation, part.runs)
-            comparisons += cell.comparisons()
+            cell = FinishedCell.load(name, part.ablation, part.runs)
+            comparisons += _comparisons(cell)
             facts[name] = {arm: cell.facts(arm) for arm in part.ablation["arms"]}
             environments += [run.manifest["environment"] for run in cell.runs.values()]
     _adjust(comparisons)
@@ -85,6 +77,11 @@ def combine(
         "environment": _shared(environments),
         "comparisons": [comparison.row(failures, folder) for comparison in comparisons],
         "arms": facts,
+        "publish_text": {
+            name: bool(cell.get("data", {}).get("publish_text"))
+            for ablation in ablations
+            for name, cell in ablation["cells"].items()
+        },
         "failures": failures,
     }
     return _jsonable(content)
@@ -94,7 +91,7 @@ def combine(
 class Comparison:
     """One arm against the baseline by one metric in one cell."""
 
-    cell: Cell
+    cell: FinishedCell
     arm: str
     name: str
     primary: bool
@@ -200,157 +197,36 @@ class Comparison:
         return complete and self.result is not None and self.result.problem is None
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The finished runs of one task and model."""
-
-    name: str
-    ablation: Mapping[str, Any]
-    split: str | None
-    runs: Mapping[tuple[str, int], FinishedRun]  # by arm and seed
-
-    @classmethod
-    def load(cls, name: str, ablation: Mapping[str, Any], runs: Mapping[Key, Path]) -> Cell:
-        mine = {(arm, seed): Path(path) for (cell, arm, seed), path in runs.items() if cell == name}
-        split = common_split(list(mine.values())) if mine else None
-        loaded = {
-            (arm, seed): read(path, f"{arm}, seed {seed} of {name}", split)
-            for (arm, seed), path in mine.items()
-        }
-        check_same_examples(list(loaded.values()))
-        return cls(name, ablation, split, loaded)
-
-    @property
-    def baseline(self) -> str:
-        return self.ablation["baseline"]
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        return self.ablation["seeds"]
-
-    @property
-    def task(self) -> str:
-        return self.ablation["cells"][self.name]["task"]["name"]
-
-    @property
-    def model(self) -> str:
-        """The model's name without the folder it lies in, or its architecture when it starts from scratch."""
-        model = self.ablation["cells"][self.name]["model"]
-        return (
-            os.path.basename(model["name"])
-            if model.get("name")
-            else f"{model.get('architecture')} from scratch"
-        )
-
-    @property
-    def primary(self) -> str | None:
-        """The declared metric of the task, else the one that chose checkpoints."""
-        declared = self.ablation["primary"].get(self.task)
-        return declared or next((run.manifest["primary"] for run in self.runs.values()), None)
-
-    def metric(self, name: str) -> Metric | None:
-        return next((run.metrics[name] for run in self.runs.values()), None)
-
-    def score(self, arm: str, seed: int, name: str) -> float | None:
-        run = self.runs.get((arm, seed))
-        return run.score(name) if run else None
-
-    def pairs(self, arm: str) -> dict[int, tuple[FinishedRun, FinishedRun]]:
-        """(baseline, arm) of every seed that both finished."""
-        both = {
-            seed: (self.runs.get((self.baseline, seed)), self.runs.get((arm, seed))) for seed in self.seeds
-        }
-        return {seed: pair for seed, pair in both.items() if None not in pair}
-
-    def comparisons(self) -> Iterator[Comparison]:
-        """Primary metric first, then the others; arms in the order of the ablation."""
-        measured = list(next(iter(self.runs.values())).metrics) if self.runs else []
-        names = sorted({self.primary, *measured} - {None}, key=lambda name: (name != self.primary, name))
-        arms = [arm for arm in self.ablation["arms"] if arm != self.baseline]
-        notes = {arm: self._notes(arm) for arm in arms}
-        resampled = self._resampled() if self.runs else {}
-        for name in names:
-            for arm in arms:
-                comparison = Comparison(self, arm, name, name == self.primary, notes[arm])
-                pairs = self.pairs(arm)
-                if pairs:
-                    comparison.result, comparison.check = self._compare(name, pairs, resampled)
-                yield comparison
-
-    def _notes(self, arm: str) -> list[str]:
-        """What the pairs of an arm do not share, each said once; refuses what is no pair."""
-        found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
-        return list(dict.fromkeys(found))
-
-    def two_way(self, name: str, pairs: Mapping[int, tuple[FinishedRun, FinishedRun]]) -> TwoWay:
-        """The arm of some pairs against the baseline by one metric."""
-        sides = [np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)]
-        clusters = next(iter(pairs.values()))[0].clusters
-        return statistics.two_way(*sides, comparable(self.metric(name)), clusters)
-
-    def _compare(self, name: str, pairs: Mapping, resampled: Mapping) -> tuple[TwoWay, Bootstrap | None]:
-        value = comparable(self.metric(name))
-        result = self.two_way(name, pairs)
-        if result.identical or result.problem:
-            return result, None
-        drawn = [
-            np.stack([resampled[pair[side].folder, name] for pair in pairs.values()], axis=1)
-            for side in (0, 1)
-        ]
-        return result, statistics.bootstrap(*drawn, value)
-
-    def _resampled(self) -> dict[tuple[Path, str], np.ndarray]:
-        """Sums `(resamples, columns)` of every run and metric, all with the same draws."""
-        parts = {
-            (run.folder, name): statistics.cluster_sums(run.statistics[name], run.clusters)
-            for run in self.runs.values()
-            for name in run.statistics
-        }
-        ends = np.cumsum([part.shape[1] for part in parts.values()])
-        sums = statistics.resample(np.concatenate(list(parts.values()), axis=1))
-        return dict(zip(parts, np.split(sums, ends[:-1], axis=1)))
-
-    def facts(self, arm: str) -> dict[str, Any]:
-        """What an arm costs and how it began, over its finished runs."""
-        manifests = [self.runs[arm, seed].manifest for seed in self.seeds if (arm, seed) in self.runs]
-        if not manifests:
-            return {"num_runs": 0}
-        proofs = [manifest.get("proof") or {} for manifest in manifests]
-        first = manifests[0]
-        return {
-            "num_runs": len(manifests),
-            "num_parameters": first.get("num_parameters"),
-            "num_variant_parameters": first.get("num_variant_parameters"),
-            "train_seconds": _mean([manifest.get("train_seconds") for manifest in manifests]),
-            "total_seconds": _mean([manifest.get("total_seconds") for manifest in manifests]),
-            "peak_memory_bytes": max(manifest.get("peak_memory_bytes") or 0 for manifest in manifests)
-            or None,
-            "num_steps": [manifest.get("num_steps") for manifest in manifests],
-            "best_step": [manifest.get("best_step") for manifest in manifests],
-            "proof": {
-                "max_difference": max(proof.get("max_difference") or 0.0 for proof in proofs),
-                "starts_as_stock": proofs[0].get("starts_as_stock"),
-                "sites": proofs[0].get("reached"),
-                "sentence": proofs[0].get("sentence"),
-            },
-        }
+def _comparisons(cell: FinishedCell) -> Iterator[Comparison]:
+    """Primary metric first, then the others; arms in the order of the ablation."""
+    measured = list(next(iter(cell.runs.values())).metrics) if cell.runs else []
+    names = sorted({cell.primary, *measured} - {None}, key=lambda name: (name != cell.primary, name))
+    arms = [arm for arm in cell.ablation["arms"] if arm != cell.baseline]
+    notes = {arm: cell.notes(arm) for arm in arms}
+    resampled = cell.resampled() if cell.runs else {}
+    for name in names:
+        for arm in arms:
+            comparison = Comparison(cell, arm, name, name == cell.primary, notes[arm])
+            if pairs := cell.pairs(arm):
+                comparison.result = cell.two_way(name, pairs)
+                comparison.check = _check(comparison.result, cell.metric(name), pairs, resampled)
+            yield comparison
 
 
-def comparable(metric: Metric) -> Value:
-    """Summed statistics to the value that is compared: more is better, log scales in hundredths.
-
-    A difference of 1 on a log scale is a factor of exp(0.01), about one per cent.
-    """
-    sign = 1 if metric.higher_is_better else -1
-
-    def value(sums: np.ndarray) -> np.ndarray:
-        score = metric.score(sums)
-        if metric.scale == "linear":
-            return sign * score
-        with np.errstate(divide="ignore"):
-            return sign * 100 * np.log(score)
-
-    return value
+def _check(
+    result: TwoWay,
+    metric: Metric,
+    pairs: Mapping[int, tuple[FinishedRun, FinishedRun]],
+    resampled: Mapping[tuple[Path, str], np.ndarray],
+) -> Bootstrap | None:
+    """The bootstrap beside a test; none where nothing was tested."""
+    if result.identical or result.problem:
+        return None
+    drawn = [
+        np.stack([resampled[pair[side].folder, metric.name] for pair in pairs.values()], axis=1)
+        for side in (0, 1)
+    ]
+    return statistics.bootstrap(*drawn, comparable(metric))
 
 
 def _ratio(result: TwoWay, metric: Metric) -> tuple[float, list[float]]:
@@ -382,11 +258,6 @@ def _relative(run: FinishedRun | None, folder: Path | None) -> str | None:
     if run is None:
         return None
     return Path(os.path.relpath(run.folder, folder) if folder else run.folder).as_posix()
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _jsonable(value: Any) -> Any:

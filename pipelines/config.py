@@ -134,7 +134,7 @@ def _read_cell(document: Document, name: str) -> Document | None:
         return None
     documents += [document.part(("set",))] if isinstance(document.get(("set",)), dict) else []
     base = yaml_source.merge(documents)
-    raise_all(arms.decided_by_arms(base))
+    raise_all(arms.no_setting_of_a_cell(base))
     return base
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.config_errors import dotted
 from pipelines.errors import UserError
+from pipelines.files import split_part
 from pipelines.yaml_source import Document, KeyPath
 
 FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
@@ -31,10 +32,11 @@ def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
         if not isinstance(text, str) or not text:
             continue
         place = document.place(path)
-        found = place.folder / Path(text).expanduser()
         is_folder = path in FOLDER_KEYS
+        text, part = (text, "") if is_folder else split_part(text)
+        found = place.folder / Path(text).expanduser()
         if found.exists() if not is_folder else found.is_dir():
-            resolved = Document(str(found.resolve()), {(): place})
+            resolved = Document(f"{found.resolve()}{part}", {(): place})
             document = document.replaced(path, resolved)
         elif not is_folder or text.startswith((".", "/", "~")):
             kind = "folder" if is_folder else "file"
@@ -57,6 +59,27 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
     if isinstance(model, dict):
         sources = [key for key in model if key in ("name", "architecture") and model[key] is not None]
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
+    if document.get(("lora",)) is not None:
+        yield from _lora(document)
+    if document.get(("sharding",)) == "fsdp2" and document.get(("processes",)) in (None, 1):
+        where, what = (
+            document.place(("sharding",)).where,
+            "sharding: fsdp2 shares the weights among processes",
+        )
+        yield UserError(where, f"{what}, and there is one", accepted="set processes, or leave sharding out")
+
+
+def _lora(document: Document) -> Iterator[UserError]:
+    where = document.place(("lora",)).where
+    if document.get(("model", "architecture")) is not None:
+        fix = "name a pretrained model by model.name, or leave lora out"
+        yield UserError(
+            where, "lora adapts pretrained weights, and this model starts from scratch", accepted=fix
+        )
+    if document.get(("sharding",)) == "fsdp2":
+        yield UserError(
+            where, "lora and sharding: fsdp2 exclude each other", accepted="leave one of them out"
+        )
 
 
 def _missing_files(document: Document, data: dict) -> Iterator[UserError]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -12,9 +13,12 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Any
 
-from pipelines.columns import check_names, class_names, find, named, value_at
+import numpy as np
+
+from pipelines.columns import absence, check_names, class_names, find, named, value_at
 from pipelines.errors import UserError, raise_all
 from pipelines.readers import BadRow, Table, hub_splits, of_rows, read_file, read_hub
+from pipelines.streaming import OnDisk, stream_file
 from pipelines.task import Task
 
 SPLITS = ("train", "validation", "test")
@@ -27,9 +31,9 @@ Bad = tuple[int, str]  # row from 0, reason
 class Splits:
     """Checked examples by split, in source order: canonical columns, a unique "id", perhaps "cluster"."""
 
-    train: list[Example] | None = None
-    validation: list[Example] | None = None
-    test: list[Example] | None = None
+    train: Sequence[Example] | None = None
+    validation: Sequence[Example] | None = None
+    test: Sequence[Example] | None = None
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
     notes: list[str] = field(default_factory=list)  # what a reader of the results should know of the data
@@ -49,6 +53,8 @@ def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "va
         UserError: a fault of the source, or rows that cannot be used while `on_bad_row` is "stop"; up to
             ten are told at once, before any training.
     """
+    if config.streaming and task.reads == "series":
+        raise UserError("data.streaming", "a series is read as a whole", accepted="set false")
     tables = _tables(config)
     missing = [split for split in required if split not in tables]
     raise_all([_missing_split(config, split, list(tables)) for split in missing])
@@ -56,17 +62,20 @@ def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "va
     sources = {name: name if config.generated else column.default for name, column in task.columns.items()}
     paths = _find_columns(tables, sources, config.columns, task)
     splits, errors = Splits(), []
-    contents: dict[str, set[bytes]] = {}
+    contents: dict[str, np.ndarray] = {}
     for split, table in tables.items():
         examples, bad = _examples(table, paths[split], task)
         splits.notes += table.notes
-        splits.skipped[split] = [(row + 1, reason) for row, reason in bad]
+        splits.skipped[split] = [(table.number(row), reason) for row, reason in bad]
         if bad and config.on_bad_row == "stop":
             errors += _bad_rows(table, bad)
         elif not examples:
             errors.append(_empty(table, split, bad))
-        elif split == "train":
-            task.fit({"train": examples})
+        else:
+            if split == "train":
+                task.fit({"train": examples})
+            if table.stream is None:
+                examples = _joined(table, task, examples, errors)
         most = getattr(config, f"max_{split}_examples")
         if most is not None and most < len(examples):
             splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
@@ -75,7 +84,7 @@ def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "va
         setattr(splits, split, examples)
     _raise_some(errors)
     for split in [name for name in contents if name != "train" and "train" in contents]:
-        shared = len(contents[split] & contents["train"])
+        shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
         if shared:
             splits.notes.append(
                 f"{split}: {shared:,} of {len(contents[split]):,} distinct rows also stand in train"
@@ -90,7 +99,8 @@ def _tables(config: Any) -> dict[str, Table]:
     named = {split: getattr(config, split) for split in SPLITS}
     if config.name is None:
         paths = {split: path for split, path in named.items() if path is not None}
-        return {split: read_file(path, config.format, config.encoding) for split, path in paths.items()}
+        read = stream_file if config.streaming else read_file
+        return {split: read(path, config.format, config.encoding) for split, path in paths.items()}
     source = (config.name, config.config, config.revision)
     if None in named.values():  # a split that is not named is the one of that name, where there is one
         there = hub_splits(*source)
@@ -143,35 +153,42 @@ def _find_columns(
     paths: dict[str, dict[str, str]] = {}
     for split, table in tables.items():
         paths[split], missing = find(table, defaults, columns, task)
-        errors += missing if table.num_rows else [_empty(table, split, [])]
+        if not table.num_rows:
+            errors.append(_empty(table, split, []))
+        elif table.columns:
+            errors += missing
+        else:  # no row could be read, and why says more than which columns are missing
+            bad = enumerate(row.reason for row in table.take([]) if isinstance(row, BadRow))
+            errors += _bad_rows(table, list(bad))
     _raise_some(errors)
     return paths
 
 
-def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[list[Example], list[Bad]]:
+def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[Sequence[Example], list[Bad]]:
+    """Rows that can be used, and those that cannot; a row that is streamed is an example at once."""
     names = {name: class_names(table.features, path) for name, path in paths.items()}
-    rows = table.take([*paths.values(), *(path.split(".")[0] for path in paths.values())])
-    examples: list[Example] = []
+    rows = table.rows([*paths.values(), *(path.split(".")[0] for path in paths.values())])
+    examples: Any = [] if table.stream is None else OnDisk()
     bad: list[Bad] = []
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         try:
-            example = _example(row, index, paths, names, task)
+            example = _example(row, table.number(index), paths, names, task)
         except LookupError as error:
             bad.append((index, error.args[0]))
             continue
-        first = seen.setdefault(example["id"], index)
+        first = seen.setdefault(example["id"], index) if "id" in paths else index
         if first != index:
-            bad.append((index, f"has the id {example['id']!r} of row {first + 1}"))
+            bad.append((index, f"has the id {example['id']!r} of row {table.number(first)}"))
             continue
-        examples.append(example)
+        examples.append(example if table.stream is None else task.examples([example])[0])
     return examples, bad
 
 
 def _example(
-    row: Any, index: int, paths: Mapping[str, str], names: Mapping[str, list[str] | None], task: Task
+    row: Any, number: int, paths: Mapping[str, str], names: Mapping[str, list[str] | None], task: Task
 ) -> Example:
-    """One row under canonical names.
+    """One row under canonical names; without an id it is called by its number.
 
     Raises:
         LookupError: why it cannot be used, as a clause.
@@ -184,17 +201,26 @@ def _example(
         if names[name] and name not in ("id", "cluster"):
             value = named(value, names[name])
         if value is None and (name not in task.columns or task.columns[name].required):
-            raise LookupError(f"has no {path!r} (missing or null)")
+            raise LookupError(absence(row, path))
         example[name] = value
     for name in {"id", "cluster"} & example.keys():
         if isinstance(example[name], list | dict):
             raise LookupError(f"has the {name} {example[name]!r}, which is neither text nor a number")
         example[name] = str(example[name])
-    example.setdefault("id", str(index + 1))
+    example.setdefault("id", str(number))
     reason = task.check(example)
     if reason:
         raise LookupError(reason)
     return example
+
+
+def _joined(table: Table, task: Task, rows: list[Example], errors: list[UserError]) -> Sequence[Example]:
+    """The task's examples of checked rows; what stands against it joins the errors, with its place."""
+    try:
+        return task.examples(rows)
+    except UserError as error:
+        errors.append(UserError(f"{table.where}, {error.where}", error.what, error.came, error.accepted))
+        return rows
 
 
 # ---- faults
@@ -218,7 +244,7 @@ def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
 def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:
     if not bad:
         return UserError(table.where, f"the {split} split has no rows", accepted="give it at least one")
-    what = f"no row of the {split} split can be used; row {bad[0][0] + 1} {bad[0][1]}"
+    what = f"no row of the {split} split can be used; row {table.number(bad[0][0])} {bad[0][1]}"
     return UserError(table.where, what, accepted="mend the data")
 
 
@@ -230,18 +256,20 @@ def _raise_some(errors: Sequence[UserError]) -> None:
 
 
 # ---- identity
-def _hash(examples: Sequence[Example]) -> tuple[str, set[bytes]]:
-    """sha256 over all examples in order, and the digests of the contents without ids."""
-    whole, contents = hashlib.sha256(), set()
+def _hash(examples: Sequence[Example]) -> tuple[str, np.ndarray]:
+    """sha256 over all examples in order; and 64 bits of the digest of each distinct content without id."""
+    whole, contents = hashlib.sha256(), array("Q")
     encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).encode
     for example in examples:
         content = encode({name: value for name, value in example.items() if name != "id"})
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
-        contents.add(digest)
+        contents.append(int.from_bytes(digest[:8]))
         whole.update(example["id"].encode("utf-8", "surrogatepass") + b"\0" + digest)
-    return whole.hexdigest(), contents
+    return whole.hexdigest(), np.unique(np.array(contents))
 
 
 def _plain(value: Any) -> str:
-    """What JSON has no form for (image bytes, dates), as text that differs when the value does."""
+    """What JSON has no form for (bytes, arrays, dates), as text that differs when the value does."""
+    if hasattr(value, "tobytes"):
+        return repr(value.shape) + hashlib.sha256(value.tobytes()).hexdigest()
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)

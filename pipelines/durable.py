@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file so that at any instant it holds the old content or the new, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # no pid: other machines have it too
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()
@@ -24,6 +29,32 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON, sorted and indented; NaN is refused because other readers would be."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write YAML in the order of `content`, which reads back as it was."""
+    write_bytes(path, yaml_text(content).encode())
+
+
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """`content` as YAML, in its order."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes the control character U+0085 as it is and reads a line break; quoted, it is escaped."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def says_full(error: Exception) -> bool:
+    """Whether an error means that a disk, or a user's share of it, is full; safetensors keeps no number."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def sync(path: Path) -> None:

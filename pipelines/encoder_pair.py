@@ -28,13 +28,29 @@ class EncoderPair:
         return transformers.EncoderDecoderModel(config=_pair_config(config, _decoder_config(config)))
 
     @classmethod
-    def from_pretrained(cls, name: str, *, config: Any, **options: Any) -> transformers.EncoderDecoderModel:
-        """A pair of which both start from the weights at `name`."""
+    def from_pretrained(
+        cls, name: str, *, config: Any, **options: Any
+    ) -> tuple[transformers.EncoderDecoderModel, dict[str, Any]]:
+        """A pair of which both start from the weights at `name`, or that stands there as a pair already.
+
+        With it transformers' loading info, which `output_loading_info=True` among the options asks for.
+        """
+        if config.is_encoder_decoder:
+            return transformers.AutoModelForSeq2SeqLM.from_pretrained(name, config=config, **options)
         decoder_config = _decoder_config(config)
-        encoder = transformers.AutoModel.from_pretrained(name, config=config, **options)
-        decoder = transformers.AutoModelForCausalLM.from_pretrained(name, config=decoder_config, **options)
+        encoder, read = transformers.AutoModel.from_pretrained(name, config=config, **options)
+        decoder, said = transformers.AutoModelForCausalLM.from_pretrained(
+            name, config=decoder_config, **options
+        )
         pair = _pair_config(encoder.config, decoder.config)
-        return transformers.EncoderDecoderModel(config=pair, encoder=encoder, decoder=decoder)
+        model = transformers.EncoderDecoderModel(config=pair, encoder=encoder, decoder=decoder)
+        infos = (("encoder", read), ("decoder", said))
+        return model, {
+            "missing_keys": [f"{part}.{key}" for part, info in infos for key in info["missing_keys"]],
+            "mismatched_keys": [
+                (f"{part}.{key}", *sizes) for part, info in infos for key, *sizes in info["mismatched_keys"]
+            ],
+        }
 
 
 def _decoder_config(config: Any) -> Any:

@@ -33,7 +33,14 @@ def costs(cells: Sequence[Cell], earlier: Sequence[Cell] = ()) -> dict[Cell, Cos
     for cell in {one.folder: one for one in (*earlier, *cells)}.values():
         cost = measured(cell)
         known |= {cell: cost} if cost else {}
-    return {cell: _typical(cell, known) for cell in cells}
+    groups = {(cell.cell, _arm(cell)) for cell in cells}
+    typical = {group: _typical(*group, known) for group in groups}
+    return {cell: typical[cell.cell, _arm(cell)] for cell in cells}
+
+
+def _arm(cell: Cell) -> str:
+    """The arm of a run of the grid or of the search."""
+    return cell.arm.partition(" ")[0]
 
 
 def measured(cell: Cell) -> Cost | None:
@@ -45,13 +52,9 @@ def measured(cell: Cell) -> Cost | None:
     return Cost(manifest.get("total_seconds"), size_of(cell.folder, without="model"), weights)
 
 
-def _typical(cell: Cell, known: dict[Cell, Cost]) -> Cost:
-    of_cell = [
-        (other.arm.partition(" ")[0], cost) for other, cost in known.items() if other.cell == cell.cell
-    ]
-    alike = [cost for arm, cost in of_cell if arm == cell.arm.partition(" ")[0]] or [
-        cost for _, cost in of_cell
-    ]
+def _typical(cell: str, arm: str, known: dict[Cell, Cost]) -> Cost:
+    of_cell = [(_arm(other), cost) for other, cost in known.items() if other.cell == cell]
+    alike = [cost for its, cost in of_cell if its == arm] or [cost for _, cost in of_cell]
     return Cost(*(_mean([getattr(cost, name) for cost in alike]) for name in Cost.__dataclass_fields__))
 
 

@@ -6,9 +6,13 @@ import hashlib
 import inspect
 import json
 import os
+import secrets
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,8 +23,22 @@ from pipelines.lock import lock
 from pipelines.task import Example, Feature, Task
 
 FORMAT = 1  # raise when the file's layout changes
-CHUNK_EXAMPLES = 2000  # prepared at a time, so that a large split is never held as Python objects
+CHUNK_EXAMPLES = 200  # prepared at a time: as tokens with their places a text is a hundred times itself
 LEN, EXAMPLE = "_len", "_example"  # our columns beside the task's
+
+
+# Counts that tell of no loss: of all there is, and of what was read in several pieces.
+WITHOUT_LOSS = frozenset({"examples", "words", "examples_in_windows", "examples_in_blocks"})
+
+
+def losses_said(counts: Mapping[str, int]) -> str:
+    """What was cut or left out on the way into the model, such as "; 3 sources cut"; "" where nothing was."""
+    found = [
+        f"{count:,} {what.replace('_', ' ')}"
+        for what, count in counts.items()
+        if count and what not in WITHOUT_LOSS
+    ]
+    return f"; {', '.join(found)}" if found else ""
 
 
 class Features(Sequence[Feature]):
@@ -79,7 +97,7 @@ def build(
         UserError: the folder cannot be written.
     """
     if cache_dir is None:
-        return Features(_prepare(task, examples))
+        return Features(_joined(list(_prepared(task, examples)), task))
     path = Path(cache_dir) / f"{split}-{key[:32]}.arrow"
     found = _open(path)
     if found is not None:
@@ -90,10 +108,10 @@ def build(
             found = _open(path)  # another process may have finished while we waited
             if found is not None:
                 return found
-            _write(path, _prepare(task, examples))
+            _write(path, task, examples)
     except OSError as error:
         raise UserError(str(path.parent), f"features cannot be cached ({error.strerror})") from error
-    return Features(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+    return Features(_mapped(path))
 
 
 def key(task: Task, name: str, options: Mapping[str, Any], data_hash: str) -> str:
@@ -116,10 +134,9 @@ def _processor_hash(processor: Any) -> str:
     sha = hashlib.sha256(type(processor).__name__.encode())
     backend = getattr(processor, "backend_tokenizer", None)
     if backend is not None:
-        content = json.loads(backend.to_str())
-        # set by each call of the tokenizer, so they say what happened last, not what it is
-        content["truncation"] = content["padding"] = None
-        sha.update(json.dumps(content, sort_keys=True).encode())
+        text = backend.to_str()
+        # Before this stand truncation and padding, which say how it was called last, not what it is.
+        sha.update((text.partition('"added_tokens":')[2] or text).encode())
         sha.update(repr((processor.model_max_length, processor.pad_token_id)).encode())
     elif hasattr(processor, "to_json_string"):
         sha.update(processor.to_json_string().encode())
@@ -145,11 +162,10 @@ def source_files(kind: type) -> list[str]:
 
 
 # ---- preparing
-def _prepare(task: Task, examples: Sequence[Example]) -> pa.Table:
-    counts = getattr(task, "counts", None)
-    if counts is not None:
-        counts.clear()
-    chunks = []
+def _prepared(task: Task, examples: Sequence[Example]) -> Iterator[pa.Table]:
+    """The features of some examples after the other."""
+    if hasattr(task, "counts"):
+        task.counts.clear()
     for start in range(0, len(examples), CHUNK_EXAMPLES):
         chunk = examples[start : start + CHUNK_EXAMPLES]
         features = task.prepare(chunk)
@@ -159,9 +175,15 @@ def _prepare(task: Task, examples: Sequence[Example]) -> pa.Table:
             raise RuntimeError("a task must give every example at least one feature, in example order")
         for feature, index in zip(features, indices):
             feature[LEN], feature[EXAMPLE] = task.feature_len(feature), index
-        chunks.append(pa.Table.from_pylist(features))
-    table = pa.concat_tables(chunks, promote_options="permissive")
-    return table.cast(_narrowed(table.schema)).replace_schema_metadata({"counts": json.dumps(counts or {})})
+        table = pa.Table.from_pylist(features)
+        yield table.cast(_narrowed(table.schema))
+
+
+def _joined(chunks: Sequence[pa.Table], task: Task) -> pa.Table:
+    """Chunks as one table, of the types that all of them need, with what the task counted."""
+    schema = pa.unify_schemas([chunk.schema for chunk in chunks], promote_options="permissive")
+    table = pa.concat_tables([chunk.cast(schema) for chunk in chunks])
+    return table.replace_schema_metadata({"counts": json.dumps(getattr(task, "counts", {}))})
 
 
 def _narrowed(schema: pa.Schema) -> pa.Schema:
@@ -175,21 +197,47 @@ def _narrowed(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _write(path: Path, table: pa.Table) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
+def _write(path: Path, task: Task, examples: Sequence[Example]) -> None:
+    """Prepare into a file, a chunk in memory at a time. They wait beside it, because the types that all of
+    them need are known in the end."""
+    beside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
-        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
+        with TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.") as folder:
+            waiting = _wait(Path(folder), _prepared(task, examples))
+            table = _joined([_mapped(file) for file in waiting], task)
+            with _writer(beside, table.schema) as writer:
+                writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _wait(folder: Path, chunks: Iterator[pa.Table]) -> list[Path]:
+    """Write chunks into files of `folder`, those of equal types after each other into the same one."""
+    files: list[Path] = []
+    for schema, alike in groupby(chunks, key=lambda chunk: chunk.schema):
+        files.append(folder / f"{len(files)}.arrow")
+        with _writer(files[-1], schema) as writer:
+            for chunk in alike:
+                writer.write_table(chunk)
+    return files
+
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchFileWriter]:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        yield writer
+
+
+def _mapped(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _open(path: Path) -> Features | None:
     if not path.exists():
         return None
     try:
-        return Features(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        return Features(_mapped(path))
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return None
 

@@ -96,8 +96,8 @@ def _placed(
         if not name.startswith(stem):
             name = _fresh_name(cells_folder, stem, taken) if fresh else stem
         taken.add(name)
-        place, cache = cells_folder / name, folder.parent / "cache"
-        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, cache)
+        place = cells_folder / name
+        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, folder)
 
 
 def _fresh_name(cells_folder: Path, stem: str, taken: set[str]) -> str:
@@ -129,7 +129,7 @@ def remember_folders(cells: Sequence[Cell], folder: Path) -> None:
 def print_plan(
     cells: Sequence[Cell],
     config: AblationConfig,
-    jobs: int,
+    at_a_time: int | None,
     console: Console,
     earlier: Sequence[Cell] = (),
 ) -> None:
@@ -143,21 +143,24 @@ def print_plan(
             missing.append(cell)
             seconds = costs[cell].seconds
             taking = f"  about {estimate.duration(seconds)}" if seconds is not None else "  time unknown"
-        console.print(f"{cell.run_hash[:16]}  {state:9}  {cell.label}{taking}", markup=False, soft_wrap=True)
+        console.print(f"{cell.folder.name}  {state:9}  {cell.label}{taking}", markup=False, soft_wrap=True)
     say = f"{len(cells)} runs, {len(missing)} to run"
-    for sentence in (say, *_totals(missing, costs, config, jobs)):
+    for sentence in (say, *_totals(missing, costs, config, at_a_time)):
         console.print(sentence, markup=False, soft_wrap=True)
 
 
 def _totals(
-    missing: Sequence[Cell], costs: Mapping[Cell, estimate.Cost], config: AblationConfig, jobs: int
+    missing: Sequence[Cell],
+    costs: Mapping[Cell, estimate.Cost],
+    config: AblationConfig,
+    at_a_time: int | None,
 ) -> Iterator[str]:
     """Time and disk of what is still to be run, as sentences."""
     if not missing:
         return
     known = [costs[cell] for cell in missing if costs[cell].seconds is not None]
     unknown = len(missing) - len(known)
-    beside = min(jobs, len(missing))
+    beside = min(at_a_time or len(missing), len(missing))
     if known:
         seconds = sum(cost.seconds for cost in known)
         yield f"time: about {estimate.duration(seconds / beside)}, {beside} at a time"

@@ -12,9 +12,10 @@ from typing import Any
 from pipelines import catalog, durable
 from pipelines.config import EXECUTION_KEYS, RunConfig
 from pipelines.errors import UserError
+from pipelines.files import split_part
 
 # Raised whenever a change of ours moves numbers (loop, plan, loss, seeds): old runs are then other runs.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 4
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -25,12 +26,14 @@ def describe(config: RunConfig) -> dict[str, Any]:
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in EXECUTION_KEYS}
     for section, name in (
-        *(("data", split) for split in ("train", "validation", "test")),
+        *(("data", name) for name in ("name", "train", "validation", "test")),
         ("model", "name"),
         ("model", "tokenizer"),
     ):
         settings[section] = dict(settings[section])
-        settings[section][name] = _content(settings[section][name])
+        settings[section][name] = content_of(settings[section][name])
+    for name in ("publish_text", "streaming"):  # what is shown, where rows are held: no number
+        del settings["data"][name]
     return {
         "numerics": NUMERICS_VERSION,
         "config": settings,
@@ -66,17 +69,18 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield f"{kind.word}:{name}", entry.module.file.read_text(encoding="utf-8")
 
 
-def _content(value: str | None) -> str | None:
-    """A local file or folder as the hash of its content; a Hub id or a split expression as it is."""
-    if value is None or not Path(value).exists():
+def content_of(value: str | None) -> str | None:
+    """A local file (with the rows meant) or folder as the hash of its content; other text as it is."""
+    name, part = split_part(value or "")
+    path = Path(name)
+    if not name or not path.exists():
         return value
-    path = Path(value)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         name = str(file.relative_to(path)) if path.is_dir() else ""
         digest.update(f"{name}\0{_file_hash(file, file.stat().st_mtime_ns, file.stat().st_size)}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest.hexdigest()}{part}"
 
 
 @cache

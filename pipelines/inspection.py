@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,19 @@ import transformers
 
 import custom_attention
 from pipelines import features as feature_cache
+from pipelines import lora
 from pipelines.batches import BatchPlan, fill
 from pipelines.config import RunConfig
 from pipelines.data import SPLITS, Splits, load_splits
 from pipelines.features import Features
-from pipelines.model import build_model, load_processor
+from pipelines.model import build_model
+from pipelines.processor import load_processor
 from pipelines.run import attach_and_prove, load_task
 from pipelines.task import Task
+from pipelines.trivial import trivial_scores
 
 MOST_STEPS = 500  # steps of the plan that padding is counted over
+MOST_SCORED = 1000  # examples that what needs no model is scored on
 MOST_REASONS = 3  # kinds of skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
@@ -32,7 +37,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     transformers.utils.logging.disable_progress_bar()
     task = load_task(config)
     splits = load_splits(config.data, task)
-    task.bind(load_processor(config, task.texts(splits.train)), config.model.family)
+    task.bind(load_processor(config, task, splits.train), config.model.family)
     features = {
         name: feature_cache.build(task, getattr(splits, name), name, None, "")
         for name in SPLITS
@@ -41,6 +46,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     for title, lines in (
         ("data", _data(splits, features)),
         ("batches", _batches(config, splits, features)),
+        ("without a model", _trivial(task, splits)),
         ("model", _model(config, task, features["train"])),
         ("examples of train", _examples(task, features["train"], num_examples)),
     ):
@@ -66,6 +72,14 @@ def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
     if rows:
         reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
         yield f"  {len(rows):,} rows left out: {'; '.join(reasons)}"
+
+
+# ---- what any model must beat
+def _trivial(task: Task, splits: Splits) -> Iterator[str]:
+    examples = list(islice(splits.validation or (), MOST_SCORED))
+    for way, scores in trivial_scores(task, splits.train, examples).items() if examples else ():
+        listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+        yield f"{way}: {listed}, on {len(examples):,} validation examples"
 
 
 # ---- batches
@@ -109,12 +123,17 @@ def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:
 def _model(config: RunConfig, task: Task, features: Features) -> Iterator[str]:
     model = build_model(config, task.head, task.processor, task.model_options())
     model, proof = attach_and_prove(config, model, task.collate(list(features[:4])))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if config.lora:
+        lora.adapt(model, config)
     variant = custom_attention.variant_parameters(model)
     for parameter in variant.values():
         parameter.requires_grad_(config.train_variant)
-    total = sum(parameter.numel() for parameter in model.parameters())
     of_variant = sum(parameter.numel() for parameter in variant.values())
     yield f"{type(model).__name__}: {total:,} parameters, {of_variant:,} of them the variant's"
+    if config.lora:
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        yield f"LoRA of rank {config.lora.rank}: {trained:,} parameters are trained"
     yield proof.sentence
     standing = sum(
         p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters()
@@ -158,5 +177,5 @@ def _size(num_bytes: float) -> str:
 # ---- examples
 def _examples(task: Task, features: Features, count: int) -> Iterator[str]:
     for feature in features[: min(count, len(features))]:
-        yield f"[{feature['example_id']}] {len(feature['input_ids'])} tokens"
+        yield f"[{feature['example_id']}] {task.feature_len(feature)} tokens"
         yield task.show(feature)

@@ -26,6 +26,8 @@ def print_listing(what: str, folder: str | None = None) -> None:
     header, rows = LISTINGS[what]
     found = list(rows(folder))
     table = Table(*header, header_style="bold", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True  # a name is copied from here, so it stands whole
+    table.columns[0].min_width = max((len(row[0]) for row in found), default=0)
     for row in found:
         table.add_row(*row)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)

@@ -28,6 +28,8 @@ class Run:
     test: Prepared | None
     proof: custom_attention.Proof
     training: Training
+    forward_flops: int  # of the first four features of training
+    adapted: Any = None  # PEFT's hold on the model where LoRA trains it
 
 
 def manifest_of(
@@ -45,18 +47,22 @@ def manifest_of(
         "task": config.task.name,
         "task_state": run.task.state(),
         "model_name": config.model.name or f"{config.model.architecture} from scratch",
+        "model_commit": getattr(model.config, "_commit_hash", None),  # of a model from the Hub
         "scores": validation | {split: _reported(found) for split, found in evaluations.items()},
         "per_type": {split: _per_type(found) for split, found in evaluations.items()},
         "metrics": {name: _describe(metric) for name, metric in run.task.metrics.items()},
         "primary": training.selecting_metric,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "num_trained_parameters": sum(parameter.numel() for parameter in training.parameters),
         "num_variant_parameters": sum(
             parameter.numel() for parameter in custom_attention.variant_parameters(model).values()
         ),
+        "forward_flops": run.forward_flops,
         "num_steps": state.step,
         "best_step": state.best_step,
         "diverged_at": state.diverged_at,
         "train_seconds": state.train_seconds,
+        "train_cpu_seconds": state.train_cpu_seconds,
         "peak_memory_bytes": _peak_memory(training.accelerator.device),
         "proof": asdict(run.proof),
         "data": _data(run),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
@@ -54,6 +54,23 @@ class Metric(ABC):
 def total(statistics: np.ndarray) -> np.ndarray:
     """Column sums of `(examples, columns)`, correctly rounded: the order of examples never matters."""
     return np.array([math.fsum(column) for column in np.asarray(statistics, dtype=np.float64).T])
+
+
+def comparable(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:
+    """Summed statistics to the value that is compared: more is better, log scales in hundredths.
+
+    A difference of 1 on a log scale is a factor of exp(0.01), about one per cent.
+    """
+    sign = 1 if metric.higher_is_better else -1
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        score = metric.score(sums)
+        if metric.scale == "linear":
+            return sign * score
+        with np.errstate(divide="ignore"):
+            return sign * 100 * np.log(score)
+
+    return value
 
 
 def one_or_more(reference: str | Sequence[str]) -> list[str]:

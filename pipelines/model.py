@@ -1,9 +1,9 @@
-"""Tokenizer and model of a run: one table from (task head, model family) to the class."""
+"""The model of a run: one table from (task head, model family) to the class."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,8 +12,8 @@ import transformers
 from pipelines.config import ModelConfig, RunConfig
 from pipelines.encoder_pair import EncoderPair
 from pipelines.errors import UserError
+from pipelines.hub.fetched import model_source
 from pipelines.randomness import derive
-from pipelines.tokenizer import train_tokenizer
 
 # The only place that knows which class does which job. Keyed by what a task needs and what a family is,
 # never by architecture: a new architecture is a YAML.
@@ -33,30 +33,14 @@ MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("question_answering", "encoder"): "AutoModelForQuestionAnswering",
     ("question_answering", "decoder"): "AutoModelForQuestionAnswering",
     ("question_answering", "encoder_decoder"): "AutoModelForQuestionAnswering",
+    ("image_classification", "encoder"): "AutoModelForImageClassification",
+    ("audio_classification", "encoder"): "AutoModelForAudioClassification",
+    ("forecasting", "encoder"): "PatchTSTForPrediction",  # no Auto class has it
 }
 OWN_CLASSES: Mapping[str, Any] = {"EncoderPair": EncoderPair}
+NO_CLASS = "Unrecognized configuration class"  # what an Auto class says of a config that it has no class for
 # What a tokenizer calls the token with which a text begins, or ends, where it has no bos or eos.
 SPECIAL_TOKENS = {"pad": ("pad",), "bos": ("bos", "cls"), "eos": ("eos", "sep")}
-
-
-def load_processor(config: RunConfig, texts: Iterator[str]) -> Any:
-    """The model's own tokenizer, or for a model from scratch one trained on `texts`.
-
-    Raises:
-        UserError: the folder or Hub id has no tokenizer that can be loaded.
-    """
-    source = config.model.tokenizer or config.model.name
-    if source is None:
-        processor = train_tokenizer(config.model.family, texts, config.model.vocab_size)
-        positions = getattr(_known_config(config.model), "max_position_embeddings", None)
-        processor.model_max_length = positions or processor.model_max_length
-        return processor
-    try:
-        return transformers.AutoTokenizer.from_pretrained(
-            source, revision=config.model.revision, use_fast=True, add_prefix_space=True
-        )
-    except (OSError, ValueError) as error:
-        raise _cannot_load("tokenizer", source, error) from error
 
 
 def build_model(
@@ -65,7 +49,7 @@ def build_model(
     """The model of a run with stock attention, in float32.
 
     Whatever is drawn (a scratch model, a new head) comes from the run's "init" stream, so every arm
-    of a seed starts from the same weights.
+    of a seed starts from the same weights. `model.drawn_parameters` names what is drawn.
 
     Raises:
         UserError: no class for this task and family, unknown config entries, or unreadable weights.
@@ -73,18 +57,63 @@ def build_model(
     model_class = _model_class(head, config.model.family)
     torch.manual_seed(derive(config.seed, "init"))
     if config.model.name is None:
-        return model_class.from_config(_scratch_config(config.model, processor, task_options))
+        model_config = _scratch_config(config.model, processor, task_options)
+        try:
+            model = _untrained(model_class, model_config)
+        except ValueError as error:
+            if NO_CLASS in str(error):
+                raise _no_class(head, model_config) from error
+            raise
+        model.drawn_parameters = frozenset(name for name, _ in model.named_parameters())
+        return model
+    source = model_source(config.model.name)
     try:
         model_config = transformers.AutoConfig.from_pretrained(
-            config.model.name, revision=config.model.revision, **task_options
+            source, revision=config.model.revision, **task_options
         )
         _override(model_config, config.model)
-        _set_special_tokens(model_config, processor, keep=True)
-        return model_class.from_pretrained(
-            config.model.name, config=model_config, revision=config.model.revision, dtype=torch.float32
+        if isinstance(processor, transformers.PreTrainedTokenizerBase):
+            _set_special_tokens(model_config, processor, keep=True)
+        model, loading = model_class.from_pretrained(
+            source,
+            config=model_config,
+            revision=config.model.revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError) as error:
-        raise _cannot_load("model", config.model.name, error) from error
+        if NO_CLASS in str(error):
+            raise _no_class(head, model_config) from error
+        raise cannot_load("model", config.model.name, error) from error
+    other_sizes = {name for name, *_ in loading["mismatched_keys"]}
+    _require_in_head(model, other_sizes, config.model.name)
+    model.drawn_parameters = frozenset({*loading["missing_keys"], *other_sizes})
+    return model
+
+
+def _untrained(model_class: Any, config: Any) -> torch.nn.Module:
+    """A model with drawn weights, of an Auto class, of our own, or of one architecture's class.
+
+    Raises:
+        ValueError: it has no form of this architecture.
+    """
+    own = getattr(model_class, "config_class", None)
+    if own is None:
+        return model_class.from_config(config)
+    if not isinstance(config, own):
+        raise ValueError(NO_CLASS)
+    return model_class(config)
+
+
+def _require_in_head(model: torch.nn.Module, names: set[str], source: str) -> None:
+    """Weights of another size than the config says are drawn in a head, for other labels; nowhere else."""
+    body = model.base_model
+    inside = {id(parameter) for parameter in body.parameters()}
+    odd = sorted(name for name in names if body is model or id(model.get_parameter(name)) in inside)
+    if odd:
+        what = f"the config does not fit the weights: {', '.join(odd[:3])} has another size there"
+        raise UserError("model.config", what, source, "leave out the entries that change a size")
 
 
 def _model_class(head: str, family: str) -> Any:
@@ -97,7 +126,7 @@ def _model_class(head: str, family: str) -> Any:
     return OWN_CLASSES.get(name) or getattr(transformers, name)
 
 
-def _known_config(model: ModelConfig) -> Any:
+def known_config(model: ModelConfig) -> Any:
     """The config of an architecture with the entries that the run changes."""
     try:
         config = transformers.AutoConfig.for_model(model.architecture)
@@ -112,11 +141,12 @@ def _known_config(model: ModelConfig) -> Any:
 
 
 def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[str, Any]) -> Any:
-    config = _known_config(model)
-    config.vocab_size = len(processor)
-    _set_special_tokens(config, processor, keep=False)
-    if config.is_encoder_decoder:
-        config.decoder_start_token_id = processor.pad_token_id
+    config = known_config(model)
+    if isinstance(processor, transformers.PreTrainedTokenizerBase):
+        config.vocab_size = len(processor)
+        _set_special_tokens(config, processor, keep=False)
+        if config.is_encoder_decoder:
+            config.decoder_start_token_id = processor.pad_token_id
     for name, value in task_options.items():
         setattr(config, name, value)
     _override(config, model)
@@ -145,7 +175,22 @@ def _override(config: Any, model: ModelConfig) -> None:
         setattr(config, name, value)
 
 
-def _cannot_load(what: str, source: str, error: Exception) -> UserError:
+def _no_class(head: str, config: Any) -> UserError:
+    carried = getattr(config, "attnlab", None)
+    if carried:
+        what = f"carries its attention in a {carried['architecture']}, which has no other head"
+        fix = f"a model for {head.replace('_', ' ')}, or one that attnlab fold made"
+        return UserError("model.name", what, accepted=fix)
+    return UserError(
+        "model",
+        f"transformers has no class for {head.replace('_', ' ')} with this architecture",
+        config.model_type,
+        "another architecture of the family, or another task",
+    )
+
+
+def cannot_load(what: str, source: str, error: Exception) -> UserError:
+    """What a user is told when a part of a model is not where the name says."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
         "model.name",

@@ -17,6 +17,7 @@ from pipelines import metric as metrics
 from pipelines.errors import UserError
 from pipelines.metric import Metric
 
+PREDICTIONS, HASHES = "predictions.{}.jsonl", "predictions.{}.hashes"
 SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
 CONDITIONS = ("threads", "processes", "max_tokens", "device")
 # Settings that rightly change which examples a step holds; anything else that does is a fault.
@@ -49,9 +50,16 @@ class FinishedRun:
     @cached_property
     def prediction_hashes(self) -> tuple[bytes, ...]:
         """One per example, equal where the line of predictions (id, prediction, reference) is equal."""
-        path = self.folder / f"predictions.{self.split}.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else ()
-        return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+        path, hashes = (self.folder / name.format(self.split) for name in (PREDICTIONS, HASHES))
+        if hashes.exists():  # a record that travelled without the text of its data
+            return tuple(map(bytes.fromhex, hashes.read_text(encoding="ascii").split()))
+        return hashed_lines(path) if path.exists() else ()
+
+
+def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
+    """One hash for each line of a file of predictions."""
+    lines = predictions.read_bytes().splitlines()
+    return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
 
 
 def common_split(folders: Sequence[Path]) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines import compare, identity, power
+from pipelines import identity, power
 from pipelines.config import EXECUTION_KEYS, AblationConfig
 from pipelines.errors import UserError
 from pipelines.estimate import costs, duration
+from pipelines.finished_cell import FinishedCell
 from pipelines.pairing import check_pair
 from pipelines.statistics import LEVEL
 from pipelines.stored import StoredAblation, open_ablation
@@ -98,7 +100,7 @@ def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[Plan]:
     for name in config.cells:
         if not any(cell == name for cell, _, _ in finished):
             continue
-        cell = compare.Cell.load(name, asked, finished)
+        cell = FinishedCell.load(name, asked, finished)
         for arm in config.arms:
             pairs = cell.pairs(arm) if arm != config.baseline else {}
             if len(pairs) >= MIN_PILOT_SEEDS:
@@ -106,11 +108,14 @@ def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[Plan]:
                 yield _plan(config, cell, arm, None if None in both else sum(both))
 
 
-def _plan(config: AblationConfig, cell: compare.Cell, arm: str, pair_seconds: float | None) -> Plan:
+def _plan(config: AblationConfig, cell: FinishedCell, arm: str, pair_seconds: float | None) -> Plan:
     pairs = cell.pairs(arm)
     for baseline, other in pairs.values():
         check_pair(baseline, other)
     result = cell.two_way(cell.primary, pairs)
+    if not math.isfinite(result.variance.total):
+        where, what = f"{cell.name} / {arm}", f"the pilot says nothing of its noise: {result.problem}"
+        raise UserError(where, what, accepted="make a pilot on more data, or leave the cell out")
     return Plan(
         cell=cell.name,
         arm=arm,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.statistics import LEVEL, POWER, Variance
+from pipelines.statistics import LEVEL, POWER, Variance, degrees_of_freedom
 
 MOST_SEEDS, MOST_CLUSTERS = 1000, 10_000_000  # more than these counts as out of reach
 DRAWS = 400  # quantiles of the spread between seeds
@@ -99,8 +99,7 @@ def _as_estimated(parts: Components, num_seeds: int, num_clusters: int) -> tuple
     drawn = seeds * chdtri(num_seeds - 1, 1 - (np.arange(DRAWS) + 0.5) / DRAWS) / (num_seeds - 1)
     counted_twice = parts.both / (num_seeds * num_clusters)
     total = examples + np.maximum(0.0, drawn - counted_twice)
-    spread = drawn**2 / (num_seeds - 1) + examples**2 / (num_clusters - 1)
-    return total, np.maximum(num_seeds - 1.0, total**2 / spread)
+    return total, degrees_of_freedom(drawn, total, num_seeds, num_clusters)
 
 
 def detectable(

@@ -126,7 +126,7 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
         more = UserError(table.where, f"{len(errors) - MOST_ERRORS:,} more rows like these")
         errors = [*errors[:MOST_ERRORS], more]
     raise_all(errors)
-    return examples
+    return list(task.inputs(examples))
 
 
 def _example(row: dict[str, Any], index: int, task: Task, columns: dict[str, str]) -> dict[str, Any]:

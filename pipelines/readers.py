@@ -12,13 +12,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipelines import conll, squad_json
 from pipelines.errors import UserError
-from pipelines.files import decode, read_bytes, shown, unpack
+from pipelines.files import decode, read_bytes, rows_of_part, shown, split_part, unpack
 
 Row = dict[str, Any]
 SUFFIXES = {
@@ -54,11 +55,33 @@ class Table:
     features: Any = None  # `datasets.Features` where the source states them, for ClassLabel names
     lines: Sequence[int] = ()  # first line of each row, in text
     notes: list[str] = field(default_factory=list)
+    first: int = 0  # where a part begins in its file
+    stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # the rows one by one, not held
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | BadRow]:
+        """The rows, with these top-level columns at least."""
+        return iter(self.take(names)) if self.stream is None else self.stream(names)
+
+    def number(self, index: int) -> int:
+        """The number of row `index` (from 0) in the file, counted from 1 as editors and people do."""
+        return self.first + index + 1
 
     def place(self, index: int) -> str:
-        """Where row `index` (from 0) is, counted from 1 as editors and people do."""
-        line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != index + 1 else ""
-        return f"{self.where}, row {index + 1}{line}"
+        """Where row `index` (from 0) is."""
+        number = self.number(index)
+        line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != number else ""
+        return f"{self.where}, row {number}{line}"
+
+    def part(self, rows: range) -> Table:
+        """Some of the rows, each under its number in the file."""
+        kept = slice(rows.start, rows.stop)
+        take, stream, lines = self.take, self.stream, self.lines[kept]
+        part = replace(
+            self, num_rows=len(rows), take=lambda names: take(names)[kept], lines=lines, first=rows.start
+        )
+        if stream is None:
+            return part
+        return replace(part, take=take, stream=lambda names: islice(stream(names), rows.start, rows.stop))
 
 
 def of_rows(where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes=()) -> Table:
@@ -80,7 +103,7 @@ def of_arrow(where: str, table: Any, features: Any = None) -> Table:
 
 # ---- files
 def read_file(path: str, format: str | None = None, encoding: str | None = None) -> Table:
-    """Read a local file.
+    """Read a local file, or the rows of it that are named behind it: "a.csv[:80%]".
 
     Args:
         format: one of `FORMATS`; None takes it from the name, with or without ".gz".
@@ -89,9 +112,15 @@ def read_file(path: str, format: str | None = None, encoding: str | None = None)
     Raises:
         UserError: no such file, an unknown format, or content that is not what the name says.
     """
+    path, part = split_part(path)
+    table = _read_whole(path, format, encoding)
+    return table.part(rows_of_part(part, table.num_rows)) if part else table
+
+
+def _read_whole(path: str, format: str | None, encoding: str | None) -> Table:
     file, where = Path(path), shown(path)
     content = read_bytes(file)
-    format = format or _format_of(file, where)
+    format = format or format_of(file, where)
     if (format == "parquet") != content.startswith(b"PAR1"):
         fix = "set data.format" if format == "parquet" else "set data.format: parquet"
         raise UserError(where, f"is {'not ' if format == 'parquet' else ''}a parquet file", accepted=fix)
@@ -110,7 +139,7 @@ def read_file(path: str, format: str | None = None, encoding: str | None = None)
     return table
 
 
-def _format_of(file: Path, where: str) -> str:
+def format_of(file: Path, where: str) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
     if suffix not in SUFFIXES:
@@ -134,12 +163,16 @@ def _read_parquet(content: bytes, where: str) -> Table:
         raise UserError(
             where, f"is not a whole parquet file ({reason})", accepted="fetch it again"
         ) from error
-    features = None
-    if b"huggingface" in (table.schema.metadata or {}):  # the only place where ClassLabel names can stand
-        from datasets import Features
+    return of_arrow(where, table, parquet_features(table.schema))
 
-        features = Features.from_arrow_schema(table.schema)
-    return of_arrow(where, table, features)
+
+def parquet_features(schema: Any) -> Any:
+    """`datasets.Features` of a parquet file that says them: only there can ClassLabel names stand."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return None
+    from datasets import Features
+
+    return Features.from_arrow_schema(schema)
 
 
 def _read_json(text: str, where: str) -> Table:
@@ -168,16 +201,17 @@ def _read_jsonl(text: str, where: str) -> Table:
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
         if line.strip():
             lines.append(number)
-            try:
-                rows.append(_as_row(json.loads(line), line))
-            except (ValueError, RecursionError) as error:
-                at = (
-                    f"{error.msg} at column {error.colno}"
-                    if isinstance(error, json.JSONDecodeError)
-                    else error
-                )
-                rows.append(BadRow(f"is not valid JSON ({at}); the line may be cut off"))
+            rows.append(json_row(line))
     return of_rows(where, rows, lines)
+
+
+def json_row(line: str) -> Row | BadRow:
+    """The row that a line of JSON holds."""
+    try:
+        return _as_row(json.loads(line), line)
+    except (ValueError, RecursionError) as error:
+        at = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        return BadRow(f"is not valid JSON ({at}); the line may be cut off")
 
 
 def _as_row(value: Any, source: str) -> Row | BadRow:

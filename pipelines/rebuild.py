@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,7 @@ from pipelines.errors import UserError
 from pipelines.executors.cell import Cell, Outcome
 from pipelines.registration import digest, registration
 from pipelines.results import RunFolder
-from pipelines.stored import RESULTS, SEARCH, open_ablation, read_json
-
-TOGETHER = "ablations.json"  # where a report of several ablations names their folders
+from pipelines.stored import RESULTS, SEARCH, TOGETHER, open_ablation, read_json
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def _part(ended: Ended) -> compare.Part:
-    prefix, ablation = ended.prefix, ended.config.to_dict()
+    prefix, ablation = ended.prefix, ended.config.stated()
     ablation["cells"] = {prefix + name: cell for name, cell in ablation["cells"].items()}
     ordered = sorted(ended.outcomes.items(), key=lambda item: (item[0].cell, item[0].arm, item[0].seed))
     runs = {
@@ -134,9 +133,11 @@ def _registrations(ended: Sequence[Ended]) -> dict[str, Any]:
     each = {one.folder.resolve().name: registration(one.config, one.folder) for one in ended}
     if len(ended) == 1:
         return next(iter(each.values()))
+    before = sum((Counter(known.get("finished_before")) for known in each.values()), Counter())
     return {
         "hash": digest({name: known["hash"] for name, known in each.items()}),
         "time": ", ".join(sorted({known["time"] for known in each.values()})),
+        "finished_before": dict(before),
         "changed_afterwards": [
             f"{field} of {name}" for name, known in each.items() for field in known["changed_afterwards"]
         ],

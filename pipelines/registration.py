@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines import durable
 from pipelines.config import AblationConfig
+from pipelines.executors.cell import Cell
+from pipelines.results import RunFolder
 
 
-def register(config: AblationConfig, folder: Path) -> None:
-    """Write the ablation and, once and for all, what it set out to test."""
+def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -> None:
+    """Write the ablation and, once and for all, what it set out to test.
+
+    Runs are shared between ablations, so some of the grid `cells` may be over already: their number is
+    written down with it, for what was seen before was not declared before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-    durable.write_bytes(folder / "ablation.yaml", text.encode())
+    durable.write_yaml(folder / "ablation.yaml", config.to_dict())
     path = folder / "registration.json"
     if not path.exists():
         declared = declaration(config)
+        over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
         durable.write_json(
             path,
             {
                 "declared": declared,
                 "hash": digest(declared),
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished_before": dict(over),
             },
         )
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import identity, pairing, statistics
-from pipelines.compare import comparable
-from pipelines.config import run_from_dict
+from pipelines.config import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
+from pipelines.hub.address import is_address, parse
+from pipelines.hub.fetched import record
+from pipelines.hub.portable import located
+from pipelines.metric import comparable
 from pipelines.pairing import FinishedRun
 from pipelines.results import RunFolder
 from pipelines.stored import RESULTS, RUNS, StoredAblation, open_ablation, read_json
@@ -38,11 +41,11 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
         UserError: the folder holds neither a finished run nor an ablation with results.
         RunFailed: something came out different; each was printed.
     """
-    old, new = Path(folder), Path(out or f"{folder.rstrip('/')}-reproduced")
+    old, new = record(folder), Path(out or _beside(folder))
     if (old / RUNS).exists():
         found = _again_ablation(old, new, jobs)
     elif RunFolder(old).manifest() is not None:
-        found = [_again_run(old, new)]
+        found = [_again_run(folder, old, new)]
     else:
         raise UserError(folder, "is neither a finished run nor an ablation", accepted="see attnlab ls runs")
     for one in found:
@@ -54,20 +57,32 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
         raise RunFailed(f"{folder}: not reproduced")
 
 
-def _again_run(old: Path, new: Path) -> Reproduced:
-    config = run_from_dict(RunFolder(old).manifest()["config"])
+def _beside(folder: str) -> str:
+    if is_address(folder):
+        return f"runs/{parse(folder).repo.split('/')[1]}-reproduced"
+    return f"{folder.rstrip('/')}-reproduced"
+
+
+def _again_run(name: str, old: Path, new: Path) -> Reproduced:
+    stated = _alone(RunFolder(old).manifest()["config"])
+    config = run_from_dict(located(stated, old, [RunFolder(old)]))
     if config.processes > 1:
         what = f"ran on {config.processes} processes"
         advice = f"attnlab train {old}/run.yaml --out {new}, then attnlab reproduce {old} --out {new}"
         if RunFolder(new).manifest() is None:
-            raise UserError(str(old), what, accepted=advice)
+            raise UserError(name, what, accepted=advice)
     else:
         from pipelines.run import train_command
 
         train_command(config, str(new))
     for line in conditions(old, new):
         print(line)
-    return compare_runs(old, new, str(old))
+    return compare_runs(old, new, name)
+
+
+def _alone(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings with nobody told of it: a repetition is neither pushed nor tracked."""
+    return {**run, "hub": None, "trackers": []}
 
 
 def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
@@ -78,7 +93,11 @@ def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     out = new / old.resolve().name
     twins = any("-r" in cell.folder.name for cell in stored.cells)  # runs that --fresh told apart
-    ablate_command(stored.config, str(out), jobs, twins and not (out / RUNS).exists(), False)
+    finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
+    stated = stored.config.to_dict()
+    stated["cells"] = {name: _alone(cell) for name, cell in stated["cells"].items()}
+    config = ablation_from_dict(located(stated, old, finished))
+    ablate_command(config, str(out), jobs=jobs, executor="local", fresh=twins and not (out / RUNS).exists())
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
     for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):

@@ -11,11 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines import durable
 
 MANIFEST = "manifest.json"
+SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
 # The packages whose version can change a number.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
@@ -24,20 +23,30 @@ NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelera
 class RunFolder:
     """Paths and files of one run. `manifest.json` is written last: where it stands, the run is over."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: Path | None = None) -> None:
         self.path = Path(path)
+        self._model = model  # elsewhere than in the folder, for a run from the Hub
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def newest_step(self) -> int:
+        """The step of the newest sealed checkpoint, not verified; 0 without one."""
+        names = (seal.parent.name[5:] for seal in self.checkpoints.glob(f"step-*/{SEAL}"))
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
     @property
     def model(self) -> Path:
-        return self.path / "model"
+        return self._model or self.path / "model"
 
     @property
     def metrics_log(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def diagnostics_log(self) -> Path:
+        return self.path / "diagnostics.jsonl"
 
     # ---- identity
     def identity(self) -> dict[str, Any] | None:
@@ -47,32 +56,53 @@ class RunFolder:
     def write_identity(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Say what this run is, before anything else is done."""
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        durable.write_bytes(self.path / "run.yaml", text.encode())
+        durable.write_yaml(self.path / "run.yaml", dict(config))
         durable.write_json(self.path / "identity.json", identity)
 
-    # ---- the log
+    # ---- the logs
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to `metrics.jsonl`; a number that is not finite becomes text, as JSON has none."""
         clean = {
             key: (str(value) if isinstance(value, float) and not math.isfinite(value) else value)
             for key, value in event.items()
         }
-        with open(self.metrics_log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+        _append(self.metrics_log, clean)
 
-    def rewind_log(self, step: int) -> None:
-        """Drop events after `step`: they will be made again by the resumed run."""
-        if self.metrics_log.exists():
-            kept = [line for line in read_log(self.metrics_log) if line["step"] <= step]
-            durable.write_bytes(self.metrics_log, "".join(json.dumps(e) + "\n" for e in kept).encode())
+    def log_diagnostics(self, step: int, sites: Sequence[Mapping[str, Any]], *, final: bool = False) -> None:
+        """Append what attention did after `step` to `diagnostics.jsonl`; `final`: with the chosen weights."""
+        _append(self.diagnostics_log, {"step": step, "final": final, "sites": list(sites)})
+
+    def diagnostics(self) -> list[dict[str, Any]]:
+        """What attention did in the end, site by site; empty where it was not looked at."""
+        if not self.diagnostics_log.exists():
+            return []
+        text = self.diagnostics_log.read_text(encoding="utf-8")
+        try:  # the last line alone: a report reads those of a thousand runs
+            last = json.loads(text.rstrip("\n").rpartition("\n")[2])
+        except ValueError:  # cut off by a kill
+            return []
+        return last["sites"] if last["final"] else []
+
+    def rewind_logs(self, step: int | None) -> None:
+        """Drop what was logged after `step`, or all of it: the resumed run will make it again."""
+        for path in (self.metrics_log, self.diagnostics_log):
+            if path.exists():
+                lines = [] if step is None else read_log(path)
+                kept = [line for line in lines if line["step"] <= step and not line.get("final")]
+                durable.write_bytes(path, "".join(json.dumps(e) + "\n" for e in kept).encode())
 
     # ---- what the run found
-    def write_evaluation(self, split: str, evaluation: Any) -> None:
-        """Predictions as JSON lines and sufficient statistics as parquet, one row per example each."""
+    def write_evaluation(self, split: str, evaluation: Any, inputs: Sequence[Any] = ()) -> None:
+        """Predictions as JSON lines and sufficient statistics as parquet, one row per example each.
+
+        `inputs` are what the examples were predicted from, for readers of a report; none where they may not
+        be published.
+        """
+        columns = {"id": evaluation.ids, **({"input": inputs} if inputs else {})}
+        columns |= {"prediction": evaluation.predictions, "reference": evaluation.references}
         lines = (
-            json.dumps({"id": i, "prediction": p, "reference": r}, ensure_ascii=False)
-            for i, p, r in zip(evaluation.ids, evaluation.predictions, evaluation.references)
+            json.dumps(dict(zip(columns, row)), ensure_ascii=False)
+            for row in zip(*columns.values(), strict=True)
         )
         durable.write_bytes(self.path / f"predictions.{split}.jsonl", ("\n".join(lines) + "\n").encode())
         write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
@@ -94,7 +124,7 @@ class RunFolder:
         """Write the manifest, with the hash of every result file: the run is over."""
         files = sorted(
             path
-            for pattern in ("run.yaml", "metrics.jsonl", "predictions.*", "statistics.*", "model/*")
+            for pattern in ("run.yaml", "*.jsonl", "statistics.*", "model/*")
             for path in self.path.glob(pattern)
             if path.is_file()
         )
@@ -122,6 +152,11 @@ def write_statistics(path: Path, evaluation: Any) -> None:
     durable.write_bytes(path, sink.getvalue().to_pybytes())
 
 
+def _append(path: Path, event: Mapping[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Events of a metrics log; a last line cut off by a kill is ignored."""
     events = []
@@ -143,6 +178,7 @@ def environment(config: Mapping[str, Any], device: str, dtypes: Sequence[str] = 
         "threads": config["threads"],
         "processes": config["processes"],
         "max_tokens": config["max_tokens"],
+        "deterministic": device == "cpu" or config["deterministic"],
         "versions": {name: version(name) for name in NUMERIC_PACKAGES},
     }
 

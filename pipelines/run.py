@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,26 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 import custom_attention
+from pipelines import beginning, drift, durable, flops, identity, lora, machine, model_folder, scaling
 from pipelines import features as feature_cache
-from pipelines import identity
-from pipelines.checkpoint import model_tensors
+from pipelines.allocator import keep_freed_memory
 from pipelines.config import RunConfig
 from pipelines.data import Splits, load_splits
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.evaluation import to_device
-from pipelines.interruption import StopRequest, listening
+from pipelines.hub import push
+from pipelines.interruption import EXIT_BUSY, StopRequest, listening
 from pipelines.launch import is_first_rank
 from pipelines.lock import Busy, lock
 from pipelines.manifest import Run, manifest_of
-from pipelines.model import build_model, load_processor
+from pipelines.model import build_model
+from pipelines.processor import load_processor, require_reader
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder
-from pipelines.task import Task
+from pipelines.task import Feature, Task
 from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
 
 
@@ -39,6 +42,9 @@ def train_command(config: RunConfig, out: str) -> None:
     """`attnlab train`: run the configuration into folder `out`, as the only process or as one rank."""
     reporter = Reporter(enabled=is_first_rank())
     folder = RunFolder(Path(out))
+    config = beginning.settled_run(config)
+    if is_first_rank() and config.hub is not None and folder.manifest() is None:
+        push.before_training(config, reporter.say)
     try:
         manifest = execute(config, folder, Path(out).parent / "cache", reporter)
     except Busy as error:
@@ -47,80 +53,108 @@ def train_command(config: RunConfig, out: str) -> None:
         raise Interrupted(
             f"{error}. To go on, start the same command again: it resumes by itself."
         ) from error
+    if manifest["train_seconds"]:
+        rate = manifest["num_steps"] * config.batch_size / manifest["train_seconds"]
+        reporter.say(f"trained on {rate:.3g} examples per second")
     scores = manifest["scores"]
     for split, values in scores.items():
-        reporter.say(f"{split}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+        cut = feature_cache.losses_said(manifest["data"]["counts"][split])
+        reporter.say(f"{split}: {listed}{cut}")
     reporter.say(f"{manifest['status']}: {folder.path}")
+    if is_first_rank() and config.hub is not None and manifest["status"] == "finished":
+        push.after_training(config, folder.path)
 
 
-def execute(config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporter) -> dict[str, Any]:
+def execute(
+    config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporter, expected: str | None = None
+) -> dict[str, Any]:
     """Run one configuration to its end and return the manifest; a finished run is left untouched.
+
+    Args:
+        expected: the beginning of the run's hash as it was planned, where it waited in a queue since.
 
     Raises:
         Busy: another process works on this folder.
-        UserError: the folder holds another run, or the configuration cannot work.
+        UserError: the folder holds another run, the configuration cannot work, or the run is not any more
+            the one that was planned.
         RunFailed: it could not go on; what stands on disk is said.
         Interrupted: it was asked to stop and can be resumed.
     """
     described = identity.describe(config)
-    with lock(folder.path / ".lock") if is_first_rank() else nullcontext():
-        return _execute(config, described, folder, cache, reporter)
+    if expected is not None and not identity.run_hash(described).startswith(expected):
+        what = "its data, model or source has changed since attnlab ablate planned it, so it is another run"
+        raise UserError(str(folder.path), what, accepted="start attnlab ablate again")
+
+    def leave() -> None:
+        reporter.say("another process has taken this run over, as this one did not answer; it leaves")
+        os._exit(EXIT_BUSY)
+
+    with lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext():
+        try:
+            return _execute(config, described, folder, cache, reporter)
+        except (OSError, SafetensorError) as error:
+            if not durable.says_full(error):
+                raise
+            what = f"{folder.path}: the disk is full ({error}); the checkpoints there are intact"
+            raise RunFailed(f"{what}. Free space on that disk and start the same command again.") from error
 
 
 def _execute(
     config: RunConfig, described: dict[str, Any], folder: RunFolder, cache: Path, reporter: Reporter
 ) -> dict[str, Any]:
-    _refuse_drift(folder, described)
+    drift.refuse_another_run(folder, described)
     finished = folder.manifest()
     if finished is not None:
         reporter.say(f"{folder.path} is finished; nothing to do")
         return finished
-    begun = time.perf_counter()
+    begun, computed = time.perf_counter(), time.process_time()
     set_up_libraries(config)
     with listening() as stop:
-        run = _prepare(config, cache, folder, stop, reporter)
-        if run.training.accelerator.is_main_process and folder.identity() is None:
+        run = prepare(config, cache, folder, stop, reporter)
+        accelerator = run.training.accelerator
+        is_main = accelerator.is_main_process
+        drift.refuse_other_conditions(folder, config, accelerator.device.type, writes=is_main)
+        if is_main and folder.identity() is None:
             folder.write_identity(described, config.to_dict())
         manifest = _train_and_score(run, described)
         manifest["total_seconds"] = time.perf_counter() - begun
-        if run.training.accelerator.is_main_process:
+        manifest["cpu_seconds"] = time.process_time() - computed  # of this rank
+        if is_main:
             folder.finish(manifest)
             run.training.store.remove_all()
-        run.training.accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
     return manifest
 
 
-def _refuse_drift(folder: RunFolder, described: dict[str, Any]) -> None:
-    """A folder belongs to one run; another configuration never continues it."""
-    before = folder.identity()
-    if before is not None and before != described:
-        changed = identity.differences(before, described)
-        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-        raise UserError(
-            str(folder.path),
-            f"this folder holds another run: {shown}",
-            accepted="choose another --out, or --fresh",
-        )
+def prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter) -> Run:
+    """Everything a run needs, ready for its first step; nothing is written but the cache of features.
 
-
-def _prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter) -> Run:
+    Raises:
+        UserError: the data, the model or the attention cannot be what the configuration asks for.
+        Interrupted: it was asked to stop.
+    """
     accelerator = build_accelerator(config)
-    reporter.say(start_line(config, accelerator))
+    reporter.say(machine.start_line(config, accelerator))
     task = load_task(config)
     splits = load_splits(config.data, task)
-    processor = load_processor(config, task.texts(splits.train))
+    processor = load_processor(config, task, splits.train)
     task.bind(processor, config.model.family)
     prepared = {
         name: _features(config, task, splits, name, cache)
         for name in ("train", "validation", "test")
         if getattr(splits, name) is not None
     }
-    _require_equal_ranks(accelerator, splits)
+    _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
     model = build_model(config, task.head, processor, task.model_options())
-    batch = task.collate(list(prepared["train"].features[:4]))
-    model, proof = attach_and_prove(config, model, batch)
+    if config.model.name is not None and model.drawn_parameters:
+        reporter.say(drawn_line(model.drawn_parameters))
+    features = prepared["train"].features
+    model, proof = attach_and_prove(config, model, task.collate(two_lengths(features)))
     reporter.say(proof.sentence)
+    forward_flops = flops.of_forward(model, task.collate(list(features[:4])))
+    adapted = lora.adapt(model, config) if config.lora else None
     model.to(accelerator.device)
     _stop_between_phases(accelerator, stop)
     training = Training(
@@ -134,35 +168,46 @@ def _prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopReques
         stop=stop,
         reporter=reporter,
     )
-    return Run(task, splits, prepared.get("test"), proof, training)
+    if config.processes > 1:
+        reporter.say(scaling.shared_batch(config, training.plan))
+    return Run(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
 
 
-def start_line(config: RunConfig, accelerator: Accelerator) -> str:
-    """What the run uses of this machine, and what it leaves unused."""
-    running = f"{config.processes} process{'es' if config.processes > 1 else ''} on {accelerator.device.type}"
-    if accelerator.device.type == "cpu":
-        cores = os.cpu_count() or 1
-        used = config.threads * config.processes
-        unused = f"{cores - used} of {cores} cores unused" if used < cores else "no core unused"
-        return f"{running}, {config.threads} thread{'s' if config.threads > 1 else ''} each; {unused}"
-    left = torch.accelerator.device_count() - config.processes
-    return f"{running}; {left} more of its kind unused" if left > 0 else f"{running}; none unused"
+def two_lengths(features: feature_cache.Features) -> list[Feature]:
+    """The first feature and the first that is longer or shorter, so that a batch of them has padding."""
+    other = int((features.lengths != features.lengths[0]).argmax())
+    return [features[0], features[other]]
+
+
+def drawn_line(names: Collection[str]) -> str:
+    """Which weights do not come from the pretrained model, by their modules."""
+    modules = sorted({name.rpartition(".")[0] for name in names})
+    more = f" and {len(modules) - 5} more" if len(modules) > 5 else ""
+    return (
+        f"not in the pretrained model (or there for other labels), so drawn: {', '.join(modules[:5])}{more}"
+    )
 
 
 def load_task(config: RunConfig) -> Task:
-    """The task a configuration names: the one class of `pipelines/tasks/<name>.py`, with its options."""
+    """The task a configuration names: the one class of `pipelines/tasks/<name>.py`, with its options.
+
+    Raises:
+        UserError: an option is refused, or what decodes its data is not installed.
+    """
     module = importlib.import_module(f"pipelines.tasks.{config.task.name}")
     [task_class] = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__
     ]
+    require_reader(task_class.reads)
     return task_class(**config.task.options)
 
 
 def set_up_libraries(config: RunConfig) -> None:
-    """Threads as asked for, and transformers quiet: what it would say, the run says itself."""
+    """Threads as asked for, freed memory kept, transformers quiet: what it would say, the run says itself."""
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -185,15 +230,25 @@ def attach(config: RunConfig, model: Any, example: dict[str, Any] | None = None)
 def attach_and_prove(config: RunConfig, model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
     """Swap the attention in and prove on a real batch that it is what it claims to be.
 
+    A model that brings its variants along keeps them as they are: it need not equal stock attention any more.
+
     Raises:
         UserError: the model or a variant refuses, or the swap is not the exact function it should be.
     """
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     with variant_errors_as_user_errors():
-        attach(config, model, inputs)
+        goes_on = custom_attention.is_attached(model)
+        if goes_on:
+            stacks = (stack for _, stack in custom_attention.attached(model))
+            beginning.check_stated(config, next(stack.recipe for stack in stacks if len(stack)))
+        else:
+            attach(config, model, inputs)
+        model_folder.check(model)
         proof = custom_attention.prove(model, to_device(inputs, next(model.parameters()).device))
+    if goes_on:
+        proof = beginning.gone_on(proof)
     if not proof.passed:
-        raise UserError("attention", f"the swap is not exact: {proof.sentence}")
+        raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
     return model, proof
 
 
@@ -210,10 +265,12 @@ def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
     return feature_cache.key(task, config.task.name, config.task.options, data_hash)
 
 
-def _require_equal_ranks(accelerator: Accelerator, splits: Splits) -> None:
-    """Ranks cut one plan into their shares, so all of them must have read the same rows."""
-    if len({tuple(sorted(hashes.items())) for hashes in gather_object([splits.hashes])}) > 1:
-        raise RunFailed("the ranks read different data; did a file change while they started? Start again.")
+def _require_equal_ranks(config: RunConfig, splits: Splits) -> None:
+    """Ranks cut one plan into their shares, so all must have read the same rows; and they train one model."""
+    read = json.dumps([splits.hashes, config.model.model_dump()], sort_keys=True)
+    if len(set(gather_object([read]))) > 1:
+        what = "the ranks read different data or begin with different models"
+        raise RunFailed(f"{what}; did a file or a branch change while they started? Start again.")
 
 
 def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
@@ -224,22 +281,20 @@ def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
 def _train_and_score(run: Run, described: dict[str, Any]) -> dict[str, Any]:
     """Train, score the test split once with the chosen weights, and say everything in a manifest."""
     training = run.training
+    startup = time.process_time()
     state = training.fit()
+    if run.adapted is not None:  # before anything is said of the model that stays
+        run.adapted.merge_and_unload()
     evaluations = {}
     if run.test is not None and state.diverged_at is None:
         evaluations["test"] = training.score("test", run.test)
         if training.accelerator.is_main_process:
-            training.folder.write_evaluation("test", evaluations["test"])
+            may_show = training.config.data.publish_text
+            inputs = [run.task.shown(example) for example in run.test.examples] if may_show else ()
+            training.folder.write_evaluation("test", evaluations["test"], inputs)
+    manifest = manifest_of(run, described, evaluations) | {"startup_cpu_seconds": startup}
     if state.diverged_at is None:
-        _save_model(run)
-    return manifest_of(run, described, evaluations)
-
-
-def _save_model(run: Run) -> None:
-    """Keep the trained weights, as tensors only: no file here can be loaded as another model by mistake."""
-    training = run.training
-    weights = model_tensors(training.accelerator.unwrap_model(training.model))  # needs every rank
-    if training.accelerator.is_main_process:
-        training.folder.model.mkdir(parents=True, exist_ok=True)
-        save_file(weights, training.folder.model / "weights.safetensors")
-        run.task.processor.save_pretrained(training.folder.model)
+        accelerator, target = training.accelerator, training.folder.model
+        model = accelerator.unwrap_model(training.model)
+        model_folder.save(model, run.task.processor, target, writes=accelerator.is_main_process)
+    return manifest

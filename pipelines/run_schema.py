@@ -86,7 +86,8 @@ class DataConfig(Section):
     config: Name | None = Field(None, description="configuration of the Hub dataset")
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
     train: Name | None = Field(
-        None, description="file to learn from; with `name`: a split such as train[:10%]"
+        None,
+        description="file to learn from, or rows of one: a.csv[:80%]; with `name`: a split: train[:10%]",
     )
     validation: Name | None = Field(None, description="file or split that chooses the checkpoint")
     test: Name | None = Field(None, description="file or split scored once, at the end")
@@ -98,7 +99,13 @@ class DataConfig(Section):
     columns: dict[str, Name] = Field(
         {}, description="the task's column -> the data's column, where they differ; dots reach into a column"
     )
+    streaming: bool = Field(
+        False, description="true: rows stay on disk (TMPDIR), for jsonl and parquet larger than memory"
+    )
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="skip counts and reports what it skipped")
+    publish_text: bool = Field(
+        False, description="reports show its texts: only where its licence lets you publish them"
+    )
     max_train_examples: Count | None = Field(None, description="use the first so many; null: all")
     max_validation_examples: Count | None = Field(None, description="use the first so many; null: all")
     max_test_examples: Count | None = Field(None, description="use the first so many; null: all")
@@ -151,6 +158,36 @@ class WhereConfig(Section):
         return layers
 
 
+class LoraConfig(Section):
+    """Low-rank adaptation by PEFT: factors beside the pretrained weights learn, merged in the end."""
+
+    rank: Count = Field(8, description="columns of each factor")
+    alpha: float = Field(16, gt=0, description="the factors' product counts alpha / rank times")
+    dropout: Fraction = Field(0.0, description="dropout of the factors' input")
+    targets: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] | None = Field(
+        None,
+        description="layers to adapt, by the ends of their names, such as [query, value]; "
+        "null: every linear layer that was pretrained",
+    )
+
+
+class HubConfig(Section):
+    """Where the finished run is pushed to, and what happens when the Hub cannot be asked before training."""
+
+    repo: str = Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", description="ORG/NAME; made if it is not there"
+    )
+    revision: Name = Field("main", description="the branch")
+    private: bool = Field(False, description="true: a private repository; a public one is refused")
+    license: Name | None = Field(
+        None, description="of the model, such as apache-2.0; null: the base model's, where it is known"
+    )
+    data_license: Name | None = Field(None, description="of the data, for the card")
+    on_unreachable: Literal["stop", "train"] = Field(
+        "stop", description="when the Hub cannot be asked before training: stop, or train all the same"
+    )
+
+
 class RunConfig(Section):
     """One run of attnlab: one model trained on one task with one attention and one seed."""
 
@@ -176,6 +213,9 @@ class RunConfig(Section):
         1e-3, gt=0, description="peak learning rate of the variant's parameters"
     )
     variant_weight_decay: float = Field(0.0, ge=0, description="pulls the variant's parameters toward stock")
+    lora: LoraConfig | None = Field(
+        None, description="train low-rank factors, a new head and the variant alone; null: every weight"
+    )
     train_variant: bool = Field(True, description="false: the variant's parameters stay as they start")
     adam_beta1: Fraction = Field(0.9, description="AdamW beta 1")
     adam_beta2: Fraction = Field(0.999, description="AdamW beta 2")
@@ -208,10 +248,31 @@ class RunConfig(Section):
     )
     eval_max_tokens: Count = Field(16384, description="padded tokens per batch of an evaluation")
     checkpoint_every_steps: Count | None = Field(None, description="save so often; null: at each evaluation")
+    sync_every_steps: Count | None = Field(
+        None,
+        description="look at loss, gradient norm and stop requests so often; null: 1 on a CPU, 10 on a GPU",
+    )
+    deterministic: bool = Field(
+        False, description="kernels that give the same bits each time, at a cost; a CPU has no others"
+    )
     log_every_steps: Count = Field(10, description="write a line to metrics.jsonl so often")
+    diagnostics_every_steps: Count | None = Field(
+        100, description="describe attention on a probe batch so often (diagnostics.jsonl); null: never"
+    )
     trackers: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)] = Field(
         (), description="where metrics go besides metrics.jsonl; each is a package of its own"
     )
+    hub: HubConfig | None = Field(None, description="push the run when it is finished; null: do not")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_float16(cls, precision: Any) -> Any:
+        if precision in ("float16", "fp16", "half"):
+            raise ValueError(
+                "attention scores overflow in float16, and its loss scale skips steps, in each arm others; "
+                "take bfloat16 or float32"
+            )
+        return precision
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, defaults written out, JSON-able, in the form YAML takes (`run_from_dict`)."""
@@ -227,7 +288,11 @@ EXECUTION_KEYS = frozenset(
         "max_tokens",
         "eval_max_tokens",
         "checkpoint_every_steps",
+        "sync_every_steps",
+        "deterministic",
         "log_every_steps",
+        "diagnostics_every_steps",
         "trackers",
+        "hub",
     }
 )

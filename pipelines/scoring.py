@@ -1,4 +1,4 @@
-"""`attnlab evaluate`: score the model of a finished run on a split of its own data or on another file."""
+"""`attnlab evaluate`: score a finished run, or a pretrained model, on a split or another file."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from pipelines.errors import UserError
 from pipelines.evaluation import Evaluation, evaluate
 from pipelines.finished import FinishedRun, load_run_model
 from pipelines.metric import reported_score
-from pipelines.run_schema import DataConfig
+from pipelines.run_schema import DataConfig, RunConfig
+from pipelines.untrained import untrained
 
 
-def evaluate_command(run: str, data: str | None, split: str | None, predictions: str | None) -> None:
-    """Score the model of the folder `run` and print the scores; the run folder stays as it is.
+def evaluate_command(
+    source: str | RunConfig, data: str | None, split: str | None, predictions: str | None
+) -> None:
+    """Score a model and print the scores; nothing of a run is changed.
 
     Args:
+        source: the folder of a finished run or "hub:ORG/NAME"; or a configuration, whose pretrained model is
+            scored as it stands.
         data: a file with the columns of the run's own data; None: the run's own data.
-        split: of the run's own data; None: test where the run has one, else validation.
+        split: of the run's own data; None: test where there is one, else validation.
         predictions: file for one JSON line per example; None writes none.
     """
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
-    finished = load_run_model(run)
-    split = "test" if data else split or ("test" if "test" in finished.manifest["scores"] else "validation")
+    finished = load_run_model(source) if isinstance(source, str) else untrained(source)
+    split = "test" if data else split or ("test" if _has_test(finished) else "validation")
     config = other_data(finished.config.data, data) if data else only(finished.config.data, split)
-    evaluation = score(finished, config, split)
-    for line in _sentences(finished, evaluation, data, split):
+    evaluation, cut = score(finished, config, split)
+    for line in _sentences(finished, evaluation, data, split, cut):
         print(line)
     if predictions is not None:
         rows = zip(evaluation.ids, evaluation.predictions, evaluation.references)
@@ -40,15 +45,23 @@ def evaluate_command(run: str, data: str | None, split: str | None, predictions:
         durable.write_bytes(Path(predictions), ("\n".join(lines) + "\n").encode())
 
 
-def score(finished: FinishedRun, data: DataConfig, split: str) -> Evaluation:
-    """Predict one split and score it, with the thresholds that the run chose on its validation split."""
+def _has_test(finished: FinishedRun) -> bool:
+    """Whether a finished run scored a test split, or a configuration names one."""
+    data, scored = finished.config.data, finished.manifest["scores"]
+    return "test" in scored or (not scored and bool(data.test or (data.generated and data.generated.test)))
+
+
+def score(finished: FinishedRun, data: DataConfig, split: str) -> tuple[Evaluation, str]:
+    """Predict one split and score it, with the thresholds that the run chose on its validation split; and
+    say what of it was cut to fit the model."""
     task, config = finished.task, finished.config
     splits = load_splits(data, task, required=(split,))
     examples = getattr(splits, split)
     features = feature_cache.build(task, examples, split, None, "")
-    return evaluate(
+    evaluation = evaluate(
         finished.accelerator, finished.model, task, examples, features, max_tokens=config.eval_max_tokens
     )
+    return evaluation, feature_cache.losses_said(features.counts)
 
 
 def only(data: DataConfig, split: str) -> DataConfig:
@@ -69,10 +82,12 @@ def other_data(data: DataConfig, file: str) -> DataConfig:
     return DataConfig(test=file, **kept)
 
 
-def _sentences(finished: FinishedRun, evaluation: Evaluation, data: str | None, split: str) -> Iterator[str]:
+def _sentences(
+    finished: FinishedRun, evaluation: Evaluation, data: str | None, split: str, cut: str
+) -> Iterator[str]:
     """Scores by the metrics' own libraries; for the run's own split beside what the run reported."""
     loss = "" if evaluation.loss is None else f", loss {evaluation.loss:.4f}"
-    yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s"
+    yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s{cut}"
     before = {} if data else finished.manifest["scores"].get(split, {})
     for name, metric in evaluation.metrics.items():
         value = reported_score(

@@ -25,6 +25,16 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a model on the CPU, shares gathered: all ranks ask together.
+
+    What is one tensor in the model (tied weights, parameters that sites share) is one here.
+    """
+    state = model.state_dict(keep_vars=True)
+    gathered = {id(tensor): whole(tensor.detach()).to("cpu") for tensor in state.values()}
+    return {name: gathered[id(tensor)] for name, tensor in state.items()}
+
+
 def share_like(reference: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """This rank's share of a full tensor, laid out like `reference`; the tensor where that is no share."""
     if not isinstance(reference, DTensor) or tensor.shape != reference.shape:

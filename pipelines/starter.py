@@ -15,16 +15,17 @@ from pipelines.suggestions import perhaps
 
 LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
 COMMENT_COLUMN = 100  # a longer line takes its comment above itself
+ENCODER = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+}
 MODELS: Mapping[str, dict[str, Any]] = {
     "bert": {
         "architecture": "bert",
         "family": "encoder",
-        "config": {
-            "hidden_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 512,
-        },
+        "config": ENCODER,
     },
     "gpt2": {
         "architecture": "gpt2",
@@ -36,12 +37,54 @@ MODELS: Mapping[str, dict[str, Any]] = {
         "family": "encoder_decoder",
         "config": {"d_model": 128, "d_kv": 32, "num_layers": 2, "num_heads": 4, "d_ff": 512},
     },
+    "vit": {
+        "architecture": "vit",
+        "family": "encoder",
+        "config": {"image_size": 24, "patch_size": 8, "num_channels": 1, **ENCODER},
+    },
+    "ast": {
+        "architecture": "audio-spectrogram-transformer",
+        "family": "encoder",
+        "config": {"max_length": 23, "num_mel_bins": 64, **ENCODER},
+    },
+    "patchtst": {
+        "architecture": "patchtst",
+        "family": "encoder",
+        "config": {
+            "d_model": 16,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 128,
+            "patch_length": 16,
+            "patch_stride": 8,
+            "norm_type": "layernorm",
+        },
+    },
+}
+READS = {"vit": "image", "ast": "audio", "patchtst": "series"}  # every other model reads text
+# Options that a task must be given, or that its generated corpus asks for.
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "audio_classification": {"seconds": 0.25},
+    "forecasting": {"channels": ["load", "heat"]},
 }
 GENERATED = {"train": 2000, "validation": 300, "test": 500}
 
 
-def starter(task: str, model: str) -> str:
+def able_models(task: catalog.Entry) -> list[str]:
+    """The models to start from that can learn a task."""
+    families, reads = catalog.families(task), task.attributes.get("reads", "text")
+    return [
+        name
+        for name, settings in MODELS.items()
+        if (settings["family"] in families or not families) and READS.get(name, "text") == reads
+    ]
+
+
+def starter(task: str, model: str | None = None) -> str:
     """A complete run file: valid as printed, offline where the task has a corpus generator of its own.
+
+    Args:
+        model: a name of `MODELS`; None: the first that can learn the task.
 
     Raises:
         UserError: there is no such task, or no such model to start from.
@@ -51,12 +94,13 @@ def starter(task: str, model: str) -> str:
         raise UserError(
             "--task", f"unknown task {task!r}", accepted=perhaps(task, catalog.names(catalog.TASK), "tasks")
         )
+    able = able_models(entry)
+    if model is None:
+        model = able[0]
     if model not in MODELS:
         accepted = f"{perhaps(model, MODELS, 'models')}; any other is set as model.name in the file"
         raise UserError("--model", f"nothing to start {model!r} from", accepted=accepted)
-    families = catalog.families(entry)
-    if families and MODELS[model]["family"] not in families:
-        able = [name for name, settings in MODELS.items() if settings["family"] in families]
+    if model not in able:
         raise UserError("--model", f"{model} cannot learn {task}", accepted=f"models: {', '.join(able)}")
     return "\n".join([*_header(task, model), *_run(entry, model)]) + "\n"
 
@@ -91,9 +135,11 @@ def _run(task: catalog.Entry, model: str) -> Iterator[str]:
 
 def _task(task: catalog.Entry) -> Iterator[str]:
     yield from _line("name", task.name, task.meaning)
+    given = OPTIONS.get(task.name, {})
     for option in task.options:
-        if not option.is_required:
-            yield from _line(option.name, option.default, option.meaning.rstrip("."))
+        if option.name in given or not option.is_required:
+            value = given.get(option.name, option.default)
+            yield from _line(option.name, value, option.meaning.rstrip("."))
 
 
 def _data(task: catalog.Entry) -> Iterator[str]:

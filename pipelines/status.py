@@ -1,6 +1,6 @@
 """How an ablation stands: a table from what its runs have written, while they work or afterwards.
 
-Only files are read, and the kernel is asked who holds which lock; nothing is taken, so nothing is disturbed.
+Only files are read, also to learn who holds which lock; nothing is taken, so nothing is disturbed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines import estimate
+from pipelines.executors import queue
 from pipelines.executors.cell import Cell
 from pipelines.lock import is_held
 from pipelines.results import RunFolder, read_log
 from pipelines.stored import StoredAblation, open_ablation, outcome_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_PER_RUN = 0.01  # of the grid, so that a thousand runs do not keep a file server busy
 OVER = ("finished", "diverged", "failed")  # a failed run is tried again by the next start, not by this one
 STYLES = {"finished": "green", "running": "bold", "diverged": "yellow", "failed": "red"}
 MOST_WORDS = 60  # characters of a reason in the table
@@ -35,7 +37,7 @@ class Standing:
     """How one run stands."""
 
     cell: Cell
-    word: str  # finished, diverged, failed, running, stopped (it can go on), waiting
+    word: str  # finished, diverged, failed, running, queued, stopped (it can go on), waiting
     step: int | None = None
     num_steps: int | None = None
     loss: float | None = None
@@ -55,7 +57,7 @@ def status_command(folder: str, *, watch: bool) -> None:
         return
     with Live(table(standings), console=console, auto_refresh=False) as live:
         while any(one.word not in OVER for one in standings):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(standings)))
             standings = look(open_ablation(where))  # read again: it may have grown
             live.update(table(standings), refresh=True)
 
@@ -64,12 +66,12 @@ def look(ablation: StoredAblation) -> list[Standing]:
     """How every run of the search and the grid stands, each once."""
     in_grid = {cell.folder for cell in ablation.cells}
     cells = [*(cell for cell in ablation.tries if cell.folder not in in_grid), *ablation.cells]
-    costs = estimate.costs(cells)
-    return [standing(cell, costs[cell].seconds) for cell in cells]
+    costs, queued = estimate.costs(cells), queue.queued(ablation.folder)
+    return [standing(cell, costs[cell].seconds, is_queued=cell.folder.name in queued) for cell in cells]
 
 
-def standing(cell: Cell, typical_seconds: float | None = None) -> Standing:
-    """How one run stands; `typical_seconds` is what runs of its cell take."""
+def standing(cell: Cell, typical_seconds: float | None = None, *, is_queued: bool = False) -> Standing:
+    """How one run stands; `typical_seconds` is what its like take, `is_queued` that a job is for it."""
     held = is_held(cell.folder / ".lock")  # before the manifest: a run that ends in between is then over
     folder = RunFolder(cell.folder)
     manifest = folder.manifest()
@@ -88,11 +90,12 @@ def standing(cell: Cell, typical_seconds: float | None = None) -> Standing:
         left = _seconds_left(known["step"], known["num_steps"], rate, typical_seconds)
         return Standing(cell, "running", steps_per_second=rate, seconds_left=left, **known)
     outcome = outcome_of(cell)
-    if outcome.status == "failed":
+    if outcome.status == "failed" and not is_queued:
         return Standing(cell, "failed", seconds_left=0.0, reason=outcome.reason, **known)
     begun = bool(events) or folder.checkpoints.exists()
     left = _seconds_left(known["step"] or 0, known["num_steps"], None, typical_seconds)
-    return Standing(cell, "stopped" if begun else "waiting", seconds_left=left, **known)
+    word = "queued" if is_queued else "stopped" if begun else "waiting"
+    return Standing(cell, word, seconds_left=left, **known)
 
 
 def _num_steps(config: dict[str, Any], last: dict[str, Any]) -> int | None:
@@ -156,7 +159,7 @@ def sentences(standings: Sequence[Standing]) -> Iterator[str]:
     counts = Counter(one.word for one in standings)
     parts = ", ".join(f"{count} {word}" for word, count in counts.items())
     yield f"{len(standings)} runs: {parts}{_left(standings, counts['running'])}"
-    if counts["running"] == 0 and counts["stopped"] + counts["waiting"] + counts["failed"]:
+    if counts["running"] + counts["queued"] == 0 and counts["stopped"] + counts["waiting"] + counts["failed"]:
         yield "none is being worked on; unless attnlab ablate is just starting, start it again to go on"
 
 

@@ -13,9 +13,11 @@ import yaml
 from pipelines.config import AblationConfig, ablation_from_dict
 from pipelines.errors import UserError
 from pipelines.executors.cell import Cell, Outcome
+from pipelines.files import inside
 from pipelines.results import RunFolder
 
 RUNS, ABLATION, SEARCH, RESULTS = "runs.json", "ablation.yaml", "search.json", "results.json"
+TOGETHER = "ablations.json"  # where a report of several ablations names their folders
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,38 @@ def open_ablation(folder: Path) -> StoredAblation:
     Raises:
         UserError: it is no ablation folder, or one of its files is damaged.
     """
+    config, names = _read(folder)
+    rates = _rates(folder, config)
+    runs = [_cell(folder, name, label, config, rates) for label, name in names.items() if _in(config, label)]
+    cells, arms = ({name: place for place, name in enumerate(all_)} for all_ in (config.cells, config.arms))
+    runs.sort(key=lambda run: (cells[run.cell], arms[run.arm.partition(" ")[0]], run.arm, run.seed))
+    grid, tries = ([run for run in runs if (run.arm in config.arms) == in_grid] for in_grid in (True, False))
+    return StoredAblation(folder, config, tuple(grid), tuple(tries))
+
+
+def find_cell(folder: Path, name: str) -> Cell:
+    """The one run of an ablation whose folder is called `name`, or begins so.
+
+    Raises:
+        UserError: no run, or several; or the folder is no ablation's.
+    """
+    config, names = _read(folder)
+    found = {run: label for label, run in names.items() if run.startswith(name) and _in(config, label)}
+    if name in found:
+        found = {name: found[name]}
+    if len(found) != 1:
+        what = f"{len(found) or 'no'} runs of {folder} have a name that begins with {name!r}"
+        raise UserError("run-cell", what, accepted="attnlab ablate FILE --dry-run lists them")
+    [(run, label)] = found.items()
+    return _cell(folder, run, label, config, _rates(folder, config))
+
+
+def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
+    """What an ablation folder states, and the name of the folder of each of its runs.
+
+    Raises:
+        UserError: it is no ablation folder, one of its files is damaged, or names a run elsewhere.
+    """
     for name in (ABLATION, RUNS):
         if not (folder / name).is_file():
             what = f"is no folder of an ablation: it has no {name}"
@@ -47,15 +81,14 @@ def open_ablation(folder: Path) -> StoredAblation:
         names = json.loads((folder / RUNS).read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(str(folder), f"{ABLATION} or {RUNS} is damaged: {_clause(error)}") from error
-    config = ablation_from_dict(values)
-    rates = rates_of(read_json(folder / SEARCH)) if config.search and (folder / SEARCH).exists() else {}
-    runs = [_cell(folder, name, label, config, rates) for label, name in names.items() if _in(config, label)]
-    cells, arms = list(config.cells), list(config.arms)
-    runs.sort(
-        key=lambda run: (cells.index(run.cell), arms.index(run.arm.partition(" ")[0]), run.arm, run.seed)
-    )
-    grid, tries = ([run for run in runs if (run.arm in config.arms) == in_grid] for in_grid in (True, False))
-    return StoredAblation(folder, config, tuple(grid), tuple(tries))
+    for name in names.values():
+        inside(folder.parent / "cells", name, str(folder / RUNS))
+    return ablation_from_dict(values), names
+
+
+def _rates(folder: Path, config: AblationConfig) -> dict[tuple[str, str], float]:
+    """The learning rates that a search has chosen; none without a search, or before its end."""
+    return rates_of(read_json(folder / SEARCH)) if config.search and (folder / SEARCH).exists() else {}
 
 
 def _in(config: AblationConfig, label: str) -> bool:
@@ -74,8 +107,8 @@ def _cell(
     arm, _, rate = shown.partition(" at ")
     chosen = float(rate) if rate else rates.get((cell, arm))
     settings = config.run_config(cell, arm, int(seed), learning_rate=chosen).to_dict()
-    path, cache = folder.parent / "cells" / name, folder.parent / "cache"
-    return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, cache)
+    path = folder.parent / "cells" / name
+    return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, folder)
 
 
 def outcome_of(cell: Cell) -> Outcome:

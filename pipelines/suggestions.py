@@ -20,11 +20,11 @@ def show(value: Any) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a misspelt one is nearest to: by its letters, as a part, by initials; or None."""
+    """The known word that a misspelt one is nearest to: by initials, by its letters, as a part; or None."""
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr
+    near += difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     near += [name for name in known if min(len(name), len(word)) > 3 and (name in word or word in name)]
-    near += [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr
     return near[0] if near else None
 
 

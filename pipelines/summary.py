@@ -47,6 +47,9 @@ def describe_run(run: RunConfig) -> Iterator[str]:
     yield from _cell(run)
     yield f"attention: {attention(run.to_dict()['attention'])}"
     yield f"seed {run.seed}, learning rate {run.learning_rate:g}, {run.precision}"
+    if run.lora is not None:
+        layers = ", ".join(run.lora.targets or ("every linear layer",))
+        yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged in the end"
     if run.data.generated is None and run.data.name is None and run.data.test is None:
         yield "note: no test split; the validation score chose its own checkpoint"
 

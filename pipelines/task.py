@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +11,10 @@ from pipelines.errors import UserError
 from pipelines.metric import Metric
 
 Example = Mapping[str, Any]  # one row under its canonical column names, plus "id"
-Feature = dict[str, Any]  # one model input: plain lists and numbers, plus "example_id" and "num_targets"
+Feature = dict[str, Any]  # one model input: lists, numbers, bytes; plus "example_id" and "num_targets"
 Raw = Mapping[str, Any]  # what a model says of one feature
 Prediction = Any  # JSON-able; one per example
+Trivial = Callable[[Example], Prediction]  # a prediction without a model
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Task(ABC):
     A task sees plain transformers models. It imports neither accelerate nor custom_attention.
     """
 
+    reads: ClassVar[str] = "text"  # row of the table in `processor.py`: text, image, audio or series
     head: ClassVar[str]  # row of the model table in `model.py`, such as "token_classification"
     primary: ClassVar[str]  # the metric that selects checkpoints unless the run says otherwise
     columns: ClassVar[Mapping[str, Column]]  # canonical name -> column
@@ -54,6 +56,12 @@ class Task(ABC):
         statistics count clusters, not rows."""
         return str(example.get("cluster", example["id"]))
 
+    def shown(self, example: Example) -> Any:
+        """What an example is predicted from, for the reader of a report: its one input, or all as text."""
+        needed = [name for name, c in self.columns.items() if c.required and not c.is_target]
+        values = [example[name] for name in needed]
+        return values[0] if len(values) == 1 else "\n".join(str(value) for value in values)
+
     def from_text(self, text: str) -> Example:
         """A row to predict (without id) from one line of plain text.
 
@@ -63,6 +71,18 @@ class Task(ABC):
         needed = [name for name, c in self.columns.items() if c.required and not c.is_target]
         fix = f"give JSON lines with {' and '.join(needed)}"
         raise UserError("--input", "a line of plain text is not enough for this task", accepted=fix)
+
+    def examples(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """Checked rows to examples: the same, unless files are to be read or one row is no whole example.
+
+        Raises:
+            UserError: they cannot be joined; `where` begins with the row.
+        """
+        return rows
+
+    def inputs(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """The same for rows that come without what is to be said (`attnlab predict`)."""
+        return self.examples(rows)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:  # noqa: B027 - optional hook
         """Learn from the rows what the model's head must know, such as the label inventory."""
@@ -137,6 +157,13 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics of this task by name; `primary` is one of them."""
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        """What could be said without a model, by how it is found: a score below these shows nothing learned.
+
+        Called after `bind`; each function takes an example and gives a prediction, as `assemble` does.
+        """
+        return {}
 
     @abstractmethod
     def reference(self, example: Example) -> Any:

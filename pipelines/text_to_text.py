@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipelines.errors import UserError
 from pipelines.metric import one_or_more
-from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
 from pipelines.texts import TextEncoder
 from pipelines.token_loss import IGNORED, token_losses
 
@@ -56,8 +56,8 @@ class TextToText(Task):
     reads the source and writes the target; a decoder reads source and separator and goes on writing.
     In every form the loss is over the target's tokens and its end, never over the source.
     A source is cut at its end to fit; a target that is cut is learned without an end. Both are counted in
-    `counts`. A subclass names its columns `source` and `target`; a target may be a list of texts: the first
-    is learned, all of them are references.
+    `counts`. `source` and `targets` say what is read and written of a row: here its columns of these names;
+    the target may be a list of texts. The first is learned, all of them are references.
     """
 
     head: ClassVar[str] = "text_to_text"
@@ -85,10 +85,18 @@ class TextToText(Task):
             return f"has a target that is no text but {odd[0]}"
         return None if targets and all(text.strip() for text in targets) else "has an empty target"
 
+    def source(self, example: Example) -> str:
+        """The text to read, without the prefix."""
+        return example["source"]
+
+    def targets(self, example: Example) -> list[str] | None:
+        """The texts to write, the first of which is learned; None where a row is only to be predicted."""
+        return None if example.get("target") is None else one_or_more(example["target"])
+
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
         for example in examples:
-            yield self.writing.prefix + example["source"]
-            for target in one_or_more(example["target"]):
+            yield self.writing.prefix + self.source(example)
+            for target in self.targets(example) or []:
                 yield f"{self.writing.separator} {target}"
 
     def from_text(self, text: str) -> Example:
@@ -117,11 +125,10 @@ class TextToText(Task):
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
         """One feature per example: `input_ids`, what is read; `labels`, what is written (none if unknown)."""
-        sources = self._encoder([self.writing.prefix + example["source"] for example in examples])
-        known = [example for example in examples if example.get("target") is not None]
-        written = self._encoder([one_or_more(example["target"])[0] for example in known])
-        targets = {example["id"]: ids for example, ids in zip(known, written)}
-        return [self._feature(e["id"], s, targets.get(e["id"])) for e, s in zip(examples, sources)]
+        sources = self._encoder([self.writing.prefix + self.source(example) for example in examples])
+        learned = {e["id"]: targets[0] for e in examples if (targets := self.targets(e)) is not None}
+        written = dict(zip(learned, self._encoder(list(learned.values()))))
+        return [self._feature(e["id"], s, written.get(e["id"])) for e, s in zip(examples, sources)]
 
     def _feature(self, example_id: str, source: list[int], target: list[int] | None) -> Feature:
         most = self.writing.max_target_len
@@ -167,6 +174,11 @@ class TextToText(Task):
         return self.processor.decode(raw["tokens"], skip_special_tokens=True).strip()
 
     # ---- scoring
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        counts = Counter(self.targets(example)[0] for example in train)
+        [(target, _)] = counts.most_common(1)
+        return {"most frequent target": lambda example: target}
+
     def reference(self, example: Example) -> str | list[str]:
         return example["target"]
 

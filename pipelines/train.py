@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import custom_attention
+from pipelines import machine, scaling
 from pipelines.batches import BatchPlan, Step
 from pipelines.checkpoint import (
     CheckpointStore,
@@ -28,17 +29,22 @@ from pipelines.checkpoint import (
     optimizer_tensors,
 )
 from pipelines.config import RunConfig
-from pipelines.errors import Interrupted, UserError
+from pipelines.errors import Interrupted
 from pipelines.evaluation import Evaluation, evaluate, to_device
 from pipelines.features import Features
 from pipelines.interruption import StopRequest
 from pipelines.optim import build_optimizer, set_learning_rate
+from pipelines.probe import Probe
 from pipelines.progress import Reporter
 from pipelines.randomness import derive
 from pipelines.results import RunFolder
+from pipelines.row_gradients import RowGradients, large_tables
 from pipelines.sharding import shard, whole
+from pipelines.steps import Seen, Taken, read
 from pipelines.task import Example, Task
 from pipelines.trackers import require, track, tracking
+
+GPU_STEPS_PER_LOOK = 10  # a GPU works ahead of Python; each look at a number lets it run dry
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class TrainState:
     evaluations_since_best: int = 0
     diverged_at: int | None = None
     train_seconds: float = 0.0
+    train_cpu_seconds: float = 0.0  # of this process: what other work on the machine does not change
     # since the last line of the log
     loss_sum: float = 0.0
     num_targets: int = 0
@@ -96,10 +103,16 @@ class Training:
         )
         self.num_steps = config.max_steps or config.num_epochs * self.plan.steps_per_epoch
         self.store = CheckpointStore(self.folder.checkpoints, say=self.reporter.say)
+        self.probe = Probe(self.task, self.validation or self.train, self.reporter.say)
         for parameter in custom_attention.variant_parameters(self.model).values():
             parameter.requires_grad_(config.train_variant)
         self._distribute()
+        self._eval_every_steps = self.config.eval_every_steps or self.plan.steps_per_epoch
+        self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        alone = self.accelerator.num_processes == 1 and config.sharding == "none"
+        suits = alone and self.accelerator.device.type == "cpu"
+        self.row_gradients = RowGradients(large_tables(self.model) if suits else [])
 
     def _distribute(self) -> None:
         """A copy of the model on every rank (DDP), or a share of it; and the optimizer of what is there."""
@@ -124,48 +137,77 @@ class Training:
             self.reporter.phase("training", self.num_steps, state.step) as phase,
         ):
             while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
-                begun = time.perf_counter()
-                loss, grad_norm, rate = self._take_step(self.plan.step(state.step))
+                begun, computed = time.perf_counter(), time.process_time()
+                seen = read([self.take_step(self.plan.step(number)) for number in self._until_next_look()])
                 state.train_seconds += time.perf_counter() - begun
-                if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                    self._diverge(loss, grad_norm)
+                state.train_cpu_seconds += time.process_time() - computed
+                for step in seen:
+                    if not step.is_finite:
+                        self._diverge(step)
+                        break
+                    self._count(step)
+                    phase.advance(1, f"loss {step.loss:.4f}")
+                if state.diverged_at is not None:
                     break
-                state.step += 1
-                phase.advance(1, f"loss {loss:.4f}")
-                self._log_step(grad_norm, rate)
+                self._advise()
+                self._diagnose()
                 saved = self._evaluate_and_save()
-                self._stop_if_asked(saved)
+                if any(step.asked_to_stop for step in seen):
+                    self._leave(saved)
         self._load_chosen()
+        if state.diverged_at is None:
+            self._diagnose(final=True)
         return state
 
-    def _take_step(self, step: Step) -> tuple[float, float, float]:
-        """One optimizer step: mean loss per target, gradient norm before clipping, learning rate.
+    def _until_next_look(self) -> range:
+        """The steps taken before a number is read: `sync_every_steps`, or fewer where something is due."""
+        config, step = self.config, self.state.step
+        on_cpu = self.accelerator.device.type == "cpu"
+        most = config.sync_every_steps or (1 if on_cpu else GPU_STEPS_PER_LOOK)
+        duties = (self._eval_every_steps, config.checkpoint_every_steps, config.diagnostics_every_steps)
+        due = [step + every - step % every for every in duties if every is not None]
+        due += [scaling.AFTER_STEP] * (step < scaling.AFTER_STEP)
+        return range(step, min(step + most, self.num_steps, *due))
 
-        A loss or gradient that is not finite leaves weights and optimizer state as they were (`found_inf`,
-        as in mixed-precision training); the caller sees it in what is returned.
+    def take_step(self, step: Step) -> Taken:
+        """One optimizer step; its numbers stay on the device.
+
+        A loss or gradient that is not finite on any rank leaves weights and optimizer state as they were,
+        and so does every step after it (`found_inf`, as in mixed-precision training): the run ends where
+        the numbers are read, with the weights of the last good step.
         """
         rate = set_learning_rate(self.optimizer, self.config, step.number, self.num_steps)
         everywhere = [index for hand in step.micro_batches for batch in hand for index in batch]
         num_targets = int(self.train.features.num_targets[everywhere].sum())
         mine = step.micro_batches[self.accelerator.process_index]
         scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
-        total = torch.zeros((), device=self.accelerator.device)
-        for number, batch in enumerate(mine):
-            is_last = number == len(mine) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                total += self._backward(step.number, batch, scale)
-        total = self.accelerator.reduce(total, reduction="sum")
+        total = self.accumulate(step.number, mine, scale)
+        asked = torch.full_like(total, float(self.stop.requested))
+        sums = self.accelerator.reduce(torch.stack([total, asked]), reduction="sum")
+        self.row_gradients.gather()
         grad_norm = whole(
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
         )
-        finite = torch.isfinite(total) & torch.isfinite(grad_norm)
-        self.optimizer.optimizer.found_inf = (~finite).float()
+        self._failed |= ~(torch.isfinite(sums[0]) & torch.isfinite(grad_norm))
+        self.optimizer.optimizer.found_inf = self._failed.float()
         self.optimizer.step()
-        self.optimizer.zero_grad()
-        loss_sum = total.item()
-        self.state.loss_sum += loss_sum
-        self.state.num_targets += num_targets
-        return loss_sum / max(1, num_targets), grad_norm.item(), rate
+        self.row_gradients.clear(self.optimizer)
+        return Taken(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
+
+    def accumulate(
+        self, step: int, micro_batches: Sequence[tuple[int, ...]], scale: float, *, exchange: bool = True
+    ) -> torch.Tensor:
+        """Add the gradients of this rank's micro-batches; returns the sum of their target losses.
+
+        Args:
+            exchange: sum the gradients over the ranks, in the backward of the last micro-batch.
+        """
+        total = torch.zeros((), device=self.accelerator.device)
+        for number, batch in enumerate(micro_batches):
+            is_last = number == len(micro_batches) - 1
+            with nullcontext() if is_last and exchange else self.accelerator.no_sync(self.model):
+                total += self._backward(step, batch, scale)
+        return total
 
     def _backward(self, step: int, batch: tuple[int, ...], scale: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns the sum of its target losses.
@@ -182,25 +224,45 @@ class Training:
         return loss.detach()
 
     # ---- now and then
-    def _log_step(self, grad_norm: float, rate: float) -> None:
+    def _count(self, step: Seen) -> None:
+        """A step is done: it counts, and is logged where a line is due."""
         state = self.state
+        state.step += 1
+        state.loss_sum += step.loss_sum
+        state.num_targets += step.num_targets
         if state.step % self.config.log_every_steps and state.step != self.num_steps:
             return
         self._log(
             event="step",
             epoch=state.step / self.plan.steps_per_epoch,
             loss=state.loss_sum / max(1, state.num_targets),
-            grad_norm=grad_norm,
-            learning_rate=rate,
+            grad_norm=step.grad_norm,
+            learning_rate=step.learning_rate,
             seconds=state.train_seconds,
         )
         state.loss_sum, state.num_targets = 0.0, 0
+
+    def _advise(self) -> None:
+        """Say once whether several copies of the model are worth it; a sharded one would not fit into one."""
+        copies = self.accelerator.num_processes if self.config.sharding == "none" else 1
+        if copies > 1 and self.state.step == scaling.AFTER_STEP:
+            self.reporter.say(scaling.advice(self))
+
+    def _diagnose(self, final: bool = False) -> None:
+        """Look at attention where it is due, before the checkpoint of the same step, and in the end."""
+        every, step = self.config.diagnostics_every_steps, self.state.step
+        if every is None or (step % every and not final):
+            return
+        sites = self.probe.look(self.accelerator, self.accelerator.unwrap_model(self.model))
+        if sites is not None and self.accelerator.is_main_process:
+            chosen = self.state.best_step or step
+            self.folder.log_diagnostics(chosen if final else step, sites, final=final)
 
     def _evaluate_and_save(self) -> bool:
         """Score validation and write a checkpoint where they are due; whether one was written."""
         config, state = self.config, self.state
         at_end = state.step == self.num_steps
-        evaluation_due = at_end or state.step % (config.eval_every_steps or self.plan.steps_per_epoch) == 0
+        evaluation_due = at_end or state.step % self._eval_every_steps == 0
         if evaluation_due and self.validation is not None:
             self._evaluate()
         save_due = evaluation_due or (
@@ -237,20 +299,18 @@ class Training:
             self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)
         self.accelerator.wait_for_everyone()
 
-    def _stop_if_asked(self, saved: bool) -> None:
-        if not agreed_to_stop(self.accelerator, self.stop):
-            return
+    def _leave(self, saved: bool) -> None:
         if not saved:
             self._save()
         raise Interrupted(f"stopped at step {self.state.step} of {self.num_steps}; a checkpoint is written")
 
-    def _diverge(self, loss: float, grad_norm: float) -> None:
+    def _diverge(self, step: Seen) -> None:
         """Not a crash but a finding: say where, keep the last good checkpoint, end the run."""
         self.state.diverged_at = self.state.step + 1
-        self._log(event="diverged", step=self.state.diverged_at, loss=loss, grad_norm=grad_norm)
+        self._log(event="diverged", step=self.state.diverged_at, loss=step.loss, grad_norm=step.grad_norm)
         self.reporter.say(
-            f"diverged at step {self.state.diverged_at}: loss {loss}, gradient norm {grad_norm}; "
-            "no weight was changed by that step"
+            f"diverged at step {self.state.diverged_at}: loss {step.loss}, gradient norm {step.grad_norm}; "
+            "no weight was changed by it"
         )
 
     # ---- beginning and end
@@ -265,7 +325,9 @@ class Training:
             self.state = TrainState(**checkpoint.state)
             self.reporter.say(f"resumed at step {checkpoint.step} of {self.num_steps}")
         if self.accelerator.is_main_process:
-            self.folder.rewind_log(self.state.step)
+            self.folder.rewind_logs(step)
+        if step is None:
+            self._diagnose()
 
     def _load_chosen(self) -> None:
         """Go back to the weights of the best validation score, and to what the task tuned with them."""
@@ -318,21 +380,13 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     """The accelerator of a run, refused where it is not what was asked for.
 
     Raises:
-        UserError: another number of processes, or another device, than the configuration says.
+        UserError: see `machine.require`.
     """
-    # Told to find its own way, accelerate starts no second process on a machine without a GPU.
     require(config.trackers)
-    on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    # Told to find its own way, accelerate starts no second process on a machine without a GPU.
     accelerator = Accelerator(
-        cpu=on_cpu,
-        mixed_precision={"float32": "no", "bfloat16": "bf16"}[config.precision],
+        cpu=machine.uses_cpu(config), mixed_precision=machine.PRECISIONS[config.precision]
     )
-    if accelerator.num_processes != config.processes:
-        raise UserError(
-            "processes",
-            f"{config.processes} were asked for and {accelerator.num_processes} are running",
-            accepted="start with `attnlab train ... --processes N`, or torchrun --nproc-per-node N",
-        )
-    if config.device == "cuda" and accelerator.device.type != "cuda":
-        raise UserError("device", "no CUDA device was found", config.device, "accepted here: cpu, auto")
+    machine.require(config, accelerator)
+    machine.make_deterministic(config, accelerator.device)
     return accelerator

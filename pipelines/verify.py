@@ -9,9 +9,11 @@ from typing import Any
 
 from pipelines import durable, identity, rebuild
 from pipelines.errors import RunFailed, UserError
+from pipelines.files import inside
+from pipelines.hub.fetched import record
 from pipelines.registration import digest
-from pipelines.results import RunFolder
-from pipelines.stored import RESULTS, RUNS, read_json
+from pipelines.results import MANIFEST, RunFolder
+from pipelines.stored import RESULTS, RUNS, TOGETHER, read_json
 
 TOLERANCE = 1e-9  # relative; a sum in another order moves the last bits of a float64
 RESAMPLED = 1e-4  # of the bootstrap, whose products are in float32
@@ -26,13 +28,13 @@ def verify_command(folder: str) -> None:
         UserError: the folder is neither.
         RunFailed: with the number of differences, each of which was printed.
     """
-    path = Path(folder)
-    if (path / RUNS).exists() or (path / rebuild.TOGETHER).exists():
+    path = record(folder)
+    if (path / RUNS).exists() or (path / TOGETHER).exists():
         found = list(ablation_differences(path))
-    elif (path / "manifest.json").exists():
+    elif (path / MANIFEST).exists():
         found = list(run_differences(path))
     else:
-        raise UserError(folder, f"is neither a run nor an ablation: no manifest.json, no {RUNS}")
+        raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
     for line in found[:MOST_LINES]:
         print(line)
     if len(found) > MOST_LINES:
@@ -71,7 +73,7 @@ def run_differences(folder: Path) -> Iterator[str]:
         yield "identity.json: is not what the run hash in manifest.json was made of"
     dropped = not run.model.exists()  # `keep` says whose weights stay
     for name, expected in manifest["files"].items():
-        path = folder / name
+        path = inside(folder, name, str(folder / MANIFEST))
         if not path.exists():
             if not (dropped and name.startswith("model/")):
                 yield f"{name}: is missing"

@@ -22,6 +22,5 @@ class Alibi(Variant):
             raise VariantError("alibi", f"{site.name} is cross-attention, it has no distance", accepted=where)
         self.slope = nn.Parameter(torch.zeros(site.num_heads))
 
-    def position_bias(self, bias, call):
-        penalty = self.slope[:, None, None] * call.offsets().abs()[:, None].to(self.slope.dtype)
-        return -penalty if bias is None else bias - penalty
+    def offset_bias(self, offsets, call):
+        return -self.slope[:, None] * offsets.abs().to(self.slope.dtype)

@@ -33,9 +33,8 @@ class RelativeBias(Variant):
         self.side, self.max_distance = num_buckets // 2, max_distance
         self.table = nn.Parameter(torch.zeros(num_buckets, site.num_heads))
 
-    def position_bias(self, bias, call):
-        added = self.table[self._bucket(call.offsets())].permute(0, 3, 1, 2)
-        return added if bias is None else bias + added
+    def offset_bias(self, offsets, call):
+        return self.table[self._bucket(offsets)].T
 
     def _bucket(self, offset):
         distance, exact = offset.abs(), self.side // 2

@@ -13,6 +13,7 @@ class TalkingHeads(Variant):
     """
 
     starts_as_stock = True
+    mixes_heads = True
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -6,51 +6,70 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
 
-from pipelines.errors import Interrupted, RunFailed, UserError
+from pipelines.executors import cancellation
 from pipelines.executors.cell import Cell, OnOutcome, Outcome
-from pipelines.interruption import EXIT_INTERRUPTED, StopRequest
+from pipelines.executors.devices import VISIBLE, Shares, visible_gpus
+from pipelines.executors.work import outcome_by, run_cell
+from pipelines.interruption import EXIT_BUSY, StopRequest, leaving_at_once
+from pipelines.lock import is_held
 
-BUSY = 76  # another process works on the cell
-EXIT_CODES = {0: "finished", 1: "failed", 2: "failed", 3: "diverged", EXIT_INTERRUPTED: "interrupted"}
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def run_cells(
-    cells: Sequence[Cell], *, jobs: int, threads: int, stop: StopRequest, on_outcome: OnOutcome
-) -> None:
-    """Run every cell, `jobs` at a time, and report each as it ends; a failure stops no other cell.
+class LocalExecutor:
+    """Runs `jobs` cells at a time as children of this process.
 
-    A cell that another process works on is waited for, never run twice. When a stop is requested the
-    running cells are asked to stop too, and end as "interrupted".
+    Each has the GPUs of its own processes, as far as there are that many.
+
+    Args:
+        jobs: cells side by side; None: as many as there are GPUs for, or one per core where there is none.
     """
-    context = _fork_server(threads)
-    waiting, running = deque(cells), {}
-    while waiting or running:
-        if stop.requested:
-            _ask_to_stop(running, stop)
-            for cell in waiting:
-                on_outcome(cell, Outcome("interrupted", "not started"))
-            waiting.clear()
-        while waiting and len(running) < jobs:
-            cell = waiting.popleft()
-            child = context.Process(target=run_in_child, args=(cell,), name=cell.label)
-            child.start()
-            running[child] = cell
-        wait([child.sentinel for child in running], timeout=SECONDS_BETWEEN_LOOKS)
-        for child in [child for child in running if child.exitcode is not None]:
-            cell = running.pop(child)
-            if child.exitcode == BUSY:
-                waiting.append(cell)
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            else:
-                on_outcome(cell, _outcome(cell, child.exitcode))
+
+    when_stopped = "start the same command again to go on"
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.gpus, self.jobs = visible_gpus(), jobs
+        self.at_a_time = jobs or len(self.gpus) or os.cpu_count() or 1
+
+    def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
+        """Run every cell; when a stop is requested, the running ones are asked to stop too."""
+        context = _fork_server(max(cell.config["threads"] for cell in cells))
+        at_a_time, shares = self._at_a_time(cells), Shares(self.gpus)
+        waiting, running = deque(cells), {}  # by its child: a cell and its GPUs
+        while waiting or running:
+            if stop.requested or cancellation.is_cancelled(cells[0].ablation):
+                for cell in waiting:
+                    on_outcome(cell, Outcome("interrupted", "not started"))
+                waiting.clear()
+            if stop.requested:
+                _ask_to_stop(running)
+            for _ in range(min(len(waiting), at_a_time - len(running))):
+                cell = waiting.popleft()
+                if is_held(cell.folder / ".lock"):  # by another process: look again later
+                    waiting.append(cell)
+                    continue
+                gpus = shares.take(cell.config["processes"])
+                child = context.Process(target=run_in_child, args=(cell, gpus), name=cell.label)
+                child.start()
+                running[child] = cell, gpus
+            wait([child.sentinel for child in running], timeout=SECONDS_BETWEEN_LOOKS)
+            for child in [child for child in running if child.exitcode is not None]:
+                cell, gpus = running.pop(child)
+                shares.give_back(gpus)
+                if child.exitcode == EXIT_BUSY:
+                    waiting.append(cell)
+                else:
+                    on_outcome(cell, outcome_by(cell, child.exitcode, _killer(child.exitcode)))
+
+    def _at_a_time(self, cells: Sequence[Cell]) -> int:
+        """Cells side by side; unless somebody said how many, no two share a GPU."""
+        if self.jobs or not self.gpus:
+            return self.at_a_time
+        return max(1, len(self.gpus) // max(cell.config["processes"] for cell in cells))
 
 
 def _fork_server(threads: int) -> multiprocessing.context.BaseContext:
@@ -63,58 +82,23 @@ def _fork_server(threads: int) -> multiprocessing.context.BaseContext:
     return context
 
 
-def run_in_child(cell: Cell) -> None:
-    """Body of a child process: run the cell, write its log and failure beside it, exit with its code."""
-    from pipelines.config import run_from_dict
-    from pipelines.lock import Busy
-    from pipelines.progress import Reporter
-    from pipelines.results import RunFolder
-    from pipelines.run import execute
-
+def run_in_child(cell: Cell, gpus: Sequence[str] = ()) -> None:
+    """Body of a child process: run the cell on its GPUs, exit with its status."""
+    if gpus:
+        os.environ[VISIBLE] = ",".join(gpus)  # read when CUDA is used for the first time, which is to come
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    log = open(cell.folder / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - lives as long as the child
-    sys.stdout = sys.stderr = log
-    os.dup2(log.fileno(), 2)
-    failure = cell.folder / "failure.txt"
-    failure.unlink(missing_ok=True)
-    try:
-        manifest = execute(run_from_dict(cell.config), RunFolder(cell.folder), cell.cache, Reporter())
-        code = {"finished": 0, "diverged": 3}[manifest["status"]]
-    except Busy:
-        code = BUSY
-    except Interrupted as error:
-        print(error)
-        code = EXIT_INTERRUPTED
-    except (UserError, RunFailed) as error:
-        failure.write_text(f"{error}\n", encoding="utf-8")
-        code = 2 if isinstance(error, UserError) else 1
-    except BaseException as error:
-        traceback.print_exc()
-        failure.write_text(f"{type(error).__name__}: {error} (see log.txt beside this)\n", encoding="utf-8")
-        code = 1
-    log.flush()
+    with leaving_at_once():
+        code = run_cell(cell)
+    sys.stdout.flush()
     os._exit(code)  # no clean-up of the server's imports: it costs a second and does nothing
 
 
-def _ask_to_stop(running: dict, stop: StopRequest) -> None:
+def _ask_to_stop(running: dict) -> None:
     for child in running:
         if not getattr(child, "asked", False):
             os.kill(child.pid, signal.SIGTERM)
             child.asked = True
 
 
-def _outcome(cell: Cell, code: int) -> Outcome:
-    status = EXIT_CODES.get(code, "failed")
-    if status == "finished":
-        return Outcome("finished")
-    if status == "diverged":
-        return Outcome("diverged", "loss or gradient not finite")
-    reason = _read(cell.folder / "failure.txt")
-    if not reason and code < 0:
-        reason = f"killed by {signal.Signals(-code).name}; start the same command again to resume it"
-    return Outcome(status, reason or ("asked to stop" if status == "interrupted" else f"exit status {code}"))
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+def _killer(code: int) -> str | None:
+    return signal.Signals(-code).name if code < 0 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,13 @@ class Breakdown:
     best: tuple[Example, ...]
     worst: tuple[Example, ...]
 
+    def without_texts(self) -> Breakdown | None:
+        """The same with labels alone; None where what the arms said is itself text."""
+        if not all(isinstance(one.baseline, list) for one in (*self.best, *self.worst)):
+            return None
+        best, worst = (tuple(replace(one, shown=None) for one in side) for side in (self.best, self.worst))
+        return replace(self, best=best, worst=worst)
+
 
 class Reader:
     """Statistics and predictions of runs, each read once."""
@@ -85,7 +92,7 @@ def breakdown(facts: Facts, row: Row, reader: Reader) -> Breakdown | None:
     pairs = _pairs(row, reader)
     if not pairs:
         return None
-    from pipelines.compare import comparable
+    from pipelines.metric import comparable
 
     first = next(iter(pairs.values()))[0]
     value = comparable(first.metrics[row.metric])

@@ -48,8 +48,8 @@ class Run:
     @property
     def step_seconds(self) -> float | None:
         """Training seconds of an optimizer step."""
-        seconds, steps = self.manifest.get("train_seconds"), self.manifest.get("num_steps")
-        return seconds / steps if fmt.known(seconds) and steps else None
+        device = self.manifest.get("environment", {}).get("device")
+        return _step_seconds(self.manifest, self.manifest.get("num_steps"), device)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Row:
 
     @property
     def places(self) -> int:
-        return fmt.decimals(self.se)
+        return fmt.decimals(self.se, self.margin)
 
     @property
     def word(self) -> str:
@@ -145,8 +145,8 @@ class Facts:
     def step_seconds(self, cell: str, arm: str) -> float | None:
         """Mean training seconds of an optimizer step."""
         about = self.about(cell, arm)
-        seconds, steps = about.get("train_seconds"), fmt.mean(about.get("num_steps") or ())
-        return seconds / steps if fmt.known(seconds) and steps else None
+        device = (self.results.get("environment") or {}).get("device")
+        return _step_seconds(about, fmt.mean(about.get("num_steps") or ()), device)
 
     def time_ratio(self, row: Row) -> float | None:
         """Seconds per step of the arm over those of the baseline."""
@@ -172,6 +172,12 @@ def load(results: Mapping[str, Any], folder: Path) -> Facts:
             runs[key] = run if row.primary else runs.get(key, run)  # a run's score is the primary one
     rows.sort(key=lambda row: not row.primary)  # stable: primary first, the order of the file otherwise
     return Facts(results, folder, tuple(rows), runs)
+
+
+def _step_seconds(times: Mapping[str, Any], steps: float | None, device: object) -> float | None:
+    """On a CPU what the process computed: by the clock, busy neighbours make an arm slow."""
+    seconds = times.get("train_cpu_seconds" if device == "cpu" else "train_seconds")
+    return seconds / steps if fmt.known(seconds) and steps else None
 
 
 def _runs_of(comparison: Mapping[str, Any], side: str, folder: Path) -> tuple[Run, ...]:

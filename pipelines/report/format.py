@@ -14,11 +14,15 @@ def known(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def decimals(se: float | None) -> int:
-    """Decimals that show two significant digits of a standard error; 2 where there is none."""
+def decimals(se: float | None, margin: float | None = None) -> int:
+    """Decimals that show two significant digits of a standard error; 2 where there is none.
+
+    Nothing below a thousandth of `margin`, which is far below what would matter.
+    """
     if not known(se) or se <= 0:
         return 2
-    return max(0, min(6, 1 - math.floor(math.log10(se))))
+    finest = int(3 - math.log10(margin)) if known(margin) and margin > 0 else 6
+    return max(0, min(finest, 1 - math.floor(math.log10(se))))
 
 
 def number(value: float | None, places: int = 2) -> str:
@@ -54,12 +58,13 @@ def mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(finite) if finite else None
 
 
-def mean_sd(values: Sequence[float | None], places: int = 2) -> str:
+def mean_sd(values: Sequence[float | None]) -> str:
     """`57.21 ± 0.43`: mean and sample standard deviation over seeds; one seed has no deviation."""
     finite = [value for value in values if known(value)]
     if len(finite) < 2:
-        return number(mean(finite), places)
-    return f"{number(mean(finite), places)} ± {number(statistics.stdev(finite), places)}"
+        return number(mean(finite))
+    sd = statistics.stdev(finite)
+    return f"{number(mean(finite), decimals(sd))} ± {number(sd, decimals(sd))}"
 
 
 def percent_change(ratio: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.report import words
+from pipelines.report import attention, words
+from pipelines.report import format as fmt
 from pipelines.report.facts import Facts
 from pipelines.report.records import Record, groups, headers, notes
 
@@ -24,6 +25,7 @@ def render(facts: Facts) -> str:
     alerts = words.alerts(facts)
     if alerts:
         parts += ["## To read with care", "\n".join(f"- {escape(alert)}" for alert in alerts)]
+    parts += _attention(facts)
     parts += ["## Methods", escape(words.methods(facts))]
     parts += ["## Registration", escape(words.registration(facts))]
     parts += [
@@ -66,6 +68,25 @@ def _cells(record: Record) -> list[str]:
         f"{record.row.glyph} {escape(record.verdict)}",
         record.time,
     ]
+
+
+def _attention(facts: Facts) -> list[str]:
+    """Means over seeds, sites and heads of what the page draws as heat maps."""
+    lines = []
+    for cell in facts.cells:
+        for arm, seen in attention.look(facts, cell).items():
+            common = [fmt.number(attention.overall(seen.mean(name))) for name in attention.COMMON]
+            own = "; ".join(f"{name} {_spread(seen, name)}" for name in seen.own)
+            lines.append(_line([escape(cell), escape(arm), *common, escape(own)]))
+    if not lines:
+        return []
+    head = "| Cell | Arm | Entropy, 0 to 1 | On the first token | Learned: mean [least, most of a head] |"
+    return ["## Attention", "\n".join([head, "|:--|:--|--:|--:|:--|", *lines])]
+
+
+def _spread(seen: attention.Seen, quantity: str) -> str:
+    mean = attention.overall(seen.mean(quantity))
+    return f"{fmt.signed(mean, 3)} {fmt.interval(seen.reach(quantity), 3)}"
 
 
 def _line(cells: list[str]) -> str:

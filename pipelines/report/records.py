@@ -11,7 +11,8 @@ NOTES = (
     "Means ± sample standard deviation over seeds. "
     "Differences pair the seeds and are positive where the arm is better.",
     "p: two-way t over seeds and examples, Holm-adjusted over the primary comparisons. "
-    "MDE80: the difference this design detects four times in five. Δ time: training time per step.",
+    "MDE80: the difference this design detects four times in five. "
+    "Δ time: training time per step, in CPU seconds on a CPU.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",
 )
 
@@ -53,8 +54,8 @@ def headers(facts: Facts, primary: bool = True) -> tuple[str, ...]:
 def record(facts: Facts, row: Row) -> Record:
     return Record(
         row,
-        fmt.mean_sd(row.baseline_scores or (), row.places),
-        fmt.mean_sd(row.arm_scores or (), row.places),
+        fmt.mean_sd(row.baseline_scores or ()),
+        fmt.mean_sd(row.arm_scores or ()),
         fmt.signed(row.difference, row.places),
         fmt.interval(row.ci95, row.places),
         fmt.p_value(row.p_holm if row.primary else row.p),

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 
-from pipelines.report import examples, side_by_side, tables, words
+from pipelines.report import attention, examples, side_by_side, tables, words
+from pipelines.report import format as fmt
 from pipelines.report.facts import Facts
-from pipelines.report.figures import bootstrap, cost, curves, forest, lengths, seeds, slopes, svg, variance
+from pipelines.report.figures import (
+    bootstrap,
+    cost,
+    curves,
+    forest,
+    heatmap,
+    lengths,
+    seeds,
+    slopes,
+    svg,
+    variance,
+)
 
 DIFFERENCES = (
     "Mark: mean paired difference, filled where the question is settled. Bar: 95 % interval over seeds and "
@@ -33,6 +45,13 @@ LENGTHS = (
     "The difference among examples of similar length. Small: every seed. Large: their mean. These are not "
     "tests: they say where to look."
 )
+ATTENTION = (
+    "Layers down, heads across; means over seeds on one fixed batch of validation examples, with the weights "
+    "that were scored. Entropy is a share of its largest value, the logarithm of the number of visible "
+    "tokens: 0 is one token, 1 all alike. Differences pair the seeds."
+)
+HIDDEN = "No text is shown (data.publish_text is false), only labels, of"
+NO_ATTENTION = "No run of these keeps attention diagnostics (diagnostics.jsonl), so there is no picture of it"
 
 
 def swatch(facts: Facts, arm: str) -> str:
@@ -121,20 +140,35 @@ def shares(facts: Facts) -> str:
 
 
 def by_example(facts: Facts) -> str:
-    """Differences by length for everyone; texts only where the results allow them to be shown."""
-    reader, pictures, texts = examples.Reader(), [], []
+    """Differences by length for everyone; texts only where the data may be published, labels always."""
+    reader, pictures, texts, hidden = examples.Reader(), [], [], []
+    may_show = facts.results.get("publish_text") or {}
     for cell in facts.cells:
         known = [examples.breakdown(facts, row, reader) for row in facts.primary_of(cell)]
         known = [one for one in known if one]
         pictures.append(lengths.draw(facts, known))
-        if facts.results.get("show_examples", True):
-            texts += [side_by_side.render(one) for one in known]
-    licence = facts.results.get("data_licence")
-    note = (
-        f'<p class="note">Licence of the texts: {escape(str(licence))}.</p>' if licence and any(texts) else ""
-    )
+        if not may_show.get(cell):
+            hidden += [cell] if known else []
+            known = [labels for one in known if (labels := one.without_texts())]
+        texts += [side_by_side.render(one) for one in known]
+    about = f"{HIDDEN} {escape(fmt.listing(hidden))}." if hidden else ""
+    note = f'<p class="note">{about}</p>' if about else ""
     drawn = figure([legend(facts), panels("", pictures)], LENGTHS, "beside") if any(pictures) else ""
     return drawn + "".join(texts) + note
+
+
+def heads(facts: Facts) -> str:
+    """Heat maps of every cell; a sentence where runs kept nothing to draw them from."""
+    parts, without = [], []
+    for cell in facts.cells:
+        seen = attention.look(facts, cell)
+        without += [f"{arm} on {cell}" for arm in facts.arms if arm not in seen and facts.runs_of(cell, arm)]
+        for name, drawn in heatmap.draw(facts, seen).items() if seen else ():
+            parts.append(panels(f"{cell} · {name}", drawn))
+    if not any(parts):
+        return f'<p class="note">{NO_ATTENTION}.</p>' if without else ""
+    missing = f" Not kept by the runs of {escape(fmt.listing(without))}." if without else ""
+    return figure(parts, ATTENTION + missing)
 
 
 def methods(facts: Facts) -> str:
@@ -154,6 +188,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
     ("table", "Table", tables.comparisons),
     ("seeds", "Every seed", every_seed),
     ("curves", "Learning curves", learning),
+    ("attention", "Attention", heads),
     ("cost", "Cost", costs),
     ("uncertainty", "Uncertainty", shares),
     ("examples", "Examples", by_example),

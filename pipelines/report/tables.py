@@ -158,10 +158,12 @@ def arms(facts: Facts) -> str:
             body += f"<tbody>{heading}{lines}</tbody>"
     note = (
         "Max |Δ| at start: the largest difference between the outputs of the stock model and of the swapped "
-        "one on a real batch, before any step. Same output: share of examples with equal predictions. Same "
+        "one on a real batch, before any step. FLOPs: of the products of matrices in one forward of four "
+        "features. Same output: share of examples with equal predictions. Same "
         "batches: pairs of one seed whose steps held the same examples."
     )
-    table = f"<table>{header(_ARM_HEADERS, set(range(1, 9)))}{body}</table>"
+    note += "".join(f" {escape(sentence)}" for sentence in words.cut(facts))
+    table = f"<table>{header(_ARM_HEADERS, set(range(1, 10)))}{body}</table>"
     return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
 
 
@@ -171,6 +173,7 @@ _ARM_HEADERS = (
     "Sites",
     "Parameters",
     "added",
+    "FLOPs",
     "ms / step",
     "Peak memory",
     "Same output",
@@ -192,6 +195,7 @@ def _arm(facts: Facts, cell: str, arm: str) -> str:
         words.sites(about, manifests),
         fmt.count(about.get("num_parameters")),
         fmt.count(about.get("num_variant_parameters")),
+        _flops(facts, cell, arm),
         fmt.number(1000 * seconds, 1) if fmt.known(seconds) else fmt.MISSING,
         f"{memory / 2**30:.2f} GiB" if fmt.known(memory) else fmt.MISSING,
         f"{100 * same:.1f} %" if fmt.known(same) else fmt.MISSING,
@@ -202,6 +206,16 @@ def _arm(facts: Facts, cell: str, arm: str) -> str:
     numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
     last = f"<td>{dropout if row else fmt.MISSING}</td>"
     return f'<tr><th scope="row">{arm_name(facts, arm)}</th>{numbers}{last}</tr>'
+
+
+def _flops(facts: Facts, cell: str, arm: str) -> str:
+    """Of a forward on the same batch: the baseline's own, and what an arm has more."""
+    mine, theirs = (facts.about(cell, name).get("forward_flops") for name in (arm, facts.baseline))
+    if not fmt.known(mine) or not theirs:
+        return fmt.MISSING
+    if arm == facts.baseline:
+        return f"{fmt.number(mine / 1e6, 1)} M"
+    return f"{fmt.signed(100 * (mine / theirs - 1), 0 if mine == theirs else 2)} %"
 
 
 def _same_batches(facts: Facts, cell: str, arm: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipelines.features import losses_said
 from pipelines.report import format as fmt
 from pipelines.report.facts import VERDICTS, Facts, Row
 
@@ -89,7 +90,7 @@ def methods(facts: Facts) -> str:
         f"{counts} {'seed' if seeds == [1] else 'seeds'} per arm. Runs of one seed share initial weights, "
         f"{shared} across arms; checkpoints were chosen on validation data. Differences were tested with a "
         "two-way t over seeds and examples, with delete-one jackknife variance for examples, the variance of "
-        "paired seed differences and Satterthwaite degrees of freedom; p values of the "
+        "paired seed differences and degrees of freedom averaged between them; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
     if margin:
@@ -129,10 +130,19 @@ def registration(facts: Facts) -> str:
     if not known:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
     written = f"{known['time']}, " if known.get("time") else ""
-    text = f"Registered before the first run ({written}{str(known.get('hash', ''))[:16]})"
+    before = {arm: n for arm, n in (known.get("finished_before") or {}).items() if n}
+    seen = sum(n for arm, n in before.items() if arm != facts.baseline)
+    when = f"after {fmt.plural(seen, 'run')} of its arms" if seen else "before the first run"
+    if before and not seen:
+        when += f" of an arm; {fmt.plural(before[facts.baseline], 'run')} of {facts.baseline} had been made"
+    text = f"Registered {when} ({written}{str(known.get('hash', ''))[:16]})"
     changed = known.get("changed_afterwards")
     if changed:
         return f"{text}, but changed afterwards: {fmt.listing(changed)}. Read its p values as exploratory."
+    if seen:
+        return (
+            f"{text}; unchanged since. Read its p values as exploratory where those runs had been looked at."
+        )
     return f"{text}: primary metric, margin, seeds, arms, cells and stopping rule; unchanged since."
 
 
@@ -212,3 +222,14 @@ def _versions(facts: Facts) -> str:
     packages = environment.get("versions") or environment
     named = [f"{name} {packages[name]}" for name in ("attnlab", "torch", "transformers") if name in packages]
     return f"Software: {', '.join(named)}." if named else ""
+
+
+def cut(facts: Facts) -> Iterator[str]:
+    """What of each cell's data was cut to fit the model, a sentence per split; the same in every arm."""
+    for cell in facts.cells:
+        manifests = [run.manifest for arm in facts.arms for run in facts.runs_of(cell, arm) if run.manifest]
+        counts = manifests[0].get("data", {}).get("counts", {}) if manifests else {}
+        for split, found in counts.items():
+            said = losses_said(found)
+            if said:
+                yield f"{cell}, {split}{said.replace(';', ':', 1)}."

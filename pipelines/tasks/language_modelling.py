@@ -15,8 +15,10 @@ from pipelines.errors import UserError
 from pipelines.metric import Metric
 from pipelines.metrics.perplexity import Perplexity
 from pipelines.objectives import OBJECTIVES, Block
-from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.text_to_text import Continuation
 from pipelines.texts import TextEncoder
+from pipelines.token_loss import IGNORED
 
 
 class LanguageModelling(Task):
@@ -132,6 +134,29 @@ class LanguageModelling(Task):
             for loss, num_tokens, num_bytes in zip(losses, nums, batch["num_bytes"])
         ]
 
+    def go_on(self, model: Any, prompt: str, search: Mapping[str, Any], count: int = 1) -> list[str]:
+        """`count` texts that a decoder writes after `prompt`, up to its end of a text.
+
+        Raises:
+            UserError: prompt and new tokens need more positions than the model has.
+        """
+        asked = [*self._encoder.begin, *self._encoder([prompt])[0]]
+        needed = len(asked) + search["max_new_tokens"]
+        if needed > self._encoder.max_len:
+            what = f"the prompt of {len(asked)} tokens and {search['max_new_tokens']} new ones do not fit"
+            raise UserError("--max-new-tokens", what, needed, f"at most {self._encoder.max_len} together")
+        form = Continuation(self._encoder)
+        batch = {k: v.to(model.device) for k, v in form.collate([asked] * count, [[]] * count).items()}
+        # Decoded together with the prompt: alone, some tokenizers drop the blank before the first word.
+        read = self._decode(asked)
+        return [
+            self._decode([*asked, *tokens]).removeprefix(read)
+            for tokens in form.generate(model, batch, search)
+        ]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.processor.decode(ids, skip_special_tokens=True)
+
     def assemble(self, example: Example, raws: Sequence[Raw]) -> dict[str, float]:
         """The text's negative log-likelihood in nats, and the tokens and bytes it is of."""
         return {
@@ -144,6 +169,22 @@ class LanguageModelling(Task):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         return {"perplexity": Perplexity(), "bits_per_byte": Perplexity("byte")}
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        counts = Counter(label for example in train for label in self._wanted(example)[0])
+        size = counts.total() + len(self.processor)  # every token once more than it was seen
+
+        def by_frequency(example: Example) -> dict[str, float]:
+            labels, num_bytes = self._wanted(example)
+            nll = -math.fsum(math.log((counts[label] + 1) / size) for label in labels)
+            return {"nll": nll, "num_tokens": len(labels), "num_bytes": num_bytes}
+
+        return {"tokens by their frequency": by_frequency}
+
+    def _wanted(self, example: Example) -> tuple[list[int], int]:
+        """What a text's targets are in evaluation, and the bytes they stand for."""
+        batch = self.collate(self.prepare([example]))
+        return batch["labels"][batch["labels"] != IGNORED].tolist(), sum(batch["num_bytes"])
 
     def reference(self, example: Example) -> None:
         """None: a text is its own reference."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,9 +11,10 @@ import torch
 from torch.nn import functional
 
 from pipelines.errors import UserError
+from pipelines.labelled import Labelled
 from pipelines.metric import Metric
 from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
-from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.task import Column, Example, Feature, Raw, Trivial
 from pipelines.windows import Window, cut
 from pipelines.words import WordEncoder
 
@@ -22,7 +23,7 @@ OUTSIDE = "O"
 WORD = re.compile(r"\w+(?:['’.\-]\w+)*|\S")
 
 
-class Ner(Task):
+class Ner(Labelled):
     """Label words as parts of entities (persons, places ...), through token classification.
 
     A word is labelled at its first sub-word. An input longer than `max_len` is cut into overlapping
@@ -46,12 +47,8 @@ class Ner(Task):
     }
 
     def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:
+        super().__init__(labels)
         self.max_len, self.overlap = max_len, overlap
-        self._given = list(labels) if labels else None
-        self._labels: list[str] = []
-        self.counts: Counter[str] = Counter()
-        if labels:
-            self._set_labels(labels)
 
     # ---- rows
     def check(self, example: Example) -> str | None:
@@ -92,23 +89,11 @@ class Ner(Task):
             found = {tag for example in splits["train"] for tag in example["tags"]}
             self._set_labels(sorted(found | {OUTSIDE}, key=_label_order))
 
-    def _set_labels(self, labels: Sequence[str]) -> None:
+    def check_labels(self, labels: Sequence[str]) -> None:
         wrong = [label for label in labels if not isinstance(label, str) or not _is_iob(label)]
         if wrong or len(set(labels)) != len(labels) or OUTSIDE not in labels:
             what = "labels must be distinct, in IOB2 and with O among them"
             raise UserError("task.labels", what, labels, "for example [O, B-PER, I-PER]")
-        self._labels = list(labels)
-        self._number = {label: number for number, label in enumerate(self._labels)}
-
-    def state(self) -> dict[str, Any]:
-        return {"labels": self._labels}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._set_labels(state["labels"])
-
-    def model_options(self) -> dict[str, Any]:
-        names = dict(enumerate(self._labels))
-        return {"num_labels": len(names), "id2label": names, "label2id": dict(self._number)}
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
         return (" ".join(example["tokens"]) for example in examples)
@@ -265,6 +250,18 @@ class Ner(Task):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         return {"f1": EntityF1(), "f1_strict": EntityF1(strict=True)}
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for example in train:
+            for token, tag in zip(example["tokens"], self.reference(example)):
+                counts[token][tag] += 1
+        best = {token: found.most_common(1)[0][0] for token, found in counts.items()}
+        return {
+            "most frequent tag of each word": lambda example: [
+                best.get(token, OUTSIDE) for token in example["tokens"]
+            ]
+        }
 
     def reference(self, example: Example) -> list[str]:
         return [self._labels[tag] if isinstance(tag, int) else tag for tag in example["tags"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from pipelines.errors import UserError
 from pipelines.metric import Metric
 from pipelines.metrics.squad import Squad
 from pipelines.pairs import PairEncoder, Tokens
+from pipelines.questions import as_list, asked_amiss, cluster_of, least_answers, squad_metrics
 from pipelines.spans import best_spans, best_threshold
-from pipelines.task import Column, Example, Feature, Raw, Task
+from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
 from pipelines.windows import cut
 
 IGNORED = -100  # what cross entropy skips
@@ -80,15 +80,10 @@ class QuestionAnswering(Task):
 
     # ---- rows
     def check(self, example: Example) -> str | None:
-        for name in ("question", "context"):
-            text = example[name]
-            if not isinstance(text, str):
-                return f"has a {name} that is no text: {text!r}"
-            if not text.strip():
-                return f"has an empty {name}"
-        if example.get("answers") is None:
-            return None
-        texts, starts = _as_list(example["answers"]), _as_list(example["answer_starts"])
+        amiss = asked_amiss(example)
+        if amiss or example.get("answers") is None:
+            return amiss
+        texts, starts = as_list(example["answers"]), as_list(example["answer_starts"])
         if len(texts) != len(starts):
             return f"has {len(texts)} answers and {len(starts)} answer starts"
         if not texts and not self.unanswerable:
@@ -97,9 +92,7 @@ class QuestionAnswering(Task):
         return next((reason for reason in reasons if reason), None)
 
     def cluster(self, example: Example) -> str:
-        """The title, else the context: questions about one text share what makes it hard."""
-        named = example.get("cluster") or example.get("title")
-        return str(named or hashlib.sha256(example["context"].encode("utf-8", "surrogatepass")).hexdigest())
+        return cluster_of(example)
 
     def state(self) -> dict[str, Any]:
         return {"null_threshold": self._threshold} if self.unanswerable else {}
@@ -155,7 +148,7 @@ class QuestionAnswering(Task):
         windows = cut([1] * len(context.ids), capacity, self.overlap)
         answer = self._answer_tokens(example, context)
         shown = [answer is not None and w.begin <= answer[0] and answer[1] < w.end for w in windows]
-        is_taught = example.get("answers") is not None and (not _as_list(example["answers"]) or any(shown))
+        is_taught = example.get("answers") is not None and (not as_list(example["answers"]) or any(shown))
         self.counts["examples"] += 1
         self.counts["questions_cut"] += len(question.ids) > len(asked)
         self.counts["examples_in_windows"] += len(windows) > 1
@@ -181,10 +174,10 @@ class QuestionAnswering(Task):
 
     def _answer_tokens(self, example: Example, context: Tokens) -> tuple[int, int] | None:
         """First and last token of the first answer, in the whole context; None where it has none."""
-        texts = _as_list(example.get("answers"))
+        texts = as_list(example.get("answers"))
         if not texts:
             return None
-        start = _as_list(example["answer_starts"])[0]
+        start = as_list(example["answer_starts"])[0]
         begin, end = start + len(texts[0]) - len(texts[0].lstrip()), start + len(texts[0].rstrip())
         inside = [
             token
@@ -328,24 +321,19 @@ class QuestionAnswering(Task):
     # ---- scoring
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        if not self.unanswerable:
-            return {"f1": Squad("f1"), "exact_match": Squad("exact_match")}
-        made = [Squad(measure, "2.0") for measure in ("f1", "exact_match")]
-        made += [Squad("f1", "2.0", "answerable"), Squad("exact_match", "2.0", "unanswerable")]
-        return {metric.name: metric for metric in made}
+        return squad_metrics(self.unanswerable)
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        return least_answers(self.unanswerable)
 
     def reference(self, example: Example) -> list[str]:
-        return _as_list(example["answers"])
+        return as_list(example["answers"])
 
 
 def _in_characters(
     spans: Sequence[tuple[float, int, int]], context_at: int, begins: Sequence[int], ends: Sequence[int]
 ) -> list[list[float]]:
     return [[score, begins[first - context_at], ends[last - context_at]] for score, first, last in spans]
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _check_answer(context: str, text: Any, start: Any) -> str | None:

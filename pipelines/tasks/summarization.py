@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
 
 from pipelines.metric import Metric
-from pipelines.metrics.rouge import MEASURES, Rouge
+from pipelines.metrics.rouge import MEASURES, Rouge, sentences
+from pipelines.task import Example, Trivial
 from pipelines.text_to_text import TextToText, Writing
 
 
@@ -43,6 +44,17 @@ class Summarization(TextToText):
         super().__init__(Writing(prefix, separator, *lengths, num_beams, length_penalty))
         self.language = language
 
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        leads = {
+            "first sentence": lambda example: _lead(example["source"], 1),
+            "first three sentences": lambda example: _lead(example["source"], 3),
+        }
+        return {**leads, **super().trivial(train)}
+
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
         return {measure: Rouge(measure, self.language) for measure in MEASURES}
+
+
+def _lead(text: str, count: int) -> str:
+    return "\n".join(sentences(text)[:count])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
 
 from pipelines.metric import Metric
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
+from pipelines.task import Example, Trivial
 from pipelines.text_to_text import TextToText, Writing
 
 
@@ -45,6 +46,9 @@ class Translation(TextToText):
         lengths = (max_source_len, max_target_len, max_new_tokens)
         super().__init__(Writing(prefix, separator, *lengths, num_beams, length_penalty))
         self.target_language, self.num_references = target_language, num_references
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        return {"source copied": lambda example: example["source"], **super().trivial(train)}
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:

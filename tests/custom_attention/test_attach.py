@@ -12,6 +12,7 @@ import transformers as hf
 from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
 from custom_attention.projections import head_blocks
 from custom_attention.sites import probe
+from custom_attention.variant import Variant
 from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, changes_nothing
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
@@ -181,6 +182,16 @@ def test_compensation_rescales_the_queries_and_nothing_else(name):
     assert all(stack[0].scale(0.3, None) == 1.0 for _, stack in attached(model))
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bart", "bert2bert"])
+def test_a_given_example_that_fills_a_cache_finds_the_same_weights(name):
+    model, given = tiny(name), dict(padded(name).inputs)
+    decoder = getattr(model, "decoder", model).config
+    assert decoder.use_cache
+    made_up = head_blocks(model, probe(model, given))
+    assert head_blocks(model, probe(model, given), example=given) == made_up
+    assert decoder.use_cache
+
+
 def test_a_resumed_compensated_run_loads_its_divided_weights():
     trained = attach(tiny("gpt2"), COMPENSATED)
     nudge(trained.parameters(), size=0.01)
@@ -240,3 +251,44 @@ def test_a_factor_that_the_model_has_already_is_refused(choice, name):
             attach(tiny(name), choice)
     else:
         assert attached(attach_where_possible(tiny(name), choice, name))
+
+
+def test_a_model_with_its_own_softmax_takes_no_variant_that_sees_the_scores():
+    sizes = {"hidden_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10}
+    config = hf.Gemma2Config(vocab_size=61, num_hidden_layers=1, intermediate_size=37, **sizes)
+    model = hf.Gemma2ForCausalLM(config).eval()
+    with pytest.raises(VariantError, match=r"layers.0.self_attn: this model has its own `softcap`.*Sink"):
+        attach(model, ["gate", "sink"])
+    assert not attached(model)
+    assert prove(attach(model, "gate"), {"input_ids": torch.full((2, 5), 9)}).exact
+
+
+class ThreeHeads(Variant):
+    """A gain for three heads, whatever the site has."""
+
+    def output_gain(self):
+        return torch.ones(3, 1)
+
+
+def test_a_gain_for_another_number_of_heads_is_refused_with_the_shape_that_fits():
+    assert prove(attach(tiny("bert"), f"{__name__}:ThreeHeads"), padded("bert").inputs).exact
+    model = tiny("llama")
+    with pytest.raises(
+        VariantError, match=r"output_gain of ThreeHeads does not fit.*\(3, 1\).*\(4, 1\) or \(4, 10\)"
+    ):
+        attach(model, f"{__name__}:ThreeHeads")
+    assert not attached(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_eager_kernel_forms_no_unscaled_scores_in_16_bits(dtype):
+    """float16 overflows at 65504, and unscaled scores are sqrt(d) times as large."""
+    name = str(dtype).removeprefix("torch.")
+    model = tiny("bert").to(dtype)
+    model.set_attn_implementation("eager")
+    with pytest.raises(VariantError, match=rf"scores formed in {name} by the eager kernel.*overflow.*sdpa"):
+        attach(model, "unscaled")
+    assert not attached(model)
+    attach(detach(attach(model, "gate")).float(), "unscaled")
+    model = tiny("bert").to(dtype)
+    assert logits(attach(model, "unscaled"), padded("bert").inputs).isfinite().all()

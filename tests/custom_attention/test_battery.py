@@ -8,8 +8,9 @@ import pytest
 import torch
 import transformers as hf
 
-from custom_attention import attach, attached, detach, prove, variant_parameters
-from tests.custom_attention.conftest import EPS, arm_id, arms, attach_where_possible, is_explicit
+from custom_attention import Variant, attach, attached, detach, lookup, prove, variant_parameters
+from custom_attention.dispatch import observed
+from tests.custom_attention.conftest import EPS, arms, attach_where_possible, changes_nothing, is_explicit
 from tests.custom_attention.models import (
     CAUSAL,
     ENCODER_DECODER,
@@ -159,29 +160,22 @@ def test_a_state_dict_restores_the_function(swapped, arm, family):
     assert torch.equal(logits(copy.deepcopy(model), inputs), logits(model, inputs))
 
 
-def test_gradient_checkpointing_changes_no_gradient(swapped, family):
-    model, inputs = nudged(swapped), padded(family).inputs
-    gradients = []
+def test_gradient_checkpointing_runs_the_sites_again_and_changes_no_gradient(swapped, family):
+    """With dropout, whose draws come back in the second run."""
+    model, inputs = nudged(swapped).train(), padded(family).inputs
+    gradients, calls = [], []
     for checkpointing in (False, True):
         if checkpointing:
             model.activation_checkpointing_enable()
-        model.train()
-        _no_dropout(model)
         model.zero_grad()
-        model(**inputs, use_cache=False).logits.square().mean().backward()
+        torch.manual_seed(6)
+        with observed(lambda module, *_: calls.append(module)):
+            model(**inputs, use_cache=False).logits.square().mean().backward()
         parameters = variant_parameters(model) or dict(model.named_parameters())
         gradients.append([p.grad.clone() for p in parameters.values() if p.grad is not None])
+    assert len(calls) == 3 * len(attached(model))
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
-
-
-def _no_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout", "attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
 
 
 def test_detach_gives_the_stock_model_back(swapped, family):
@@ -193,16 +187,22 @@ def test_detach_gives_the_stock_model_back(swapped, family):
     assert set(names) == {"sdpa"}
 
 
-DEFAULTS_ON_THE_KERNEL = [arm for arm in arms() if not is_explicit(arm) and not next(iter(arm.values()))]
-
-
-@pytest.mark.parametrize("arm", DEFAULTS_ON_THE_KERNEL, indirect=True, ids=arm_id)
-@pytest.mark.parametrize("family", ["gpt2"], indirect=True)
-def test_a_variant_on_the_kernel_compiles_without_a_graph_break(arm, family):
-    torch._dynamo.reset()
-    model, inputs = nudged(attach_where_possible(tiny(family), arm, family)), padded(family).inputs
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(logits(compiled, inputs), logits(model, inputs), **CLOSE)
+@pytest.mark.parametrize("explicit", [False, True], ids=["kernel", "explicit"])
+def test_all_variants_that_start_as_stock_do_so_together(family, explicit):
+    """In one list, with every option, at self-attention, where all can be."""
+    possible = [arm for arm in arms() if not changes_nothing(arm, family)]
+    classes = [(arm, lookup.find(next(iter(arm)))) for arm in possible]
+    neutral = [(arm, cls) for arm, cls in classes if cls.starts_as_stock is True]
+    normalizers = [arm for arm, cls in neutral if cls.normalize is not Variant.normalize]
+    chosen = [arm for arm, _ in neutral if explicit or not is_explicit(arm)]
+    for normalizer in normalizers[:1] if explicit else ():
+        chosen = [arm for arm in chosen if arm not in normalizers or arm is normalizer]
+    assert len(chosen) >= 12
+    model = attach(tiny(family), chosen, where={"kind": "self"})
+    proof = prove(model, padded(family).inputs)
+    assert proof.passed, proof.sentence
+    assert proof.starts_as_stock
+    assert proof.exact or explicit
 
 
 def test_the_families_are_what_the_battery_claims(family):

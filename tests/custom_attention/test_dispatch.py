@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from custom_attention.dispatch import NAMES, Call, Stack
+from custom_attention.call import Call
+from custom_attention.dispatch import NAMES, Stack
 from custom_attention.variant import Site, Variant
 from tests.custom_attention.conftest import EPS
 
@@ -126,6 +127,35 @@ def test_a_position_bias_is_added_to_the_scores(variants, form, own):
     torch.testing.assert_close(output, textbook(query, key, value, mask, 0.3, whole), rtol=0, atol=2e-7)
 
 
+class ByOffset(Variant):
+    """Adds a bias of each head that depends on the offset."""
+
+    def offset_bias(self, offsets, call):
+        return torch.sin(offsets * torch.arange(1, HEADS + 1)[:, None]).double()
+
+
+@pytest.mark.parametrize("variants", [(ByOffset, Biased), (ByOffset, Plain)], ids=["kernel", "explicit"])
+def test_a_bias_by_offset_counts_from_each_querys_own_position(variants):
+    query, key, value = states()
+    visible = torch.ones(BATCH, QUERY_LEN, KEY_LEN, dtype=torch.bool)
+    own = torch.arange(QUERY_LEN) + KEY_LEN - QUERY_LEN  # as with a cache: the queries are the last positions
+    offsets = (torch.arange(KEY_LEN) - own[:, None]).double()
+    bias = torch.sin(offsets * torch.arange(1, HEADS + 1)[:, None, None]).expand(BATCH, -1, -1, -1)
+    if Biased in variants:
+        bias = bias + torch.linspace(-1, 1, KEY_LEN, dtype=torch.float64)
+    output, _ = stack(*variants)(module(False), query, key, value, None, 0.3, 0.0, {})
+    torch.testing.assert_close(output, textbook(query, key, value, visible, 0.3, bias), rtol=0, atol=2e-7)
+
+
+def test_a_bias_by_offset_of_another_shape_is_refused_by_name():
+    class Wrong(Variant):
+        def offset_bias(self, offsets, call):
+            return torch.zeros(len(offsets), HEADS)
+
+    with pytest.raises(ValueError, match=r"x: offset_bias gave .*, not \(heads, n\)"):
+        stack(Wrong)(module(False), *states(), None, 0.3, 0.0, {})
+
+
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("form", ["bool", "float", "infinite"])
 def test_a_row_without_visible_keys_is_what_sdpa_makes_of_it(form, with_bias):
@@ -171,7 +201,7 @@ def test_a_scale_of_none_is_one_over_the_root_of_head_dim():
 
 def test_models_with_terms_of_their_own_inside_the_softmax_are_refused_on_the_explicit_path():
     query, key, value = states()
-    for name in ("softcap", "s_aux"):
+    for name in ("softcap", "s_aux", "sinks"):
         with pytest.raises(ValueError, match=name):
             stack(Plain)(module(), query, key, value, None, 0.3, 0.0, {name: torch.ones(HEADS)})
 
@@ -256,6 +286,9 @@ def test_hooks_run_in_the_documented_order():
 
     for name in ("scale", "query", "key", "position_bias", "scores", "output"):
         setattr(Everything, name, hook(name))
+    Everything.offset_bias = lambda self, offsets, call: hook("offset_bias")(
+        self, torch.zeros(HEADS, len(offsets)), call
+    )
     output, _ = stack(Everything)(module(), *states(), None, 0.3, 0.0, {})
     assert order == [
         "query_gain",
@@ -263,6 +296,7 @@ def test_hooks_run_in_the_documented_order():
         "key",
         "scale",
         "position_bias",
+        "offset_bias",
         "scores",
         "normalize",
         "output_gain",

@@ -7,6 +7,7 @@ import torch
 import transformers
 
 import custom_attention
+from custom_attention import call
 from custom_attention.lookup import names
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 31}
@@ -23,8 +24,10 @@ def outputs_in_training(spec):
         return model(input_ids=ids, attention_mask=mask).last_hidden_state, model
 
 
+@pytest.mark.parametrize("fewest", [0, call.FEWEST_SCORES], ids=["in blocks", "by the kernel"])
 @pytest.mark.parametrize("name", names())
-def test_a_neutral_variant_drops_what_stock_drops(name):
+def test_a_neutral_variant_drops_what_stock_drops(name, fewest, monkeypatch):
+    monkeypatch.setattr(call, "FEWEST_SCORES", fewest)
     stock, _ = outputs_in_training([])
     swapped, model = outputs_in_training([name])
     variants = [variant for _, stack in custom_attention.attached(model) for variant in stack]

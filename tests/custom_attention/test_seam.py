@@ -112,6 +112,21 @@ def test_prove_leaves_modes_random_stream_weights_and_gradients_alone():
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_a_model_that_draws_in_evaluation_is_compared_with_itself():
+    """A masked autoencoder hides other patches in every forward."""
+    config = hf.ViTMAEConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        image_size=24,
+        patch_size=8,
+    )
+    model = attach(hf.ViTMAEModel(config).eval(), "gate")
+    proof = prove(model, {"pixel_values": torch.randn(2, 3, 24, 24)})
+    assert proof.exact, proof.sentence
+
+
 def test_every_attention_module_of_both_stacks_is_reached(family):
     found = sites(tiny(family))
     expected = 6 if family in ENCODER_DECODER else 2
@@ -140,6 +155,13 @@ def test_cross_attention_is_recognised_when_lengths_are_equal():
     model = tiny("bart")
     example = {"input_ids": torch.full((2, 6), 9), "decoder_input_ids": torch.full((2, 6), 9)}
     assert [s.is_cross for s in sites(model, example)] == [False, False, False, True, False, True]
+
+
+def test_a_module_that_takes_query_key_and_value_apart_is_self_attention():
+    """CTRL's gets one tensor three times, values first."""
+    config = hf.CTRLConfig(vocab_size=61, n_embd=32, n_layer=2, n_head=4, dff=37, n_positions=40)
+    found = [(site.is_cross, site.stack) for site in sites(hf.CTRLLMHeadModel(config).eval())]
+    assert found == [(False, "decoder")] * 2
 
 
 def test_probing_leaves_no_trace():

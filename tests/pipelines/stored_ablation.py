@@ -87,7 +87,7 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
     described_metric = {"module": F1.module, "options": F1.options, "columns": list(F1.columns)}
     described_metric |= {"signature": F1.signature, "higher_is_better": F1.higher_is_better}
     folder.model.mkdir(exist_ok=True)
-    (folder.model / "weights.safetensors").write_bytes(b"weights")
+    (folder.model / "model.safetensors").write_bytes(b"weights")
     folder.finish(
         {
             "status": "finished",
@@ -103,10 +103,11 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
             "num_parameters": 1000,
             "num_variant_parameters": 0,
             "train_seconds": 8.0,
+            "train_cpu_seconds": 7.5,
             "total_seconds": 12.0,
             "peak_memory_bytes": 1000,
             "batches_hash": f"batches of seed {run.seed}",
-            "data": {"hashes": {"test": "abc"}},
+            "data": {"hashes": {"test": "abc"}, "counts": {"validation": {}, "test": {}}},
             "proof": {"max_difference": 0.0, "starts_as_stock": True, "reached": 2, "sentence": "equal"},
             "environment": {"threads": 1, "processes": 1, "max_tokens": 4096, "device": "cpu"}
             | {"versions": VERSIONS},

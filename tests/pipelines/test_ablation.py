@@ -8,14 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipelines.ablation import free_disk
 from pipelines.cli import main
 from pipelines.config import load_ablation
 from pipelines.grid import plan_cells
+from pipelines.results import read_log
+from pipelines.stored import open_ablation
+from tests.pipelines import stored_ablation
 
 TINY = {
     "cells": {
@@ -63,8 +68,11 @@ def manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text())
 
 
-def predictions(folder: Path) -> bytes:
-    return (folder / "predictions.test.jsonl").read_bytes()
+def trajectory(folder: Path) -> tuple:
+    """All that a run came to, to the last bit; the scores of a toy model alone are all 0."""
+    events = read_log(folder / "metrics.jsonl")
+    log = [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+    return log, (folder / "predictions.test.jsonl").read_bytes()
 
 
 def start(file: Path, out: Path) -> subprocess.Popen:
@@ -80,6 +88,14 @@ def finished(tmp_path_factory):
     file, out = write(folder), folder / "runs" / "toy"
     assert main(["ablate", str(file), "--out", str(out), "--jobs", "2"]) == 0
     return file, out
+
+
+def assert_same_runs(file: Path, one: Path, other: Path) -> None:
+    """Two folders of one ablation hold the same results, made by the same runs."""
+    assert numbers(one) == numbers(other)
+    first, second = folders(file, one), folders(file, other)
+    for run, folder in first.items():
+        assert trajectory(folder) == trajectory(second[run]), run
 
 
 def numbers(out: Path):
@@ -110,7 +126,9 @@ def test_another_ablation_beside_it_shares_the_stock_runs(finished, capfd):
     file, out = finished
     other = write(file.parent / "other", arms={"stock": [], "temperature": ["temperature"]})
     assert main(["ablate", str(other), "--out", str(out.parent / "other")]) == 0
-    assert "3 ended before" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "3 ended before" in told.err
+    assert "3 runs of stock had been made" in " ".join(told.out.split())
 
 
 def test_arms_start_from_the_same_weights_and_see_the_same_batches(finished):
@@ -137,18 +155,24 @@ def test_a_second_stock_arm_really_run_again_predicts_the_same(tmp_path):
     assert main(["ablate", str(file), "--out", str(out), "--fresh", "--jobs", "2"]) == 0
     runs = folders(file, out)
     assert runs["stock", 1] != runs["again", 1]
-    assert predictions(runs["stock", 1]) == predictions(runs["again", 1])
+    assert trajectory(runs["stock", 1]) == trajectory(runs["again", 1])
     [row] = [r for r in json.loads((out / "results.json").read_text())["comparisons"] if r["primary"]]
     assert row["difference"] == 0
     assert row["runs"]["baseline"] != row["runs"]["arm"]
 
 
-def test_a_frozen_neutral_variant_trains_to_the_bits_of_stock(tmp_path):
-    arms = {"stock": [], "frozen": {"attention": ["gate", "temperature"], "set": {"train_variant": False}}}
-    file, out = write(tmp_path, arms=arms, seeds=[4]), tmp_path / "runs" / "frozen"
+def test_a_frozen_neutral_variant_trains_as_stock_does(tmp_path):
+    """To the bit where it only scales; a query that a gate reads has its gradient summed in another order."""
+    names = ["temperature", "gate"]
+    frozen = {name: {"attention": [name], "set": {"train_variant": False}} for name in names}
+    file, out = write(tmp_path, arms={"stock": [], **frozen}, seeds=[4]), tmp_path / "runs" / "frozen"
     assert main(["ablate", str(file), "--out", str(out), "--jobs", "2"]) == 0
     runs = folders(file, out)
-    assert predictions(runs["stock", 4]) == predictions(runs["frozen", 4])
+    stock, temperature, gate = (trajectory(runs[arm, 4]) for arm in ("stock", *names))
+    assert temperature == stock
+    assert gate[1] == stock[1]
+    for one, other in zip(gate[0], stock[0], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
 def test_killed_three_times_it_ends_with_the_numbers_of_an_uninterrupted_one(finished, tmp_path):
@@ -162,7 +186,7 @@ def test_killed_three_times_it_ends_with_the_numbers_of_an_uninterrupted_one(fin
     process = start(file, again)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert numbers(again) == numbers(out)
+    assert_same_runs(file, again, out)
 
 
 def test_asked_to_stop_it_leaves_with_75_and_goes_on(finished, tmp_path):
@@ -177,14 +201,14 @@ def test_asked_to_stop_it_leaves_with_75_and_goes_on(finished, tmp_path):
     process = start(file, again)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    assert numbers(again) == numbers(out)
+    assert_same_runs(file, again, out)
 
 
-def test_editing_a_variant_makes_other_runs(finished, tmp_path, monkeypatch):
+def test_editing_a_variant_makes_other_runs(tmp_path, monkeypatch):
     """The source of a variant is part of its runs' identity; the stock runs are not touched by it."""
     from pipelines import catalog, identity
 
-    file, out = finished
+    file, out = write(tmp_path), tmp_path / "runs" / "toy"
     before = folders(file, out)
     edited = tmp_path / "gate.py"
     entry = catalog.find(catalog.VARIANT, "gate")
@@ -222,3 +246,56 @@ def test_a_folder_holds_one_run_and_another_is_refused_by_the_field_that_differs
     capsys.readouterr()
     assert main(["train", str(run), "learning_rate=1e-3", "--out", out]) == 2
     assert "config.learning_rate: 0.002 -> 0.001" in capsys.readouterr().err
+
+
+def test_two_at_once_on_one_folder_share_the_runs_and_never_work_on_the_same_one(finished, tmp_path):
+    file, out = finished
+    again = tmp_path / "runs" / "toy"
+    both = [start(file, again) for _ in range(2)]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert_same_runs(file, again, out)
+    for folder in folders(file, again).values():  # each was begun once and never gone on with
+        assert (folder / "log.txt").read_text().count("the swap is exact") == 1
+
+
+@pytest.mark.parametrize("keep", ["model", "best_seed", "none"])
+def test_keep_decides_whose_weights_stay(tmp_path, keep):
+    stored = open_ablation(stored_ablation.write(tmp_path, keep=keep))
+    free_disk(stored.config, stored.cells)
+    kept = {(cell.arm, cell.seed) for cell in stored.cells if (cell.folder / "model").exists()}
+    best = {}
+    for cell in stored.cells:
+        reached = manifest(cell.folder)["scores"]["validation"]["f1"]
+        best[cell.arm] = max(best.get(cell.arm, (0, 0)), (reached, cell.seed))
+    expected = {
+        "model": {(cell.arm, cell.seed) for cell in stored.cells},
+        "best_seed": {(arm, seed) for arm, (_, seed) in best.items()},
+        "none": set(),
+    }
+    assert kept == expected[keep]
+    assert all((cell.folder / "statistics.test.parquet").exists() for cell in stored.cells)
+
+
+def test_a_finished_run_keeps_no_checkpoint_and_one_arm_one_model(finished):
+    file, out = finished
+    runs = folders(file, out)
+    assert not any((folder / "checkpoints").exists() for folder in runs.values())
+    assert Counter(arm for (arm, _), folder in runs.items() if (folder / "model").exists()) == {
+        "stock": 1,
+        "gate": 1,
+    }
+
+
+def test_texts_that_may_be_published_stand_beside_their_predictions_and_change_no_run(tmp_path):
+    run = tmp_path / "run.yaml"
+    run.write_text(yaml.safe_dump(TINY["cells"]["toy"][0] | {"max_steps": 1}))
+    lines, hashes = {}, set()
+    for allowed in ("false", "true"):
+        out = tmp_path / allowed
+        assert main(["train", str(run), f"data.publish_text={allowed}", "--out", str(out)]) == 0
+        lines[allowed] = [json.loads(line) for line in trajectory(out)[1].decode().splitlines()]
+        hashes.add(manifest(out)["run_hash"])
+    assert len(hashes) == 1
+    assert all(len(line["input"]) == len(line["reference"]) for line in lines["true"])
+    assert [{k: v for k, v in line.items() if k != "input"} for line in lines["true"]] == lines["false"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +77,59 @@ def test_rotation_keeps_the_newest_and_the_protected(store):
     for step in (1, 2, 3, 4, 5):
         save(store, step, protect=(2,))
     assert [folder.name[-1] for folder in sorted(store.folder.iterdir())] == ["2", "4", "5"]
+
+
+class Crash(BaseException):
+    """The process is gone: nothing that would clean up sees this."""
+
+
+def crashing(patch, operation):
+    """The process dies just before this operation on the disk (from 0) of those that a checkpoint needs."""
+    seen = iter(range(10**6))
+
+    def dying(work):
+        def wrapped(*arguments, **options):
+            if next(seen) == operation:
+                raise Crash
+            return work(*arguments, **options)
+
+        return wrapped
+
+    def rmtree(folder, ignore_errors=False):
+        for path in [*Path(folder).iterdir(), Path(folder)]:
+            dying(Path.rmdir if path.is_dir() else os.unlink)(path)
+
+    patch.setattr(checkpoint_module, "save_file", dying(checkpoint_module.save_file))
+    patch.setattr(checkpoint_module.shutil, "rmtree", rmtree)
+    for owner, name in ((Path, "mkdir"), (Path, "write_text"), (Path, "unlink"), (Path, "rename")):
+        patch.setattr(owner, name, dying(getattr(owner, name)))
+    for name in ("fsync", "replace"):
+        patch.setattr(os, name, dying(getattr(os, name)))
+
+
+def test_dead_before_any_operation_on_the_disk_there_is_a_valid_checkpoint_and_it_is_the_newest_sealed(
+    tmp_path,
+):
+    steps = []
+    for operation in range(100):
+        store = CheckpointStore(tmp_path / str(operation), say=lambda _: None)
+        for step in (1, 2, 3):
+            save(store, step)
+        with pytest.MonkeyPatch.context() as patch:
+            crashing(patch, operation)
+            try:
+                save(store, 4)
+                over = True
+            except Crash:
+                over = False
+        found = CheckpointStore(store.folder, say=lambda _: None).newest_valid()
+        assert torch.equal(found.model_tensors()["w"], torch.full((3, 5), float(found.step)))
+        steps.append(found.step)
+        if over:
+            break
+    assert steps == sorted(steps), "once sealed, it stays"
+    assert set(steps) == {3, 4}
+    assert len(steps) > 12
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_how_to_go_on(store, monkeypatch):

@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from pipelines import cli
-from pipelines.catalog import TASK, families, find, names
+from pipelines.catalog import TASK, find, names
 from pipelines.cli import COMMANDS, main
 from pipelines.config import load_run
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.run_schema import RunConfig
-from pipelines.starter import MODELS, starter
+from pipelines.starter import MODELS, able_models, starter
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "numpy", "datasets", "accelerate", "pyarrow", "scipy", "evaluate"}
@@ -174,18 +174,14 @@ def test_fresh_removes_a_run_and_nothing_else(folder, monkeypatch, capsys):
 
 def test_ablate_hands_over_what_was_asked(folder, monkeypatch, capsys):
     seen = []
-    monkeypatch.setitem(
-        sys.modules, "pipelines.ablation", _module(ablate_command=lambda *given: seen.append(given))
-    )
-    assert main(["ablate", "ablation.yaml", "seeds=[3]", "--jobs", "2", "--dry-run"]) == 0
-    [(config, out, jobs, fresh, dry_run)] = seen
-    assert (config.seeds, out, jobs, fresh, dry_run) == (
-        (3,),
-        os.path.join("runs", "ablation"),
-        2,
-        False,
-        True,
-    )
+    stand_in = _module(ablate_command=lambda *given, **options: seen.append((*given, options)))
+    monkeypatch.setitem(sys.modules, "pipelines.ablation", stand_in)
+    asked = ["seeds=[3]", "slurm.partition=gpu", "--jobs", "2", "--executor", "slurm", "--dry-run"]
+    assert main(["ablate", "ablation.yaml", *asked]) == 0
+    [(config, out, options)] = seen
+    assert (config.seeds, config.slurm.partition, out) == ((3,), "gpu", os.path.join("runs", "ablation"))
+    wanted = {"jobs": 2, "executor": "slurm", "fresh": False, "dry_run": True, "prepare": False}
+    assert options == wanted
     assert "runs/ablation" in capsys.readouterr().err
 
 
@@ -232,7 +228,7 @@ def test_a_closed_pipe_is_no_error(folder):
 @pytest.mark.parametrize("task", names(TASK))
 def test_what_init_prints_is_complete_and_valid_as_printed(task, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    if MODELS[model]["family"] not in families(find(TASK, task)):
+    if model not in able_models(find(TASK, task)):
         assert main(["init", "--task", task, "--model", model]) == 2
         assert f"{model} cannot learn {task}" in capsys.readouterr().err
         return

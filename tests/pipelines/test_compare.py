@@ -279,6 +279,12 @@ def test_examples_of_one_cluster_are_left_out_together(folders):
     assert any("10 clusters" in flag for flag in row["flags"])
 
 
+def test_examples_of_a_single_cluster_have_no_verdict_and_the_report_says_why(folders):
+    row = only(compare.build(ablation(), folders.grid(clusters=["one document"] * 60)))
+    assert (row["verdict"], row["ci95"], row["p"]) == ("no-verdict", [None, None], None)
+    assert "more than one cluster" in row["reason"]
+
+
 def test_validation_is_used_and_named_where_there_is_no_test_split(folders):
     assert only(compare.build(ablation(), folders.grid(split="validation")))["split"] == "validation"
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import yaml
 
+from pipelines.cli import main
 from pipelines.data import load_splits
 from pipelines.errors import UserError
 from tests.pipelines.tagging import Tagging, config
@@ -197,6 +199,18 @@ FAULTS = {
         {},
         ["row 1: has the id [1], which is neither text nor a number"],
     ),
+    "rows that are no objects": (
+        "t.json",
+        b'["a", "b"]',
+        {},
+        ["t.json, row 1 and 1 more rows: is text, not an object with columns"],
+    ),
+    "no field": (
+        "t.jsonl",
+        lines({"x": {"tokens": ["a"]}, "ner_tags": ["O"]}, {"x": 3, "ner_tags": ["O"]}),
+        {"columns": {"tokens": "x.tokens"}},
+        ["row 2: has no 'x.tokens', because its 'x' is 3, which has no fields"],
+    ),
     "check": (
         "t.jsonl",
         lines(GOOD, GOOD | {"ner_tags": []}),
@@ -215,6 +229,23 @@ def test_a_fault_is_said_in_one_sentence_with_its_place(tmp_path, fault):
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_a_command_with_status_2_and_no_traceback(tmp_path, capsys, fault):
+    name, content, settings, _ = FAULTS[fault]
+    (tmp_path / name).write_bytes(content)
+    run = {
+        "task": "ner",
+        "data": {"train": str(tmp_path / name), "validation": str(tmp_path / name), **settings},
+        "model": {"architecture": "bert", "family": "encoder"},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    assert main(["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert name in said or "run.yaml:" in said or "data.encoding" in said
+    assert not (tmp_path / "run" / "run.yaml").exists()
 
 
 def load(tmp_path: Path, train: list, validation: list, task: Tagging | None = None, **settings):

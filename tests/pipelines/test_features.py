@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from pipelines import features
 from pipelines.errors import UserError
-from pipelines.features import Features, build, key
+from pipelines.features import Features, build, key, losses_said
 from pipelines.task import Task
 
 
@@ -145,7 +148,8 @@ class Tokenizer:
     model_max_length, pad_token_id = 512, 0
 
     def __init__(self, vocabulary: str = "a", padding: str = "null") -> None:
-        self.text = f'{{"model": "{vocabulary}", "padding": {padding}, "truncation": null}}'
+        called, is_ = f'"truncation":null,"padding":{padding}', f'"added_tokens":[],"model":"{vocabulary}"'
+        self.text = f'{{"version":"1.0",{called},{is_}}}'  # in the order of the tokenizers library
         self.backend_tokenizer = self
 
     def to_str(self) -> str:
@@ -178,6 +182,16 @@ def test_the_key_holds_all_that_decides_the_features():
 
 def test_the_key_forgets_how_the_tokenizer_was_last_called():
     assert keyed(tokenizer=Tokenizer(padding='{"length": 128}')) == keyed()
+
+
+def test_a_tokenizer_says_how_it_was_last_called_before_what_it_is():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(WordLevel({"a": 0}, "a")))
+    tokenizer.pad_token = "a"
+    before = keyed(tokenizer=tokenizer)
+    tokenizer(["a a"], truncation=True, max_length=1, padding="max_length")
+    assert keyed(tokenizer=tokenizer) == before
+    tokenizer.add_tokens(["b"])
+    assert keyed(tokenizer=tokenizer) != before
 
 
 def test_the_key_changes_with_the_source_of_the_task(tmp_path, monkeypatch):
@@ -217,3 +231,16 @@ def test_reading_is_fast():
     for _ in range(10):
         list(found)
     assert (time.perf_counter() - begun) / (10 * len(found)) < 1e-4
+
+
+def test_what_was_cut_is_said_and_what_is_a_total_is_not():
+    counts = {
+        "examples": 1287,
+        "words": 9000,
+        "sources_cut": 1203,
+        "targets_cut": 0,
+        "words_cut": 2,
+        "examples_in_windows": 3,
+    }
+    assert losses_said(counts) == "; 1,203 sources cut, 2 words cut"
+    assert losses_said({"examples": 5, "sources_cut": 0}) == losses_said({}) == ""

@@ -196,7 +196,7 @@ def test_a_run_without_a_whole_model_is_refused(runs, tmp_path, capsys):
         assert main(["predict", str(copy), "--input", "-"]) == 2
         return capsys.readouterr().err
 
-    weights = copy / "model" / "weights.safetensors"
+    weights = copy / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))

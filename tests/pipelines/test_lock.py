@@ -10,16 +10,34 @@ import time
 
 import pytest
 
+from pipelines import lock as locks
 from pipelines.interruption import EXIT_INTERRUPTED, listening
-from pipelines.lock import Busy, lock
+from pipelines.lock import Busy, is_held, lock
 
-HOLD = """
-import sys, time
+# argv: the file, "wait" or "refuse", the machine; locks that expire after a second instead of a minute.
+SHORT = """
+import os, socket, sys, time
 from pathlib import Path
-from pipelines.lock import lock
-with lock(Path(sys.argv[1]), wait=sys.argv[2] == "wait"):
+from pipelines import lock as locks
+locks.LEASE_SECONDS, locks.BEAT_SECONDS = 1.0, 0.1
+if sys.argv[3] != "here":
+    socket.gethostname = lambda: sys.argv[3]
+"""
+HOLD = f"""{SHORT}
+def lost():
+    print("lost", flush=True)
+    os._exit(76)
+with locks.lock(Path(sys.argv[1]), wait=sys.argv[2] == "wait", on_loss=lost):
     print("held", flush=True)
     time.sleep(60)
+"""
+COUNT = f"""{SHORT}
+counter = Path(sys.argv[1]).with_name("counter")
+for _ in range(20):
+    with locks.lock(Path(sys.argv[1]), wait=True):
+        count = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(count + 1))
 """
 ASK_TWICE = """
 import os, signal, time
@@ -31,9 +49,24 @@ with listening():
 """
 
 
-def hold(path, if_taken):
-    command = [sys.executable, "-c", HOLD, str(path), if_taken]
+def hold(path, if_taken, machine="here"):
+    command = [sys.executable, "-c", HOLD, str(path), if_taken, machine]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def held(path, if_taken, machine):
+    """A process that holds the lock, as one of another machine where `machine` is not "here"."""
+    child = hold(path, if_taken, machine)
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    """This process, too, lets a lock expire after a second."""
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.05)
 
 
 @pytest.fixture
@@ -69,6 +102,58 @@ def test_a_waiting_process_gets_the_lock_when_it_is_free(holder):
     assert waiting.stdout.readline() == "held\n"
     waiting.kill()
     waiting.wait()
+
+
+def test_a_live_holder_on_another_machine_keeps_it_for_longer_than_a_lease(tmp_path):
+    path = tmp_path / ".lock"
+    child = held(path, "refuse", "elsewhere")
+    try:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            with pytest.raises(Busy, match=f"process {child.pid} on elsewhere"), lock(path):
+                pass
+            assert is_held(path)
+            time.sleep(0.1)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_holder_that_died_on_another_machine_is_followed_after_a_lease_and_not_before(tmp_path):
+    path = tmp_path / ".lock"
+    child = held(path, "refuse", "elsewhere")
+    child.kill()
+    child.wait()
+    begun = time.monotonic()
+    with lock(path, wait=True):
+        assert time.monotonic() - begun > 0.9
+    child = held(path, "refuse", "elsewhere")
+    child.kill()
+    child.wait()
+    time.sleep(0.5)  # silent for three beats by now
+    with lock(path):  # waits until that is sure, although it was not told to wait
+        pass
+
+
+def test_a_holder_that_stood_still_learns_that_it_was_followed(tmp_path):
+    path = tmp_path / ".lock"
+    child = held(path, "refuse", "elsewhere")
+    child.send_signal(signal.SIGSTOP)
+    with lock(path, wait=True):
+        child.send_signal(signal.SIGCONT)
+        assert child.stdout.readline() == "lost\n"
+        assert child.wait() == 76
+        assert is_held(path)
+
+
+def test_processes_of_two_machines_never_hold_it_at_once(tmp_path):
+    """Five count to 100 together, reading and writing a file under the lock."""
+    (tmp_path / "counter").write_text("0")
+    machines = ["here", "here", "elsewhere", "elsewhere", "third"]
+    command = [sys.executable, "-c", COUNT, str(tmp_path / ".lock"), "wait"]
+    counting = [subprocess.Popen([*command, machine]) for machine in machines]
+    assert [child.wait(timeout=120) for child in counting] == [0] * 5
+    assert (tmp_path / "counter").read_text() == "100"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -58,6 +60,17 @@ def test_two_seeds_are_enough_and_come_with_caution(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "from 2 pilot seeds" in out
     assert "if the pilot was lucky" in out
+
+
+def test_a_pilot_on_a_single_cluster_plans_nothing(tmp_path, capsys):
+    pilot = made.write(tmp_path)
+    for path in tmp_path.rglob("statistics.test.parquet"):
+        table = pyarrow.parquet.read_table(path)
+        place = table.schema.get_field_index("cluster")
+        one = pyarrow.array(["one"] * len(table))
+        pyarrow.parquet.write_table(table.set_column(place, "cluster", one), path)
+    assert main(["plan", file_of(tmp_path), "--pilot", str(pilot)]) == 2
+    assert "toy / gate: the pilot says nothing of its noise: a test needs" in capsys.readouterr().err
 
 
 def test_what_the_pilot_did_otherwise_is_said(tmp_path, capsys):

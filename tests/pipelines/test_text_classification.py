@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from pipelines.classification import IGNORED
 from pipelines.corpora.text_classification import generate
 from pipelines.errors import UserError
 from pipelines.metric import load, total
 from pipelines.metrics.classification_f1 import ClassificationF1
-from pipelines.tasks.text_classification import IGNORED, TextClassification, _kept
+from pipelines.tasks.text_classification import TextClassification, _kept
 from pipelines.tokenizer import train_tokenizer
 
 SINGLE = [row | {"id": str(n)} for n, row in enumerate(generate(30, 0, "train"))]
@@ -76,7 +77,7 @@ def test_the_mean_loss_is_that_of_transformers():
     model = tiny_model(made)
     batch = made.collate(made.prepare(SINGLE[:5]))
     names = ("input_ids", "attention_mask", "token_type_ids")
-    theirs = model(**{name: batch[name] for name in names}, labels=batch["label"]).loss
+    theirs = model(**{name: batch[name] for name in names}, labels=batch["labels"]).loss
     torch.testing.assert_close(made.loss(model, batch) / 5, theirs)
 
 

@@ -75,9 +75,9 @@ def test_a_file_of_a_run_that_changed_is_named_with_the_run(folder, capsys, name
 def test_weights_may_be_dropped_but_not_changed(folder, capsys):
     shutil.rmtree(made.run_folder(folder, "gate", 1) / "model")
     assert main(["verify", str(folder)]) == 0
-    (made.run_folder(folder, "gate", 2) / "model" / "weights.safetensors").write_bytes(b"others")
+    (made.run_folder(folder, "gate", 2) / "model" / "model.safetensors").write_bytes(b"others")
     assert main(["verify", str(folder)]) == 1
-    assert "model/weights.safetensors: has changed" in capsys.readouterr().out
+    assert "model/model.safetensors: has changed" in capsys.readouterr().out
 
 
 def test_a_missing_file_is_named(folder, capsys):

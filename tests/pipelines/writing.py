@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from pipelines.config import run_from_dict
-from pipelines.model import build_model, load_processor
+from pipelines.model import build_model
+from pipelines.processor import load_processor
+from pipelines.run import load_task
 
 FAMILIES = ("encoder", "decoder", "encoder_decoder")
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,7 +50,8 @@ def config(family: str, attention: tuple = (), **where: Any):
 
 @cache
 def processor(family: str):
-    return load_processor(config(family), iter([WORDS] * 9))
+    asked = config(family)
+    return load_processor(asked, load_task(asked), [{"source": WORDS, "target": WORDS}] * 5)
 
 
 def model(family: str, head: str = "text_to_text"):

@@ -36,7 +36,7 @@ def _panel(facts: Facts, row: Row, scale: svg.Scale) -> str:
         LEFT, BOTTOM, RIGHT, BOTTOM, "axis"
     )
     for tick in scale.ticks(3):
-        body += svg.text(scale(tick), BOTTOM + 16, svg.tick_label(tick), "middle", "soft tiny")
+        body += svg.tick(scale(tick), BOTTOM + 16, tick, WIDTH)
     found = row.bootstrap.get("interval95")
     told = f"95 % of the resamples lie in {fmt.interval(found, row.places)}."
     return svg.figure(WIDTH, HEIGHT, f"Resampled differences of {row.arm} on {row.cell}", told, body)

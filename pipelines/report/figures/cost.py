@@ -65,9 +65,9 @@ def _frame(xs: svg.Scale, ys: svg.Scale, name: str) -> str:
     body = svg.text(0, 13, svg.shorten(name, WIDTH, 14), None, "strong")
     for tick in ys.ticks(4):
         body += svg.line(LEFT, ys(tick), RIGHT, ys(tick), "hair")
-        body += svg.text(LEFT - 6, ys(tick) + 4, svg.tick_label(tick), "end", "soft tiny")
+        body += svg.tick_beside(LEFT - 6, ys(tick) + 4, tick)
     for tick in xs.ticks(4):
         body += svg.line(xs(tick), BOTTOM, xs(tick), BOTTOM + 4, "axis")
-        body += svg.text(xs(tick), BOTTOM + 17, svg.tick_label(tick), "middle", "soft tiny")
+        body += svg.tick(xs(tick), BOTTOM + 17, tick, WIDTH)
     body += svg.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis")
     return body + svg.text(RIGHT, HEIGHT - 8, "milliseconds per training step", "end", "soft tiny")

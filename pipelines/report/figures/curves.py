@@ -122,11 +122,11 @@ def _at(curve: Curve, step: float) -> float:
 
 
 def panel(facts: Facts, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> str:
-    """One picture; empty when nothing was logged."""
+    """One picture; empty where less than two steps were logged: the slopes show scores at a single one."""
     drawn = [point for seeds in curves.values() for curve in seeds.values() for point in curve]
-    if not drawn:
+    if len({step for step, _ in drawn}) < 2:
         return ""
-    xs, ys = svg.Scale(min(x for x, _ in drawn), max(x for x, _ in drawn), LEFT, RIGHT), _range(drawn)
+    xs, ys = svg.Scale(0, max(x for x, _ in drawn), LEFT, RIGHT), _range(drawn)
     body, thick = _frame(xs, ys, label), ""
     for arm, seeds in curves.items():
         thin_lines = "".join(_line(curve, xs, ys, "thin") for curve in seeds.values())
@@ -160,10 +160,10 @@ def _line(curve: Curve, xs: svg.Scale, ys: svg.Scale, class_: str) -> str:
 
 
 def _frame(xs: svg.Scale, ys: svg.Scale, label: str) -> str:
-    body = svg.text(0, 13, svg.shorten(label, WIDTH, 12), None, "strong")
+    body = svg.text(0, 13, svg.shorten(label, WIDTH), None, "strong")
     for tick in ys.ticks(4):
         body += svg.line(LEFT, ys(tick), RIGHT, ys(tick), "zero" if abs(tick) < 1e-12 else "hair")
-        body += svg.text(LEFT - 6, ys(tick) + 4, svg.tick_label(tick), "end", "soft tiny")
+        body += svg.tick_beside(LEFT - 6, ys(tick) + 4, tick)
     for tick in xs.ticks(4):
-        body += svg.text(xs(tick), BOTTOM + 16, svg.tick_label(tick), "middle", "soft tiny")
+        body += svg.tick(xs(tick), BOTTOM + 16, tick, WIDTH)
     return body + svg.text(RIGHT, HEIGHT - 6, "optimizer step", "end", "soft tiny")

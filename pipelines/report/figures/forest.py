@@ -45,11 +45,8 @@ def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None)
 
 
 def standalone(facts: Facts) -> str:
-    """The wide plot as a file of its own, style and background included."""
-    drawn = draw(facts)
-    opening, rest = drawn.split(">", 1)
-    backdrop = '<rect width="100%" height="100%" fill="var(--raised)"/>'
-    return f"{opening}><style>{palette.style()}</style>{backdrop}{rest}\n"
+    """The wide plot as a file of its own."""
+    return palette.standalone(draw(facts))
 
 
 def _describe(rows: Sequence[Row]) -> str:
@@ -103,7 +100,6 @@ def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> 
     place = facts.place(row.arm)
     value = fmt.signed(row.difference, row.places)
     interval = fmt.interval(row.ci95, row.places)
-    verdict = f"{row.glyph} {row.verdict or row.word}"
     if layout.stacked:
         label, middle = y + 15, y + 30
         words = _name(row, 20, label, 170) + svg.text(layout.width, label, row.glyph + " " + row.word, "end")
@@ -115,7 +111,7 @@ def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> 
         if fmt.known(row.difference):
             words += svg.text(layout.right + 68, middle + 4, value, "end", "strong")
             words += svg.text(layout.right + 76, middle + 4, interval, None, "soft")
-        words += _verdict(verdict, 808, middle + 4, layout.width - 808)
+        words += _verdict(row, 808, middle + 4)
     return words + _interval(row, place, scale, middle)
 
 
@@ -131,10 +127,10 @@ def _name(row: Row, x: float, y: float, room: float) -> str:
     )
 
 
-def _verdict(verdict: str, x: float, y: float, room: float) -> str:
-    return svg.tag(
-        "text", svg.escape(svg.shorten(verdict, room, 11.5)) + svg.hover(verdict), x=float(x), y=float(y)
-    )
+def _verdict(row: Row, x: float, y: float) -> str:
+    """The word alone: whether it lies within the margin is to be seen beside it."""
+    word = f"{row.glyph} {row.word}"
+    return svg.tag("text", svg.escape(word) + svg.hover(row.verdict or row.word), x=float(x), y=float(y))
 
 
 def _interval(row: Row, place: int, scale: svg.Scale, y: float) -> str:

@@ -22,7 +22,7 @@ def draw(facts: Facts, breakdowns: Sequence[Breakdown]) -> str:
     scale = svg.Scale(*svg.padded([0.0, *values]), BOTTOM, TOP)
     body = "".join(
         svg.line(LEFT, scale(tick), RIGHT, scale(tick), "zero" if abs(tick) < 1e-12 else "hair")
-        + svg.text(LEFT - 6, scale(tick) + 4, svg.tick_label(tick), "end", "soft tiny")
+        + svg.tick_beside(LEFT - 6, scale(tick) + 4, tick)
         for tick in scale.ticks(4)
     )
     row = known[0].row

@@ -51,6 +51,9 @@ svg .dot { fill: currentColor; opacity: .6 }
 svg a:hover .dot, svg a:focus .dot { opacity: 1; stroke: currentColor; stroke-width: 3 }
 svg a { color: inherit }
 svg .hill { fill: currentColor; fill-opacity: .22; stroke: currentColor; stroke-width: 1.2 }
+svg .tile { fill: var(--ink) }
+svg .more { fill: var(--arm-1) }
+svg .less { fill: var(--arm-2) }
 svg .share-seeds { fill: var(--ink) }
 svg .share-examples { fill: var(--soft) }
 svg .share-both { fill: var(--hair) }
@@ -68,3 +71,10 @@ def style() -> str:
     arms = " ".join(f".arm-{place} {{ color: var(--arm-{place}) }}" for place in range(len(LIGHT_ARMS)))
     dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables(DARK, DARK_ARMS)} }} }}"
     return f":root {{ color-scheme: light dark; {variables(LIGHT, LIGHT_ARMS)} }}\n{dark}\n{arms}\n{_FIGURES}"
+
+
+def standalone(drawn: str) -> str:
+    """A picture as a file of its own, style and background included."""
+    opening, rest = drawn.split(">", 1)
+    backdrop = '<rect width="100%" height="100%" fill="var(--raised)"/>'
+    return f"{opening}><style>{style()}</style>{backdrop}{rest}\n"

@@ -92,6 +92,6 @@ def _axis(scale: svg.Scale, y: float) -> str:
     body = svg.line(LEFT, y, RIGHT, y, "axis")
     for tick in scale.ticks(5):
         body += svg.line(scale(tick), y, scale(tick), y + 4, "axis")
-        body += svg.text(scale(tick), y + 17, svg.tick_label(tick), "middle", "soft tiny")
+        body += svg.tick(scale(tick), y + 17, tick, WIDTH)
     body += svg.text(LEFT, y + 36, "← baseline better", None, "soft tiny")
     return body + svg.text(RIGHT, y + 36, "arm better →", "end", "soft tiny")

@@ -33,7 +33,7 @@ def _panel(facts: Facts, row: Row, scale: svg.Scale) -> str:
     body = svg.tag("text", name, x=0, y=13, class_="strong")
     for tick in scale.ticks(3):
         body += svg.line(LEFT, scale(tick), RIGHT, scale(tick), "hair")
-        body += svg.text(LEFT - 10, scale(tick) + 4, svg.tick_label(tick), "end", "soft tiny")
+        body += svg.tick_beside(LEFT - 10, scale(tick) + 4, tick)
     body += svg.text(LEFT, BOTTOM + 18, svg.shorten(facts.baseline, 60, 11), "middle", "soft tiny")
     body += svg.text(RIGHT, BOTTOM + 18, "arm", "middle", "soft tiny")
     hrefs = {run.seed: run.href for run in row.arm_runs}

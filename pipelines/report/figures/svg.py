@@ -109,7 +109,7 @@ def _polygon(shape: int, size: float) -> list[tuple[float, float]]:
 
 def shorten(name: str, width: float, size: float = 13) -> str:
     """`name` cut in its middle to about `width` units; both ends of a long name tell it from others."""
-    room = max(5, int(width / (size * 0.56)))
+    room = max(5, int(width / (size * 0.62)))
     if len(name) <= room:
         return name
     tail = (room - 1) // 2
@@ -176,6 +176,19 @@ def backdrop(scale: Scale, margin: float | None, top: float, bottom: float) -> s
         left, right = scale.clamp(-margin), scale.clamp(margin)
         band = rect(left, top, right - left, bottom - top, "band", hover(f"margin ±{margin:g}"))
     return band + line(scale(0), top, scale(0), bottom, "zero")
+
+
+def tick(x: float, y: float, value: float, width: float) -> str:
+    """A number under its place on an axis, moved aside where it would leave a picture of `width`."""
+    label = tick_label(value)
+    half = 3.6 * len(label)
+    return text(min(max(x, half), width - half), y, label, "middle", "soft tiny")
+
+
+def tick_beside(end: float, y: float, value: float) -> str:
+    """A number that ends left of an axis, at `end`, moved right where it would begin before the picture."""
+    label = tick_label(value)
+    return text(max(end, 7.2 * len(label)), y, label, "end", "soft tiny")
 
 
 def tick_label(value: float) -> str:

@@ -70,6 +70,7 @@ def _about(arm: str, num_runs: int, steps: int, draw: random.Random) -> dict:
         "num_runs": num_runs,
         "num_parameters": 22_565_376 + 48 * (arm != BASELINE),
         "num_variant_parameters": 48 * (arm != BASELINE),
+        "forward_flops": 2_000_000_000 + 5_000_000 * (arm == "gate"),
         "train_seconds": 0.31 * steps * slower,
         "peak_memory_bytes": int(8.1e8 * slower),
         "num_steps": [steps] * num_runs,
@@ -148,6 +149,7 @@ def write_run(folder: Path, arm, seed, score, metrics, steps, draw, diverge_at: 
         "best_step": steps,
         "num_steps": steps,
         "train_seconds": steps * 0.31 * slower,
+        "train_cpu_seconds": steps * 0.3 * slower,
         "total_seconds": steps * 0.35 * slower,
         "proof": {"max_difference": 0.0, "bound": 0.0, "starts_as_stock": True, "reached": 6, "expected": 6},
         "batches_hash": f"batches-of-seed-{seed}",
@@ -169,6 +171,20 @@ def write_run(folder: Path, arm, seed, score, metrics, steps, draw, diverge_at: 
                 reached = score * (1 - 0.6 * math.exp(-4 * step / steps)) + draw.gauss(0, 0.3)
                 event = {"event": "evaluation", "step": step, "split": "validation", "loss": loss}
                 log.write(json.dumps(event | dict.fromkeys(metrics, reached)) + "\n")
+    write_diagnostics(folder, arm, steps, draw)
+
+
+def write_diagnostics(folder: Path, arm: str, steps: int, draw: random.Random) -> None:
+    """What attention did in a T5 of one layer and three heads; a gate has a mean, a temperature a number."""
+    sites = []
+    for stack, kind in (("encoder", "self"), ("decoder", "self"), ("decoder", "cross")):
+        entropy = [0.2 + 0.1 * head + 0.2 * draw.random() for head in range(3)]
+        gate = {"mean": [1 + draw.gauss(0, 0.2) for _ in entropy]} if "gate" in arm else None
+        learned = {"temperature.log_temperature": [draw.gauss(0, 0.1)]} if "temperature" in arm else {}
+        where = {"name": "a", "stack": stack, "layer": 0, "kind": kind}
+        sites.append(where | {"entropy": entropy, "sink_mass": entropy, "gate": gate, "learned": learned})
+    line = {"step": steps, "final": True, "sites": sites}
+    (folder / "diagnostics.jsonl").write_text(json.dumps(line) + "\n")
 
 
 def write_predictions(folder: Path, seed: int, quality: float, num_examples: int = 60) -> None:

@@ -68,6 +68,21 @@ def test_no_two_words_of_a_figure_overlap(page, browser, width):
     assert browser.value(f"{SEEN}.flatMap(s => {OVERLAPS})") == []
 
 
+@pytest.mark.parametrize("factor", [1e-4, 300.0], ids=["tiny", "large"])
+def test_numbers_of_any_size_stay_in_their_pictures(factor, browser, tmp_path):
+    results = synthetic.build(tmp_path, cells=("lm-gpt2",), arms=("unscaled-compensated", "gate"))
+    for row in results["comparisons"]:
+        for name in ("baseline_scores", "arm_scores", "seed_differences", "ci95", "ci90"):
+            row[name] = [factor * value for value in row[name]]
+        row |= {name: factor * row[name] for name in ("difference", "se", "mde80")}
+        row["bootstrap"]["edges"] = [factor * edge for edge in row["bootstrap"]["edges"]]
+    report.write(results, tmp_path / "report")
+    for width in (1280, 390):
+        browser.open(tmp_path / "report" / "report.html", width)
+        assert browser.value(f"{SEEN}.flatMap(s => {OUTSIDE})") == []
+        assert browser.value(f"{SEEN}.flatMap(s => {OVERLAPS})") == []
+
+
 def test_a_phone_gets_the_stacked_plot_and_a_desk_the_wide_one(page, browser):
     shown = "[...document.querySelectorAll('.forest')].filter(s => s.clientHeight).map(s => s.classList[1])"
     for width, name in ((1280, "wide"), (390, "stacked")):

@@ -98,15 +98,37 @@ def test_one_bin_of_everything_has_the_difference_itself(compared, monkeypatch):
     assert whole.differences == pytest.approx(row.by_seed, abs=1e-9)
 
 
-def test_texts_are_shown_only_where_the_results_allow_it(compared):
+def page_of(results: dict, folder: Path) -> str:
+    return {path.name: path.read_text() for path in report.write(results, folder)}["report.html"]
+
+
+def test_texts_are_shown_only_where_the_data_may_be_published(compared):
     results, folder = compared
-    shown = {path.name: path.read_text() for path in report.write(results, folder)}["report.html"]
-    hidden = {
-        path.name: path.read_text() for path in report.write({**results, "show_examples": False}, folder)
-    }
+    shown = page_of({**results, "publish_text": {"ner-minilm": True}}, folder)
     assert "&lt;b&gt;friend&lt;/b&gt;" in shown
-    assert "friend" not in hidden["report.html"]
-    assert "difference by length" in hidden["report.html"]
+    for allowed in ({"ner-minilm": False}, {}):
+        hidden = page_of({**results, "publish_text": allowed}, folder)
+        assert "friend" not in hidden
+        assert "<mark>" in hidden  # wrong labels, without their words
+        assert "only labels, of ner-minilm" in hidden
+        assert "difference by length" in hidden
+
+
+def test_what_says_nothing_of_publishing_shows_no_text(compared):
+    results, folder = compared
+    assert results["publish_text"] == {"ner-minilm": False}
+    old = {name: value for name, value in results.items() if name != "publish_text"}
+    assert "friend" not in page_of(old, folder)
+
+
+def test_answers_that_are_text_are_hidden_as_the_inputs_are():
+    said = examples.Example("q1", 0.5, 1, "who?", ["Ada", "Ada L."], "Bob", "Ada")
+    whole = examples.Breakdown(None, (), (said,), ())
+    assert whole.without_texts() is None
+    labels = examples.Example("s1", 0.5, 1, ["Ada", "sings"], ["B-PER", "O"], ["O", "O"], ["B-PER", "O"])
+    [left] = examples.Breakdown(None, (), (labels,), ()).without_texts().best
+    assert left.shown is None
+    assert left.baseline == ["O", "O"]
 
 
 def test_wrong_labels_are_marked_and_right_ones_are_not(compared):

@@ -259,5 +259,21 @@ def test_a_registration_that_changed_is_told(tmp_path):
     assert "unchanged since" in words.registration(facts.load(results, tmp_path))
     results["registration"]["changed_afterwards"] = ["margin", "seeds"]
     assert "changed afterwards: margin and seeds" in words.registration(facts.load(results, tmp_path))
+    results["registration"] |= {"changed_afterwards": [], "finished_before": {"stock": 3}}
+    told = words.registration(facts.load(results, tmp_path))
+    assert "before the first run of an arm; 3 runs of stock had been made" in told
+    results["registration"]["finished_before"]["gate"] = 2
+    told = words.registration(facts.load(results, tmp_path))
+    assert "after 2 runs of its arms" in told
+    assert "exploratory" in told
     results["registration"] = None
     assert "Not registered" in words.registration(facts.load(results, tmp_path))
+
+
+@pytest.mark.parametrize("x", [0.0, 4.0, 61.0, 122.0, 126.0])
+def test_the_number_of_a_tick_stays_in_its_picture(x):
+    drawn = svg.tick(x, 80, -1234.5, 126)
+    at = float(re.search(r' x="([^"]+)"', drawn)[1])
+    half = 3.5 * len("−1234.5")  # of its width
+    assert half <= at <= 126 - half
+    assert at == x or x < half + 1 or x > 126 - half - 1

@@ -30,6 +30,12 @@ def test_decimals_by_hand(se, places):
     assert fmt.decimals(se) == places
 
 
+@pytest.mark.parametrize(("margin", "places"), [(1.0, 3), (0.5, 3), (3.0, 2), (0.01, 5), (None, 6)])
+def test_nothing_below_a_thousandth_of_the_margin_is_written(margin, places):
+    assert fmt.decimals(1e-5, margin) == places
+    assert fmt.decimals(0.31, margin) == 2
+
+
 @given(st.floats(-1e4, 1e4, allow_nan=False), st.integers(0, 5))
 def test_signs_are_true_and_zero_has_none(value, places):
     text = fmt.signed(value, places)
@@ -47,8 +53,9 @@ def test_what_is_not_a_number_is_a_dash_everywhere(value):
 
 
 def test_means_ignore_missing_seeds_and_one_seed_has_no_deviation():
-    assert fmt.mean_sd([1.0, None, 3.0], 1) == "2.0 ± 1.4"
-    assert fmt.mean_sd([57.0], 2) == "57.00"
+    assert fmt.mean_sd([1.0, None, 3.0]) == "2.0 ± 1.4"
+    assert fmt.mean_sd([57.0]) == "57.00"
+    assert fmt.mean_sd([57.0, 57.0]) == "57.00 ± 0.00"
 
 
 @pytest.mark.parametrize(

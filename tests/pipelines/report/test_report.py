@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines import report
-from pipelines.report import facts, latex
+from pipelines.report import facts, latex, words
 from pipelines.report import format as fmt
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -128,9 +129,9 @@ def numbers(row: dict) -> list[str]:
     shown = [f"{x:{sign}.{places}f}" for x, sign in values if x is not None and math.isfinite(x)]
     shown = [text.lstrip("+-") if float(text) == 0 else text.replace("-", "−") for text in shown]
     scores = [[x for x in row[side] if x is not None] for side in ("baseline_scores", "arm_scores")]
-    shown += [
-        f"{statistics.fmean(s):.{places}f} ± {statistics.stdev(s):.{places}f}" for s in scores if len(s) > 1
-    ]
+    for one in (one for one in scores if len(one) > 1):
+        digits = max(0, 1 - math.floor(math.log10(statistics.stdev(one))))
+        shown.append(f"{statistics.fmean(one):.{digits}f} ± {statistics.stdev(one):.{digits}f}")
     return shown + ([] if row["p_holm"] is None else [f"{row['p_holm']:.3f}"])
 
 
@@ -330,3 +331,29 @@ def test_the_time_of_an_arm_is_told_against_the_baseline_per_step(tmp_path):
     known = facts.load(results, tmp_path)
     assert known.time_ratio(known.primary[0]) == pytest.approx(1.24)
     assert "+24 %" in terminal(results, tmp_path)
+
+
+def test_on_a_cpu_the_time_of_an_arm_does_not_depend_on_what_else_the_machine_did(tmp_path):
+    results = synthetic.build(tmp_path, arms=("gate",), with_runs=False, steps=100)
+    about = results["arms"]["ner-minilm"]
+    about["stock"] |= {"train_seconds": 90.0, "train_cpu_seconds": 10.0}  # it ran beside others
+    about["gate"] |= {"train_seconds": 12.0, "train_cpu_seconds": 11.0}
+    for device, ratio in (("cpu", 1.1), ("cuda:0", 12 / 90)):
+        results["environment"]["device"] = device
+        known = facts.load(results, tmp_path)
+        assert known.time_ratio(known.primary[0]) == pytest.approx(ratio)
+
+
+def test_a_report_says_what_of_the_data_was_cut():
+    manifest = {"data": {"counts": {"train": {"examples": 9}, "test": {"examples": 7, "sources_cut": 2}}}}
+    facts = SimpleNamespace(
+        cells=["news"], arms=["stock"], runs_of=lambda cell, arm: [SimpleNamespace(manifest=manifest)]
+    )
+    assert list(words.cut(facts)) == ["news, test: 2 sources cut."]
+
+
+def test_the_arms_table_shows_parameters_and_work_against_the_baseline(tmp_path):
+    results = synthetic.build(tmp_path, arms=("gate", "unscaled"), with_runs=False)
+    page = Page(write(results, tmp_path)["report.html"]).text
+    assert "2000.0 M" in page
+    assert "+0.25 %" in page

@@ -14,6 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
+import pandas  # noqa: F401 - pyarrow's first table imports it: here once, not in every rank
 import torch
 import transformers
 
@@ -37,6 +38,24 @@ DROPOUTS = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
     "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
     "t5": ("dropout_rate", "classifier_dropout"),
+}
+
+# A run of the whole pipeline, small enough to be started often: 16 steps.
+REAL = {
+    "task": "ner",
+    "data": {"generated": {"name": "ner", "train": 61, "validation": 23, "test": 29}},
+    "model": {
+        "architecture": "bert",
+        "family": "encoder",
+        "vocab_size": 400,
+        "config": ARCHITECTURES["bert"],
+    },
+    "attention": ["gate"],
+    "batch_size": 8,
+    "num_epochs": 2,
+    "learning_rate": 2e-3,
+    "checkpoint_every_steps": 3,
+    "device": "cpu",
 }
 
 

@@ -8,8 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipelines.interruption import StopRequest
 from pipelines.results import read_log
-from tests.pipelines.training.harness import ARCHITECTURES, fit, run_ranks, weights
+from tests.pipelines.training.harness import (
+    ARCHITECTURES,
+    ToyTagging,
+    build,
+    fit,
+    prepared,
+    rows,
+    run_ranks,
+    tiny_model,
+    weights,
+)
 
 TOLERANCE = 1e-5
 
@@ -67,10 +78,31 @@ def test_two_processes_evaluate_every_example_once_and_to_the_same_loss(whole, t
     assert [row["id"] for row in rows] == [f"2-{number}" for number in range(13)]
 
 
+def evaluate_sizes(folder, processes):
+    """Splits of several sizes, fewer rows than ranks among them, with one untrained model."""
+    training = build(folder, StopRequest(), dropout=0.0, processes=processes, eval_max_tokens=29)
+    found = {}
+    for size in (1, 7, 13, 53):
+        evaluation = training.score("test", prepared(training.task, rows(size, 5)))
+        found[size] = [evaluation.ids, evaluation.predictions, evaluation.scores, evaluation.loss]
+    if training.accelerator.is_main_process:
+        (folder / "found.json").write_text(json.dumps(found))
+
+
+def test_a_split_of_any_size_is_predicted_once_by_two_processes_as_by_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((one, 1), (two, 2)):
+        folder.mkdir()
+        assert run_ranks(evaluate_sizes, processes, folder, processes) == [0] * processes
+    first, second = (json.loads((folder / "found.json").read_text()) for folder in (one, two))
+    for size, (ids, predictions, scores, loss) in first.items():
+        assert ids == [f"5-{number}" for number in range(int(size))]
+        assert second[size][:3] == [ids, predictions, scores]
+        assert second[size][3] == pytest.approx(loss, rel=TOLERANCE)
+
+
 def test_the_step_loss_is_the_mean_over_target_tokens(tmp_path):
     """By hand: sum of -log p over targets, divided by their number, at the initial weights."""
-    from tests.pipelines.training.harness import ToyTagging, prepared, rows, tiny_model
-
     training = fit(tmp_path, architecture="bert", dropout=0.0, max_steps=1, max_tokens=17)
     model = tiny_model("bert", 0.0).eval()
     train = prepared(ToyTagging(), rows(21, 1))

@@ -1,11 +1,13 @@
-"""Guarantee 16: two ranks that share the weights (FSDP2) train, save and resume as copies do."""
+"""Guarantee 14: two ranks that share the weights (FSDP2) train, save and resume as copies do."""
 
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from torch.distributed.tensor import DTensor
 
 from tests.pipelines.training.harness import fit, run_ranks
@@ -28,12 +30,16 @@ def require_shares(training):
 def fit_sharded(folder, options):
     from safetensors.torch import save_file
 
+    from pipelines import model_folder
     from pipelines.checkpoint import model_tensors
 
     training = fit(folder, **options)
-    tensors = model_tensors(training.accelerator.unwrap_model(training.model))
-    if training.accelerator.is_main_process:
+    model, first = training.accelerator.unwrap_model(training.model), training.accelerator.is_main_process
+    tensors = model_tensors(model)
+    if first:
         save_file(tensors, folder / "final.safetensors")
+    nothing = SimpleNamespace(save_pretrained=lambda folder: None)
+    model_folder.save(model, nothing, folder / "model", writes=first)
 
 
 def test_sharded_ranks_train_as_one_process_does(tmp_path):
@@ -66,3 +72,18 @@ def test_a_checkpoint_of_shares_is_a_whole_one(uninterrupted):
     model = custom_attention.attach(tiny_model("gpt2", 0.1), ["gate"])
     load_model_tensors(model, CheckpointStore(uninterrupted / "checkpoints").newest_valid().model_tensors())
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_the_model_folder_of_shares_is_a_whole_one(uninterrupted):
+    from safetensors.torch import load_file
+
+    import custom_attention
+    from pipelines import model_folder
+
+    tensors = load_file(uninterrupted / "final.safetensors")
+    auto = transformers.AutoModelForTokenClassification  # knows the folder, as custom_attention is imported
+    for model in (model_folder.load(uninterrupted / "model"), auto.from_pretrained(uninterrupted / "model")):
+        state = model.state_dict()
+        for name, tensor in tensors.items():
+            assert torch.equal(state[name], tensor), name
+        assert len(custom_attention.variant_parameters(model)) > 0

@@ -1,0 +1,50 @@
+"""Short tones in noise, whose label is whether they rise, fall or stay."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import wave
+from random import Random
+from typing import Any
+
+RATE = 8000  # samples a second
+LABELS = {"falling": -1, "rising": 1, "steady": 0}
+
+
+def generate(
+    num_examples: int, seed: int, split: str, seconds: float = 0.25, noise: float = 0.05
+) -> list[dict[str, Any]]:
+    """Sounds (bytes of a WAV file) and their labels: columns `audio` and `label`.
+
+    Where a tone begins and how far it goes are drawn, so no single pitch tells the label. The first n rows
+    are the same whatever `num_examples`.
+
+    Args:
+        num_examples: rows.
+        seed: of the corpus; the same on every Python version.
+        split: "train", "validation" or "test".
+        seconds: length of a sound, at most; the shortest has half of it.
+        noise: standard deviation of what is added to each sample, of 1.
+    """
+    random = Random(f"attnlab audio classification {seed} {split}")
+    return [_row(random, number, seconds, noise) for number in range(num_examples)]
+
+
+def _row(random: Random, number: int, seconds: float, noise: float) -> dict[str, Any]:
+    label = random.choice(sorted(LABELS))
+    count = round(RATE * seconds * random.uniform(0.5, 1))
+    middle, reach = random.uniform(600, 1600), LABELS[label] * random.uniform(0.5, 1)
+    samples, turn = [], random.random()
+    for place in range(count):
+        turn += middle * (1 + reach * (place / count - 0.5)) / RATE
+        value = 0.5 * math.sin(2 * math.pi * turn) + random.gauss(0, noise)
+        samples.append(round(32767 * min(1, max(-1, value))))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(RATE)
+        written.writeframes(struct.pack(f"<{count}h", *samples))
+    return {"audio": {"bytes": file.getvalue(), "path": f"{number}.wav"}, "label": label}

@@ -1,0 +1,247 @@
+"""What the next values of a series of numbers will be (PatchTST)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from pipelines.errors import UserError
+from pipelines.metric import Metric
+from pipelines.metrics.mse import MeanSquaredError
+from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
+
+VALUES_PER_TOKEN = 16  # the usual patch of a channel, which max_tokens counts
+DIGITS = 4  # behind the point, of a value in standard deviations
+
+
+class Forecasting(Task):
+    """Go on with a series: `horizon` rows after `context_len` rows, every channel at once.
+
+    A row is one moment and a split is one series without gaps; where rows have a time it must advance by
+    equal steps. An example is a window of the series, named after its first row to forecast. Windows whose
+    forecasts begin within the same `horizon` rows overlap, so they are one cluster of the statistics.
+
+    The model reads and says values as they are in the data; errors are measured in standard deviations of
+    each channel in train, which makes the mean squared error what papers report.
+
+    Args:
+        channels: columns of the data to read and to forecast.
+        context_len: rows that the model sees.
+        horizon: rows to forecast.
+        stride: rows from the beginning of one window to the next.
+    """
+
+    reads: ClassVar[str] = "series"
+    head: ClassVar[str] = "forecasting"
+    primary: ClassVar[str] = "mse"
+    metric_names: ClassVar[tuple[str, ...]] = ("mse",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "time": Column("date", "when the row was measured, as ISO 8601", required=False),
+    }
+
+    def __init__(
+        self, channels: list[str], context_len: int = 96, horizon: int = 24, stride: int = 1
+    ) -> None:
+        self.channels = list(channels)
+        taken = {"id", "cluster", "time"} & set(channels)
+        if not channels or len(set(channels)) < len(channels) or taken:
+            what = "must be distinct columns of the data, none of them called id, cluster or time"
+            raise UserError("task.channels", what, channels)
+        for name, value in {"context_len": context_len, "horizon": horizon, "stride": stride}.items():
+            if value < 1:
+                raise UserError(f"task.{name}", "must be a number of rows", value, "at least 1")
+        self.context_len, self.horizon, self.stride = context_len, horizon, stride
+        self.columns = {**type(self).columns, **{name: Column(name, "a channel") for name in channels}}
+        self._mean: np.ndarray | None = None  # (channels,), of the train rows
+        self._deviation: np.ndarray | None = None
+
+    # ---- rows
+    def check(self, example: Example) -> str | None:
+        for name in self.channels:
+            if not math.isfinite(_number(example[name])):
+                return f"has {example[name]!r} as {name!r}, which is no number"
+        when = example.get("time")
+        if when is not None and _moment(when) is None:
+            return f"has the time {when!r}, which is not ISO 8601 (2016-07-01 00:00:00)"
+        return None
+
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        series = self._series(splits["train"])
+        self._mean, self._deviation = series.mean(axis=0), series.std(axis=0)
+        flat = [name for name, deviation in zip(self.channels, self._deviation) if deviation == 0]
+        if flat:
+            what = "never change in train, so there is nothing to forecast and no unit for an error"
+            raise UserError("task.channels", what, flat, "leave them out")
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self._mean.tolist(), "deviation": self._deviation.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._mean, self._deviation = np.array(state["mean"]), np.array(state["deviation"])
+
+    def _series(self, rows: Sequence[Example]) -> np.ndarray:
+        """(rows, channels), float64."""
+        return np.array([[_number(row[name]) for name in self.channels] for row in rows])
+
+    def examples(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """Every `stride`-th window: `past` (context_len, channels) and `future` (horizon, channels)."""
+        _require_equal_steps(rows)
+        series, whole = self._series(rows), self.context_len + self.horizon
+        self._require(rows, whole)
+        return [
+            {
+                "id": rows[begin + self.context_len]["id"],
+                "cluster": str(begin // self.horizon),
+                "past": series[begin : begin + self.context_len],
+                "future": series[begin + self.context_len : begin + whole],
+            }
+            for begin in range(0, len(rows) - whole + 1, self.stride)
+        ]
+
+    def inputs(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """One window, the last rows: what follows is forecast."""
+        _require_equal_steps(rows)
+        self._require(rows, self.context_len)
+        return [{"id": rows[-1]["id"], "past": self._series(rows[-self.context_len :])}]
+
+    def _require(self, rows: Sequence[Example], least: int) -> None:
+        if len(rows) < least:
+            what = f"the series ends after {len(rows):,} rows, and a window has {least:,}"
+            raise UserError(f"row {rows[-1]['id']}", what, accepted="a longer series, or shorter windows")
+
+    def shown(self, example: Example) -> Any:
+        return [[float(f"{value:.4g}") for value in row] for row in example["past"][-self.horizon :]]
+
+    def model_options(self) -> dict[str, Any]:
+        lengths = {"context_length": self.context_len, "prediction_length": self.horizon}
+        return {**lengths, "num_input_channels": len(self.channels)}
+
+    # ---- features and batches
+    def prepare(self, examples: Sequence[Example]) -> list[Feature]:
+        """One feature per example: its values as the bytes of float32, row by row."""
+        return [
+            {
+                "example_id": example["id"],
+                **{
+                    name: np.asarray(example.get(name, ()), np.float32).tobytes()
+                    for name in ("past", "future")
+                },
+                "num_targets": np.size(example.get("future", ())),
+            }
+            for example in examples
+        ]
+
+    def feature_len(self, feature: Feature) -> int:
+        return max(1, self.context_len * len(self.channels) // VALUES_PER_TOKEN)
+
+    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """past_values (batch, context_len, channels), future_values (batch, horizon, channels) if known."""
+        batch = {"past_values": self._values(features, "past")}
+        if features[0]["future"]:
+            batch["future_values"] = self._values(features, "future")
+        return batch
+
+    def _values(self, features: Sequence[Feature], name: str) -> torch.Tensor:
+        joined = np.frombuffer(b"".join(feature[name] for feature in features), np.float32)
+        return torch.from_numpy(joined.reshape(len(features), -1, len(self.channels)).copy())
+
+    def show(self, feature: Feature) -> str:
+        past, future = (self._values([feature], name)[0] for name in ("past", "future"))
+        lines = (
+            f"{name}: ... {_row(past[-4:, n])} -> {_row(future[:4, n])} ..."
+            for n, name in enumerate(self.channels)
+        )
+        return "\n".join(lines)
+
+    # ---- learning and predicting
+    def loss(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        return self._squared_errors(self._forecast(model, batch), batch["future_values"]).sum()
+
+    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+        forecast = self._forecast(model, batch)
+        raws: list[dict[str, Any]] = [{"forecast": rows} for rows in forecast.tolist()]
+        if "future_values" in batch:
+            losses = self._squared_errors(forecast, batch["future_values"]).sum(dim=(1, 2)).tolist()
+            raws = [{**raw, "loss": loss} for raw, loss in zip(raws, losses)]
+        return raws
+
+    @staticmethod
+    def _forecast(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, horizon, channels), float32."""
+        return model(past_values=batch["past_values"]).prediction_outputs.float()
+
+    def _squared_errors(self, forecast: torch.Tensor, future: torch.Tensor) -> torch.Tensor:
+        return ((forecast - future) / torch.tensor(self._deviation, dtype=torch.float32).to(future)).square()
+
+    def assemble(self, example: Example, raws: Sequence[Raw]) -> list[list[float]]:
+        """The forecast in standard deviations of each channel from its mean in train."""
+        [raw] = raws
+        return self._standardised(np.array(raw["forecast"]))
+
+    def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
+        """The next values of each channel, in the unit of the data."""
+        [raw] = raws
+        return {
+            "forecast": {name: list(column) for name, column in zip(self.channels, zip(*raw["forecast"]))}
+        }
+
+    def _standardised(self, values: np.ndarray) -> list[list[float]]:
+        """In standard deviations from the mean of train, to a ten-thousandth: files stay small."""
+        if self._mean is None:
+            what = "errors are measured by the spread of the train rows, and there are none"
+            raise UserError("task", what, accepted="train a run, and score that")
+        return np.round((values - self._mean) / self._deviation, DIGITS).tolist()
+
+    # ---- scoring
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"mse": MeanSquaredError()}
+
+    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+        return {
+            "last value": lambda example: [self._standardised(example["past"][-1])] * self.horizon,
+            "mean of train": lambda example: [[0.0] * len(self.channels)] * self.horizon,
+        }
+
+    def reference(self, example: Example) -> list[list[float]]:
+        return self._standardised(example["future"])
+
+
+def _number(value: Any) -> float:
+    """A value as text cells and typed ones hold it; NaN for anything that is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _require_equal_steps(rows: Sequence[Example]) -> None:
+    """Refuse a series with a gap: what is forecast over it would not be what is said."""
+    times = [_moment(row.get("time")) for row in rows]
+    if None in times:
+        return
+    steps = [after - before for before, after in pairwise(times)]
+    for row, step in zip(rows[1:], steps):
+        if step != steps[0] or step.total_seconds() <= 0:
+            what = f"the time advances by {step} here and by {steps[0]} before"
+            what = what if step.total_seconds() > 0 else "the time is not after that of the row before"
+            raise UserError(f"row {row['id']}", what, accepted="give a series without gaps, sorted by time")
+
+
+def _row(values: torch.Tensor) -> str:
+    return " ".join(f"{value:.4g}" for value in values.tolist())

@@ -1,0 +1,1 @@
+"""The named benchmarks behind `scripts/bench`: one file each, with a `run() -> Table`."""

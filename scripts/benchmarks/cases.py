@@ -1,0 +1,145 @@
+"""The jobs that are measured: a model, its data, and what the official example scripts do by default there.
+
+The defaults are those documented for run_qa, run_ner, run_summarization, run_translation and run_clm of
+transformers' examples: how inputs are padded, and how many examples a batch has in training and evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = REPOSITORY / "configs"
+SHARED = REPOSITORY.parent / "shared"
+chosen = ""  # words in the names of the cases that are wanted
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job, as YAML files and overrides, with the reference's way of doing it."""
+
+    name: str
+    files: tuple[str, ...]
+    overrides: tuple[str, ...]
+    pad_to: int | None = None  # inputs of the reference; None: the longest of its batch
+    eval_batch_size: int = 8
+    num_steps: int = 4  # measured at a time
+    # targets: ours over the reference's
+    training_target: float | None = None
+    evaluation_target: float | None = None  # of those that write texts
+    memory_target: float | None = None
+
+    def settings(self) -> tuple[list[str], list[str]]:
+        return [str(CONFIGS / file) for file in self.files], list(self.overrides)
+
+
+T5_MINI = "model/t5-medium-scratch.yaml"
+
+
+def cases() -> list[Case]:
+    """The chosen cases, on the data beside the repository."""
+    return [case for case in _cases() if chosen in case.name]
+
+
+def _cases() -> list[Case]:
+    if not SHARED.is_dir():
+        raise SystemExit(f"the data of this benchmark is not here: {SHARED}")
+    blocks = _long_texts(Path(tempfile.gettempdir()) / "attnlab-bench-shakespeare.jsonl")
+    return [
+        Case(
+            "QA, MiniLM, batch 12",
+            ("task/qa-squad-v1.yaml", "model/bert.yaml"),
+            ("data.max_train_examples=600", "data.max_validation_examples=120"),
+            pad_to=384,
+            num_steps=3,
+            training_target=2.5,
+            memory_target=0.6,
+        ),
+        Case(
+            "NER, MiniLM, batch 8",
+            ("task/ner-btc.yaml", "model/bert.yaml"),
+            ("data.max_train_examples=1500", "data.max_validation_examples=300", "data.test=null"),
+            num_steps=12,
+            training_target=1.25,
+        ),
+        Case(
+            "summarization, T5 of 9 M, batch 4",
+            ("task/summarization-dialogsum.yaml", T5_MINI),
+            (
+                "task.max_source_len=512",
+                "task.max_target_len=96",
+                "batch_size=4",
+                "data.max_train_examples=1200",
+                "data.max_validation_examples=32",
+                "data.test=null",
+            ),
+            eval_batch_size=4,
+            evaluation_target=2.0,
+            num_steps=8,
+            training_target=1.4,
+        ),
+        Case(
+            "translation, T5 of 9 M, batch 4",
+            ("task/translation-tatoeba.yaml", T5_MINI),
+            (
+                "batch_size=4",
+                "data.max_train_examples=8000",
+                "data.max_validation_examples=64",
+                "data.test=null",
+            ),
+            eval_batch_size=4,
+            evaluation_target=2.0,
+            num_steps=40,
+            training_target=1.1,
+        ),
+        Case(
+            "translation, T5 of 9 M, batch 64",
+            ("task/translation-tatoeba.yaml", T5_MINI),
+            ("data.max_train_examples=8000", "data.max_validation_examples=128", "data.test=null"),
+            eval_batch_size=64,
+            num_steps=6,
+            training_target=1.1,
+        ),
+        Case(
+            "causal LM, GPT-2 of 5 M, batch 8 x 1,024",
+            ("task/lm-shakespeare.yaml", "model/gpt2-small-scratch.yaml"),
+            (
+                f"data.train={blocks}",
+                f"data.validation={blocks}",
+                "data.max_validation_examples=16",
+                "data.test=null",
+                "task.max_len=1024",
+                "task.overlap=1",
+                "batch_size=8",
+                "model.vocab_size=8000",
+                "model.config={n_embd: 256, n_layer: 4, n_head: 8, n_positions: 1024}",
+            ),
+            pad_to=1024,
+            num_steps=1,
+            training_target=1.1,
+            memory_target=0.6,
+        ),
+    ]
+
+
+def _long_texts(path: Path) -> Path:
+    """Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
+    import pyarrow.parquet as parquet
+
+    speeches = parquet.read_table(SHARED / "data/lm/tiny_shakespeare/train.parquet")["text"].to_pylist()
+    text = "\n\n".join(speeches)
+    rows = [text[start : start + 6000] for start in range(0, len(text) - 6000, 6000)]
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def watched(cases: Iterable[Case]) -> Iterator[Case]:
+    """The same cases, each named when its turn comes: a benchmark takes minutes."""
+    for case in cases:
+        print(f"{case.name} ...", file=sys.stderr, flush=True)
+        yield case

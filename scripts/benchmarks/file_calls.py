@@ -1,0 +1,105 @@
+"""What a run, and a look at 1,000 of them, ask of a file system: calls by strace, and the files that stay."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.cases import CONFIGS, REPOSITORY
+from benchmarks.table import Table
+from benchmarks.thousand_runs import large_ablation, make_up_results
+from pipelines.config import AblationConfig, load_ablation
+from pipelines.executors.cell import Cell
+from pipelines.grid import plan_cells, remember_folders
+from pipelines.registration import register
+
+OVERRIDES = ("set.num_epochs=2", "set.checkpoint_every_steps=100", "seeds=[1]")  # of the quickstart
+MANY = 1000
+READS = frozenset({"open to read", "stat, access, readlink"})
+
+
+def run() -> Table:
+    """Calls that name a file in the ablation's folder (or beside it), by what they do."""
+    if shutil.which("strace") is None:
+        raise SystemExit("this benchmark counts with strace, which is not installed (apt-get install strace)")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        run_folder, ablation = _prepared(folder)
+        one = _calls(["run-cell", str(ablation), run_folder.name], folder)
+        again = _calls(["run-cell", str(ablation), run_folder.name], folder)
+        left = [path.relative_to(run_folder) for path in run_folder.rglob("*") if path.is_file()]
+        in_model = sum(path.parts[0] == "model" for path in left)
+        large = folder / "many" / "large"
+        make_up_results(_written_down(large_ablation(MANY), large))
+        many = _calls(["status", str(large)], folder)
+    rows = [
+        ("one run from start to end", *_cells(one)),
+        ("the same command when it is over", *_cells(again)),
+        (f"attnlab status of {MANY:,} runs", *_cells(many)),
+    ]
+    records = [{"what": row[0], **calls} for row, calls in zip(rows, (one, again, many), strict=True)]
+    note = f"Files of the run when it is over: {len(left) - in_model}, and {in_model} of its model."
+    return Table(
+        ("what", "all calls", "that only read", "that change something", "fsync"),
+        rows,
+        records,
+        notes=(note,),
+    )
+
+
+def _prepared(folder: Path) -> tuple[Path, Path]:
+    """A stock run of the quickstart, written down and not begun; its folder and the ablation's."""
+    ablation = folder / "runs" / "one"
+    cells = _written_down(load_ablation(str(CONFIGS / "quickstart.yaml"), OVERRIDES), ablation)
+    return next(cell.folder for cell in cells if cell.arm == "stock"), ablation
+
+
+def _written_down(config: AblationConfig, ablation: Path) -> list[Cell]:
+    """What `attnlab ablate --prepare` writes."""
+    register(config, ablation)
+    cells = plan_cells(config, ablation)
+    remember_folders(cells, ablation)
+    return cells
+
+
+def _calls(arguments: Sequence[str], folder: Path) -> Counter[str]:
+    """File calls of `attnlab <arguments>` and of its children that name something in `folder`."""
+    log = folder.parent / f"{folder.name}.strace"
+    trace = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=%file,fsync"]
+    try:
+        subprocess.run(
+            [*trace, sys.executable, "-m", "pipelines", *arguments],
+            check=True,
+            capture_output=True,
+            cwd=REPOSITORY,
+        )
+        lines = [line for line in log.read_text(errors="replace").splitlines() if str(folder) in line]
+    finally:
+        log.unlink(missing_ok=True)
+    return Counter(kind for line in lines if (kind := _kind(line)))
+
+
+def _kind(line: str) -> str | None:
+    found = re.match(r"\d+\s+(\w+)\(", line)
+    if found is None:  # the second half of a call that another process came between
+        return None
+    name = found[1]
+    if name == "fsync":
+        return "fsync"
+    if name in ("open", "openat"):
+        return "open to write" if re.search(r"O_(WRONLY|RDWR|CREAT)", line) else "open to read"
+    changes = name.startswith(
+        ("rename", "unlink", "mkdir", "rmdir", "link", "symlink", "utime", "chmod", "fchmod")
+    )
+    return name if changes else "stat, access, readlink"
+
+
+def _cells(calls: Counter[str]) -> tuple[str, ...]:
+    reads, synced = sum(calls[kind] for kind in READS), calls["fsync"]
+    return tuple(f"{count:,}" for count in (calls.total(), reads, calls.total() - reads - synced, synced))

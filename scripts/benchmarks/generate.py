@@ -1,0 +1,11 @@
+"""Examples per CPU second in evaluation that writes texts: ours, scored, against Trainer, not scored."""
+
+from __future__ import annotations
+
+from benchmarks.cases import cases
+from benchmarks.eval import measured
+from benchmarks.table import Table
+
+
+def run() -> Table:
+    return measured(case for case in cases() if case.evaluation_target is not None)

@@ -1,0 +1,20 @@
+"""Most memory that a process held which trained for a few steps: ours and transformers' Trainer."""
+
+from __future__ import annotations
+
+from benchmarks import ours, reference
+from benchmarks.cases import cases, watched
+from benchmarks.table import Comparison, Table, compared
+from benchmarks.turns import take_turns
+
+TURNS = 2
+GIBIBYTE = 1 << 30
+
+
+def run() -> Table:
+    found = []
+    for case in watched(case for case in cases() if case.memory_target):
+        measured = take_turns(case, ours.training, reference.training, TURNS)
+        peaks = [measured.peak_ours / GIBIBYTE], [measured.peak_reference / GIBIBYTE]
+        found.append(Comparison(case.name, "GiB at most", *peaks, case.memory_target, at_least=False))
+    return compared(found)

@@ -1,0 +1,63 @@
+"""Our side of a benchmark: a run as `attnlab train` prepares it, and the parts of it that are measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.cases import Case
+from pipelines.config import load_run
+from pipelines.interruption import StopRequest
+from pipelines.progress import Reporter
+from pipelines.results import RunFolder
+from pipelines.run import prepare, set_up_libraries
+from pipelines.train import Training
+
+
+def build(case: Case, folder: Path, *, as_we_run: bool = True) -> Training:
+    """A run of ours, ready for its first step; or its parts alone, in a process as Python and torch leave it
+    (we tell the C library to keep freed memory, which makes any loop faster)."""
+    config = load_run(*case.settings())
+    if as_we_run:
+        set_up_libraries(config)
+    torch.set_num_threads(config.threads)
+    silent = Reporter(enabled=False)
+    return prepare(config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent).training
+
+
+def take_steps(training: Training, first: int, count: int) -> tuple[int, float]:
+    """Useful tokens and CPU seconds of steps `first`, `first + 1`, ..."""
+    training.model.train()
+    begun, tokens = time.process_time(), 0
+    for number in range(first, first + count):
+        step = training.plan.step(number)
+        training.take_step(step)
+        tokens += sum(int(training.train.features.lengths[i]) for b in step.micro_batches[0] for i in b)
+    return tokens, time.process_time() - begun
+
+
+def training(case: Case, folder: Path):
+    """Turns of `case.num_steps` steps: useful tokens per CPU second."""
+    run = build(case, folder)
+    take_steps(run, 0, 1)  # warm-up
+
+    def turn(number: int) -> float:
+        tokens, seconds = take_steps(run, 1 + number * case.num_steps, case.num_steps)
+        return tokens / seconds
+
+    return turn
+
+
+def evaluation(case: Case, folder: Path):
+    """Turns of the whole validation split, predicted and scored: examples per CPU second."""
+    run = build(case, folder)
+    run.reporter = Reporter(enabled=False)
+
+    def turn(_: int) -> float:
+        begun = time.process_time()
+        run.score("validation", run.validation)
+        return len(run.validation.examples) / (time.process_time() - begun)
+
+    return turn

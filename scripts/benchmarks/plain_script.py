@@ -1,0 +1,210 @@
+"""What people run today, as one process per arm and seed: load, tokenize, train with Trainer, evaluate.
+
+    python -P scripts/benchmarks/plain_script.py ner|qa --train N --validation N --seed S [--first-step]
+
+Written from the documented behaviour of the official example scripts: their imports, `datasets.map` for the
+tokens, their batch sizes, learning rates and padding (questions and contexts to 384 tokens). Prints one
+line of JSON: scores, and the CPU seconds up to the first step. `--first-step` stops there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import evaluate  # noqa: F401 - the scripts import it, and pay for it
+import numpy as np
+import torch
+from datasets import Dataset, load_dataset
+from seqeval.metrics import f1_score
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+
+SHARED = Path(__file__).parents[3] / "shared"
+MODEL = SHARED / "models/minilm-l6"
+IGNORED = -100
+LABELS = ("O", "B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER")
+MAX_LEN, STRIDE, LONGEST_ANSWER = 384, 128, 30
+
+
+class FirstStep(TrainerCallback):
+    """CPU seconds of this process when its first step begins; may end it there."""
+
+    def __init__(self, stop: bool) -> None:
+        self.seconds, self._stop = 0.0, stop
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.seconds = self.seconds or time.process_time()
+        if self._stop:
+            print(json.dumps({"first_step_cpu_seconds": self.seconds}))
+            raise SystemExit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("ner", "qa"))
+    parser.add_argument("--train", type=int, required=True)
+    parser.add_argument("--validation", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--first-step", action="store_true")
+    options = parser.parse_args()
+    set_seed(options.seed)
+    first = FirstStep(options.first_step)
+    job = {"ner": ner, "qa": question_answering}[options.task]
+    with tempfile.TemporaryDirectory() as folder:
+        scores = job(options, folder, first)
+    print(json.dumps({"first_step_cpu_seconds": first.seconds, **scores}))
+
+
+def read(folder: str, options: argparse.Namespace, cache: str) -> tuple[Dataset, Dataset]:
+    files = {split: str(SHARED / f"data/{folder}/{split}.parquet") for split in ("train", "validation")}
+    data = load_dataset("parquet", data_files=files, cache_dir=cache)
+    counts = {"train": options.train, "validation": options.validation}
+    train, validation = (data[split].select(range(count)) for split, count in counts.items())
+    return train, validation
+
+
+def arguments(folder: str, seed: int, **changed: Any) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        seed=seed,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        **changed,
+    )
+
+
+def ner(options: argparse.Namespace, folder: str, first: FirstStep) -> dict[str, float]:
+    train, validation = read("ner/btc", options, folder)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, use_fast=True)
+    number = {label: place for place, label in enumerate(LABELS)}
+
+    def features(rows: dict[str, list]) -> dict[str, list]:
+        found = tokenizer(rows["tokens"], is_split_into_words=True, truncation=True)
+        found["labels"] = []
+        for row, tags in enumerate(rows["ner_tags"]):
+            words = found.word_ids(row)
+            starts = [word is not None and word != before for word, before in zip(words, [None, *words])]
+            labels = [number[tags[word]] if start else IGNORED for word, start in zip(words, starts)]
+            found["labels"].append(labels)
+        return found
+
+    sets = [
+        part.map(features, batched=True, remove_columns=part.column_names) for part in (train, validation)
+    ]
+    trainer = Trainer(
+        model=AutoModelForTokenClassification.from_pretrained(
+            MODEL, num_labels=len(LABELS), dtype=torch.float32
+        ),
+        args=arguments(folder, options.seed, per_device_train_batch_size=8, num_train_epochs=1),
+        train_dataset=sets[0],
+        eval_dataset=sets[1],
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        callbacks=[first],
+    )
+    trainer.train()
+    logits, labels, _ = trainer.predict(sets[1])
+    keep = [row != IGNORED for row in labels]
+    gold = [[LABELS[label] for label in row[k]] for row, k in zip(labels, keep)]
+    said = [[LABELS[label] for label in row[k]] for row, k in zip(logits.argmax(-1), keep)]
+    return {"f1": 100 * f1_score(gold, said)}
+
+
+def question_answering(options: argparse.Namespace, folder: str, first: FirstStep) -> dict[str, float]:
+    train, validation = read("qa/squad_v1", options, folder)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, use_fast=True)
+
+    def windows(rows: dict[str, list]) -> Any:
+        return tokenizer(
+            [question.lstrip() for question in rows["question"]],
+            rows["context"],
+            truncation="only_second",
+            max_length=MAX_LEN,
+            stride=STRIDE,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            padding="max_length",
+        )
+
+    def train_features(rows: dict[str, list]) -> dict[str, list]:
+        found = windows(rows)
+        examples, offsets = found.pop("overflow_to_sample_mapping"), found.pop("offset_mapping")
+        places = [
+            _place(rows["answers"][e], o, found.sequence_ids(i))
+            for i, (e, o) in enumerate(zip(examples, offsets))
+        ]
+        found["start_positions"], found["end_positions"] = map(list, zip(*places))
+        return found
+
+    def validation_features(rows: dict[str, list]) -> dict[str, list]:
+        found = windows(rows)
+        found["example"] = [rows["id"][example] for example in found.pop("overflow_to_sample_mapping")]
+        found["offset_mapping"] = [
+            [span if side == 1 else None for span, side in zip(spans, found.sequence_ids(row))]
+            for row, spans in enumerate(found["offset_mapping"])
+        ]
+        return found
+
+    learned = train.map(train_features, batched=True, remove_columns=train.column_names)
+    scored = validation.map(validation_features, batched=True, remove_columns=validation.column_names)
+    trainer = Trainer(
+        model=AutoModelForQuestionAnswering.from_pretrained(MODEL, dtype=torch.float32),
+        args=arguments(
+            folder, options.seed, per_device_train_batch_size=12, num_train_epochs=1, learning_rate=3e-5
+        ),
+        train_dataset=learned,
+        data_collator=default_data_collator,
+        callbacks=[first],
+    )
+    trainer.train()
+    (starts, ends), _, _ = trainer.predict(scored.remove_columns(["example", "offset_mapping"]))
+    answers: dict[str, tuple[float, str]] = {}
+    contexts = dict(zip(validation["id"], validation["context"]))
+    for row, (start, end) in enumerate(zip(starts, ends)):
+        name = scored[row]["example"]
+        best = _best_span(start, end, scored[row]["offset_mapping"], contexts[name])
+        answers[name] = max(answers.get(name, (-np.inf, "")), best)
+    right = sum(answers[row["id"]][1] in row["answers"]["text"] for row in validation)
+    return {"exact_match": 100 * right / len(validation)}
+
+
+def _place(answers: dict[str, list], offsets: list, sides: list) -> tuple[int, int]:
+    """First and last token of the answer; 0 where the window does not show all of it."""
+    begin = answers["answer_start"][0]
+    end = begin + len(answers["text"][0])
+    inside = [
+        t
+        for t, (span, side) in enumerate(zip(offsets, sides))
+        if side == 1 and span[0] < end and span[1] > begin
+    ]
+    whole = inside and offsets[inside[0]][0] <= begin and offsets[inside[-1]][1] >= end
+    return (inside[0], inside[-1]) if whole else (0, 0)
+
+
+def _best_span(start: np.ndarray, end: np.ndarray, offsets: list, context: str) -> tuple[float, str]:
+    best = (-np.inf, "")
+    for first in np.argsort(start)[-20:]:
+        for last in np.argsort(end)[-20:]:
+            if offsets[first] and offsets[last] and first <= last < first + LONGEST_ANSWER:
+                score = float(start[first] + end[last])
+                best = max(best, (score, context[offsets[first][0] : offsets[last][1]]))
+    return best
+
+
+if __name__ == "__main__":
+    main()

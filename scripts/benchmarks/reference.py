@@ -1,0 +1,138 @@
+"""The yardstick: transformers' own Trainer with the documented defaults of the official example scripts.
+
+It reads the same features as our loop does, so that only the loops differ: how inputs are padded and cut into
+batches, and what is done around the model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+
+from benchmarks import ours
+from benchmarks.cases import Case
+from pipelines.task import Feature, Task
+from pipelines.text_to_text import start_token
+
+IGNORED = -100
+FILLERS = {"labels": IGNORED}  # everything else is padded with 0, the id of each tokenizer's padding here
+
+Item = dict[str, torch.Tensor]
+
+
+class Clock(TrainerCallback):
+    """CPU seconds at the end of every step."""
+
+    def __init__(self) -> None:
+        self.ticks: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ticks.append(time.process_time())
+
+
+def training(case: Case, folder: Path) -> Callable[[int], float]:
+    """Turns of `case.num_steps` steps, after one that warms up: useful tokens per CPU second."""
+    run = ours.build(case, folder, as_we_run=False)
+    items = items_of(run.task, run.train.features)
+    counts_labels = run.config.model.family == "encoder_decoder"
+
+    def turn(number: int) -> float:
+        seen: list[int] = []
+
+        def collate(chosen: Sequence[Item]) -> Item:
+            batch = padded(chosen, case.pad_to)
+            seen.append(useful_tokens(batch, counts_labels=counts_labels))
+            return batch
+
+        clock = Clock()
+        options = {"max_steps": case.num_steps + 1, "seed": number}
+        options["per_device_train_batch_size"] = run.config.batch_size
+        trainer = trainer_of(run.model, folder, collate, options)
+        trainer.train_dataset = items
+        trainer.add_callback(clock)
+        trainer.train()
+        return sum(seen[1 : case.num_steps + 1]) / (clock.ticks[-1] - clock.ticks[0])
+
+    return turn
+
+
+def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
+    """Turns of the whole validation split, written where texts are written: examples per CPU second.
+
+    Turning what comes out into answers and scores is left out here, and is counted on our side.
+    """
+    run = ours.build(case, folder, as_we_run=False)
+    items = items_of(run.task, run.validation.features)
+    options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
+    if run.config.task.name in ("summarization", "translation"):
+        searching = copy(run.model.generation_config)
+        searching.update(decoder_start_token_id=start_token(run.model), **run.task.writing.search())
+        options |= {"predict_with_generate": True, "generation_config": searching}
+    trainer = trainer_of(run.model, folder, lambda chosen: padded(chosen, case.pad_to), options)
+
+    def turn(_: int) -> float:
+        begun = time.process_time()
+        trainer.predict(items)
+        return len(run.validation.examples) / (time.process_time() - begun)
+
+    return turn
+
+
+def trainer_of(
+    model: torch.nn.Module,
+    folder: Path,
+    collate: Callable[[Sequence[Item]], Item],
+    options: dict[str, Any],
+) -> Seq2SeqTrainer:
+    """A Trainer that computes and says nothing else."""
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(folder / "trainer"),
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        **options,
+    )
+    return Seq2SeqTrainer(model=model, args=arguments, data_collator=collate)
+
+
+def items_of(task: Task, features: Sequence[Feature]) -> list[Item]:
+    """Each feature as the model's own forward takes it, unpadded."""
+    return [_item(task.collate([feature])) for feature in features]
+
+
+def _item(batch: dict[str, Any]) -> Item:
+    names = ("input_ids", "attention_mask", "token_type_ids", "labels")
+    item = {name: batch[name][0] for name in names if name in batch}
+    if "first" in batch:
+        item |= {"start_positions": batch["first"][0], "end_positions": batch["last"][0]}
+    return item
+
+
+def padded(items: Sequence[Item], pad_to: int | None) -> Item:
+    """One batch, every sequence as long as the longest, or `pad_to`; labels apart from inputs."""
+    batch = {}
+    for name in items[0]:
+        rows = [item[name] for item in items]
+        if rows[0].dim() == 0:
+            batch[name] = torch.stack(rows)
+            continue
+        longest = pad_to or max(len(row) for row in rows)
+        batch[name] = torch.full((len(rows), longest), FILLERS.get(name, 0))
+        for place, row in enumerate(rows):
+            batch[name][place, : len(row)] = row
+    return batch
+
+
+def useful_tokens(batch: Item, *, counts_labels: bool) -> int:
+    """Tokens that are no padding, of the source and, where they are another sequence, of the target."""
+    tokens = int(batch["attention_mask"].sum())
+    return tokens + (int((batch["labels"] != IGNORED).sum()) if counts_labels else 0)

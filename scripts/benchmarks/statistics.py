@@ -1,0 +1,69 @@
+"""CPU seconds of the statistics of a comparison: 5 seeds x 2,000 examples, 10,000 resamples, every metric."""
+
+from __future__ import annotations
+
+import statistics as descriptive
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.table import Table, with_range
+from pipelines import metric, statistics
+from pipelines.metric import Metric, comparable
+
+SEEDS, EXAMPLES, REPETITIONS = 5, 2_000, 7
+OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # what a metric cannot be built without
+JACKKNIFE, RESAMPLING, ALL = "jackknife, the slowest metric", "resampling, all metrics at once", "all of it"
+BUDGETS = {JACKKNIFE: 0.1, ALL: 10.0}  # CPU seconds
+
+
+def run() -> Table:
+    """Two arms with made-up statistics: time depends on how many numbers an example has, not on which."""
+    metrics = [metric.load(name, OPTIONS.get(name)) for name in metric.names()]
+    generator = np.random.default_rng(0)
+    sides = {one: generator.integers(1, 30, (2, SEEDS, EXAMPLES, len(one.columns))) for one in metrics}
+    times: dict[str, list[float]] = {}
+    for _ in range(REPETITIONS):
+        for what, seconds in once(sides).items():
+            times.setdefault(what, []).append(seconds)
+    rows, records = [], []
+    for what, seconds in times.items():
+        budget = BUDGETS.get(what)
+        met = None if budget is None else descriptive.median(seconds) <= budget
+        verdict = "–" if budget is None else f"{budget:g} {'met' if met else 'MISSED'}"
+        rows.append((what, with_range(seconds), verdict))
+        records.append({"what": what, "cpu_seconds": seconds, "budget": budget, "met": met})
+    columns = ("what", f"CPU seconds of {len(metrics)} metrics, median (range)", "budget")
+    return Table(columns, rows, records, all_met=all(record["met"] is not False for record in records))
+
+
+def once(sides: Mapping[Metric, np.ndarray]) -> dict[str, float]:
+    """One comparison by every metric, part by part."""
+    values = {one: comparable(one) for one in sides}
+    jackknives = {one: seconds(statistics.two_way, *both, values[one])[0] for one, both in sides.items()}
+    columns = np.concatenate(
+        [np.concatenate([*both[0], *both[1]], axis=1) for both in sides.values()], axis=1
+    )
+    resampling, sums = seconds(statistics.resample, columns)
+    bootstraps, start = {}, 0
+    for one in sides:
+        end = start + 2 * SEEDS * len(one.columns)
+        arms = sums[:, start:end].reshape(len(sums), 2, SEEDS, -1)
+        bootstraps[one], _ = seconds(statistics.bootstrap, arms[:, 0], arms[:, 1], values[one])
+        start = end
+    return {
+        JACKKNIFE: max(jackknives.values()),
+        "jackknife, all metrics": sum(jackknives.values()),
+        RESAMPLING: resampling,
+        "scores of the resamples, all metrics": sum(bootstraps.values()),
+        ALL: sum(jackknives.values()) + resampling + sum(bootstraps.values()),
+    }
+
+
+def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """CPU seconds of one call, and what it gave."""
+    begun = time.process_time()
+    result = function(*arguments)
+    return time.process_time() - begun, result

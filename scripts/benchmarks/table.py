@@ -1,0 +1,81 @@
+"""What a benchmark gives back: rows to read, the same as JSON, and whether every target was met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results; `records` carry every repetition, `rows` what a person wants to see."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    records: Sequence[dict[str, Any]]
+    all_met: bool = True
+    notes: Sequence[str] = ()  # sentences below the table
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join((table, *self.notes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of ours and of the reference, measured in turns in one run.
+
+    Ratios are taken pair by pair, ours over the reference: what slows the machine for a while slows both.
+    """
+
+    what: str
+    unit: str
+    ours: Sequence[float]
+    reference: Sequence[float]
+    target: float | None = None  # for the ratio
+    at_least: bool = True  # else the ratio shall be at most the target
+
+    @property
+    def ratios(self) -> list[float]:
+        return [ours / reference for ours, reference in zip(self.ours, self.reference, strict=True)]
+
+    @property
+    def met(self) -> bool | None:
+        if self.target is None:
+            return None
+        ratio = statistics.median(self.ratios)
+        return ratio >= self.target if self.at_least else ratio <= self.target
+
+
+def compared(comparisons: Sequence[Comparison]) -> Table:
+    """The table of benchmarks that have a reference."""
+    words = {None: "–", True: "met", False: "MISSED"}
+    rows, records = [], []
+    for one in comparisons:
+        bound = "" if one.target is None else f"{'≥' if one.at_least else '≤'} {one.target:g}x "
+        rows.append(
+            (
+                one.what,
+                one.unit,
+                with_range(one.ours),
+                with_range(one.reference),
+                f"{with_range(one.ratios)}x",
+                f"{bound}{words[one.met]}",
+            )
+        )
+        records.append({**one.__dict__, "ratio": statistics.median(one.ratios), "met": one.met})
+    columns = ("what", "unit", "ours", "reference", "ours / reference", "target")
+    return Table(columns, rows, records, all_met=all(one.met is not False for one in comparisons))
+
+
+def with_range(values: Sequence[float]) -> str:
+    """Median, and the range when there are several: `1.23 (1.20-1.31)`."""
+    middle = _short(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({_short(min(values))}-{_short(max(values))})"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,79 @@
+"""An ablation of 1,000 finished runs: what planning, looking, computing and reporting cost beside 200."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.table import Table
+from pipelines import identity, rebuild
+from pipelines.config import AblationConfig, run_from_dict
+from pipelines.executors.cell import Cell
+from pipelines.grid import plan_cells, remember_folders
+from pipelines.registration import register
+from pipelines.status import look
+from pipelines.stored import open_ablation
+from tests.pipelines import stored_ablation
+
+SIZES = (200, 1000)
+ARMS, SEEDS = 20, 10
+FACTOR = 1.5  # more than that beyond the ratio of the sizes is not linear any more
+
+
+def run() -> Table:
+    """CPU seconds of each command's own part; runs are made up, with 60 test examples each."""
+    found = {}
+    for size in SIZES:
+        print(f"{size} runs ...", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            found[size] = _measured(size, Path(folder))
+    rows, records = [], []
+    for what in found[SIZES[0]]:
+        few, many = (found[size][what] for size in SIZES)
+        linear = many <= FACTOR * few * SIZES[1] / SIZES[0]
+        rows.append((what, f"{few:.2f}", f"{many:.2f}", f"{many / few:.1f}x {'met' if linear else 'MISSED'}"))
+        records.append({"what": what, **{str(size): found[size][what] for size in SIZES}, "met": linear})
+    columns = (
+        "what",
+        *(f"CPU seconds, {size:,} runs" for size in SIZES),
+        f"ratio; linear is {SIZES[1] / SIZES[0]:g}x",
+    )
+    return Table(columns, rows, records, all_met=all(record["met"] for record in records))
+
+
+def _measured(size: int, root: Path) -> Mapping[str, float]:
+    config, folder, spent = large_ablation(size), root / "large", {}
+    register(config, folder)
+
+    def timed(what: str, do: Callable):
+        begun = time.process_time()
+        done = do()
+        spent[what] = time.process_time() - begun
+        return done
+
+    planned = timed("plan: hash and place every run", lambda: plan_cells(config, folder))
+    remember_folders(planned, folder)
+    make_up_results(planned)
+    timed("status: read every run's state", lambda: look(open_ablation(folder)))
+    ended = rebuild.stored_in(folder)
+    results = timed("report: statistics of all comparisons", lambda: rebuild.results_of([ended], folder))
+    timed("report: md, html, tex, pictures", lambda: rebuild.write(results, folder))
+    return spent
+
+
+def large_ablation(size: int) -> AblationConfig:
+    """An ablation of so many runs, that no one would train."""
+    arms = {f"rate{n}": {"attention": [], "set": {"learning_rate": 1e-6 * n}} for n in range(1, ARMS)}
+    cells = {f"cell{n}": stored_ablation.RUN | {"batch_size": 4 + n} for n in range(size // ARMS // SEEDS)}
+    values = {"cells": cells, "arms": {"stock": []} | arms, "seeds": list(range(1, SEEDS + 1))}
+    return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}})
+
+
+def make_up_results(planned: Sequence[Cell]) -> None:
+    """Let every planned run be finished, with what a real one writes but its model."""
+    for cell in planned:
+        wanted = run_from_dict(cell.config)
+        stored_ablation.finish(cell.folder, wanted, identity.describe(wanted))

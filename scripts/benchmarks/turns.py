@@ -1,0 +1,63 @@
+"""Two ways of doing one job, each in a process of its own, in turns: what slows the machine slows both."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks.cases import Case
+
+Turn = Callable[[int], float]  # does turn number n and says what was measured
+Build = Callable[[Case, Path], Turn]  # sets the job up in a folder of its own
+
+
+@dataclass
+class Measured:
+    """What each turn gave, and the most memory (bytes, resident) that each process held."""
+
+    ours: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+    peak_ours: int = 0
+    peak_reference: int = 0
+
+
+def take_turns(case: Case, ours: Build, reference: Build, turns: int) -> Measured:
+    """`turns` turns of each, ours first, after the set-up of both."""
+    measured = Measured()
+    with tempfile.TemporaryDirectory() as folder:
+        workers = [_Worker(case, build, Path(folder) / build.__module__) for build in (ours, reference)]
+        for turn in range(turns):
+            for worker, values in zip(workers, (measured.ours, measured.reference)):
+                values.append(worker.take(turn))
+        measured.peak_ours, measured.peak_reference = (worker.end() for worker in workers)
+    return measured
+
+
+class _Worker:
+    def __init__(self, case: Case, build: Build, folder: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, case, build, folder))
+        self._process.start()
+
+    def take(self, turn: int) -> float:
+        self._connection.send(turn)
+        return self._connection.recv()
+
+    def end(self) -> int:
+        self._connection.send(None)
+        peak = self._connection.recv()
+        self._process.join()
+        return peak
+
+
+def _work(connection: Connection, case: Case, build: Build, folder: Path) -> None:
+    take = build(case, folder)
+    while (turn := connection.recv()) is not None:
+        connection.send(take(turn))
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

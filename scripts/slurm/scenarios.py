@@ -1,0 +1,285 @@
+"""What an ablation on Slurm must survive; each prints what it saw and raises `Broken` where that is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from scripts.slurm.cluster import Cluster
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS_TO_WAIT = 300  # for any one thing; the machine may be busy
+# Stock attention that takes its time in a job while a file is there: that is no part of what is computed.
+SLOW = """
+import os
+import time
+from pathlib import Path
+from custom_attention.variant import Variant
+
+class Slow(Variant):
+    def output(self, output, call):
+        if "SLURM_JOB_ID" in os.environ and Path({file!r}).exists():
+            time.sleep(1.0)
+        return output
+"""
+RUN = {
+    "task": "ner",
+    "data": {"generated": {"name": "ner", "train": 61, "validation": 23, "test": 29}},
+    "model": {
+        "architecture": "bert",
+        "family": "encoder",
+        "vocab_size": 400,
+        "config": {
+            "hidden_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "intermediate_size": 31,
+        },
+    },
+    "batch_size": 8,
+    "max_steps": 60,
+    "eval_every_steps": 30,
+    "checkpoint_every_steps": 3,
+    "learning_rate": 1e-2,  # so that the scores that are compared are not all zero
+    "device": "cpu",
+}
+ABLATION = {
+    "cells": {"toy": RUN},
+    "seeds": [1, 2, 3],
+    "primary": {"ner": "f1"},
+    "margin": {"f1": 0.5},
+    "keep": "model",
+    # The signal comes as soon as the limit is set to the smallest that Slurm knows, one minute.
+    "slurm": {"minutes": 20, "signal_seconds": 55},
+}
+WILD = {"attention": [], "set": {"learning_rate": 1e30, "max_grad_norm": None}}
+
+
+class Broken(Exception):
+    """Something that must hold does not."""
+
+
+def must(holds: bool, what: str) -> None:
+    if not holds:
+        raise Broken(what)
+
+
+# ---- the scenarios
+
+
+def faults(cluster: Cluster, folder: Path) -> None:
+    """Nine runs: three diverge; one slow run meets its time limit, one is preempted, one loses its node."""
+    work = _workplace(folder / "faults", {"stock": [], "slow": ["slow:Slow"], "wild": WILD})
+    slowly = work / "slowly"
+    slowly.touch()
+    with (
+        _shell(cluster, work, "--executor", "slurm") as watcher,
+        _shell(cluster, work, "--executor", "local", "--jobs", "1", out="local/toy") as local,
+    ):
+        runs = _run_folders(work / "runs" / "toy")
+        job_of = _wait(lambda: _jobs(work / "runs" / "toy"), "the jobs to be submitted")
+        limited, preempted, bereft = (runs["toy", "slow", seed] for seed in (1, 2, 3))
+
+        _wait(lambda: _has_checkpoint(limited), "the first slow run to write a checkpoint")
+        cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", "TimeLimit=1")
+        _wait(lambda: "a checkpoint is written" in _log(limited), "Slurm to send its warning")
+        _wait(lambda: _queues_again(cluster, job_of[limited.name]), "the job to be queued again")
+        # Its limit stays one minute, in which a busy machine does not come as far as the first step.
+        cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", "TimeLimit=20", "StartTime=now")
+        print("time limit: warned by Slurm, saved, queued again", flush=True)
+
+        _wait(lambda: _has_checkpoint(preempted), "the second slow run to write a checkpoint")
+        node = cluster.jobs()[job_of[preempted.name]][1]
+        urgent = ["--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null"]
+        cluster.run("sbatch", *urgent, "--wrap=true")
+        _wait(lambda: "a checkpoint is written" in _log(preempted), "the second slow run to be preempted")
+        print("preemption: saved, queued again", flush=True)
+
+        _wait(lambda: cluster.hurry() or _has_checkpoint(bereft), "the third slow run to write a checkpoint")
+        node = cluster.jobs()[job_of[bereft.name]][1]
+        cluster.lose_node(node)
+        _wait(lambda: _queues_again(cluster, job_of[bereft.name]), "Slurm to miss the node")
+        print("lost node: Slurm has queued its jobs again", flush=True)
+
+        slowly.unlink()
+        _wait(lambda: cluster.hurry() or watcher.poll() is not None, "the ablation to end")
+        must(watcher.returncode == 0, f"attnlab ablate on Slurm ended with {watcher.returncode}")
+        cluster.start_node(node)
+        _wait(lambda: local.poll() is not None, "the local ablation to end")
+        must(local.returncode == 0, f"attnlab ablate on this machine ended with {local.returncode}")
+    _equal_results(work / "runs" / "toy", work / "local" / "toy")
+    for run in (limited, preempted, bereft):
+        must("resumed at step" in _log(run), f"{run} did not go on from its checkpoint")
+    must("a checkpoint is written" not in _log(bereft), "the run of the lost node was asked to stop")
+    must(not list((work / "runs" / "toy" / "queue").glob("*_submitted.pkl")), "submitit's files are left")
+
+
+def twice(cluster: Cluster, folder: Path) -> None:
+    """One ablation started from three shells at once, two of them on Slurm: every run is made once."""
+    work = _workplace(folder / "twice", {"stock": [], "gate": ["gate"]})
+    with (
+        _shell(cluster, work, "--executor", "slurm") as first,
+        _shell(cluster, work, "--executor", "local", "--jobs", "1") as second,
+        _shell(cluster, work, "--executor", "slurm") as third,
+    ):
+        for shell in (first, second, third):
+            _wait(lambda: cluster.hurry() or shell.poll() is not None, "the shells to end")  # noqa: B023
+            must(shell.returncode == 0, f"a shell ended with {shell.returncode}")
+    runs = _run_folders(work / "runs" / "toy")
+    begun = {run: _log(run).count("process on cpu") for run in runs.values()}
+    must(set(begun.values()) == {1}, f"runs were begun so many times: {sorted(begun.values())}")
+    print(f"started from three shells: {len(begun)} runs, each begun once", flush=True)
+
+
+def cancelled(cluster: Cluster, folder: Path) -> None:
+    """From another shell: a run at work saves, one that waits leaves the queue; both go on here."""
+    settings = ABLATION["slurm"] | {"at_once": 1}
+    work = _workplace(
+        folder / "cancelled", {"slow": ["slow:Slow"]}, baseline="slow", seeds=[1, 2], slurm=settings
+    )
+    (work / "slowly").touch()
+    with _shell(cluster, work, "--executor", "slurm") as watcher:
+        runs = _run_folders(work / "runs" / "toy")
+        at_work, waiting = (runs["toy", "slow", seed] for seed in (1, 2))
+        _wait(lambda: _has_checkpoint(at_work), "the first run to write a checkpoint")
+        subprocess.run(
+            _command("status", "runs/toy", "--cancel"), cwd=work, check=True, env=_environment(cluster, work)
+        )
+        _wait(lambda: watcher.poll() is not None, "the watcher to leave")
+        must(watcher.returncode == 75, f"a cancelled ablation ended with {watcher.returncode}")
+        _wait(lambda: not cluster.jobs(), "the queue to be empty")
+    must("a checkpoint is written" in _log(at_work), "the run at work did not save")
+    must(not _log(waiting), "the run that waited was begun")
+    with _shell(cluster, work, "--executor", "local", "--jobs", "1") as here:
+        _wait(lambda: here.poll() is not None, "the ablation to end here")
+        must(here.returncode == 0, f"attnlab ablate on this machine ended with {here.returncode}")
+    must("resumed at step" in _log(at_work), "the cancelled run began anew")
+    print("cancelled: saved, withdrawn from the queue, and finished on this machine", flush=True)
+
+
+def two_nodes(cluster: Cluster, folder: Path) -> None:
+    """Two processes, one on each node, end in the bits of two here: as copies (DDP) and sharded (FSDP2)."""
+    two = RUN | {"processes": 2, "max_steps": 20}
+    # Sharding is no part of what a run is: without another number of steps these would be one run.
+    cells = {"toy": two, "sharded": two | {"sharding": "fsdp2", "max_steps": 21}}
+    work = _workplace(folder / "two-nodes", {"stock": []}, seeds=[1], cells=cells)
+    with (
+        _shell(cluster, work, "--executor", "slurm", "slurm.nodes=2") as there,
+        _shell(cluster, work, "--executor", "local", "--jobs", "1", out="local/toy") as here,
+    ):
+        for shell in (there, here):
+            _wait(lambda: cluster.hurry() or shell.poll() is not None, "two processes to end")  # noqa: B023
+            must(shell.returncode == 0, f"a run of two processes ended with {shell.returncode}")
+    _equal_results(work / "runs" / "toy", work / "local" / "toy")
+
+
+SCENARIOS: tuple[Callable[[Cluster, Path], None], ...] = (faults, twice, cancelled, two_nodes)
+
+
+# ---- what they share
+
+
+def _workplace(folder: Path, arms: dict, **changes) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "slow.py").write_text(SLOW.format(file=str(folder / "slowly")))
+    (folder / "ablation.yaml").write_text(yaml.safe_dump(ABLATION | {"arms": arms} | changes))
+    return folder
+
+
+@contextmanager
+def _shell(
+    cluster: Cluster, work: Path, *arguments: str, out: str = "runs/toy"
+) -> Iterator[subprocess.Popen]:
+    """`attnlab ablate` in the background; what it says goes to a file."""
+    command = _command("ablate", "ablation.yaml", "--out", out, *arguments)
+    said = work / f"shell-{len(list(work.glob('shell-*')))}.txt"
+    with open(said, "wb") as file:
+        process = subprocess.Popen(
+            command, cwd=work, env=_environment(cluster, work), stdout=file, stderr=file
+        )
+    try:
+        yield process
+    except Exception:
+        print(f"--- {said}\n{said.read_text()}", flush=True)
+        raise
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pipelines", *arguments]
+
+
+def _environment(cluster: Cluster, work: Path) -> dict[str, str]:
+    """Slurm's configuration, and the variant of the workplace, for a command and the jobs that it submits."""
+    return cluster.environment | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{REPOSITORY}:{work}"}
+
+
+def _wait(condition: Callable[[], object], what: str):
+    """What `condition` gives as soon as it gives something."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise Broken(f"waited {SECONDS_TO_WAIT} s for {what}")
+        time.sleep(0.5)
+    return found
+
+
+def _run_folders(ablation: Path) -> dict[tuple[str, str, int], Path]:
+    """Folder of every run, by cell, arm and seed."""
+    names = _wait(
+        lambda: (ablation / "runs.json").exists() and json.loads((ablation / "runs.json").read_text()),
+        "the runs to be written down",
+    )
+    labels = {label: label.split("/") for label in names}
+    cells = ablation.parent / "cells"
+    return {(cell, arm, int(seed)): cells / names[label] for label, (cell, arm, seed) in labels.items()}
+
+
+def _jobs(ablation: Path) -> dict[str, str] | None:
+    path = ablation / "jobs.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _queues_again(cluster: Cluster, job: str) -> bool:
+    state = cluster.state(job)
+    must(state not in ("GONE", "COMPLETED", "FAILED"), f"job {job} ended instead of queueing again: {state}")
+    return state == "PENDING"
+
+
+def _has_checkpoint(run: Path) -> bool:
+    return any(run.glob("checkpoints/step-*/seal.json"))
+
+
+def _log(run: Path) -> str:
+    path = run / "log.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def _equal_results(there: Path, here: Path) -> None:
+    """Every run ended alike, and what finished has the same bits: predictions, statistics and weights."""
+    ends, compared = Counter(), 0
+    ours, theirs = _run_folders(there), _run_folders(here)
+    for key, run in ours.items():
+        one, other = (json.loads((path / "manifest.json").read_text()) for path in (run, theirs[key]))
+        must(one["status"] == other["status"], f"{key} {one['status']} on Slurm and {other['status']} here")
+        ends[one["status"]] += 1
+        for name, digest in one["files"].items():
+            if name.startswith(("predictions", "statistics", "model/")):
+                must(other["files"][name] == digest, f"{key}: {name} is not the same")
+                compared += 1
+    failures = json.loads((there / "results.json").read_text())["failures"]
+    must(len(failures) == ends["diverged"], f"reported: {failures}")
+    must({failure["status"] for failure in failures} <= {"diverged"}, f"reported: {failures}")
+    told = ", ".join(f"{count} {status}" for status, count in ends.items())
+    print(f"{told}; {compared} files of results and weights equal to the local executor's", flush=True)

@@ -1,0 +1,101 @@
+"""A Hub, a run to push to it, and the command line with that Hub as its only one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli, identity
+from pipelines.config import run_from_dict
+from pipelines.hub import contents, fetched, model_files, prove, staging
+from pipelines.hub.model_files import Written
+from pipelines.hub.run import state_of
+from pipelines.hub.staging import Wanted
+from pipelines.results import RunFolder
+from tests.hub.double import WRITER, Hub
+from tests.pipelines import stored_ablation
+
+REPO = "lab/model"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of its own for the test; children of this process know no other, and little patience."""
+    fetched.KNOWN.clear()
+    with Hub(chunk_bytes=40_000) as running:
+        for name, value in {
+            "HF_ENDPOINT": running.url,
+            "HF_TOKEN": WRITER,
+            "HF_HOME": str(tmp_path / "hub-home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "ATTNLAB_HUB_PATIENCE": "5",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A finished run whose staged folder is there already: pushing it takes no model and no torch."""
+    folder = tmp_path / "run"
+    config = run_from_dict(stored_ablation.RUN)
+    stored_ablation.finish(folder, config, identity.describe(config))
+
+    def build(staged: Path) -> dict:
+        (staged / "model.safetensors").write_bytes(bytes(range(256)) * 400)
+        (staged / "config.json").write_text('{"model_type": "bert"}')
+        (staged / "README.md").write_text("---\nlibrary_name: transformers\n---\n\n# A model\n")
+        about = {"kind": "stock", "proof": {"plain": 0.0}, "attnlab": version("attnlab")}
+        return {"tag": contents.write(staged, about), **about}
+
+    staging.stage(folder, Wanted(REPO), state_of(RunFolder(folder), None), build)
+    return folder
+
+
+@pytest.fixture
+def stock(monkeypatch):
+    """Staging as it is, but for the model (100,000 bytes are staged of it) and its fresh process."""
+
+    def write(source: Path, target: Path) -> Written:
+        (target / "model.safetensors").write_bytes(bytes(100_000))
+        (target / "config.json").write_text("{}")
+        return Written("stock")
+
+    monkeypatch.setattr(model_files, "write", write)
+    monkeypatch.setattr(prove, "prove", lambda folder, ways: {"plain": 0.0})
+
+
+@pytest.fixture
+def recorded(hub, stock, attnlab, tmp_path) -> Path:
+    """A run that was pushed with its whole record, and weights of which only the bytes count."""
+    folder, config = tmp_path / "recorded", run_from_dict(stored_ablation.RUN)
+    stored_ablation.finish(folder, config, identity.describe(config))
+    status, said = attnlab("push", folder, REPO)
+    assert status == 0, said
+    return folder
+
+
+@pytest.fixture
+def attnlab(capsys) -> Callable[..., tuple[int, str]]:
+    """Run one command; its exit status and what it said."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        status = cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return call
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Every file of a folder by its content, but the records of pushes."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent != folder / "hub"
+    }

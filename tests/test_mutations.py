@@ -1,0 +1,24 @@
+"""The changes that break a guarantee still fit the code; `scripts/mutations` sees that its test turns red."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+CHANGES = yaml.safe_load((REPOSITORY / "tests" / "mutations.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change['guarantee']}: {change['what']}")
+def test_the_line_is_there_once_and_so_is_its_test(change):
+    assert (REPOSITORY / change["file"]).read_text(encoding="utf-8").count(change["from"]) == 1
+    file, _, name = change["test"].partition("::")
+    if name:
+        assert f"\ndef {name.partition('[')[0]}(" in (REPOSITORY / file).read_text(encoding="utf-8")
+
+
+def test_guarantees_1_to_15_of_a_run_and_all_of_a_swap_have_one():
+    swap = {f"S{number}" for number in range(1, 13)}
+    assert {change["guarantee"] for change in CHANGES} == {*range(1, 16), *swap}
