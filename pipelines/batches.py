@@ -21,6 +21,7 @@ from pipelines.randomness import derive
 # What one more forward and backward costs beyond its tokens, in tokens. Fewer, larger micro-batches pay
 # for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
 MICRO_BATCH_OVERHEAD = 48
+UNPADDED_OVERHEAD = 200  # where only attention pays for padding (`unpadding.py`)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class BatchPlan:
         lengths: tokens per feature.
         batch_size: examples per optimizer step over all processes.
         max_tokens: padded tokens a micro-batch may hold; one longer feature stands alone.
+        skips_padding: layers compute no padding (`unpadding.py`), so a larger micro-batch costs less.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class BatchPlan:
         batch_size: int,
         max_tokens: int,
         num_ranks: int = 1,
+        skips_padding: bool = False,
     ) -> None:
         self.num_examples = len(feature_counts)
         self.steps_per_epoch = -(-self.num_examples // batch_size)
@@ -63,6 +66,7 @@ class BatchPlan:
         self._lengths = np.asarray(lengths)
         self._seed, self._batch_size = seed, batch_size
         self._max_tokens, self._num_ranks = max_tokens, num_ranks
+        self._overhead = UNPADDED_OVERHEAD if skips_padding else MICRO_BATCH_OVERHEAD
         self._order: tuple[int, np.ndarray] | None = None  # the one epoch in use
 
     def step(self, number: int) -> Step:
@@ -75,7 +79,9 @@ class BatchPlan:
             for example in examples
             for feature in range(self._first_feature[example], self._first_feature[example + 1])
         ]
-        micro_batches = cut(features, self._lengths, self._max_tokens, multiple_of=self._num_ranks)
+        micro_batches = cut(
+            features, self._lengths, self._max_tokens, multiple_of=self._num_ranks, overhead=self._overhead
+        )
         return Step(number, epoch, tuple(map(int, examples)), share(micro_batches, self._num_ranks))
 
     def for_ranks(self, num_ranks: int) -> BatchPlan:
@@ -100,7 +106,11 @@ class BatchPlan:
 
 
 def cut(
-    features: Sequence[int], lengths: np.ndarray, max_tokens: int, multiple_of: int = 1
+    features: Sequence[int],
+    lengths: np.ndarray,
+    max_tokens: int,
+    multiple_of: int = 1,
+    overhead: int = MICRO_BATCH_OVERHEAD,
 ) -> list[tuple[int, ...]]:
     """Features sorted by length and cut where padding plus per-batch overhead is least.
 
@@ -116,7 +126,7 @@ def cut(
             padded = (end - begin) * longest[begin]
             if padded > max_tokens and begin < end - 1:
                 break
-            choice = min(choice, (best[begin] + padded + MICRO_BATCH_OVERHEAD, begin))
+            choice = min(choice, (best[begin] + padded + overhead, begin))
         best.append(choice[0])
         start.append(choice[1])
     pieces, end = [], len(by_length)

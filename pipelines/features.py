@@ -267,3 +267,9 @@ def _reader(column: pa.Array) -> Any:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def two_lengths(features: Features) -> list[Feature]:
+    """The first feature and the first that is longer or shorter, so that a batch of them has padding."""
+    other = int((features.lengths != features.lengths[0]).argmax())
+    return [features[0], features[other]]

@@ -12,11 +12,11 @@ import transformers
 
 import custom_attention
 from pipelines import features as feature_cache
-from pipelines import lora
+from pipelines import lora, unpadding
 from pipelines.batches import BatchPlan, fill
 from pipelines.config import RunConfig
 from pipelines.data import SPLITS, Splits, load_splits
-from pipelines.features import Features
+from pipelines.features import Features, two_lengths
 from pipelines.model import build_model
 from pipelines.processor import load_processor
 from pipelines.run import attach_and_prove, load_task
@@ -43,16 +43,21 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
         for name in SPLITS
         if getattr(splits, name) is not None
     }
-    for title, lines in (
-        ("data", _data(splits, features)),
-        ("batches", _batches(config, splits, features)),
-        ("without a model", _trivial(task, splits)),
-        ("model", _model(config, task, features["train"])),
-        ("examples of train", _examples(task, features["train"], num_examples)),
-    ):
-        print(title)
-        for line in lines:
-            print("  " + line.replace("\n", "\n  "), flush=True)
+    _print("data", _data(splits, features))
+    _print("without a model", _trivial(task, splits))
+    model = build_model(config, task.head, task.processor, task.model_options())
+    padded = task.collate(two_lengths(features["train"]))
+    model, proof = attach_and_prove(config, model, padded)
+    skips_padding = unpadding.that_suits(model, task, padded) is not None
+    _print("batches", _batches(config, splits, features, skips_padding))
+    _print("model", _model(config, task, model, proof, features["train"]))
+    _print("examples of train", _examples(task, features["train"], num_examples))
+
+
+def _print(title: str, lines: Iterator[str]) -> None:
+    print(title)
+    for line in lines:
+        print("  " + line.replace("\n", "\n  "), flush=True)
 
 
 # ---- data
@@ -83,8 +88,10 @@ def _trivial(task: Task, splits: Splits) -> Iterator[str]:
 
 
 # ---- batches
-def _batches(config: RunConfig, splits: Splits, features: Mapping[str, Features]) -> Iterator[str]:
-    plan = plan_of(config, features["train"], len(splits.train))
+def _batches(
+    config: RunConfig, splits: Splits, features: Mapping[str, Features], skips_padding: bool
+) -> Iterator[str]:
+    plan = plan_of(config, features["train"], len(splits.train), skips_padding)
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
     sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
     pieces = [batch for number in sampled for hand in plan.step(number).micro_batches for batch in hand]
@@ -93,14 +100,15 @@ def _batches(config: RunConfig, splits: Splits, features: Mapping[str, Features]
         f"{num_steps:,} steps of {config.batch_size} examples, {plan.steps_per_epoch:,} an epoch, "
         f"{len(pieces) / len(sampled):.1f} micro-batches a step"
     )
-    yield f"train: {100 * share:.1f} % of the tokens are padding; at most {widest:,} tokens a micro-batch"
+    skipped = ", which only attention computes" if skips_padding else ""
+    yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
     for name in [name for name in features if name != "train"]:
         batches = fill(features[name].lengths, config.eval_max_tokens)
         share, widest = padding(batches, features[name].lengths)
         yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
 
 
-def plan_of(config: RunConfig, features: Features, num_examples: int) -> BatchPlan:
+def plan_of(config: RunConfig, features: Features, num_examples: int, skips_padding: bool) -> BatchPlan:
     """The batch plan that training would follow."""
     return BatchPlan(
         features.feature_counts(num_examples),
@@ -109,6 +117,7 @@ def plan_of(config: RunConfig, features: Features, num_examples: int) -> BatchPl
         batch_size=config.batch_size,
         max_tokens=config.max_tokens,
         num_ranks=config.processes,
+        skips_padding=skips_padding,
     )
 
 
@@ -120,9 +129,9 @@ def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:
 
 
 # ---- model
-def _model(config: RunConfig, task: Task, features: Features) -> Iterator[str]:
-    model = build_model(config, task.head, task.processor, task.model_options())
-    model, proof = attach_and_prove(config, model, task.collate(list(features[:4])))
+def _model(
+    config: RunConfig, task: Task, model: torch.nn.Module, proof: custom_attention.Proof, features: Features
+) -> Iterator[str]:
     total = sum(parameter.numel() for parameter in model.parameters())
     if config.lora:
         lora.adapt(model, config)

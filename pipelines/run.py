@@ -34,7 +34,7 @@ from pipelines.model import build_model
 from pipelines.processor import load_processor, require_reader
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder
-from pipelines.task import Feature, Task
+from pipelines.task import Task
 from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
 
 
@@ -151,7 +151,7 @@ def prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest
     if config.model.name is not None and model.drawn_parameters:
         reporter.say(drawn_line(model.drawn_parameters))
     features = prepared["train"].features
-    model, proof = attach_and_prove(config, model, task.collate(two_lengths(features)))
+    model, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(features)))
     reporter.say(proof.sentence)
     forward_flops = flops.of_forward(model, task.collate(list(features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
@@ -171,12 +171,6 @@ def prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest
     if config.processes > 1:
         reporter.say(scaling.shared_batch(config, training.plan))
     return Run(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
-
-
-def two_lengths(features: feature_cache.Features) -> list[Feature]:
-    """The first feature and the first that is longer or shorter, so that a batch of them has padding."""
-    other = int((features.lengths != features.lengths[0]).argmax())
-    return [features[0], features[other]]
 
 
 def drawn_line(names: Collection[str]) -> str:

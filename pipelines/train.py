@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import custom_attention
-from pipelines import machine, scaling
+from pipelines import machine, scaling, unpadding
 from pipelines.batches import BatchPlan, Step
 from pipelines.checkpoint import (
     CheckpointStore,
@@ -31,7 +31,7 @@ from pipelines.checkpoint import (
 from pipelines.config import RunConfig
 from pipelines.errors import Interrupted
 from pipelines.evaluation import Evaluation, evaluate, to_device
-from pipelines.features import Features
+from pipelines.features import Features, two_lengths
 from pipelines.interruption import StopRequest
 from pipelines.optim import build_optimizer, set_learning_rate
 from pipelines.probe import Probe
@@ -93,6 +93,8 @@ class Training:
 
     def __post_init__(self) -> None:
         config = self.config
+        padded = to_device(self.task.collate(two_lengths(self.train.features)), self.accelerator.device)
+        self.unpadding = unpadding.that_suits(self.model, self.task, padded)
         self.plan = BatchPlan(
             self.train.features.feature_counts(len(self.train.examples)),
             self.train.features.lengths,
@@ -100,6 +102,7 @@ class Training:
             batch_size=config.batch_size,
             max_tokens=config.max_tokens,
             num_ranks=self.accelerator.num_processes,
+            skips_padding=self.unpadding is not None,
         )
         self.num_steps = config.max_steps or config.num_epochs * self.plan.steps_per_epoch
         self.store = CheckpointStore(self.folder.checkpoints, say=self.reporter.say)
@@ -217,11 +220,14 @@ class Training:
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
         inputs = to_device(self.task.collate(features), self.accelerator.device)
-        with custom_attention.site_dropout(seed):
+        with custom_attention.site_dropout(seed), self._skipping_padding(inputs):
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)
             self.accelerator.backward(loss * scale)
         return loss.detach()
+
+    def _skipping_padding(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
+        return nullcontext() if self.unpadding is None else self.unpadding.of(inputs["attention_mask"])
 
     # ---- now and then
     def _count(self, step: Seen) -> None:
