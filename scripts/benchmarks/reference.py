@@ -17,8 +17,10 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 
 from benchmarks import ours
 from benchmarks.cases import Case
+from pipelines.model import build_model
 from pipelines.task import Feature, Task
 from pipelines.text_to_text import start_token
+from pipelines.train import Training
 
 IGNORED = -100
 FILLERS = {"labels": IGNORED}  # everything else is padded with 0, the id of each tokenizer's padding here
@@ -39,8 +41,10 @@ class Clock(TrainerCallback):
 def training(case: Case, folder: Path) -> Callable[[int], float]:
     """Turns of `case.num_steps` steps, after one that warms up: useful tokens per CPU second."""
     run = ours.build(case, folder, as_we_run=False)
-    items = items_of(run.task, run.train.features)
-    counts_labels = run.config.model.family == "encoder_decoder"
+    model = plain_model(run)
+    items, config = items_of(run.task, run.train.features), run.config
+    counts_labels = config.model.family == "encoder_decoder"
+    del run  # its memory is not the reference's
 
     def turn(number: int) -> float:
         seen: list[int] = []
@@ -52,8 +56,8 @@ def training(case: Case, folder: Path) -> Callable[[int], float]:
 
         clock = Clock()
         options = {"max_steps": case.num_steps + 1, "seed": number}
-        options["per_device_train_batch_size"] = run.config.batch_size
-        trainer = trainer_of(run.model, folder, collate, options)
+        options["per_device_train_batch_size"] = config.batch_size
+        trainer = trainer_of(model, folder, collate, options)
         trainer.train_dataset = items
         trainer.add_callback(clock)
         trainer.train()
@@ -68,13 +72,14 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
     Turning what comes out into answers and scores is left out here, and is counted on our side.
     """
     run = ours.build(case, folder, as_we_run=False)
+    model = plain_model(run)
     items = items_of(run.task, run.validation.features)
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
     if run.config.task.name in ("summarization", "translation"):
-        searching = copy(run.model.generation_config)
-        searching.update(decoder_start_token_id=start_token(run.model), **run.task.writing.search())
+        searching = copy(model.generation_config)
+        searching.update(decoder_start_token_id=start_token(model), **run.task.writing.search())
         options |= {"predict_with_generate": True, "generation_config": searching}
-    trainer = trainer_of(run.model, folder, lambda chosen: padded(chosen, case.pad_to), options)
+    trainer = trainer_of(model, folder, lambda chosen: padded(chosen, case.pad_to), options)
 
     def turn(_: int) -> float:
         begun = time.process_time()
@@ -82,6 +87,11 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
         return len(run.validation.examples) / (time.process_time() - begun)
 
     return turn
+
+
+def plain_model(run: Training) -> torch.nn.Module:
+    """The model as transformers makes it: nothing is attached, and its gradients go autograd's way."""
+    return build_model(run.config, run.task.head, run.task.processor, run.task.model_options())
 
 
 def trainer_of(
