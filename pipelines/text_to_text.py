@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import BaseModelOutput
 
 from pipelines.errors import UserError
 from pipelines.metric import one_or_more
@@ -165,9 +166,8 @@ class TextToText(Task):
 
     def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
         """The loss of the given target, and the tokens the model writes itself."""
-        losses = self._form.losses(model, batch).sum(dim=1).tolist()
-        written = self._form.generate(model, batch, self.writing.search())
-        return [{"tokens": tokens, "loss": loss} for tokens, loss in zip(written, losses)]
+        losses, written = self._form.predict(model, batch, self.writing.search())
+        return [{"tokens": ids, "loss": loss} for ids, loss in zip(written, losses.sum(dim=1).tolist())]
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> str:
         [raw] = raws
@@ -209,8 +209,14 @@ class Form(ABC):
         """Loss of each label `(batch, len)`, 0 where there is none."""
 
     @abstractmethod
-    def generate(self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]) -> list[list[int]]:
+    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         """What the model writes by itself, up to its end and without it."""
+
+    def predict(
+        self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]
+    ) -> tuple[Tensor, list[list[int]]]:
+        """`losses` and `generate`."""
+        return self.losses(model, batch), self.generate(model, batch, search)
 
     def _write(self, model: Any, begin: int, **inputs: Any) -> list[list[int]]:
         """Generate, and keep what stands between position `begin` and the first end."""
@@ -240,22 +246,34 @@ class Pair(Form):
         }
 
     def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        labels = batch["labels"]
-        output = model(
+        return token_losses(self._say_again(model, batch).logits, batch["labels"])
+
+    def predict(
+        self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]
+    ) -> tuple[Tensor, list[list[int]]]:
+        """The source is read once for both."""
+        said = self._say_again(model, batch)
+        read = BaseModelOutput(last_hidden_state=said.encoder_last_hidden_state)
+        losses = token_losses(said.logits, batch["labels"])
+        return losses, self.generate(model, {**batch, "encoder_outputs": read}, search)
+
+    def _say_again(self, model: Any, batch: Mapping[str, Tensor]) -> Any:
+        """What the model says at each place of a target that it is given."""
+        return model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            decoder_input_ids=self._shifted(labels, start_token(model)),
+            decoder_input_ids=self._shifted(batch["labels"], start_token(model)),
             use_cache=False,
         )
-        return token_losses(output.logits, labels)
 
     def _shifted(self, labels: Tensor, start: int) -> Tensor:
         """What the decoder reads to write `labels`: the same, one later, after the start token."""
         known = labels.masked_fill(labels == IGNORED, self._encoder.pad)
         return torch.cat([torch.full_like(known[:, :1], start), known[:, :-1]], dim=1)
 
-    def generate(self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]) -> list[list[int]]:
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
+        names = ("input_ids", "attention_mask", "encoder_outputs")
+        inputs = {name: batch[name] for name in names if name in batch}
         return self._write(model, 1, decoder_start_token_id=start_token(model), **inputs, **search)
 
 
@@ -284,7 +302,7 @@ class Continuation(Form):
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
         return token_losses(output.logits[:, :-1], batch["labels"][:, 1:])
 
-    def generate(self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]) -> list[list[int]]:
+    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         """Prompts are padded left: what a row writes must follow its prompt at once."""
         is_prompt = (batch["labels"] == IGNORED) & batch["attention_mask"].bool()
         prompts = [ids[here].flip(0) for ids, here in zip(batch["input_ids"], is_prompt)]

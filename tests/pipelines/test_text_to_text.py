@@ -231,6 +231,21 @@ def test_what_is_written_is_the_likeliest_token_each_time_with_a_cache_or_withou
         assert found == [token for token in told if token != end]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("family", ["encoder", "encoder_decoder"])
+def test_a_source_is_read_once_for_loss_and_text(family, beams):
+    task, built = bound(Translation(num_beams=beams, **SMALL), family), model(family)
+    batch, sizes = task.collate(task.prepare(rows())), []
+    with torch.no_grad():
+        losses = task._form.losses(built, batch).sum(dim=1).tolist()
+        written = task._form.generate(built, batch, task.writing.search())
+        reading = built.get_encoder().register_forward_hook(lambda *_: sizes.append(1))
+        raws = task.predict(built, batch)
+        reading.remove()
+    assert len(sizes) == 1
+    assert raws == [{"tokens": ids, "loss": loss} for ids, loss in zip(written, losses)]
+
+
 def likeliest(built, family, source, told) -> int:
     if family == "decoder":
         return built(torch.tensor([[*source, *told]])).logits[0, -1].argmax().item()
