@@ -89,13 +89,13 @@ def _sum_by_offset(of_scores: torch.Tensor) -> torch.Tensor:
 
 
 # ---- dropout
-def drop_weights(weights: torch.Tensor, rate: float) -> torch.Tensor:
-    """Dropout of weights (batch, heads, query_len, key_len), as `attend_in_blocks` draws it.
+def drop_elements(states: torch.Tensor, rate: float) -> torch.Tensor:
+    """Dropout on a CPU; weights (batch, heads, query_len, key_len) as `attend_in_blocks` drops them.
 
     The rate is rounded to 1 / 65,536 and what is kept is scaled by just that, so the mean is exact.
     """
     lowest, gain = _keeping(rate)
-    return weights * (_drop_draws(weights.shape) > lowest).to(weights.dtype).mul_(gain)
+    return states * (_drop_draws(states.shape) > lowest).to(states.dtype).mul_(gain)
 
 
 def _keeping(rate: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from custom_attention.blocks import drop_weights, score_cuts
+from custom_attention.blocks import drop_elements, score_cuts
 from custom_attention.call import OWN_SCORE_TERMS, Call, repeat_heads
 from custom_attention.pairing import is_paired, realigned
 
@@ -176,7 +176,7 @@ class Stack(nn.ModuleList):
         """`weigh`, dropout, @ value."""
         _, weights = self.weigh(call, query, key)
         if call.dropout:
-            dropped = drop_weights if call.drops_in_blocks else nn.functional.dropout
+            dropped = drop_elements if call.drops_in_blocks else nn.functional.dropout
             weights = dropped(weights, call.dropout)
         return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipelines.checkpoint import (
     optimizer_tensors,
 )
 from pipelines.config import RunConfig
+from pipelines.dropout import quicken_dropout
 from pipelines.errors import Interrupted
 from pipelines.evaluation import Evaluation, evaluate, to_device
 from pipelines.features import Features, two_lengths
@@ -93,8 +94,8 @@ class Training:
 
     def __post_init__(self) -> None:
         config = self.config
-        padded = to_device(self.task.collate(two_lengths(self.train.features)), self.accelerator.device)
-        self.unpadding = unpadding.that_suits(self.model, self.task, padded)
+        batch = to_device(self.task.collate(two_lengths(self.train.features)), self.accelerator.device)
+        self.unpadding = unpadding.that_suits(self.model, self.task, batch)
         self.plan = BatchPlan(
             self.train.features.feature_counts(len(self.train.examples)),
             self.train.features.lengths,
@@ -109,13 +110,15 @@ class Training:
         self.probe = Probe(self.task, self.validation or self.train, self.reporter.say)
         for parameter in custom_attention.variant_parameters(self.model).values():
             parameter.requires_grad_(config.train_variant)
+        on_cpu = self.accelerator.device.type == "cpu"
+        if on_cpu:
+            quicken_dropout(self.model)
         self._distribute()
         self._eval_every_steps = self.config.eval_every_steps or self.plan.steps_per_epoch
         self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         alone = self.accelerator.num_processes == 1 and config.sharding == "none"
-        suits = alone and self.accelerator.device.type == "cpu"
-        self.row_gradients = RowGradients(large_tables(self.model) if suits else [])
+        self.row_gradients = RowGradients(large_tables(self.model) if alone and on_cpu else [])
 
     def _distribute(self) -> None:
         """A copy of the model on every rank (DDP), or a share of it; and the optimizer of what is there."""
@@ -220,14 +223,12 @@ class Training:
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
         inputs = to_device(self.task.collate(features), self.accelerator.device)
-        with custom_attention.site_dropout(seed), self._skipping_padding(inputs):
+        skipping = self.unpadding.of(inputs["attention_mask"]) if self.unpadding else nullcontext()
+        with custom_attention.site_dropout(seed), skipping:
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)
             self.accelerator.backward(loss * scale)
         return loss.detach()
-
-    def _skipping_padding(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
-        return nullcontext() if self.unpadding is None else self.unpadding.of(inputs["attention_mask"])
 
     # ---- now and then
     def _count(self, step: Seen) -> None:

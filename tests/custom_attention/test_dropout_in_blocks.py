@@ -55,7 +55,7 @@ def textbook(query, key, value, visible, added, rate):
     weights = scores.softmax(-1)
     if visible is not None and added is None:
         weights = weights.masked_fill(~visible.any(-1, keepdim=True), 0.0)
-    return blocks.drop_weights(weights, rate) @ value
+    return blocks.drop_elements(weights, rate) @ value
 
 
 def with_gradients(function, *inputs, **options):
@@ -133,7 +133,7 @@ def test_states_of_16_bits_are_computed_in_32_and_rounded_once_also_under_autoca
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_weights_are_dropped_at_the_rate_independently_and_the_mean_is_kept(rate):
     torch.manual_seed(4)
-    dropped = blocks.drop_weights(
+    dropped = blocks.drop_elements(
         torch.ones(20, 10, 100, 101), rate
     )  # 101: not a multiple of a word's numbers
     gone, count = (dropped == 0).double(), dropped.numel()
@@ -148,8 +148,8 @@ def test_weights_are_dropped_at_the_rate_independently_and_the_mean_is_kept(rate
 
 def test_everything_is_dropped_at_1_and_nothing_at_0():
     weights = torch.rand(2, 3, 4, 5)
-    assert torch.equal(blocks.drop_weights(weights, 0.0), weights)
-    assert not blocks.drop_weights(weights, 1.0).any()
+    assert torch.equal(blocks.drop_elements(weights, 0.0), weights)
+    assert not blocks.drop_elements(weights, 1.0).any()
 
 
 def set_dropout(model: torch.nn.Module, rate: float) -> None:
