@@ -17,6 +17,7 @@ from scripts.slurm.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS_TO_WAIT = 300  # for any one thing; the machine may be busy
+STOPPED = "a checkpoint is written"  # in the log of a run that was asked to stop
 # Stock attention that takes its time in a job while a file is there: that is no part of what is computed.
 SLOW = """
 import os
@@ -90,7 +91,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
 
         _wait(lambda: _has_checkpoint(limited), "the first slow run to write a checkpoint")
         cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", "TimeLimit=1")
-        _wait(lambda: "a checkpoint is written" in _log(limited), "Slurm to send its warning")
+        _wait(lambda: STOPPED in _log(limited), "Slurm to send its warning")
         _wait(lambda: _queues_again(cluster, job_of[limited.name]), "the job to be queued again")
         # Its limit stays one minute, in which a busy machine does not come as far as the first step.
         cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", "TimeLimit=20", "StartTime=now")
@@ -100,11 +101,17 @@ def faults(cluster: Cluster, folder: Path) -> None:
         node = cluster.jobs()[job_of[preempted.name]][1]
         urgent = ["--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null"]
         cluster.run("sbatch", *urgent, "--wrap=true")
-        _wait(lambda: "a checkpoint is written" in _log(preempted), "the second slow run to be preempted")
+        _wait(lambda: STOPPED in _log(preempted), "the second slow run to be preempted")
         print("preemption: saved, queued again", flush=True)
 
-        _wait(lambda: cluster.hurry() or _has_checkpoint(bereft), "the third slow run to write a checkpoint")
+        _wait(
+            lambda: (
+                cluster.hurry() or (_has_checkpoint(bereft) and _is_running(cluster, job_of[bereft.name]))
+            ),
+            "the third slow run to be at work with a checkpoint",
+        )
         node = cluster.jobs()[job_of[bereft.name]][1]
+        asked = _log(bereft).count(STOPPED)  # once, where it shared the node of the one that was preempted
         cluster.lose_node(node)
         _wait(lambda: _queues_again(cluster, job_of[bereft.name]), "Slurm to miss the node")
         print("lost node: Slurm has queued its jobs again", flush=True)
@@ -118,7 +125,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
     _equal_results(work / "runs" / "toy", work / "local" / "toy")
     for run in (limited, preempted, bereft):
         must("resumed at step" in _log(run), f"{run} did not go on from its checkpoint")
-    must("a checkpoint is written" not in _log(bereft), "the run of the lost node was asked to stop")
+    must(_log(bereft).count(STOPPED) == asked, "the run of the lost node was asked to stop")
     must(not list((work / "runs" / "toy" / "queue").glob("*_submitted.pkl")), "submitit's files are left")
 
 
@@ -255,6 +262,10 @@ def _queues_again(cluster: Cluster, job: str) -> bool:
     state = cluster.state(job)
     must(state not in ("GONE", "COMPLETED", "FAILED"), f"job {job} ended instead of queueing again: {state}")
     return state == "PENDING"
+
+
+def _is_running(cluster: Cluster, job: str) -> bool:
+    return cluster.state(job) == "RUNNING"
 
 
 def _has_checkpoint(run: Path) -> bool:
