@@ -13,10 +13,15 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.randomness import derive
+
+if TYPE_CHECKING:
+    from pipelines.config import RunConfig
+    from pipelines.features import Features
 
 # What one more forward and backward costs beyond its tokens, in tokens. Fewer, larger micro-batches pay
 # for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
@@ -103,6 +108,21 @@ class BatchPlan:
             steps = min(self.steps_per_epoch, num_steps - epoch * self.steps_per_epoch)
             sha.update(self._epoch_order(epoch)[: steps * self._batch_size].astype("<i8").tobytes())
         return sha.hexdigest()
+
+
+def plan_of(
+    config: RunConfig, features: Features, num_examples: int, *, num_ranks: int, skips_padding: bool
+) -> BatchPlan:
+    """The batch plan of a run over the features of its training split."""
+    return BatchPlan(
+        features.feature_counts(num_examples),
+        features.lengths,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        max_tokens=config.max_tokens,
+        num_ranks=num_ranks,
+        skips_padding=skips_padding,
+    )
 
 
 def cut(

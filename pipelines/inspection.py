@@ -13,7 +13,7 @@ import transformers
 import custom_attention
 from pipelines import features as feature_cache
 from pipelines import lora, unpadding
-from pipelines.batches import BatchPlan, fill
+from pipelines.batches import fill, plan_of
 from pipelines.config import RunConfig
 from pipelines.data import SPLITS, Splits, load_splits
 from pipelines.features import Features, two_lengths
@@ -91,7 +91,13 @@ def _trivial(task: Task, splits: Splits) -> Iterator[str]:
 def _batches(
     config: RunConfig, splits: Splits, features: Mapping[str, Features], skips_padding: bool
 ) -> Iterator[str]:
-    plan = plan_of(config, features["train"], len(splits.train), skips_padding)
+    plan = plan_of(
+        config,
+        features["train"],
+        len(splits.train),
+        num_ranks=config.processes,
+        skips_padding=skips_padding,
+    )
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
     sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
     pieces = [batch for number in sampled for hand in plan.step(number).micro_batches for batch in hand]
@@ -106,19 +112,6 @@ def _batches(
         batches = fill(features[name].lengths, config.eval_max_tokens)
         share, widest = padding(batches, features[name].lengths)
         yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
-
-
-def plan_of(config: RunConfig, features: Features, num_examples: int, skips_padding: bool) -> BatchPlan:
-    """The batch plan that training would follow."""
-    return BatchPlan(
-        features.feature_counts(num_examples),
-        features.lengths,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        max_tokens=config.max_tokens,
-        num_ranks=config.processes,
-        skips_padding=skips_padding,
-    )
 
 
 def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 import custom_attention
 from pipelines import machine, scaling, unpadding
-from pipelines.batches import BatchPlan, Step
+from pipelines.batches import Step, plan_of
 from pipelines.checkpoint import (
     CheckpointStore,
     load_model_tensors,
@@ -96,12 +96,10 @@ class Training:
         config = self.config
         batch = to_device(self.task.collate(two_lengths(self.train.features)), self.accelerator.device)
         self.unpadding = unpadding.that_suits(self.model, self.task, batch)
-        self.plan = BatchPlan(
-            self.train.features.feature_counts(len(self.train.examples)),
-            self.train.features.lengths,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            max_tokens=config.max_tokens,
+        self.plan = plan_of(
+            config,
+            self.train.features,
+            len(self.train.examples),
             num_ranks=self.accelerator.num_processes,
             skips_padding=self.unpadding is not None,
         )
