@@ -22,20 +22,25 @@ from tests.pipelines import stored_ablation
 REPO = "lab/model"
 
 
+def know_only(hub, root, patch):
+    """This process and its children write to `hub`, keep what they fetch below `root`, and soon give up."""
+    for name, value in {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": WRITER,
+        "HF_HOME": str(root / "hub-home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "ATTNLAB_HUB_PATIENCE": "5",
+    }.items():
+        patch.setenv(name, value)
+    patch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub of its own for the test; children of this process know no other, and little patience."""
     fetched.KNOWN.clear()
     with Hub(chunk_bytes=40_000) as running:
-        for name, value in {
-            "HF_ENDPOINT": running.url,
-            "HF_TOKEN": WRITER,
-            "HF_HOME": str(tmp_path / "hub-home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "ATTNLAB_HUB_PATIENCE": "5",
-        }.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        know_only(running, tmp_path, monkeypatch)
         yield running
 
 

@@ -15,7 +15,8 @@ import yaml
 from pipelines import model_folder
 from pipelines.errors import RunFailed
 from pipelines.hub import fetched
-from tests.hub.double import WRITER, Hub
+from tests.hub.conftest import know_only
+from tests.hub.double import Hub
 
 REPO = "lab/tagger"
 RUN = {
@@ -47,15 +48,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole-way")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, Hub(chunk_bytes=60_000) as hub:
-        for name, value in {
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": WRITER,
-            "HF_HOME": str(root / "hub-home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "ATTNLAB_HUB_PATIENCE": "5",
-        }.items():
-            patch.setenv(name, value)
-        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        know_only(hub, root, patch)
         patch.chdir(root)
         (root / "my.yaml").write_text(yaml.safe_dump(RUN))
         execute = run.execute
