@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 import custom_attention
 from pipelines import beginning, drift, durable, flops, identity, lora, machine, model_folder, scaling
 from pipelines import features as feature_cache
+from pipelines.activations import recompute_activations
 from pipelines.allocator import keep_freed_memory
 from pipelines.config import RunConfig
 from pipelines.data import Splits, load_splits
@@ -155,6 +156,8 @@ def prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest
     reporter.say(proof.sentence)
     forward_flops = flops.of_forward(model, task.collate(list(features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
+    if config.gradient_checkpointing:
+        recompute_activations(model)
     model.to(accelerator.device)
     _stop_between_phases(accelerator, stop)
     training = Training(

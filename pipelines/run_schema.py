@@ -246,6 +246,9 @@ class RunConfig(Section):
     max_tokens: Count = Field(
         4096, description="padded tokens per micro-batch; changes speed and memory only"
     )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, more time"
+    )
     eval_max_tokens: Count = Field(16384, description="padded tokens per batch of an evaluation")
     checkpoint_every_steps: Count | None = Field(None, description="save so often; null: at each evaluation")
     sync_every_steps: Count | None = Field(
@@ -286,6 +289,7 @@ EXECUTION_KEYS = frozenset(
         "sharding",
         "device",
         "max_tokens",
+        "gradient_checkpointing",
         "eval_max_tokens",
         "checkpoint_every_steps",
         "sync_every_steps",

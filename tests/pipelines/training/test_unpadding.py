@@ -53,7 +53,7 @@ def loss_and_gradients(model, made, skipping=None):
 def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants, checkpointing):
     model, made = attached(architecture, variants), batch()
     if checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     model.train()
     expected, wanted = loss_and_gradients(model, made)
     skipping = unpadding.that_suits(model, ToyTagging(), made)
