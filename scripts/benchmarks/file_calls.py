@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.cases import CONFIGS, REPOSITORY
+from benchmarks.report import large_ablation, make_up_results
 from benchmarks.table import Table
-from benchmarks.thousand_runs import large_ablation, make_up_results
 from pipelines.config import AblationConfig, load_ablation
 from pipelines.executors.cell import Cell
 from pipelines.grid import plan_cells, remember_folders
