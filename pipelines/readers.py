@@ -298,6 +298,9 @@ def read_hub(name: str, config: str | None, revision: str | None, split: str) ->
     """
     from datasets import load_dataset
 
+    from pipelines import sound_files
+
+    sound_files.read_by_path()
     where = f"{name}, split {split}"
     with _said_plainly(name):
         rows = load_dataset(name, config, revision=revision, split=split)

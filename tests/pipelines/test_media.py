@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import wave
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +35,18 @@ VIT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "intermediate_size": 29,
+}
+WAV2VEC2 = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 29,
+    "conv_dim": [16, 16, 24],
+    "conv_kernel": [10, 8, 8],
+    "conv_stride": [5, 8, 8],
+    "num_feat_extract_layers": 3,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
 }
 
 
@@ -187,18 +200,41 @@ def test_a_processor_that_leaves_sizes_as_they_are_is_refused():
 
 
 # ---- the whole way
-def test_a_folder_of_pictures_is_trained_on_evaluated_and_predicted(tmp_path, capsys):
+def write_pictures(folder: Path, split: str, count: int) -> None:
+    for number, row in enumerate(stripes.generate(count, 0, split)):
+        grey = np.frombuffer(row["image"]["bytes"][-576:], np.uint8).reshape(24, 24)
+        place(folder / split / row["label"] / f"{number}.png", png(grey))
+
+
+def write_sounds(folder: Path, split: str, count: int) -> None:
+    for number, row in enumerate(tones.generate(count, 0, split)):
+        place(folder / split / row["label"] / f"{number}.wav", row["audio"]["bytes"])
+
+
+def place(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "write"),
+    [
+        ("image_classification", {"architecture": "vit", "config": VIT}, write_pictures),
+        (
+            {"name": "audio_classification", "seconds": 0.25},
+            {"architecture": "wav2vec2", "config": WAV2VEC2},
+            write_sounds,
+        ),
+    ],
+    ids=["image", "audio"],
+)
+def test_a_folder_of_files_is_trained_on_evaluated_and_predicted(task, model, write, tmp_path, capsys):
     for split, count in (("train", 24), ("validation", 8)):
-        for number, row in enumerate(stripes.generate(count, 0, split)):
-            folder = tmp_path / "data" / split / row["label"]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number}.png").write_bytes(
-                png(np.frombuffer(row["image"]["bytes"][-576:], np.uint8).reshape(24, 24))
-            )
+        write(tmp_path / "data", split, count)
     settings = {
-        "task": "image_classification",
+        "task": task,
         "data": {"name": str(tmp_path / "data")},
-        "model": {"architecture": "vit", "family": "encoder", "config": VIT},
+        "model": {"family": "encoder", **model},
         "attention": ["gate"],
         "batch_size": 8,
         "num_epochs": 1,
@@ -210,14 +246,14 @@ def test_a_folder_of_pictures_is_trained_on_evaluated_and_predicted(tmp_path, ca
     assert main(["train", str(tmp_path / "run.yaml"), "--out", run]) == 0, capsys.readouterr().err
     assert main(["evaluate", run]) == 0
     assert "as the run said" in capsys.readouterr().out
-    files = sorted((tmp_path / "data" / "validation").rglob("*.png"))
+    files = sorted((tmp_path / "data" / "validation").rglob("*.*"))
     (tmp_path / "list.txt").write_text("".join(f"{file}\n" for file in files))
     assert main(["predict", run, "--input", str(tmp_path / "list.txt")]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     predictions = (tmp_path / "run" / "predictions.validation.jsonl").read_text().splitlines()
     assert len(answers) == 8
     assert sorted(a["label"] for a in answers) == sorted(json.loads(p)["prediction"] for p in predictions)
-    files[0].write_bytes(png(np.zeros((24, 24), np.uint8)))  # other data, so another run
+    files[0].write_bytes(files[-1].read_bytes())  # other data, so another run
     assert main(["train", str(tmp_path / "run.yaml"), "--out", run]) == 2
     assert "this folder holds another run: config.data.name" in capsys.readouterr().err
 
