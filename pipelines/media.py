@@ -51,7 +51,8 @@ class MediaClassification(Classification):
         except OSError as error:
             return f"names the {self.medium} {value.get('path')!r}, which cannot be read: {error.strerror}"
         except ValueError as error:
-            return f"holds no {self.medium}: {error}"
+            named = f" at {value['path']!r}" if value.get("path") else ""
+            return f"holds no {self.medium}{named}: {error}"
         return None
 
     def examples(self, rows: Sequence[Example]) -> Sequence[Example]:

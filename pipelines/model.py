@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,32 +53,46 @@ def build_model(
     of a seed starts from the same weights. `model.drawn_parameters` names what is drawn.
 
     Raises:
-        UserError: no class for this task and family, unknown config entries, or unreadable weights.
+        UserError: no class for this task and family, config entries that are unknown or do not fit, or
+            unreadable weights.
     """
     model_class = _model_class(head, config.model.family)
     torch.manual_seed(derive(config.seed, "init"))
-    if config.model.name is None:
-        model_config = _scratch_config(config.model, processor, task_options)
-        try:
-            model = _untrained(model_class, model_config)
-        except ValueError as error:
-            if NO_CLASS in str(error):
-                raise _no_class(head, model_config) from error
-            raise
-        model.drawn_parameters = frozenset(name for name, _ in model.named_parameters())
-        return model
-    source = model_source(config.model.name)
+    with _entries_that_fit(config.model):
+        if config.model.name is None:
+            return _from_scratch(model_class, head, config.model, processor, task_options)
+        return _pretrained(model_class, head, config.model, processor, task_options)
+
+
+def _from_scratch(
+    model_class: Any, head: str, asked: ModelConfig, processor: Any, task_options: Mapping[str, Any]
+) -> torch.nn.Module:
+    model_config = _scratch_config(asked, processor, task_options)
+    try:
+        model = _untrained(model_class, model_config)
+    except ValueError as error:
+        if NO_CLASS in str(error):
+            raise _no_class(head, model_config) from error
+        raise
+    model.drawn_parameters = frozenset(name for name, _ in model.named_parameters())
+    return model
+
+
+def _pretrained(
+    model_class: Any, head: str, asked: ModelConfig, processor: Any, task_options: Mapping[str, Any]
+) -> torch.nn.Module:
+    source = model_source(asked.name)
     try:
         model_config = transformers.AutoConfig.from_pretrained(
-            source, revision=config.model.revision, **task_options
+            source, revision=asked.revision, **task_options
         )
-        _override(model_config, config.model)
+        _override(model_config, asked)
         if isinstance(processor, transformers.PreTrainedTokenizerBase):
             _set_special_tokens(model_config, processor, keep=True)
         model, loading = model_class.from_pretrained(
             source,
             config=model_config,
-            revision=config.model.revision,
+            revision=asked.revision,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -85,11 +100,29 @@ def build_model(
     except (OSError, ValueError) as error:
         if NO_CLASS in str(error):
             raise _no_class(head, model_config) from error
-        raise cannot_load("model", config.model.name, error) from error
+        raise cannot_load("model", asked.name, error) from error
     other_sizes = {name for name, *_ in loading["mismatched_keys"]}
-    _require_in_head(model, other_sizes, config.model.name)
+    _require_in_head(model, other_sizes, asked.name)
     model.drawn_parameters = frozenset({*loading["missing_keys"], *other_sizes})
     return model
+
+
+@contextmanager
+def _entries_that_fit(asked: ModelConfig) -> Iterator[None]:
+    """What transformers or torch say against sizes and names that fit nothing becomes a sentence.
+
+    Each architecture checks its entries in its own way, or trips over them: any error of theirs is meant.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if asked.name is not None and not asked.config:
+            raise
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{asked.architecture or asked.name} cannot be built with these entries ({said})"
+        raise UserError("model.config", what, dict(asked.config), "change the entry that it names") from error
 
 
 def _untrained(model_class: Any, config: Any) -> torch.nn.Module:
@@ -135,9 +168,10 @@ def known_config(model: ModelConfig) -> Any:
         close = difflib.get_close_matches(str(model.architecture), known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else "see transformers' list of model types"
         raise UserError("model.architecture", "unknown model type", model.architecture, hint) from error
-    _override(config, model)
-    # Built with them, so that what follows from an entry does (T5's decoder layers, Llama's head size).
-    return transformers.AutoConfig.for_model(model.architecture, **model.config)
+    with _entries_that_fit(model):
+        _override(config, model)
+        # Built with them, so that what follows from an entry does (T5's decoder layers, Llama's head size).
+        return transformers.AutoConfig.for_model(model.architecture, **model.config)
 
 
 def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[str, Any]) -> Any:

@@ -278,4 +278,4 @@ def test_a_parquet_file_with_a_broken_picture_stops_with_file_and_row(tmp_path, 
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     assert main(["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]) == 2
-    assert "train.parquet, row 5: holds no image" in capsys.readouterr().err
+    assert "train.parquet, row 5: holds no image at '4.png'" in capsys.readouterr().err
