@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from pipelines.config import ModelConfig, RunConfig
+from pipelines.direction import require_direction
 from pipelines.encoder_pair import EncoderPair
 from pipelines.errors import UserError
 from pipelines.hub.fetched import model_source
@@ -53,15 +54,17 @@ def build_model(
     of a seed starts from the same weights. `model.drawn_parameters` names what is drawn.
 
     Raises:
-        UserError: no class for this task and family, config entries that are unknown or do not fit, or
-            unreadable weights.
+        UserError: no class for this task and family, config entries that are unknown or do not fit,
+            unreadable weights, or a model that is not of the family it is said to be.
     """
     model_class = _model_class(head, config.model.family)
     torch.manual_seed(derive(config.seed, "init"))
+    build = _from_scratch if config.model.name is None else _pretrained
     with _entries_that_fit(config.model):
-        if config.model.name is None:
-            return _from_scratch(model_class, head, config.model, processor, task_options)
-        return _pretrained(model_class, head, config.model, processor, task_options)
+        model = build(model_class, head, config.model, processor, task_options)
+    if isinstance(processor, transformers.PreTrainedTokenizerBase):
+        require_direction(model, config.model.family)
+    return model
 
 
 def _from_scratch(
