@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
 MICRO_BATCH_OVERHEAD = 48
 UNPADDED_OVERHEAD = 200  # where only attention pays for padding (`unpadding.py`)
+MOST_PADDING = 0.1  # of a batch of an evaluation, where it has more than the overhead
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,24 @@ def share(pieces: Sequence[tuple[int, ...]], num_ranks: int) -> tuple[tuple[tupl
     return tuple(tuple(sorted(hand, key=lambda piece: not piece)) for hand in hands)
 
 
-def fill(lengths: Sequence[int], max_tokens: int, multiple_of: int = 1) -> list[tuple[int, ...]]:
-    """All features by length, longest first, as many to a batch as `max_tokens` padded tokens hold."""
+def fill(
+    lengths: Sequence[int], max_tokens: int, overhead: int, multiple_of: int = 1
+) -> list[tuple[int, ...]]:
+    """All features by length, longest first, as many to a batch as pays.
+
+    A batch ends at `max_tokens` padded tokens, and where its padding would cost more than another batch does
+    (`overhead`, in tokens) and more than a tenth of it.
+    """
     batches: list[list[int]] = []
+    padding = 0  # of the last batch
     for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
+        if batches:
+            longest = lengths[batches[-1][0]]
+            padded = (len(batches[-1]) + 1) * longest
+            padding += longest - lengths[index]
+            if padded <= max_tokens and padding <= max(overhead, MOST_PADDING * padded):
+                batches[-1].append(index)
+                continue
+        batches.append([index])
+        padding = 0
     return _to_multiple([tuple(batch) for batch in batches], multiple_of)

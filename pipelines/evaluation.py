@@ -97,7 +97,7 @@ def predict_features(
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> list[Raw]:
     """One raw per feature, in feature order, on every rank."""
-    batches = fill(features.lengths, max_tokens, multiple_of=accelerator.num_processes)
+    batches = fill(features.lengths, max_tokens, task.evaluation_overhead, accelerator.num_processes)
     mine = []
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         # A rank without features still runs a forward: sharded models communicate in each one.

@@ -49,7 +49,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     padded = task.collate(two_lengths(features["train"]))
     model, proof = attach_and_prove(config, model, padded)
     skips_padding = unpadding.that_suits(model, task, padded) is not None
-    _print("batches", _batches(config, splits, features, skips_padding))
+    _print("batches", _batches(config, task, splits, features, skips_padding))
     _print("model", _model(config, task, model, proof, features["train"]))
     _print("examples of train", _examples(task, features["train"], num_examples))
 
@@ -89,7 +89,7 @@ def _trivial(task: Task, splits: Splits) -> Iterator[str]:
 
 # ---- batches
 def _batches(
-    config: RunConfig, splits: Splits, features: Mapping[str, Features], skips_padding: bool
+    config: RunConfig, task: Task, splits: Splits, features: Mapping[str, Features], skips_padding: bool
 ) -> Iterator[str]:
     plan = plan_of(
         config,
@@ -109,7 +109,7 @@ def _batches(
     skipped = ", which only attention computes" if skips_padding else ""
     yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
     for name in [name for name in features if name != "train"]:
-        batches = fill(features[name].lengths, config.eval_max_tokens)
+        batches = fill(features[name].lengths, config.eval_max_tokens, task.evaluation_overhead)
         share, widest = padding(batches, features[name].lengths)
         yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
 

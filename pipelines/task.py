@@ -39,6 +39,7 @@ class Task(ABC):
     head: ClassVar[str]  # row of the model table in `model.py`, such as "token_classification"
     primary: ClassVar[str]  # the metric that selects checkpoints unless the run says otherwise
     columns: ClassVar[Mapping[str, Column]]  # canonical name -> column
+    evaluation_overhead: ClassVar[int] = 300  # what one more batch costs besides its tokens, in tokens
 
     processor: Any = None
     family: str = ""

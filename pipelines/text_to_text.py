@@ -62,6 +62,7 @@ class TextToText(Task):
     """
 
     head: ClassVar[str] = "text_to_text"
+    evaluation_overhead: ClassVar[int] = 1 << 14  # a forward for each token that is written
     columns: ClassVar[Mapping[str, Column]] = {
         "source": Column("source", "the text to read"),
         "target": Column("target", "the text to write, or a list of such texts", is_target=True),

@@ -88,8 +88,24 @@ def test_the_cut_is_the_cheapest_there_is(lengths, max_tokens):
 @given(lengths=LENGTHS)
 @settings(max_examples=40, deadline=None)
 def test_evaluation_batches_hold_every_feature_once(num_ranks, lengths):
-    batches = fill(lengths, 128, multiple_of=num_ranks)
+    batches = fill(lengths, 128, 20, multiple_of=num_ranks)
     assert len(batches) % num_ranks == 0
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= 1 or len(batch) * max(lengths[i] for i in batch) <= 128
+
+
+@given(lengths=LENGTHS)
+@settings(max_examples=40, deadline=None)
+def test_an_evaluation_batch_has_little_padding_or_less_than_another_batch_costs(lengths):
+    for batch in fill(lengths, 1000, 20):
+        longest = max(lengths[index] for index in batch)
+        padding = sum(longest - lengths[index] for index in batch)
+        assert padding <= max(20, 0.1 * len(batch) * longest)
+
+
+def test_a_batch_that_costs_much_takes_padding_along():
+    lengths = [100, 100, 9, 8, 7]
+    assert fill(lengths, 1000, 20) == [(0, 1), (2, 3, 4)]
+    assert fill(lengths, 1000, 1000) == [(0, 1, 2, 3, 4)]
+    assert fill(lengths, 400, 1000) == [(0, 1, 2, 3), (4,)]

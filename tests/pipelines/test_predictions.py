@@ -132,6 +132,7 @@ class Padded:
 
     def __init__(self, task: Task, features: Features) -> None:
         self.task, self.longest = task, max(features, key=task.feature_len)
+        self.evaluation_overhead = task.evaluation_overhead
 
     def collate(self, features):
         return self.task.collate([*features, self.longest])
