@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from custom_attention.blocks import drop_elements
 
-FEWEST_ELEMENTS = 2**15  # of a tensor from which this is faster
+FEWEST_ELEMENTS = 2**14  # of a tensor from which this is faster
 
 
 class QuickDropout(nn.Dropout):
