@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from custom_attention.example import quiet
 from pipelines.errors import UserError
 
 NUM_TOKENS = 8
@@ -39,8 +40,7 @@ def _first_token_sees_the_last(reader: torch.nn.Module) -> bool:
     """Whether another last token changes the state of the first one."""
     ids = [token for token in range(NUM_TOKENS + 2) if token != reader.config.pad_token_id]
     rows = torch.tensor([ids[:NUM_TOKENS], [*ids[: NUM_TOKENS - 1], ids[NUM_TOKENS]]])
-    was_training = reader.training
-    states = reader.eval()(input_ids=rows, attention_mask=torch.ones_like(rows))[0]
-    reader.train(was_training)
+    with quiet(reader):
+        states = reader(input_ids=rows, attention_mask=torch.ones_like(rows))[0]
     one, other = states[:, 0].float()
     return float((one - other).abs().max()) > UNCHANGED * float(one.abs().max())

@@ -21,7 +21,8 @@ from pipelines.hub import prove as proof
 from pipelines.hub.secrets import NAMED_SECRET
 from pipelines.tokenizer import train_tokenizer
 from tests.hub import stranger
-from tests.hub.double import WRITER, Hub
+from tests.hub.conftest import know_only
+from tests.hub.double import Hub
 from tests.pipelines import stored_ablation
 
 BERT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 29}
@@ -76,11 +77,7 @@ def pushed(tmp_path_factory):
     root = tmp_path_factory.mktemp("pushed")
     proven = []
     with pytest.MonkeyPatch.context() as patch, Hub(chunk_bytes=60_000) as hub:
-        patch.setenv("HF_ENDPOINT", hub.url)
-        patch.setenv("HF_TOKEN", WRITER)
-        patch.setenv("HF_HOME", str(root / "pusher"))
-        patch.setenv("HF_HUB_DISABLE_XET", "1")
-        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        know_only(hub, root, patch)
         prove = proof.prove
 
         def prove_once_of_each_kind(folder, ways):

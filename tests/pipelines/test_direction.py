@@ -6,17 +6,14 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.model import build_model
-from tests.pipelines.writing import SIZES, config, processor
+from tests.pipelines.writing import SIZES, config, processor, with_model
 
 
 def build(family: str, architecture_of: str, head: str = "token_classification", **entries):
     """A tiny model of one family's architecture under the name of another family."""
     architecture, sizes = SIZES[architecture_of]
-    asked = {"architecture": architecture, "family": family, "config": {**sizes, **entries}}
-    run = config(family)
-    return build_model(
-        run.model_copy(update={"model": run.model.model_copy(update=asked)}), head, processor(family), {}
-    )
+    run = with_model(config(family), architecture=architecture, config={**sizes, **entries})
+    return build_model(run, head, processor(family), {})
 
 
 @pytest.mark.parametrize("head", ["language_modelling", "text_to_text", "token_classification"])

@@ -18,6 +18,7 @@ from pipelines.finished import load_run_model
 from pipelines.generation import Sampling, texts
 from pipelines.run import load_task
 from pipelines.run_schema import TaskSpec
+from tests.pipelines.writing import with_model
 
 SETTINGS = {
     "task": {"name": "language_modelling", "max_len": 48, "overlap": 8},
@@ -117,7 +118,7 @@ def test_what_cannot_be_written_is_refused_in_a_sentence(run, options, sentence,
 def test_only_a_decoders_language_model_writes_freely(finished, other, monkeypatch):
     config = finished.config
     if "model" in other:
-        config = config.model_copy(update={"model": config.model.model_copy(update=other["model"])})
+        config = with_model(config, **other["model"])
     else:
         config = config.model_copy(update=other)
     odd = dataclasses.replace(finished, config=config, task=load_task(config))

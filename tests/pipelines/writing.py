@@ -48,6 +48,11 @@ def config(family: str, attention: tuple = (), **where: Any):
     )
 
 
+def with_model(run, **changes: Any):
+    """The run with other entries in its model section."""
+    return run.model_copy(update={"model": run.model.model_copy(update=changes)})
+
+
 @cache
 def processor(family: str):
     asked = config(family)
