@@ -14,11 +14,11 @@ from pipelines.config import RunConfig, run_from_dict
 from pipelines.errors import UserError
 from pipelines.files import inside
 from pipelines.hub.fetched import run_folder
+from pipelines.machine import build_accelerator
 from pipelines.processor import load_processor
 from pipelines.results import MANIFEST, RunFolder
 from pipelines.run import load_task, set_up_libraries, variant_errors_as_user_errors
 from pipelines.task import Task
-from pipelines.train import build_accelerator
 
 
 @dataclass(frozen=True)

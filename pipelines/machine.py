@@ -1,4 +1,4 @@
-"""What a run uses of its machine: refused where it is not what was asked for, and said in one line.
+"""What a run uses of its machine: built here alone, refused where it is not what was asked for, and said.
 
 A launcher can start fewer processes than it was told, and accelerate shards on accelerators alone and says
 nothing elsewhere (seen with accelerate 1.15). So a run compares what it got with what was asked.
@@ -12,11 +12,31 @@ from collections.abc import Mapping
 import torch
 from accelerate import Accelerator
 
+from pipelines import trackers
 from pipelines.config import RunConfig
 from pipelines.errors import UserError
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}  # in accelerate's words
 SHARDERS = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # what accelerate launch may ask for, by its variables
+
+
+def build_accelerator(config: RunConfig) -> Accelerator:
+    """The accelerator of a run, refused where it is not what was asked for.
+
+    Raises:
+        UserError: see `uses_cpu` and `require`, or a tracker is not installed.
+    """
+    trackers.require(config.trackers)
+    # Told to find its own way, accelerate starts no second process on a machine without a GPU.
+    accelerator = Accelerator(cpu=uses_cpu(config), mixed_precision=PRECISIONS[config.precision])
+    require(config, accelerator)
+    make_deterministic(config, accelerator.device)
+    return accelerator
+
+
+def expects_cpu(config: RunConfig) -> bool:
+    """Whether the run would compute on the CPU here, whatever else stands in its way."""
+    return config.device == "cpu" or (config.device == "auto" and not torch.accelerator.is_available())
 
 
 def uses_cpu(config: RunConfig) -> bool:
@@ -27,7 +47,7 @@ def uses_cpu(config: RunConfig) -> bool:
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device", "no CUDA device was found", config.device, "accepted here: cpu, auto")
-    if config.device == "cpu" or not torch.accelerator.is_available():
+    if expects_cpu(config):
         return True
     here, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.accelerator.device_count()
     if here > there:

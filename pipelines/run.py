@@ -36,7 +36,7 @@ from pipelines.processor import load_processor, require_reader
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder
 from pipelines.task import Task
-from pipelines.train import Prepared, Training, agreed_to_stop, build_accelerator
+from pipelines.train import Prepared, Training, agreed_to_stop
 
 
 def train_command(config: RunConfig, out: str) -> None:
@@ -135,7 +135,7 @@ def prepare(config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest
         UserError: the data, the model or the attention cannot be what the configuration asks for.
         Interrupted: it was asked to stop.
     """
-    accelerator = build_accelerator(config)
+    accelerator = machine.build_accelerator(config)
     reporter.say(machine.start_line(config, accelerator))
     task = load_task(config)
     splits = load_splits(config.data, task)

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import custom_attention
-from pipelines import machine, scaling, unpadding
+from pipelines import scaling, unpadding
 from pipelines.batches import Step, plan_of
 from pipelines.checkpoint import (
     CheckpointStore,
@@ -43,7 +43,7 @@ from pipelines.row_gradients import RowGradients, large_tables
 from pipelines.sharding import shard, whole
 from pipelines.steps import Seen, Taken, read
 from pipelines.task import Example, Task
-from pipelines.trackers import require, track, tracking
+from pipelines.trackers import track, tracking
 
 GPU_STEPS_PER_LOOK = 10  # a GPU works ahead of Python; each look at a number lets it run dry
 
@@ -379,19 +379,3 @@ def agreed_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
     """Whether any rank was asked to stop: all ranks call this at the same place and leave together."""
     asked = torch.tensor(float(stop.requested), device=accelerator.device)
     return bool(accelerator.reduce(asked, reduction="sum").item())
-
-
-def build_accelerator(config: RunConfig) -> Accelerator:
-    """The accelerator of a run, refused where it is not what was asked for.
-
-    Raises:
-        UserError: see `machine.require`.
-    """
-    require(config.trackers)
-    # Told to find its own way, accelerate starts no second process on a machine without a GPU.
-    accelerator = Accelerator(
-        cpu=machine.uses_cpu(config), mixed_precision=machine.PRECISIONS[config.precision]
-    )
-    machine.require(config, accelerator)
-    machine.make_deterministic(config, accelerator.device)
-    return accelerator

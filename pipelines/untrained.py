@@ -11,11 +11,11 @@ from pipelines.config import RunConfig
 from pipelines.errors import UserError
 from pipelines.finished import FinishedRun
 from pipelines.hub.fetched import model_source
+from pipelines.machine import build_accelerator
 from pipelines.model import build_model
 from pipelines.processor import load_processor
 from pipelines.run import attach, drawn_line, load_task, set_up_libraries, variant_errors_as_user_errors
 from pipelines.run_schema import TaskSpec
-from pipelines.train import build_accelerator
 
 
 def untrained(config: RunConfig) -> FinishedRun:

@@ -22,11 +22,12 @@ import custom_attention
 from pipelines.config import run_from_dict
 from pipelines.features import build as build_features
 from pipelines.interruption import listening
+from pipelines.machine import build_accelerator
 from pipelines.metrics.accuracy import Accuracy
 from pipelines.progress import Reporter
 from pipelines.results import RunFolder
 from pipelines.task import Task
-from pipelines.train import Prepared, Training, build_accelerator
+from pipelines.train import Prepared, Training
 
 VOCABULARY, LABELS = 37, 3
 ARCHITECTURES = {
