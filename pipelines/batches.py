@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
 MICRO_BATCH_OVERHEAD = 48
 UNPADDED_OVERHEAD = 200  # where only attention pays for padding (`unpadding.py`)
+# An estimate, never measured: what a GPU computes while Python starts the kernels of one more batch, 20 ms at
+# 100,000 tokens a second.
+GPU_OVERHEAD = 2048
 MOST_PADDING = 0.1  # of a batch of an evaluation, where it has more than the overhead
 
 
@@ -52,7 +55,7 @@ class BatchPlan:
         lengths: tokens per feature.
         batch_size: examples per optimizer step over all processes.
         max_tokens: padded tokens a micro-batch may hold; one longer feature stands alone.
-        skips_padding: layers compute no padding (`unpadding.py`), so a larger micro-batch costs less.
+        overhead: what one more micro-batch costs besides its tokens, in tokens.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class BatchPlan:
         batch_size: int,
         max_tokens: int,
         num_ranks: int = 1,
-        skips_padding: bool = False,
+        overhead: int = MICRO_BATCH_OVERHEAD,
     ) -> None:
         self.num_examples = len(feature_counts)
         self.steps_per_epoch = -(-self.num_examples // batch_size)
@@ -72,7 +75,7 @@ class BatchPlan:
         self._lengths = np.asarray(lengths)
         self._seed, self._batch_size = seed, batch_size
         self._max_tokens, self._num_ranks = max_tokens, num_ranks
-        self._overhead = UNPADDED_OVERHEAD if skips_padding else MICRO_BATCH_OVERHEAD
+        self._overhead = overhead
         self._order: tuple[int, np.ndarray] | None = None  # the one epoch in use
 
     def step(self, number: int) -> Step:
@@ -111,10 +114,25 @@ class BatchPlan:
         return sha.hexdigest()
 
 
+def overhead_of_batch(measured: int, on_cpu: bool) -> int:
+    """What one more batch costs besides its tokens, in tokens, given what was `measured` on a CPU."""
+    return measured if on_cpu else max(measured, GPU_OVERHEAD)
+
+
 def plan_of(
-    config: RunConfig, features: Features, num_examples: int, *, num_ranks: int, skips_padding: bool
+    config: RunConfig,
+    features: Features,
+    num_examples: int,
+    *,
+    num_ranks: int,
+    on_cpu: bool,
+    skips_padding: bool,
 ) -> BatchPlan:
-    """The batch plan of a run over the features of its training split."""
+    """The batch plan of a run over the features of its training split.
+
+    Args:
+        skips_padding: layers compute no padding (`unpadding.py`), so a larger micro-batch costs less.
+    """
     return BatchPlan(
         features.feature_counts(num_examples),
         features.lengths,
@@ -122,7 +140,7 @@ def plan_of(
         batch_size=config.batch_size,
         max_tokens=config.max_tokens,
         num_ranks=num_ranks,
-        skips_padding=skips_padding,
+        overhead=overhead_of_batch(UNPADDED_OVERHEAD if skips_padding else MICRO_BATCH_OVERHEAD, on_cpu),
     )
 
 

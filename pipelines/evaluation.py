@@ -12,10 +12,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from pipelines.batches import fill
+from pipelines.batches import fill, overhead_of_batch
 from pipelines.features import Features
 from pipelines.metric import Metric, total
 from pipelines.task import Example, Raw, Task
+from pipelines.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def predict_features(
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> list[Raw]:
     """One raw per feature, in feature order, on every rank."""
-    batches = fill(features.lengths, max_tokens, task.evaluation_overhead, accelerator.num_processes)
+    overhead = overhead_of_batch(task.evaluation_overhead, accelerator.device.type == "cpu")
+    batches = fill(features.lengths, max_tokens, overhead, accelerator.num_processes)
     mine = []
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         # A rank without features still runs a forward: sharded models communicate in each one.
@@ -124,14 +126,6 @@ def by_example(examples: Sequence[Example], features: Features, raws: Sequence[R
     if missing or len(groups) != len(examples):
         raise RuntimeError(f"examples without a feature or with one id twice: {missing[:3]}")
     return list(groups.values())
-
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device; other entries as they are."""
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
 
 
 def _mean_loss(features: Features, raws: Sequence[Raw]) -> float | None:

@@ -17,11 +17,11 @@ from pipelines import features as feature_cache
 from pipelines import model_folder
 from pipelines.data import load_splits
 from pipelines.errors import RunFailed, UserError
-from pipelines.evaluation import to_device
 from pipelines.finished import FinishedRun, load_run_model
 from pipelines.probe import MOST_FEATURES, first_batch
 from pipelines.run import variant_errors_as_user_errors
 from pipelines.scoring import only
+from pipelines.transfer import to_device
 
 SPLIT = "validation"  # every run has one
 

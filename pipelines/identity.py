@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.files import split_part
 
 # Raised whenever a change of ours moves numbers (loop, plan, loss, seeds): old runs are then other runs.
-NUMERICS_VERSION = 6
+NUMERICS_VERSION = 7
 
 
 def describe(config: RunConfig) -> dict[str, Any]:

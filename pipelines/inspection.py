@@ -12,8 +12,8 @@ import transformers
 
 import custom_attention
 from pipelines import features as feature_cache
-from pipelines import lora, unpadding
-from pipelines.batches import fill, plan_of
+from pipelines import lora, machine, unpadding
+from pipelines.batches import fill, overhead_of_batch, plan_of
 from pipelines.config import RunConfig
 from pipelines.data import SPLITS, Splits, load_splits
 from pipelines.features import Features, two_lengths
@@ -91,11 +91,14 @@ def _trivial(task: Task, splits: Splits) -> Iterator[str]:
 def _batches(
     config: RunConfig, task: Task, splits: Splits, features: Mapping[str, Features], skips_padding: bool
 ) -> Iterator[str]:
+    on_cpu = machine.expects_cpu(config)
+    overhead = overhead_of_batch(task.evaluation_overhead, on_cpu)
     plan = plan_of(
         config,
         features["train"],
         len(splits.train),
         num_ranks=config.processes,
+        on_cpu=on_cpu,
         skips_padding=skips_padding,
     )
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
@@ -109,7 +112,7 @@ def _batches(
     skipped = ", which only attention computes" if skips_padding else ""
     yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
     for name in [name for name in features if name != "train"]:
-        batches = fill(features[name].lengths, config.eval_max_tokens, task.evaluation_overhead)
+        batches = fill(features[name].lengths, config.eval_max_tokens, overhead)
         share, widest = padding(batches, features[name].lengths)
         yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
 

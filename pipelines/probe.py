@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import custom_attention
-from pipelines.evaluation import to_device
 from pipelines.task import Feature, Task
+from pipelines.transfer import to_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -25,7 +25,6 @@ from pipelines.allocator import keep_freed_memory
 from pipelines.config import RunConfig
 from pipelines.data import Splits, load_splits
 from pipelines.errors import Interrupted, RunFailed, UserError
-from pipelines.evaluation import to_device
 from pipelines.hub import push
 from pipelines.interruption import EXIT_BUSY, StopRequest, listening
 from pipelines.launch import is_first_rank
@@ -37,6 +36,7 @@ from pipelines.progress import Reporter
 from pipelines.results import RunFolder
 from pipelines.task import Task
 from pipelines.train import Prepared, Training, agreed_to_stop
+from pipelines.transfer import to_device
 
 
 def train_command(config: RunConfig, out: str) -> None:

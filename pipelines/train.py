@@ -31,7 +31,7 @@ from pipelines.checkpoint import (
 from pipelines.config import RunConfig
 from pipelines.dropout import quicken_dropout
 from pipelines.errors import Interrupted
-from pipelines.evaluation import Evaluation, evaluate, to_device
+from pipelines.evaluation import Evaluation, evaluate
 from pipelines.features import Features, two_lengths
 from pipelines.interruption import StopRequest
 from pipelines.optim import build_optimizer, set_learning_rate
@@ -44,6 +44,7 @@ from pipelines.sharding import shard, whole
 from pipelines.steps import Seen, Taken, read
 from pipelines.task import Example, Task
 from pipelines.trackers import track, tracking
+from pipelines.transfer import to_device
 
 GPU_STEPS_PER_LOOK = 10  # a GPU works ahead of Python; each look at a number lets it run dry
 
@@ -93,7 +94,7 @@ class Training:
     state: TrainState = field(default_factory=TrainState)
 
     def __post_init__(self) -> None:
-        config = self.config
+        config, on_cpu = self.config, self.accelerator.device.type == "cpu"
         batch = to_device(self.task.collate(two_lengths(self.train.features)), self.accelerator.device)
         self.unpadding = unpadding.that_suits(self.model, self.task, batch)
         self.plan = plan_of(
@@ -101,6 +102,7 @@ class Training:
             self.train.features,
             len(self.train.examples),
             num_ranks=self.accelerator.num_processes,
+            on_cpu=on_cpu,
             skips_padding=self.unpadding is not None,
         )
         self.num_steps = config.max_steps or config.num_epochs * self.plan.steps_per_epoch
@@ -108,7 +110,6 @@ class Training:
         self.probe = Probe(self.task, self.validation or self.train, self.reporter.say)
         for parameter in custom_attention.variant_parameters(self.model).values():
             parameter.requires_grad_(config.train_variant)
-        on_cpu = self.accelerator.device.type == "cpu"
         if on_cpu:
             quicken_dropout(self.model)
         self._distribute()
@@ -220,8 +221,9 @@ class Training:
         """
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
-        inputs = to_device(self.task.collate(features), self.accelerator.device)
-        skipping = self.unpadding.of(inputs["attention_mask"]) if self.unpadding else nullcontext()
+        collated, device = self.task.collate(features), self.accelerator.device
+        skipping = self.unpadding.of(collated["attention_mask"], device) if self.unpadding else nullcontext()
+        inputs = to_device(collated, device)
         with custom_attention.site_dropout(seed), skipping:
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import custom_attention
 from custom_attention.example import quiet
 from pipelines.task import Task
+from pipelines.transfer import send
 
 TOLERANCE = 3e-4  # of what the last layer says at most: the root of float32's eps
 
@@ -59,11 +60,12 @@ class Unpadding:
             hook.remove()
 
     @contextmanager
-    def of(self, attention_mask: Tensor) -> Iterator[None]:
-        """While active, forward and backward of a batch with this mask (batch, len) skip what it hides."""
+    def of(self, attention_mask: Tensor, device: torch.device) -> Iterator[None]:
+        """While active, forward and backward on `device` of a batch with this mask (batch, len) skip what it
+        hides. Its values are read: a mask that is still on the host makes nobody wait."""
         if not attention_mask.all():
             rows = attention_mask.flatten().nonzero().flatten()
-            self._layout = Layout(*attention_mask.shape, rows)
+            self._layout = Layout(*attention_mask.shape, send(rows, device))
         try:
             yield
         finally:
@@ -137,7 +139,7 @@ def _same_states(
     try:
         with quiet(model), torch.no_grad():
             task.loss(model, batch)
-            with unpadding.of(batch["attention_mask"]):
+            with unpadding.of(batch["attention_mask"], batch["attention_mask"].device):
                 task.loss(model, batch)
     except (RuntimeError, ValueError):  # of shapes: some layer asks which example its tokens are of
         return False

@@ -9,6 +9,7 @@ from pipelines import unpadding
 from pipelines.unpadding import Layout
 from tests.pipelines.training.harness import ARCHITECTURES, DROPOUTS, ToyTagging, rows, tiny_model
 
+CPU = torch.device("cpu")
 EPS = torch.finfo(torch.float32).eps
 OTHERS = {  # whose layers know their tokens by more than what attention is told
     "modernbert": {
@@ -39,7 +40,7 @@ def loss_and_gradients(model, made, skipping=None):
         loss = ToyTagging().loss(model, made)
         loss.backward()
     else:
-        with skipping.of(made["attention_mask"]):
+        with skipping.of(made["attention_mask"], CPU):
             loss = ToyTagging().loss(model, made)
             loss.backward()
     return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -73,7 +74,7 @@ def test_the_layers_get_tokens_and_no_padding(architecture):
     for module in model.modules():
         if isinstance(module, (torch.nn.LayerNorm,)):
             module.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2]))
-    with skipping.of(made["attention_mask"]):
+    with skipping.of(made["attention_mask"], CPU):
         ToyTagging().loss(model, made)
     inside = [shape for shape in seen if shape == (1, int(made["attention_mask"].sum()))]
     assert len(inside) == 2 * 2  # two norms in each of two layers
@@ -88,7 +89,7 @@ def test_no_example_sees_another(architecture):
     model, made = attached(architecture), batch()
     skipping = unpadding.that_suits(model, ToyTagging(), made)
     inputs = model.get_input_embeddings()(made["input_ids"]).detach().requires_grad_()
-    with skipping.of(made["attention_mask"]):
+    with skipping.of(made["attention_mask"], CPU):
         logits = model(inputs_embeds=inputs, attention_mask=made["attention_mask"]).logits
         for example in range(len(inputs)):
             [gradient] = torch.autograd.grad(logits[example].sum(), inputs, retain_graph=True)
@@ -143,7 +144,7 @@ def test_dropout_is_paired_across_arms():
         custom_attention.attach(model, variants, example=made)
         skipping = unpadding.that_suits(model, ToyTagging(), made)
         model.train()
-        with custom_attention.site_dropout(5), skipping.of(made["attention_mask"]):
+        with custom_attention.site_dropout(5), skipping.of(made["attention_mask"], CPU):
             losses.append(ToyTagging().loss(model, made))
     assert abs(losses[0] - losses[1]) <= 50 * EPS * losses[0]
 
