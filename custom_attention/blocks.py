@@ -114,7 +114,7 @@ def _drop_draws(shape: torch.Size) -> torch.Tensor:
 
 # ---- attention with dropout
 def attend_in_blocks(
-    query, key, value, visible, bias, scale: float, rate: float, by_offset=None
+    query, key, value, visible, bias, scale: float, rate: float, by_offset=None, read=None
 ) -> torch.Tensor:
     """softmax(query @ key * scale + bias), hidden keys left out, dropout, @ value, on a CPU.
 
@@ -126,6 +126,7 @@ def attend_in_blocks(
         rate: share of the weights that is dropped.
         by_offset: a bias besides, as `bias_by_offset` takes it, of which no more than a block is ever formed;
             or None. Queries stand at the positions of the keys.
+        read: of each example, how many queries have a reader, the first ones; None: all. Others may get 0.
 
     Returns:
         (batch, heads, query_len, value_dim). A query that sees no key gets 0, or the mean under a bias, as
@@ -135,7 +136,7 @@ def attend_in_blocks(
     wide = torch.promote_types(dtype, torch.float32)
     query, key, value = (states.to(wide).contiguous() for states in (query, key, value))
     bias, by_offset = (None if term is None else term.to(wide) for term in (bias, by_offset))
-    return _AttendInBlocks.apply(query, key, value, bias, by_offset, visible, scale, rate).to(dtype)
+    return _AttendInBlocks.apply(query, key, value, bias, by_offset, visible, scale, rate, read).to(dtype)
 
 
 class _AttendInBlocks(torch.autograd.Function):
@@ -143,14 +144,18 @@ class _AttendInBlocks(torch.autograd.Function):
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
-    def forward(ctx, query, key, value, bias, by_offset, visible, scale, rate):
+    def forward(ctx, query, key, value, bias, by_offset, visible, scale, rate, read):
         lowest, gain = _keeping(rate)
         key_len = key.shape[2]
-        output = query.new_empty(*query.shape[:3], value.shape[3])
+        output = query.new_zeros(*query.shape[:3], value.shape[3])
         scaled, raised = query * scale, value * gain
         horizon = _Horizon(visible, key_len)
         blocks, kept_weights = [], []
-        for place in _block_places(query.shape[:3], key_len):
+        for whole in _block_places(query.shape[:3], key_len):
+            draws = _drop_draws((*output[whole].shape[:3], key_len)) if rate else None
+            place = _that_is_read(whole, read)
+            if place is None:
+                continue
             end, hidden, blind = horizon.of(place)
             shape = torch.Size((*output[place].shape[:3], end))
             rows, keys = _by_head(scaled[place]), _by_head(key[place[:2]][:, :, :end]).mT
@@ -167,7 +172,7 @@ class _AttendInBlocks(torch.autograd.Function):
             if blind is not None and bias is None and by_offset is None:
                 weights.masked_fill_(blind, 0.0)
             if rate:
-                weights.copysign_(torch.sub(_drop_draws((*shape[:3], key_len))[..., :end], lowest))
+                weights.copysign_(torch.sub(draws[:, :, : shape[2], :end], lowest))
             dropped = _by_head(weights.clamp(min=0.0))
             output[place] = dropped.bmm(_by_head(raised[place[:2]][:, :, :end])).view(*shape[:3], -1)
             blocks.append((place, end, blind))
@@ -182,7 +187,7 @@ class _AttendInBlocks(torch.autograd.Function):
     @torch.autocast("cpu", enabled=False)
     def backward(ctx, gradient):
         query, key, value, *kept_weights = ctx.saved_tensors
-        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        of_query, of_key, of_value = (torch.zeros_like(states) for states in (query, key, value))
         of_bias, of_offsets = (None if shape is None else query.new_zeros(shape) for shape in ctx.term_shapes)
         gradient = (gradient * ctx.gain).contiguous()
         scaled, scaled_key = query * ctx.scale, key * ctx.scale
@@ -203,12 +208,23 @@ class _AttendInBlocks(torch.autograd.Function):
             of_scores = _by_head(of_scores)
             of_query[place] = of_scores.bmm(_by_head(scaled_key[keys])).view(*shape[:3], -1)
             of_key[keys] += of_scores.mT.bmm(_by_head(scaled[place])).view(*shape[:2], end, -1)
-        return of_query, of_key, of_value, of_bias, of_offsets, None, None, None
+        return of_query, of_key, of_value, of_bias, of_offsets, None, None, None, None
 
 
 def _block_places(shape: torch.Size, key_len: int) -> list[BlockPlace]:
     examples, heads, rows = score_cuts(shape, key_len, False, BLOCK_SCORES)
     return [(e, h, r) for e in examples for h in heads for r in rows]
+
+
+def _that_is_read(place: BlockPlace, read: list[int] | None) -> BlockPlace | None:
+    """The block without its last rows, as far as no example reads them; None where nothing is left."""
+    if read is None:
+        return place
+    examples, heads, rows = place
+    begin, end = rows.start or 0, max(read[examples])
+    if begin >= end:
+        return None
+    return examples, heads, slice(begin, end if rows.stop is None else min(rows.stop, end))
 
 
 def _by_head(states: torch.Tensor) -> torch.Tensor:

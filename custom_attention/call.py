@@ -26,8 +26,11 @@ class Call:
         position_bias: the model's additive term after the `position_bias` hooks so far, or None.
     """
 
-    def __init__(self, stack: nn.Module, module, query, key, value, mask, scaling, dropout, kwargs) -> None:
+    def __init__(
+        self, stack: nn.Module, module, query, key, value, mask, scaling, dropout, kwargs, read=None
+    ) -> None:
         self.stack, self.module, self.mask, self.dropout = stack, module, mask, dropout
+        self.read = read  # see `Stack.forward`
         self.query, self.key, self.value = query, key, value
         self.scaling = scaling  # as the kernel gets it: None lets the kernel choose
         self.scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -177,7 +180,7 @@ class Call:
         if mask is not None and mask.dtype != torch.bool:
             mask, bias = None, mask if bias is None else bias + mask
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset)
+        return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read)
 
 
 def visible(mask: torch.Tensor) -> torch.Tensor:

@@ -96,8 +96,14 @@ class Stack(nn.ModuleList):
     def having(self, *hooks: str) -> list[nn.Module]:
         return [variant for variant in self if not variant.hooks.isdisjoint(hooks)]
 
-    def forward(self, module, query, key, value, mask, scaling, dropout, kwargs):
-        call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs)
+    def forward(self, module, query, key, value, mask, scaling, dropout, kwargs, read=None):
+        """What the site says, (batch, query_len, heads, head_dim), and weights.
+
+        Args:
+            read: of each example, how many queries have a reader, the first ones, where that is known: what
+                is said of the others may be anything finite.
+        """
+        call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs, read)
         if not len(self) and not call.drops_in_blocks:
             return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)
         query, key = self.enter(call)

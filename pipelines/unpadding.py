@@ -25,11 +25,19 @@ TOLERANCE = 3e-4  # of what the last layer says at most: the root of float32's e
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch stand: `rows` are their places among all batch * len."""
+    """Where the tokens of a batch stand."""
 
     batch: int
     length: int
-    rows: Tensor  # (num_tokens,)
+    rows: Tensor  # (num_tokens,): their places among all batch * length
+    ends: list[int]  # of each example, how far its tokens reach
+
+    @classmethod
+    def of(cls, mask: Tensor, device: torch.device) -> Layout:
+        """Of a mask (batch, length) that is not 0 at tokens."""
+        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        rows = mask.flatten().nonzero().flatten()
+        return cls(*mask.shape, send(rows, device), (mask.bool() * places).amax(1).tolist())
 
     def pack(self, states: Tensor) -> Tensor:
         """(batch, len, ...) -> (1, num_tokens, ...)."""
@@ -64,8 +72,7 @@ class Unpadding:
         """While active, forward and backward on `device` of a batch with this mask (batch, len) skip what it
         hides. Its values are read: a mask that is still on the host makes nobody wait."""
         if not attention_mask.all():
-            rows = attention_mask.flatten().nonzero().flatten()
-            self._layout = Layout(*attention_mask.shape, send(rows, device))
+            self._layout = Layout.of(attention_mask, device)
         try:
             yield
         finally:
@@ -86,12 +93,14 @@ class Unpadding:
         return self._layout.spread(output)
 
     def _enter_site(self, stack: nn.Module, args: tuple) -> tuple | None:
-        """Queries, keys and values: (1, heads, num_tokens, head_dim) -> (batch, heads, len, head_dim)."""
+        """Queries, keys and values: (1, heads, num_tokens, head_dim) -> (batch, heads, len, head_dim).
+
+        Nobody reads what attention says at padding."""
         if self._layout is None:
             return None
         module, *states = args[:4]
         spread = (self._layout.spread(state.transpose(1, 2)).transpose(1, 2) for state in states)
-        return (module, *spread, *args[4:])
+        return (module, *spread, *args[4:], self._layout.ends)
 
     def _leave_site(self, stack: nn.Module, args: tuple, output: tuple) -> tuple | None:
         if self._layout is None:

@@ -82,6 +82,35 @@ def test_blocks_are_the_textbook_under_the_same_draws_with_every_gradient(bound,
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("mask", ["none", "causal and padding", "of each head"])
+def test_queries_that_nobody_reads_change_no_other_and_no_draw(bound, mask, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_SCORES", BOUNDS[bound])
+    read = [QUERY_LEN, 0, 4]
+    has_reader = (torch.arange(QUERY_LEN)[None] < torch.tensor(read)[:, None])[:, None, :, None]
+    inputs = [*states(), bias(1, HEADS)]
+
+    def ours(query, key, value, added, known):
+        visible = MASKS[mask]
+        said = blocks.attend_in_blocks(query, key, value, visible, added, SCALE, RATE, read=known)
+        return said.where(has_reader, 0.0)
+
+    for one, two in zip(
+        with_gradients(ours, *inputs, read), with_gradients(ours, *inputs, None), strict=True
+    ):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+
+
+def test_blocks_of_queries_that_nobody_reads_are_not_computed(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_SCORES", 1)  # a block is a row of scores
+    formed, softmax = [], torch.softmax
+    monkeypatch.setattr(
+        torch, "softmax", lambda scores, *a, **k: formed.append(1) or softmax(scores, *a, **k)
+    )
+    blocks.attend_in_blocks(*states(), None, None, SCALE, RATE, read=[QUERY_LEN, 0, 4])
+    assert len(formed) == HEADS * (QUERY_LEN + 4)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("rate", [0.0, RATE])
 def test_a_bias_by_offset_is_that_bias_written_out_with_its_gradient(bound, mask, rate, monkeypatch):

@@ -151,7 +151,8 @@ def test_dropout_is_paired_across_arms():
 
 def test_places_are_kept_wherever_padding_stands():
     mask = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 0]], dtype=torch.bool)
-    layout = Layout(3, 4, mask.flatten().nonzero().flatten())
+    layout = Layout.of(mask, CPU)
+    assert layout.ends == [3, 4, 3]
     states = torch.randn(3, 4, 2)
     assert torch.equal(layout.spread(layout.pack(states)), states * mask[..., None])
     assert torch.equal(layout.pack(states)[0], states[mask])
