@@ -99,6 +99,12 @@ def make_deterministic(config: RunConfig, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 itself; True where PyTorch does not know its kind."""
+    features = torch.cpu.get_capabilities()
+    return features["architecture"] != "x86_64" or features["avx512_bf16"] or features["amx_bf16"]
+
+
 def start_line(config: RunConfig, accelerator: Accelerator) -> str:
     """What the run uses of this machine, and what it leaves unused."""
     running = f"{config.processes} process{'es' if config.processes > 1 else ''} on {accelerator.device.type}"
@@ -108,6 +114,8 @@ def start_line(config: RunConfig, accelerator: Accelerator) -> str:
         unused = f"{cores - used} of {cores} cores unused" if used < cores else "no core unused"
         threads = f"{config.threads} thread{'s' if config.threads > 1 else ''} each"
         said = "; deterministic, as a CPU always is" if config.deterministic else ""
+        if config.precision == "bfloat16" and not has_bfloat16_units():
+            said += "; this CPU has no units for bfloat16: float32 is many times faster"
         return f"{running}, {threads}; {unused}{said}"
     left = torch.accelerator.device_count() - config.processes
     unused = f"{left} more of its kind unused" if left > 0 else "none unused"

@@ -105,6 +105,22 @@ def test_the_first_line_says_what_is_unused(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("features", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "arm64"}, False),
+    ],
+)
+def test_the_first_line_says_where_bfloat16_is_slow(features, slow, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    said = "; this CPU has no units for bfloat16"
+    assert (said in machine.start_line(config("bert", precision="bfloat16"), got())) == slow
+    assert said not in machine.start_line(config("bert"), got())
+
+
 def test_deterministic_kernels_are_taken_on_a_gpu_and_a_cpu_says_that_it_has_no_others(monkeypatch):
     asked = config("bert", deterministic=True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # put back in the end
