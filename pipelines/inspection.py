@@ -13,6 +13,7 @@ import transformers
 import custom_attention
 from pipelines import features as feature_cache
 from pipelines import lora, machine, unpadding
+from pipelines.activations import recompute_activations
 from pipelines.batches import fill, overhead_of_batch, plan_of
 from pipelines.config import RunConfig
 from pipelines.data import SPLITS, Splits, load_splits
@@ -148,6 +149,9 @@ def _model(
         f"memory: {_size(standing)} for weights, gradients and AdamW, {_size(moving)} for the backward pass "
         "of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
     )
+    if config.gradient_checkpointing:
+        recompute_activations(model)
+        yield "gradient_checkpointing keeps less for the backward pass, which is not measured here"
 
 
 def _largest(config: RunConfig, features: Features) -> list[dict[str, Any]]:

@@ -61,6 +61,13 @@ def test_the_weights_are_the_same_bits(family, tmp_path, monkeypatch):
 def test_a_model_that_cannot_is_refused_in_a_sentence(tmp_path, capsys):
     names = ("task/forecasting-generated.yaml", "model/patchtst-small-scratch.yaml")
     files = [str(CONFIGS / name) for name in names]
-    assert main(["train", *files, ON, "device=cpu", "--out", str(tmp_path / "run")]) == 2
-    said = capsys.readouterr().err
-    assert "gradient_checkpointing: PatchTSTForPrediction cannot compute its layers again" in said
+    for command, *more in (["train", "--out", str(tmp_path / "run")], ["inspect"]):
+        assert main([command, *files, ON, "device=cpu", *more]) == 2
+        said = capsys.readouterr().err
+        assert "gradient_checkpointing: PatchTSTForPrediction cannot compute its layers again" in said
+
+
+def test_inspect_says_what_it_does_not_measure(capsys):
+    file = CONFIGS / "task" / "translation-generated.yaml"
+    assert main(["inspect", str(file), *settings("encoder_decoder"), ON]) == 0
+    assert "gradient_checkpointing keeps less for the backward pass" in capsys.readouterr().out
