@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from custom_attention.example import quiet
 from pipelines.batches import fill, overhead_of_batch
 from pipelines.features import Features
 from pipelines.metric import Metric, total
@@ -63,10 +64,8 @@ def evaluate(
     """
     begun = time.perf_counter()
     bare = accelerator.unwrap_model(model)
-    was_training = bare.training
-    bare.eval()
-    raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
-    bare.train(was_training)
+    with quiet(bare):
+        raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
     groups = by_example(examples, features, raws)
     if tune:
         task.tune(examples, groups)
