@@ -12,10 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import durable
+from pipelines.errors import UserError
 
 MANIFEST = "manifest.json"
 SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
+# What every reader of a record relies on.
+IDENTITY_KINDS = {"numerics": int, "config": dict, "sources": dict}
+MANIFEST_KINDS = {
+    "status": str,
+    "run_hash": str,
+    "config": dict,
+    "task_state": dict,
+    "scores": dict,
+    "metrics": dict,
+    "primary": str,
+    "data": dict,
+    "environment": dict,
+    "files": dict,
+}
+WRITTEN_BY_A_RUN = "the file as a run wrote it; without one, train again with --fresh"
 # The packages whose version can change a number.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
 
@@ -50,8 +66,12 @@ class RunFolder:
 
     # ---- identity
     def identity(self) -> dict[str, Any] | None:
-        """What the run in this folder is made of, as `identity.describe` gave it; None in a new folder."""
-        return _read_json(self.path / "identity.json")
+        """What the run in this folder is made of, as `identity.describe` gave it; None in a new folder.
+
+        Raises:
+            UserError: something else wrote it, or damaged it.
+        """
+        return _read_json(self.path / "identity.json", IDENTITY_KINDS)
 
     def write_identity(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Say what this run is, before anything else is done."""
@@ -108,8 +128,12 @@ class RunFolder:
         write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
 
     def manifest(self) -> dict[str, Any] | None:
-        """The finished run's manifest; None while there is more to do."""
-        return _read_json(self.path / MANIFEST)
+        """The finished run's manifest; None while there is more to do.
+
+        Raises:
+            UserError: something else wrote it, or damaged it.
+        """
+        return _read_json(self.path / MANIFEST, MANIFEST_KINDS)
 
     def validation_score(self) -> float | None:
         """The score that chose the run's checkpoint, signed so that more is better; None without one."""
@@ -183,8 +207,18 @@ def environment(config: Mapping[str, Any], device: str, dtypes: Sequence[str] = 
     }
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+    """The object in a file, which may be a stranger's, with entries of these kinds; None without a file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:  # no JSON, no text
+        raise UserError(str(path), f"cannot be read ({error})", accepted=WRITTEN_BY_A_RUN) from error
+    if not isinstance(found, dict):
+        raise UserError(str(path), "holds no JSON object", type(found).__name__, WRITTEN_BY_A_RUN)
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            came = type(found[name]).__name__ if name in found else "nothing"
+            raise UserError(str(path), f"has no {kind.__name__} under {name!r}", came, WRITTEN_BY_A_RUN)
+    return found

@@ -94,6 +94,7 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
             "run_hash": identity.run_hash(described),
             "config": run.to_dict(),
             "task": "ner",
+            "task_state": {},
             "scores": {"validation": {"f1": score}, "test": {"f1": score}},
             "metrics": {"f1": described_metric},
             "primary": "f1",
