@@ -29,6 +29,7 @@ class Case:
     pad_to: int | None = None  # inputs of the reference; None: the longest of its batch
     eval_batch_size: int = 8
     num_steps: int = 4  # measured at a time
+    num_updates: int = 100  # after which the loss is compared
     # targets: ours over the reference's
     training_target: float | None = None
     evaluation_target: float | None = None  # of those that write texts
@@ -57,6 +58,7 @@ def _cases() -> list[Case]:
             ("data.max_train_examples=600", "data.max_validation_examples=120"),
             pad_to=384,
             num_steps=3,
+            num_updates=20,
             training_target=2.5,
             memory_target=0.6,
         ),
@@ -121,6 +123,7 @@ def _cases() -> list[Case]:
             ),
             pad_to=1024,
             num_steps=1,
+            num_updates=8,
             training_target=1.1,
             memory_target=0.6,
         ),
