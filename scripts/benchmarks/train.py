@@ -7,7 +7,7 @@ from benchmarks.cases import cases, watched
 from benchmarks.table import Comparison, Table, compared
 from benchmarks.turns import take_turns
 
-TURNS = 3
+TURNS = 5
 
 
 def run() -> Table:

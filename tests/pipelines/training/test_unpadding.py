@@ -5,6 +5,7 @@ import torch
 import transformers
 
 import custom_attention
+from custom_attention import blocks, call
 from pipelines import unpadding
 from pipelines.unpadding import Layout
 from tests.pipelines.training.harness import ARCHITECTURES, DROPOUTS, ToyTagging, rows, tiny_model
@@ -61,6 +62,35 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants
     loss, came = loss_and_gradients(model, made, skipping)
     assert abs(loss - expected) <= 20 * EPS * expected
     assert came.keys() == wanted.keys()
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        assert (came[name] - gradient).abs().max() <= 100 * EPS * scale, name
+
+
+@pytest.mark.parametrize("variants", [[], ["gate"], ["relative_bias"]])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_attention_in_blocks_leaves_rows_of_padding_out_and_says_the_same(
+    architecture, variants, monkeypatch
+):
+    monkeypatch.setattr(call, "FEWEST_SCORES", 0)
+    monkeypatch.setattr(blocks, "BLOCK_SCORES", 40)
+    read = []
+
+    def noting(*arguments):
+        read.append(arguments[8])
+        return blocks.attend_in_blocks(*arguments)
+
+    monkeypatch.setattr(call, "attend_in_blocks", noting)
+    made = batch()
+    model = tiny_model(architecture, 1e-9)  # a rate that rounds to none
+    custom_attention.attach(model, variants, example=made)
+    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    model.train()
+    with custom_attention.site_dropout(1):
+        expected, wanted = loss_and_gradients(model, made)
+        loss, came = loss_and_gradients(model, made, skipping)
+    assert read == [None, None, *2 * [made["attention_mask"].sum(1).tolist()]]
+    assert abs(loss - expected) <= 20 * EPS * expected
     scale = max(gradient.abs().max() for gradient in wanted.values())
     for name, gradient in wanted.items():
         assert (came[name] - gradient).abs().max() <= 100 * EPS * scale, name
