@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,11 +35,12 @@ MAX_TOKENS = 4096  # padded tokens of a batch of the evaluation
 def run() -> Table:
     rows, records, all_met = [], [], True
     processes = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=processes) as pool:
+    with ProcessPoolExecutor(2, mp_context=processes, max_tasks_per_child=1) as pool:
         for case in watched(cases()):
             trained = pool.map(our_loss, repeat(case, len(SEEDS)), SEEDS)
             by_trainer = list(pool.map(reference_loss, repeat(case, len(SEEDS)), SEEDS))
             row, record = _compared(case, list(trained), by_trainer)
+            print(*row, sep=" | ", file=sys.stderr, flush=True)  # minutes of work: not lost with a later case
             rows.append(row)
             records.append(record)
             all_met = all_met and record["low"] <= 0
@@ -53,7 +55,7 @@ def our_loss(case: Case, seed: int) -> float:
         ours.take_steps(run, 0, case.num_updates)
         return run.model
 
-    return _loss_after(case, seed, train)
+    return _loss_after(case, seed, train, as_we_run=True)
 
 
 def reference_loss(case: Case, seed: int) -> float:
@@ -85,13 +87,16 @@ def reference_loss(case: Case, seed: int) -> float:
         trainer.train()
         return model
 
-    return _loss_after(case, seed, train)
+    return _loss_after(case, seed, train, as_we_run=False)
 
 
-def _loss_after(case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module]) -> float:
+def _loss_after(
+    case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, as_we_run: bool
+) -> float:
     settings = (f"seed={seed}", f"max_steps={case.num_updates}")
     with tempfile.TemporaryDirectory() as name:
-        run = ours.build(replace(case, overrides=(*case.overrides, *settings)), Path(name))
+        changed = replace(case, overrides=(*case.overrides, *settings))
+        run = ours.build(changed, Path(name), as_we_run=as_we_run)
         model = train(run, Path(name)).eval()
     task, features = run.task, run.validation.features
     with torch.no_grad():
