@@ -3,9 +3,9 @@
 from custom_attention.attach import attach, attached, detach, is_attached, variant_parameters
 from custom_attention.diagnostics import SiteDiagnostics, diagnose
 from custom_attention.fold import Fold, fold
-from custom_attention.pairing import site_dropout
 from custom_attention.proof import Proof, prove
-from custom_attention.saved import load, save
+from custom_attention.runtime.paired_dropout import site_dropout
+from custom_attention.saving import load, save
 from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
 from custom_attention.variant import Site, Variant, VariantError

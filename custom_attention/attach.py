@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_attention import lookup
-from custom_attention.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention import registry
 from custom_attention.errors import VariantError
-from custom_attention.projections import head_blocks, refuse_shared_weights
-from custom_attention.restored import kernel_function
+from custom_attention.head_weights import head_blocks, refuse_shared_weights
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
 
@@ -36,7 +36,7 @@ def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping |
             cannot sit there.
     """
     found = _probed(model, example)
-    return _hang(model, lookup.parse(spec), found, select(found, where), example, edit_weights=True)
+    return _hang(model, registry.parse(spec), found, select(found, where), example, edit_weights=True)
 
 
 def attach_saved(model: nn.Module, spec: Any, site_names: list[str]) -> nn.Module:
@@ -59,9 +59,9 @@ def _probed(model: nn.Module, example: Mapping | None) -> list[Found]:
 
 def _hang(model, pairs, found: list[Found], chosen: list[Found], example, *, edit_weights: bool) -> nn.Module:
     """Build everything first, so that a refusal leaves the model as it was; then touch it."""
-    classes = [lookup.find(name) for name, _ in pairs]
+    classes = [registry.find(name) for name, _ in pairs]
     for (name, options), cls in zip(pairs, classes):
-        lookup.check_options(cls, name, options)
+        registry.check_options(cls, name, options)
     variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(pairs, classes)] for f in chosen}
     _refuse_two_normalizers(variants)
     _refuse_wrong_gains(variants)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from custom_attention.attach import attach, attached, detach, is_attached
-from custom_attention.call import OWN_SCORE_TERMS, Call, repeat_heads, visible
-from custom_attention.dispatch import ATTRIBUTE, Stack, observed
 from custom_attention.errors import VariantError
-from custom_attention.example import quiet
+from custom_attention.modes import quiet
+from custom_attention.runtime.call import OWN_SCORE_TERMS, Call, repeat_heads, visible
+from custom_attention.runtime.dispatch import ATTRIBUTE, Stack, observed
 from custom_attention.variant import Site
 
 BLOCK = 2**22  # scores formed at a time: 16 MiB in float32

@@ -16,12 +16,13 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import blocks, call, dispatch, errors, lookup, pairing, restored, variant
+from custom_attention import errors, registry, variant
 from custom_attention.errors import VariantError
+from custom_attention.runtime import blockwise, call, dispatch, paired_dropout, restored_model
 
 PACKAGE = "custom_attention"
 # What every exported model needs, in order.
-RUN_TIME = (errors, variant, blocks, pairing, call, dispatch, restored)
+RUN_TIME = (errors, variant, blockwise, paired_dropout, call, dispatch, restored_model)
 PREFIX = "Attnlab"
 
 
@@ -76,7 +77,7 @@ def modeling_source(model_class: type[PreTrainedModel], model_type: str, variant
     Raises:
         VariantError: a variant's file cannot stand alone, or two of them define the same name.
     """
-    classes = {name: lookup.find(name) for name, _ in variants}
+    classes = {name: registry.find(name) for name, _ in variants}
     modules = _with_what_they_import(list(RUN_TIME), [cls.__module__ for cls in classes.values()])
     names = names_of(model_class, model_type)
     stock = f"from transformers import {names.stock_config}, {names.stock_model}"

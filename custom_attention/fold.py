@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from custom_attention.attach import attached, detach
-from custom_attention.dispatch import Stack
+from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
-from custom_attention.example import made_up_example, quiet
-from custom_attention.projections import Block, head_blocks, output_blocks, refuse_shared_weights
+from custom_attention.head_weights import WeightBlock, head_blocks, output_blocks, refuse_shared_weights
+from custom_attention.modes import quiet
 from custom_attention.proof import largest_difference, outputs
+from custom_attention.runtime.dispatch import Stack
 from custom_attention.sites import Found, bypassing
 from custom_attention.variant import FOLDABLE_HOOKS
 
 FLOAT32_BOUND = 1e-5  # of the largest output, at least of 1; other types get as many of their eps
-Edit = tuple[nn.Module, Block, torch.Tensor]  # module, part of a weight, factor along its axis
+Edit = tuple[nn.Module, WeightBlock, torch.Tensor]  # module, part of a weight, factor along its axis
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def _product(found: Found, gains: list[torch.Tensor]) -> torch.Tensor:
     return product
 
 
-def _along(blocks: dict[nn.Module, list[list[Block]]], factors: dict[nn.Module, torch.Tensor]) -> list[Edit]:
+def _along(
+    blocks: dict[nn.Module, list[list[WeightBlock]]], factors: dict[nn.Module, torch.Tensor]
+) -> list[Edit]:
     """One edit for each block, with one factor for each index of its axis."""
     return [
         (module, block, factors[module][head].expand(block.length))

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from custom_attention.attach import attached
-from custom_attention.dispatch import observed
 from custom_attention.errors import VariantError
-from custom_attention.example import quiet
+from custom_attention.modes import quiet
+from custom_attention.runtime.dispatch import observed
 from custom_attention.sites import bypassing
 
 EXPLICIT_BOUND = 50  # in eps of the model's type, relative to the largest output

@@ -12,10 +12,11 @@ from types import NoneType
 import torch
 from torch import nn
 
-from custom_attention.call import OWN_SCORE_TERMS
-from custom_attention.dispatch import ATTRIBUTE, NAMES, observed
+from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
-from custom_attention.example import made_up_example, quiet
+from custom_attention.modes import quiet
+from custom_attention.runtime.call import OWN_SCORE_TERMS
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, observed
 from custom_attention.variant import Site
 
 _STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}

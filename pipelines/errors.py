@@ -8,7 +8,7 @@ from collections.abc import Sequence
 class UserError(Exception):
     """One thing a user can mend: where it is, what is wrong, what came, and what would be accepted.
 
-    `cli.py` alone turns it into text and exit status 2; nothing else prints it.
+    `cli/main.py` alone turns it into text and exit status 2; nothing else prints it.
 
     Args:
         where: the place a user would open: "my.yaml:12", "train.parquet, row 17", "--jobs".

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome
+from pipelines.distributed.stop import EXIT_BUSY, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
-from pipelines.executors.cell import Cell, OnOutcome, Outcome
-from pipelines.executors.devices import VISIBLE, Shares, visible_gpus
-from pipelines.executors.work import outcome_by, run_cell
-from pipelines.interruption import EXIT_BUSY, StopRequest, leaving_at_once
-from pipelines.lock import is_held
+from pipelines.executors.gpus import VISIBLE, Shares, visible_gpus
+from pipelines.executors.worker import outcome_by, run_cell
+from pipelines.storage.lock import is_held
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -78,7 +78,7 @@ def _fork_server(threads: int) -> multiprocessing.context.BaseContext:
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.preload"])
+    context.set_forkserver_preload(["pipelines.runs.preload"])
     return context
 
 

@@ -15,16 +15,15 @@ from typing import Any
 
 import submitit
 
-from pipelines.ablation_schema import SlurmConfig
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of
+from pipelines.config.ablation import SlurmConfig
+from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
+from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
 from pipelines.errors import UserError
-from pipelines.executors import cancellation, queue, starts
-from pipelines.executors.cell import Cell, OnOutcome, Outcome
-from pipelines.executors.work import FAILURE, run_cell
-from pipelines.interruption import EXIT_INTERRUPTED, StopRequest
-from pipelines.launch import adopt_slurm_rank, is_first_rank
-from pipelines.lock import is_held, lock
-from pipelines.results import RunFolder
-from pipelines.stored import outcome_of
+from pipelines.executors import cancellation, retries, slurm_queue
+from pipelines.executors.worker import FAILURE, run_cell
+from pipelines.storage.lock import is_held, lock
+from pipelines.storage.run_folder import RunFolder
 
 FOLDER = "queue"  # in the ablation's folder: submitit's files
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -48,9 +47,9 @@ class RunCell(submitit.helpers.Checkpointable):
             and RunFolder(cell.folder).manifest() is None
             and not is_held(cell.folder / ".lock")
         ):
-            fruitless = starts.count(cell.folder)
-            if fruitless >= starts.MOST_FRUITLESS:
-                why = starts.sentence(fruitless, "see log.txt beside this")
+            fruitless = retries.count(cell.folder)
+            if fruitless >= retries.MOST_FRUITLESS:
+                why = retries.sentence(fruitless, "see log.txt beside this")
                 (cell.folder / FAILURE).write_text(f"{why}\n", encoding="utf-8")
                 return 1
         code = run_cell(cell)
@@ -61,7 +60,7 @@ class RunCell(submitit.helpers.Checkpointable):
 
 def _is_to_go_on(cell: Cell) -> bool:
     """Whether a run that was asked to stop queues again: not where somebody cancelled it or its job."""
-    return not cancellation.is_cancelled(cell.ablation) and queue.still_ours(os.environ["SLURM_JOB_ID"])
+    return not cancellation.is_cancelled(cell.ablation) and slurm_queue.still_ours(os.environ["SLURM_JOB_ID"])
 
 
 class SlurmExecutor:
@@ -99,7 +98,7 @@ class SlurmExecutor:
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
         """Submit every cell that no job waits for, and report each as it ends."""
         for cell in cells:
-            starts.forget(cell.folder)
+            retries.forget(cell.folder)
         most = largest_array()
         for first in range(0, len(cells), most):
             self._watch(cells[first : first + most], stop, on_outcome)
@@ -109,7 +108,7 @@ class SlurmExecutor:
         while waiting and not stop.requested and not cancellation.is_cancelled(self.ablation):
             states = self._states()
             if states is not None:
-                lost, taken = [], queue.jobs_of(self.ablation)
+                lost, taken = [], slurm_queue.jobs_of(self.ablation)
                 for name, cell in list(waiting.items()):
                     job = self.jobs[cell][-1] if cell in self.jobs else taken.get(name)
                     outcome = self._look(cell, job, states.get(job), lost)
@@ -125,7 +124,7 @@ class SlurmExecutor:
 
     def _states(self) -> dict[str, str] | None:
         """What the queue says; a silence is told once."""
-        states = queue.states()
+        states = slurm_queue.states()
         if states is None and self.queue_answers:
             self.say("squeue does not answer; no run is lost by that, and it is asked again and again")
         self.queue_answers = states is not None
@@ -133,7 +132,7 @@ class SlurmExecutor:
 
     def _look(self, cell: Cell, job: str | None, state: str | None, lost: list[Cell]) -> Outcome | None:
         """How a cell ended; None while it has not. One that nobody works on any more is added to `lost`."""
-        if queue.is_alive(state):
+        if slurm_queue.is_alive(state):
             self._give(cell, job)
             return None
         outcome = outcome_of(cell)
@@ -146,9 +145,9 @@ class SlurmExecutor:
                 return outcome
             if state == "CANCELLED":
                 return Outcome("interrupted", f"its job {job} was cancelled")
-        if (number := self._fruitless_tries(cell)) >= starts.MOST_FRUITLESS:
+        if (number := self._fruitless_tries(cell)) >= retries.MOST_FRUITLESS:
             last = f"Slurm says {state} of job {job}, see {self._log(job)}"
-            return Outcome("failed", starts.sentence(number, last))
+            return Outcome("failed", retries.sentence(number, last))
         lost.append(cell)
         return None
 
@@ -163,11 +162,13 @@ class SlurmExecutor:
         for cell in cells:
             kinds[cell.config["processes"], cell.config["threads"]].append(cell)
         with lock(self.ablation / "queue.lock", wait=True):  # another watcher may have been faster
-            states, taken = queue.states(), queue.jobs_of(self.ablation)
+            states, taken = slurm_queue.states(), slurm_queue.jobs_of(self.ablation)
             if states is None:  # no answer: at the next look, rather than twice
                 return
             for (processes, threads), alike in kinds.items():
-                free = [one for one in alike if not queue.is_alive(states.get(taken.get(one.folder.name)))]
+                free = [
+                    one for one in alike if not slurm_queue.is_alive(states.get(taken.get(one.folder.name)))
+                ]
                 if free:
                     self._submit_array(free, processes, threads)
 
@@ -185,7 +186,7 @@ class SlurmExecutor:
         ids = {cell: job.job_id for cell, job in zip(cells, jobs)}
         for cell, job in ids.items():
             self._give(cell, job)
-        queue.remember_jobs(self.ablation, {cell.folder.name: job for cell, job in ids.items()})
+        slurm_queue.remember_jobs(self.ablation, {cell.folder.name: job for cell, job in ids.items()})
         self.say(f"{len(cells)} runs given to Slurm as job {jobs[0].job_id.partition('_')[0]}")
 
     def _give(self, cell: Cell, job: str) -> None:
@@ -198,7 +199,7 @@ class SlurmExecutor:
 
     def _tidy(self, cell: Cell, outcome: Outcome) -> None:
         """Remove submitit's files of a run that is over: three for each job, and nothing new in them."""
-        starts.forget(cell.folder)
+        retries.forget(cell.folder)
         if outcome.status in ("finished", "diverged"):
             for job in self.jobs.get(cell, ()):
                 for path in (self.ablation / FOLDER).glob(f"{job}_*"):

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines import durable
 from pipelines.errors import RunFailed, UserError
-from pipelines.files import inside
+from pipelines.storage import atomic
+from pipelines.storage.paths import inside
 
 CONTENTS, CARD = "attnlab.json", "README.md"
 SCHEMA_VERSION = 1
@@ -29,7 +29,7 @@ def write(folder: Path, about: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps([about, hashes], sort_keys=True).encode()).hexdigest()
     tag = f"attnlab-{digest[:12]}"
     content = {"schema_version": SCHEMA_VERSION, "tag": tag, **about, "files": hashes}
-    durable.write_json(folder / CONTENTS, content)
+    atomic.write_json(folder / CONTENTS, content)
     return tag
 
 
@@ -38,7 +38,7 @@ def hashes_of(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in (CONTENTS, CARD):
-            yield name, durable.sha256_of(path)
+            yield name, atomic.sha256_of(path)
 
 
 def read(folder: Path, where: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def read(folder: Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}, {CONTENTS}", what, accepted="read it with that version")
     for name, digest in content["files"].items():
         file = inside(folder, name, f"{where}, {CONTENTS}")
-        if not file.is_file() or durable.sha256_of(file) != digest:
+        if not file.is_file() or atomic.sha256_of(file) != digest:
             state = "is not as it was pushed" if file.is_file() else "is missing"
             raise RunFailed(f"{where}: {name} {state}")
     for index in folder.glob("*.index.json"):  # transformers opens whatever it names

@@ -1,1 +1,1 @@
-"""Metrics, one file each; `pipelines.metric.load` finds them by file name."""
+"""Metrics, one file each; `pipelines.metrics.load.load` finds them by file name."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric, ratio
 
 
 class Accuracy(Metric):
@@ -42,14 +41,3 @@ class Accuracy(Metric):
 
 def _answers(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
-
-
-def ratio(sums: np.ndarray, unit: float = 1.0) -> np.ndarray:
-    """`unit` times the first summed statistic over the second; 0 where there is nothing to divide by."""
-    above, below = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
-    return unit * np.where(below > 0, above / np.where(below > 0, below, 1), 0.0)
-
-
-def mean(values: Sequence[float], unit: float = 1.0) -> float:
-    """`unit` times the correctly rounded mean; 0 of nothing."""
-    return unit * (math.fsum(values) / len(values)) if values else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric, one_or_more
+from pipelines.metrics.base import Metric, one_or_more
 
 ORDERS = 4
 # Languages whose words 13a cannot find; the last four write no spaces and have no tokenizer in sacrebleu

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.bleu import checked_references, corpus_score, sacrebleu_signature
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 
 
 class ClassificationF1(Metric):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 
 Tags = Sequence[str]
 Entity = tuple[str, int, int]  # type, first word, last word

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.metric import Metric
-from pipelines.metrics.accuracy import ratio
+from pipelines.metrics.base import Metric, ratio
 
 
 class MeanSquaredError(Metric):

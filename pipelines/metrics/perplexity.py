@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
-from pipelines.metrics.accuracy import ratio
+from pipelines.metrics.base import Metric, ratio
 
 
 class Perplexity(Metric):

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric, one_or_more
-from pipelines.metrics.accuracy import mean, ratio
+from pipelines.metrics.base import Metric, mean, one_or_more, ratio
 
 MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # Scripts written without spaces: every character is a token of its own

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
-from pipelines.metrics.accuracy import mean, ratio
+from pipelines.metrics.base import Metric, mean, ratio
 
 Answer = str | Mapping[str, Any]
 ARTICLES = re.compile(r"\b(a|an|the)\b")

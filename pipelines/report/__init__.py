@@ -19,10 +19,10 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
     `results` is what `compare.build` returns. Its run folders are absolute or relative to `folder`; one
     that is missing costs the figures that need it, never the report.
     """
-    from pipelines.report import facts, html, latex, markdown
+    from pipelines.report import data, html, latex, markdown
     from pipelines.report.figures import forest
 
-    known = facts.load(results, folder)
+    known = data.load(results, folder)
     outputs = {
         "report.html": html.render(known),
         "report.md": markdown.render(known),
@@ -38,6 +38,7 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def print_table(results: Mapping[str, Any], console: Console, folder: Path = Path()) -> None:
     """Print verdicts, table, failures and notes; `folder` is where relative run folders start."""
-    from pipelines.report import facts, terminal
+    from pipelines.report import data as facts
+    from pipelines.report import terminal
 
     terminal.show(facts.load(results, folder), console)

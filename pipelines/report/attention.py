@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Run
-from pipelines.results import RunFolder
+from pipelines.report.data import ReportData, RunLink
+from pipelines.storage.run_folder import RunFolder
 
 Rows = tuple[tuple[float | None, ...], ...]  # a row for each site, a number for each of its heads
 Sites = Sequence[Mapping[str, Any]]  # as `custom_attention.SiteDiagnostics.to_dict` writes them
@@ -20,7 +20,7 @@ STACKS = {"encoder": "enc", "decoder": "dec"}
 
 
 @dataclass(frozen=True)
-class Seen:
+class AttentionStats:
     """What the attention of one arm did in a cell, for every seed that kept diagnostics.
 
     Attributes:
@@ -47,14 +47,14 @@ class Seen:
         known = [value for row in self.mean(quantity) for value in row if fmt.known(value)]
         return (min(known), max(known)) if known else None
 
-    def minus(self, other: Seen, quantity: str) -> Rows:
+    def minus(self, other: AttentionStats, quantity: str) -> Rows:
         """Mean difference over the seeds that both have."""
         seeds = sorted(self.by_seed.keys() & other.by_seed.keys())
         pairs = [(self.by_seed[seed][quantity], other.by_seed[seed][quantity]) for seed in seeds]
         return _combine([_combine(pair, _difference) for pair in pairs], fmt.mean)
 
 
-def look(facts: Facts, cell: str) -> dict[str, Seen]:
+def look(facts: ReportData, cell: str) -> dict[str, AttentionStats]:
     """The arms of a cell whose runs kept diagnostics; runs made before there were any have no such file."""
     found = {arm: _of_runs(facts.runs_of(cell, arm)) for arm in facts.arms}
     return {arm: seen for arm, seen in found.items() if seen.by_seed}
@@ -65,12 +65,12 @@ def overall(rows: Rows) -> float | None:
     return fmt.mean([value for row in rows for value in row])
 
 
-def _of_runs(runs: Sequence[Run]) -> Seen:
+def _of_runs(runs: Sequence[RunLink]) -> AttentionStats:
     ends = {run.seed: RunFolder(run.folder).diagnostics() for run in runs}
     ends = {seed: sites for seed, sites in ends.items() if sites}
     names = _names(next(iter(ends.values()), []))
     same = {seed: _quantities(sites) for seed, sites in ends.items() if _names(sites) == names}
-    return Seen(names, same)
+    return AttentionStats(names, same)
 
 
 def _names(sites: Sites) -> tuple[str, ...]:

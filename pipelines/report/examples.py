@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
-from pipelines.report.facts import Facts, Row
+from pipelines.report.data import ReportData, Row
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.pairing import FinishedRun
+    from pipelines.comparison.scored_run import ScoredRun
 
 BINS = 4
 SHOWN = 5  # best and worst examples of a comparison
@@ -65,21 +65,21 @@ class Reader:
     """Statistics and predictions of runs, each read once."""
 
     def __init__(self) -> None:
-        self._runs: dict[Path, FinishedRun | None] = {}
+        self._runs: dict[Path, ScoredRun | None] = {}
         self._predictions: dict[Path, list[dict[str, Any]]] = {}
 
-    def run(self, folder: Path, label: str, split: str) -> FinishedRun | None:
+    def run(self, folder: Path, label: str, split: str) -> ScoredRun | None:
         """None where the folder is not here, or no longer what the results were made of."""
-        from pipelines import pairing  # numpy and pyarrow: only where there are run folders
+        from pipelines.comparison import scored_run  # numpy and pyarrow: only where there are run folders
 
         if folder not in self._runs:
             try:
-                self._runs[folder] = pairing.read(folder, label, split)
+                self._runs[folder] = scored_run.read(folder, label, split)
             except (OSError, UserError):
                 self._runs[folder] = None
         return self._runs[folder]
 
-    def predictions(self, run: FinishedRun) -> list[dict[str, Any]]:
+    def predictions(self, run: ScoredRun) -> list[dict[str, Any]]:
         if run.folder not in self._predictions:
             path = run.folder / f"predictions.{run.split}.jsonl"
             lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
@@ -87,12 +87,12 @@ class Reader:
         return self._predictions[run.folder]
 
 
-def breakdown(facts: Facts, row: Row, reader: Reader) -> Breakdown | None:
+def breakdown(facts: ReportData, row: Row, reader: Reader) -> Breakdown | None:
     """The examples behind a row; None without its run folders."""
     pairs = _pairs(row, reader)
     if not pairs:
         return None
-    from pipelines.metric import comparable
+    from pipelines.metrics.base import comparable
 
     first = next(iter(pairs.values()))[0]
     value = comparable(first.metrics[row.metric])
@@ -111,7 +111,7 @@ def breakdown(facts: Facts, row: Row, reader: Reader) -> Breakdown | None:
     )
 
 
-def _pairs(row: Row, reader: Reader) -> dict[int, tuple[FinishedRun, FinishedRun]]:
+def _pairs(row: Row, reader: Reader) -> dict[int, tuple[ScoredRun, ScoredRun]]:
     """(baseline, arm) of every seed whose folders are here, on the same examples."""
     split = row.split or "test"
     arms = {run.seed: run for run in row.arm_runs}

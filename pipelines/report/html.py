@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 
 from pipelines.report import format as fmt
-from pipelines.report import words
-from pipelines.report.facts import Facts
+from pipelines.report import sentences
+from pipelines.report.data import ReportData
 from pipelines.report.figures import palette
 from pipelines.report.sections import SECTIONS
 
@@ -15,7 +15,7 @@ _CSS = Path(__file__).with_name("page.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def render(facts: Facts) -> str:
+def render(facts: ReportData) -> str:
     """The whole page. Sections without anything to show are left out, and so are their links."""
     drawn = [(anchor, title, section(facts)) for anchor, title, section in SECTIONS]
     drawn = [(anchor, title, body) for anchor, title, body in drawn if body]
@@ -26,7 +26,7 @@ def render(facts: Facts) -> str:
             _head(facts),
             '<body><a class="skip" href="#verdicts">Skip to the verdicts</a>',
             f'<header><p class="kicker">Attention ablation</p><h1>{escape(facts.title)}</h1>',
-            f'<p class="lead">{escape(words.lead(facts))}</p>',
+            f'<p class="lead">{escape(sentences.lead(facts))}</p>',
             f'<nav aria-label="Sections">{links}</nav></header>',
             f"<main>{''.join(_section(*part) for part in drawn)}</main>",
             _footer(facts),
@@ -35,7 +35,7 @@ def render(facts: Facts) -> str:
     )
 
 
-def _head(facts: Facts) -> str:
+def _head(facts: ReportData) -> str:
     style = palette.style() + _CSS.read_text(encoding="utf-8")
     return (
         '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -50,7 +50,7 @@ def _section(anchor: str, title: str, body: str) -> str:
     return f'<section id="{anchor}" aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{body}</section>\n'
 
 
-def _footer(facts: Facts) -> str:
+def _footer(facts: ReportData) -> str:
     files = ("results.json", "report.md", "report.tex", "forest.svg")
     links = ", ".join(f'<a href="{name}">{name}</a>' for name in files)
     runs = fmt.plural(len(facts.runs), "run")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipelines.report import words
-from pipelines.report.facts import Facts
-from pipelines.report.records import Record, groups, headers, notes
+from pipelines.report import sentences
+from pipelines.report.data import ReportData
+from pipelines.report.rows import Record, groups, headers, notes
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -29,7 +29,7 @@ _SPECIAL = {
 }
 
 
-def render(facts: Facts) -> str:
+def render(facts: ReportData) -> str:
     """A `table*` with notes under it; primary rows first, exploratory ones after a rule."""
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -47,7 +47,7 @@ def render(facts: Facts) -> str:
     lines += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip"]
     signatures = dict.fromkeys(f"{row.metric}: {row.signature}." for row in facts.rows if row.signature)
     lines += ["\\parbox{\\textwidth}{\\footnotesize " + escape(" ".join([*notes(facts), *signatures])) + "}"]
-    lines += [f"\\caption{{{escape(facts.title)}. {escape(words.lead(facts))}}}", "\\end{table*}"]
+    lines += [f"\\caption{{{escape(facts.title)}. {escape(sentences.lead(facts))}}}", "\\end{table*}"]
     return "\n".join(lines) + "\n"
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pipelines.report import attention, words
+from pipelines.report import attention, sentences
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts
-from pipelines.report.records import Record, groups, headers, notes
+from pipelines.report.data import ReportData
+from pipelines.report.rows import Record, groups, headers, notes
 
 
-def render(facts: Facts) -> str:
+def render(facts: ReportData) -> str:
     """The whole file; it shows `forest.svg`, which is written beside it."""
     parts = [
         f"# {escape(facts.title)}",
-        escape(words.lead(facts)),
+        escape(sentences.lead(facts)),
         "## Verdicts",
-        "\n".join(f"- **{escape(arm)}**: {escape(words.arm(facts, arm))}" for arm in facts.arms[1:]),
+        "\n".join(f"- **{escape(arm)}**: {escape(sentences.arm(facts, arm))}" for arm in facts.arms[1:]),
         "![Differences to the baseline with 95 % intervals and the margin](forest.svg)",
         "## Comparisons",
         _tables(facts, True),
@@ -22,12 +22,12 @@ def render(facts: Facts) -> str:
     if facts.exploratory:
         parts += ["### Exploratory", _tables(facts, False)]
     parts.append("\n".join(f"- {note}" for note in notes(facts)))
-    alerts = words.alerts(facts)
+    alerts = sentences.alerts(facts)
     if alerts:
         parts += ["## To read with care", "\n".join(f"- {escape(alert)}" for alert in alerts)]
     parts += _attention(facts)
-    parts += ["## Methods", escape(words.methods(facts))]
-    parts += ["## Registration", escape(words.registration(facts))]
+    parts += ["## Methods", escape(sentences.methods(facts))]
+    parts += ["## Registration", escape(sentences.registration(facts))]
     parts += [
         "## Runs",
         _runs(facts),
@@ -44,7 +44,7 @@ def escape(text: object) -> str:
     return " ".join(shown.split())
 
 
-def _tables(facts: Facts, primary: bool) -> str:
+def _tables(facts: ReportData, primary: bool) -> str:
     parts = []
     for name, records in groups(facts, primary):
         lines = [
@@ -70,7 +70,7 @@ def _cells(record: Record) -> list[str]:
     ]
 
 
-def _attention(facts: Facts) -> list[str]:
+def _attention(facts: ReportData) -> list[str]:
     """Means over seeds, sites and heads of what the page draws as heat maps."""
     lines = []
     for cell in facts.cells:
@@ -84,7 +84,7 @@ def _attention(facts: Facts) -> list[str]:
     return ["## Attention", "\n".join([head, "|:--|:--|--:|--:|:--|", *lines])]
 
 
-def _spread(seen: attention.Seen, quantity: str) -> str:
+def _spread(seen: attention.AttentionStats, quantity: str) -> str:
     mean = attention.overall(seen.mean(quantity))
     return f"{fmt.signed(mean, 3)} {fmt.interval(seen.reach(quantity), 3)}"
 
@@ -93,7 +93,7 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _runs(facts: Facts) -> str:
+def _runs(facts: ReportData) -> str:
     """Every run with a link to its folder."""
     lines = ["| Cell | Arm | Seed: run |", "|:--|:--|:--|"]
     for cell in facts.cells:

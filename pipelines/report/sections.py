@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 
-from pipelines.report import attention, examples, side_by_side, tables, words
+from pipelines.report import attention, examples, sentences, side_by_side, tables
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts
+from pipelines.report.data import ReportData
 from pipelines.report.figures import (
     bootstrap,
     cost,
@@ -54,12 +54,12 @@ HIDDEN = "No text is shown (data.publish_text is false), only labels, of"
 NO_ATTENTION = "No run of these keeps attention diagnostics (diagnostics.jsonl), so there is no picture of it"
 
 
-def swatch(facts: Facts, arm: str) -> str:
+def swatch(facts: ReportData, arm: str) -> str:
     """The arm's mark as a small picture beside its name."""
     return f'<svg viewBox="0 0 16 16" aria-hidden="true">{svg.mark(8, 8, facts.place(arm))}</svg>'
 
 
-def legend(facts: Facts) -> str:
+def legend(facts: ReportData) -> str:
     items = "".join(f"<li>{swatch(facts, arm)}<span>{escape(arm)}</span></li>" for arm in facts.arms)
     return f'<ul class="legend" aria-label="Arms">{items}</ul>'
 
@@ -77,32 +77,32 @@ def panels(name: str, drawn: Iterable[str], class_: str = "panels") -> str:
     return f'{heading}<div class="{class_}">{body}</div>' if body else ""
 
 
-def verdicts(facts: Facts) -> str:
+def verdicts(facts: ReportData) -> str:
     """One cell: a sentence per arm. Several: a matrix that is read along its rows."""
-    alerts = "".join(f"<p>{escape(alert)}.</p>" for alert in words.alerts(facts))
+    alerts = "".join(f"<p>{escape(alert)}.</p>" for alert in sentences.alerts(facts))
     told = tables.verdicts(facts) if len(facts.primary) > len(facts.arms) - 1 else _sentences(facts)
     return told + (f'<div class="alert">{alerts}</div>' if alerts else "")
 
 
-def _sentences(facts: Facts) -> str:
+def _sentences(facts: ReportData) -> str:
     items = "".join(
         f'<li>{swatch(facts, arm)}<span class="name">{escape(arm)}</span>'
-        f'<div class="says">{escape(words.arm(facts, arm))}</div></li>'
+        f'<div class="says">{escape(sentences.arm(facts, arm))}</div></li>'
         for arm in facts.arms[1:]
     )
     return f'<ul class="verdicts">{items}</ul>'
 
 
-def differences(facts: Facts) -> str:
+def differences(facts: ReportData) -> str:
     if not facts.primary:
         return ""
     used = {row.word for row in facts.primary}
-    told = [f"<b>{word}</b>: {meaning}" for word, meaning in words.MEANINGS.items() if word in used]
+    told = [f"<b>{word}</b>: {meaning}" for word, meaning in sentences.MEANINGS.items() if word in used]
     both = forest.draw(facts, forest.WIDE), forest.draw(facts, forest.NARROW)
     return figure(both, f"{DIFFERENCES}<br>{'; '.join(told)}.")
 
 
-def every_seed(facts: Facts) -> str:
+def every_seed(facts: ReportData) -> str:
     parts = []
     for cell in facts.cells:
         rows = facts.primary_of(cell)
@@ -111,17 +111,17 @@ def every_seed(facts: Facts) -> str:
     return figure(parts, SEEDS)
 
 
-def learning(facts: Facts) -> str:
+def learning(facts: ReportData) -> str:
     parts = [panels(cell, drawn, "panels curves") for cell, drawn in curves.draw(facts).items()]
     return figure([legend(facts), *parts], CURVES) if any(parts) else ""
 
 
-def costs(facts: Facts) -> str:
+def costs(facts: ReportData) -> str:
     drawn = panels("", [cost.draw(facts, cell) for cell in facts.cells])
     return figure([legend(facts), drawn], COST, "beside") if drawn else ""
 
 
-def shares(facts: Facts) -> str:
+def shares(facts: ReportData) -> str:
     parts = []
     for cell in facts.cells:
         rows = facts.primary_of(cell)
@@ -139,7 +139,7 @@ def shares(facts: Facts) -> str:
     return figure([f'<ul class="legend">{keys}</ul>', *parts], VARIANCE) if any(parts) else ""
 
 
-def by_example(facts: Facts) -> str:
+def by_example(facts: ReportData) -> str:
     """Differences by length for everyone; texts only where the data may be published, labels always."""
     reader, pictures, texts, hidden = examples.Reader(), [], [], []
     may_show = facts.results.get("publish_text") or {}
@@ -157,7 +157,7 @@ def by_example(facts: Facts) -> str:
     return drawn + "".join(texts) + note
 
 
-def heads(facts: Facts) -> str:
+def heads(facts: ReportData) -> str:
     """Heat maps of every cell; a sentence where runs kept nothing to draw them from."""
     parts, without = [], []
     for cell in facts.cells:
@@ -171,18 +171,18 @@ def heads(facts: Facts) -> str:
     return figure(parts, ATTENTION + missing)
 
 
-def methods(facts: Facts) -> str:
+def methods(facts: ReportData) -> str:
     return (
         '<p class="note">Ready to paste; every figure comes from the results and the manifests.</p>'
-        f"<blockquote>{escape(words.methods(facts))}</blockquote>"
+        f"<blockquote>{escape(sentences.methods(facts))}</blockquote>"
     )
 
 
-def registration(facts: Facts) -> str:
-    return f"<p>{escape(words.registration(facts))}</p>{tables.environment(facts)}"
+def registration(facts: ReportData) -> str:
+    return f"<p>{escape(sentences.registration(facts))}</p>{tables.environment(facts)}"
 
 
-SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[ReportData], str]], ...] = (
     ("verdicts", "Verdicts", verdicts),
     ("differences", "Differences", differences),
     ("table", "Table", tables.comparisons),

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from pipelines.report import format as fmt
-from pipelines.report import words
-from pipelines.report.facts import Facts, Row, Run
+from pipelines.report import sentences
+from pipelines.report.data import ReportData, Row, RunLink
 from pipelines.report.figures import svg
-from pipelines.report.records import Record, groups, headers, notes
+from pipelines.report.rows import Record, groups, headers, notes
 
 _NUMERIC = {1, 2, 3, 4, 5, 7}
 
 
-def comparisons(facts: Facts) -> str:
+def comparisons(facts: ReportData) -> str:
     """Primary rows, then the exploratory ones folded away."""
     told = "".join(f'<p class="note">{escape(note)}</p>' for note in notes(facts))
     signatures = dict.fromkeys((row.metric, row.signature) for row in facts.rows if row.signature)
@@ -45,7 +45,7 @@ def _numeric(yes: bool) -> str:
     return ' class="n"' if yes else ""
 
 
-def _table(facts: Facts, primary: bool) -> str:
+def _table(facts: ReportData, primary: bool) -> str:
     names = headers(facts, primary)
     body = ""
     for name, records in groups(facts, primary):
@@ -60,7 +60,7 @@ def _table(facts: Facts, primary: bool) -> str:
     return scroll(f"<table>{header(names, _NUMERIC)}{body}</table>", label)
 
 
-def _line(facts: Facts, record: Record) -> str:
+def _line(facts: ReportData, record: Record) -> str:
     row = record.row
     cells = (
         f'<th scope="row">{arm_name(facts, row.arm)}</th>',
@@ -75,7 +75,7 @@ def _line(facts: Facts, record: Record) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def seed_links(runs: Sequence[Run]) -> str:
+def seed_links(runs: Sequence[RunLink]) -> str:
     """The runs behind a mean, by seed."""
     if not runs:
         return ""
@@ -83,7 +83,7 @@ def seed_links(runs: Sequence[Run]) -> str:
     return f'<span class="seeds">{"seed" if len(runs) == 1 else "seeds"} {links}</span>'
 
 
-def verdicts(facts: Facts) -> str:
+def verdicts(facts: ReportData) -> str:
     """Arms down, cells across: the difference and the verdict of every primary comparison."""
     columns = list(dict.fromkeys((row.cell, row.metric) for row in facts.primary))
     found = {(row.arm, row.cell, row.metric): row for row in facts.primary}
@@ -106,14 +106,14 @@ def _verdict(row: Row | None) -> str:
     return f'<td{class_}><span class="big">{value}</span><span class="under">{verdict}</span></td>'
 
 
-def arm_name(facts: Facts, arm: str) -> str:
+def arm_name(facts: ReportData, arm: str) -> str:
     """The arm's mark and its name, kept together."""
     picture = svg.mark(8, 8, facts.place(arm))
     mark = f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true">{picture}</svg>'
     return f'<span class="arm">{mark}<span>{escape(arm)}</span></span>'
 
 
-def runs(facts: Facts) -> str:
+def runs(facts: ReportData) -> str:
     """Every run: score, status, steps, time, linked to its folder."""
     names = ("Arm", "Seed", "Score", "Best step", "Minutes", "Status")
     body = ""
@@ -128,7 +128,7 @@ def runs(facts: Facts) -> str:
     return f"<details><summary>{count}, each with its folder</summary>{table}</details>"
 
 
-def _run(facts: Facts, run: Run) -> str:
+def _run(facts: ReportData, run: RunLink) -> str:
     known = run.manifest
     seconds = known.get("total_seconds", known.get("train_seconds"))
     minutes = fmt.number(seconds / 60, 1) if fmt.known(seconds) else fmt.MISSING
@@ -146,7 +146,7 @@ def _run(facts: Facts, run: Run) -> str:
     )
 
 
-def arms(facts: Facts) -> str:
+def arms(facts: ReportData) -> str:
     """Per arm: what the swap did before training, what it costs, whether it was fed what its pair was fed."""
     body = ""
     for cell in facts.cells:
@@ -162,7 +162,7 @@ def arms(facts: Facts) -> str:
         "features. Same output: share of examples with equal predictions. Same "
         "batches: pairs of one seed whose steps held the same examples."
     )
-    note += "".join(f" {escape(sentence)}" for sentence in words.cut(facts))
+    note += "".join(f" {escape(sentence)}" for sentence in sentences.cut(facts))
     table = f"<table>{header(_ARM_HEADERS, set(range(1, 10)))}{body}</table>"
     return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
 
@@ -182,7 +182,7 @@ _ARM_HEADERS = (
 )
 
 
-def _arm(facts: Facts, cell: str, arm: str) -> str:
+def _arm(facts: ReportData, cell: str, arm: str) -> str:
     about, manifests = (
         facts.about(cell, arm),
         [run.manifest for run in facts.runs_of(cell, arm) if run.manifest],
@@ -191,8 +191,8 @@ def _arm(facts: Facts, cell: str, arm: str) -> str:
     seconds, memory = facts.step_seconds(cell, arm), about.get("peak_memory_bytes")
     same = row.identical_predictions if row else None
     cells = (
-        words.proof(about),
-        words.sites(about, manifests),
+        sentences.proof(about),
+        sentences.sites(about, manifests),
         fmt.count(about.get("num_parameters")),
         fmt.count(about.get("num_variant_parameters")),
         _flops(facts, cell, arm),
@@ -208,7 +208,7 @@ def _arm(facts: Facts, cell: str, arm: str) -> str:
     return f'<tr><th scope="row">{arm_name(facts, arm)}</th>{numbers}{last}</tr>'
 
 
-def _flops(facts: Facts, cell: str, arm: str) -> str:
+def _flops(facts: ReportData, cell: str, arm: str) -> str:
     """Of a forward on the same batch: the baseline's own, and what an arm has more."""
     mine, theirs = (facts.about(cell, name).get("forward_flops") for name in (arm, facts.baseline))
     if not fmt.known(mine) or not theirs:
@@ -218,7 +218,7 @@ def _flops(facts: Facts, cell: str, arm: str) -> str:
     return f"{fmt.signed(100 * (mine / theirs - 1), 0 if mine == theirs else 2)} %"
 
 
-def _same_batches(facts: Facts, cell: str, arm: str) -> str:
+def _same_batches(facts: ReportData, cell: str, arm: str) -> str:
     """Whether the batches of every pair of runs were the same examples in the same order."""
     baseline = {run.seed: run.manifest.get("batches_hash") for run in facts.runs_of(cell, facts.baseline)}
     pairs = [(run.manifest.get("batches_hash"), baseline.get(run.seed)) for run in facts.runs_of(cell, arm)]
@@ -227,7 +227,7 @@ def _same_batches(facts: Facts, cell: str, arm: str) -> str:
     return f"{same} of {len(known)}" if known else fmt.MISSING
 
 
-def environment(facts: Facts) -> str:
+def environment(facts: ReportData) -> str:
     """Versions and machine as a list of terms."""
     known = facts.results.get("environment") or {}
     items = list(_flat(known))

@@ -9,29 +9,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.report import words
-from pipelines.report.facts import Facts
-from pipelines.report.records import Record, groups, notes
+from pipelines.report import sentences
+from pipelines.report.data import ReportData
+from pipelines.report.rows import Record, groups, notes
 
 WIDE = (
     116  # columns that one line per comparison needs; below, both scores and the interval take a second line
 )
 
 
-def show(facts: Facts, console: Console) -> None:
+def show(facts: ReportData, console: Console) -> None:
     """Verdicts first, then the table, then what went wrong and how to read it."""
     for arm in facts.arms[1:]:
-        console.print(Text.assemble((f"{arm}: ", "bold"), words.arm(facts, arm)))
+        console.print(Text.assemble((f"{arm}: ", "bold"), sentences.arm(facts, arm)))
     for primary in (True, False):
         _groups(facts, primary, console)
-    for alert in words.alerts(facts):
+    for alert in sentences.alerts(facts):
         console.print(Text(f"note: {alert}"))
     console.print()
-    for note in (*notes(facts), words.registration(facts)):
+    for note in (*notes(facts), sentences.registration(facts)):
         console.print(Text(note, style="dim"))
 
 
-def _groups(facts: Facts, primary: bool, console: Console) -> None:
+def _groups(facts: ReportData, primary: bool, console: Console) -> None:
     """A title and a table for each cell and metric, all with the same columns."""
     named = groups(facts, primary)
     wide = console.width >= WIDE
@@ -69,7 +69,7 @@ def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
     return table
 
 
-def _headings(facts: Facts, primary: bool, wide: bool) -> list[str]:
+def _headings(facts: ReportData, primary: bool, wide: bool) -> list[str]:
     baseline = _cut(facts.baseline, 9)
     p = "p Holm" if primary else "p"
     if wide:

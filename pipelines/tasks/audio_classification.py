@@ -11,8 +11,8 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from pipelines.errors import UserError
-from pipelines.media import MediaClassification
-from pipelines.task import Column
+from pipelines.tasks.base import Column
+from pipelines.tasks.shared.media_classification import MediaClassification
 
 
 class AudioClassification(MediaClassification):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.mse import MeanSquaredError
-from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.tasks.base import Column, Example, Feature, Raw, Task, Trivial
 
 VALUES_PER_TOKEN = 16  # the usual patch of a channel, which max_tokens counts
 DIGITS = 4  # behind the point, of a value in standard deviations

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pipelines.metric import Metric
-from pipelines.questions import as_list, asked_amiss, cluster_of, least_answers, squad_metrics
-from pipelines.task import Column, Example, Task, Trivial
-from pipelines.text_to_text import TextToText, Writing
+from pipelines.metrics.base import Metric
+from pipelines.tasks.base import Column, Example, Task, Trivial
+from pipelines.tasks.shared.question_rows import (
+    as_list,
+    asked_amiss,
+    cluster_of,
+    least_answers,
+    squad_metrics,
+)
+from pipelines.tasks.shared.text_to_text import TextToText, Writing
 
 
 class GenerativeQuestionAnswering(TextToText):

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from pipelines.media import MediaClassification
-from pipelines.task import Column
+from pipelines.tasks.base import Column
+from pipelines.tasks.shared.media_classification import MediaClassification
 
 
 class ImageClassification(MediaClassification):

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.perplexity import Perplexity
-from pipelines.objectives import OBJECTIVES, Block
-from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
-from pipelines.text_to_text import Continuation
-from pipelines.texts import TextEncoder
-from pipelines.token_loss import IGNORED
+from pipelines.tasks.base import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.tasks.shared.language_objectives import OBJECTIVES, TextBlock
+from pipelines.tasks.shared.text_encoder import TextEncoder
+from pipelines.tasks.shared.token_loss import IGNORED
+from pipelines.tasks.shared.writing_forms import Continuation
 
 
 class LanguageModelling(Task):
@@ -93,7 +93,7 @@ class LanguageModelling(Task):
             features += [self._feature(example["id"], place, block) for place, block in enumerate(blocks)]
         return features
 
-    def _feature(self, example_id: str, place: int, block: Block) -> Feature:
+    def _feature(self, example_id: str, place: int, block: TextBlock) -> Feature:
         return {
             "example_id": example_id,
             "block": place,
@@ -191,5 +191,5 @@ class LanguageModelling(Task):
         return None
 
 
-def _block(feature: Feature) -> Block:
-    return Block(feature["input_ids"], feature["num_bytes"], feature["first"])
+def _block(feature: Feature) -> TextBlock:
+    return TextBlock(feature["input_ids"], feature["num_bytes"], feature["first"])

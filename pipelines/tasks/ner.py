@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional
 
 from pipelines.errors import UserError
-from pipelines.labelled import Labelled
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
-from pipelines.task import Column, Example, Feature, Raw, Trivial
-from pipelines.windows import Window, cut
-from pipelines.words import WordEncoder
+from pipelines.tasks.base import Column, Example, Feature, Raw, Trivial
+from pipelines.tasks.shared.labels import Labelled
+from pipelines.tasks.shared.windows import Window, cut
+from pipelines.tasks.shared.word_encoder import WordEncoder
 
 IGNORED = -100  # what cross entropy skips: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"

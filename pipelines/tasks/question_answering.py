@@ -12,13 +12,19 @@ import torch
 from torch.nn import functional
 
 from pipelines.errors import UserError
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.squad import Squad
-from pipelines.pairs import PairEncoder, Tokens
-from pipelines.questions import as_list, asked_amiss, cluster_of, least_answers, squad_metrics
-from pipelines.spans import best_spans, best_threshold
-from pipelines.task import Column, Example, Feature, Raw, Task, Trivial
-from pipelines.windows import cut
+from pipelines.tasks.base import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.tasks.shared.answer_spans import best_spans, best_threshold
+from pipelines.tasks.shared.pair_encoder import PairEncoder, Tokens
+from pipelines.tasks.shared.question_rows import (
+    as_list,
+    asked_amiss,
+    cluster_of,
+    least_answers,
+    squad_metrics,
+)
+from pipelines.tasks.shared.windows import cut
 
 IGNORED = -100  # what cross entropy skips
 

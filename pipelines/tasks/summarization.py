@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
 
-from pipelines.metric import Metric
+from pipelines.metrics.base import Metric
 from pipelines.metrics.rouge import MEASURES, Rouge, sentences
-from pipelines.task import Example, Trivial
-from pipelines.text_to_text import TextToText, Writing
+from pipelines.tasks.base import Example, Trivial
+from pipelines.tasks.shared.text_to_text import TextToText, Writing
 
 
 class Summarization(TextToText):

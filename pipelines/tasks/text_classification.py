@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from pipelines.classification import Classification
 from pipelines.errors import UserError
-from pipelines.pairs import PairEncoder
-from pipelines.task import Column, Example, Feature
+from pipelines.tasks.base import Column, Example, Feature
+from pipelines.tasks.shared.classification import Classification
+from pipelines.tasks.shared.pair_encoder import PairEncoder
 
 
 class TextClassification(Classification):

@@ -22,7 +22,7 @@ import transformers as hf
 
 import custom_attention
 from benchmarks.table import Table, with_range
-from pipelines import catalog
+from pipelines.registry import catalog
 
 TURNS = 7
 VOCABULARY = 500

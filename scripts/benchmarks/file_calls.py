@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.cases import CONFIGS, REPOSITORY
 from benchmarks.report import large_ablation, make_up_results
 from benchmarks.table import Table
-from pipelines.config import AblationConfig, load_ablation
-from pipelines.executors.cell import Cell
-from pipelines.grid import plan_cells, remember_folders
-from pipelines.registration import register
+from pipelines.ablation.cell import Cell
+from pipelines.ablation.grid import plan_cells, remember_folders
+from pipelines.ablation.preregistration import register
+from pipelines.config.load import AblationConfig, load_ablation
 
 OVERRIDES = ("set.num_epochs=2", "set.checkpoint_every_steps=100", "seeds=[1]")  # of the quickstart
 MANY = 1000

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import Case
-from pipelines.config import load_run
-from pipelines.interruption import StopRequest
-from pipelines.progress import Reporter
-from pipelines.results import RunFolder
-from pipelines.run import prepare, set_up_libraries
-from pipelines.train import Training
+from pipelines.config.load import load_run
+from pipelines.distributed.stop import StopRequest
+from pipelines.runs.prepare import prepare, set_up_libraries
+from pipelines.storage.run_folder import RunFolder
+from pipelines.train.loop import Training
+from pipelines.train.progress import Reporter
 
 
 def build(case: Case, folder: Path, *, as_we_run: bool = True) -> Training:
@@ -29,11 +29,11 @@ def build(case: Case, folder: Path, *, as_we_run: bool = True) -> Training:
 
 def take_steps(training: Training, first: int, count: int) -> tuple[int, float]:
     """Useful tokens and CPU seconds of steps `first`, `first + 1`, ..."""
-    training.model.train()
+    training.engine.model.train()
     begun, tokens = time.process_time(), 0
     for number in range(first, first + count):
         step = training.plan.step(number)
-        training.take_step(step)
+        training.engine.take_step(step)
         tokens += sum(int(training.train.features.lengths[i]) for b in step.micro_batches[0] for i in b)
     return tokens, time.process_time() - begun
 

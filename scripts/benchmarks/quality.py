@@ -24,8 +24,8 @@ from scipy import stats
 from benchmarks import ours, reference
 from benchmarks.cases import Case, cases, watched
 from benchmarks.table import Table, with_range
-from pipelines.batches import fill
-from pipelines.train import Training
+from pipelines.train.batches import fill
+from pipelines.train.loop import Training
 
 SEEDS = (1, 2, 3, 4, 5)
 CONFIDENCE = 0.95

@@ -17,10 +17,10 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 
 from benchmarks import ours
 from benchmarks.cases import Case
-from pipelines.model import build_model
-from pipelines.task import Feature, Task
-from pipelines.text_to_text import start_token
-from pipelines.train import Training
+from pipelines.models.build import build_model
+from pipelines.tasks.base import Feature, Task
+from pipelines.tasks.shared.writing_forms import start_token
+from pipelines.train.loop import Training
 
 IGNORED = -100
 FILLERS = {"labels": IGNORED}  # everything else is padded with 0, the id of each tokenizer's padding here

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.table import Table
-from pipelines import identity, rebuild
-from pipelines.config import AblationConfig, run_from_dict
-from pipelines.executors.cell import Cell
-from pipelines.grid import plan_cells, remember_folders
-from pipelines.registration import register
-from pipelines.status import look
-from pipelines.stored import open_ablation
+from pipelines.ablation import results as rebuild
+from pipelines.ablation.cell import Cell
+from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.grid import plan_cells, remember_folders
+from pipelines.ablation.preregistration import register
+from pipelines.actions.status import look
+from pipelines.config.load import AblationConfig, run_from_dict
+from pipelines.runs import identity
 from tests.pipelines import stored_ablation
 
 SIZES = (200, 1000)

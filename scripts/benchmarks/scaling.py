@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.cases import Case, cases
 from benchmarks.table import Table, with_range
-from pipelines.launch import free_port
+from pipelines.distributed.launch import free_port
 
 TURNS = 3
 CASE, BATCH_SIZE = "NER, MiniLM, batch 8", 8
@@ -112,20 +112,22 @@ def _work(connection: Connection, case: Case, folder: Path, rank: Mapping[str, s
 
     training = ours.build(case, folder)
     spent = [0.0]
-    step = training.optimizer.step
+    step = training.engine.optimizer.step
 
     def timed_step() -> None:
         begun = time.process_time()
         step()
         spent[0] += time.process_time() - begun
 
-    training.optimizer.step = timed_step
+    training.engine.optimizer.step = timed_step
     mine = training.accelerator.process_index
     while (turn := connection.recv()) is not None:
         spent[0], wall = 0.0, time.perf_counter()
         _, cpu = ours.take_steps(training, turn * STEPS, STEPS)
         wall, begun = time.perf_counter() - wall, time.process_time()
         for number in range(turn * STEPS, (turn + 1) * STEPS):
-            training.accumulate(number, training.plan.step(number).micro_batches[mine], 1.0, exchange=False)
-            training.optimizer.zero_grad()
+            training.engine.accumulate(
+                number, training.plan.step(number).micro_batches[mine], 1.0, exchange=False
+            )
+            training.engine.optimizer.zero_grad()
         connection.send(Took(wall, cpu, spent[0], time.process_time() - begun))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import Table, with_range
-from pipelines import metric, statistics
-from pipelines.metric import Metric, comparable
+from pipelines.comparison import significance
+from pipelines.metrics import base, load
+from pipelines.metrics.base import Metric, comparable
 
 SEEDS, EXAMPLES, REPETITIONS = 5, 2_000, 7
 OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # what a metric cannot be built without
@@ -21,7 +22,7 @@ BUDGETS = {JACKKNIFE: 0.1, ALL: 10.0}  # CPU seconds
 
 def run() -> Table:
     """Two arms with made-up statistics: time depends on how many numbers an example has, not on which."""
-    metrics = [metric.load(name, OPTIONS.get(name)) for name in metric.names()]
+    metrics = [load.load(name, OPTIONS.get(name)) for name in base.names()]
     generator = np.random.default_rng(0)
     sides = {one: generator.integers(1, 30, (2, SEEDS, EXAMPLES, len(one.columns))) for one in metrics}
     times: dict[str, list[float]] = {}
@@ -42,16 +43,16 @@ def run() -> Table:
 def once(sides: Mapping[Metric, np.ndarray]) -> dict[str, float]:
     """One comparison by every metric, part by part."""
     values = {one: comparable(one) for one in sides}
-    jackknives = {one: seconds(statistics.two_way, *both, values[one])[0] for one, both in sides.items()}
+    jackknives = {one: seconds(significance.two_way, *both, values[one])[0] for one, both in sides.items()}
     columns = np.concatenate(
         [np.concatenate([*both[0], *both[1]], axis=1) for both in sides.values()], axis=1
     )
-    resampling, sums = seconds(statistics.resample, columns)
+    resampling, sums = seconds(significance.resample, columns)
     bootstraps, start = {}, 0
     for one in sides:
         end = start + 2 * SEEDS * len(one.columns)
         arms = sums[:, start:end].reshape(len(sums), 2, SEEDS, -1)
-        bootstraps[one], _ = seconds(statistics.bootstrap, arms[:, 0], arms[:, 1], values[one])
+        bootstraps[one], _ = seconds(significance.bootstrap, arms[:, 0], arms[:, 1], values[one])
         start = end
     return {
         JACKKNIFE: max(jackknives.values()),

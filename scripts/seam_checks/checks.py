@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 from custom_attention import VariantError, attach, attached, detach, prove, variant_parameters
-from custom_attention.example import made_up_example
+from custom_attention.dummy_inputs import made_up_example
 from custom_attention.proof import largest_difference, outputs
 
 ON_THE_KERNEL, ON_THE_SCORES = ["temperature", "gate"], ["sink"]

@@ -10,7 +10,7 @@ import typing
 import pytest
 import torch
 
-from custom_attention import Variant, attach, lookup, variants
+from custom_attention import Variant, attach, registry, variants
 from custom_attention.variant import SCORE_HOOKS
 from tests.custom_attention.models import FAMILIES, tiny
 
@@ -23,7 +23,7 @@ def arms() -> list[dict]:
     """{name: options} for the defaults of each variant and, one option at a time, its other values."""
     found = []
     for name in own_names():
-        cls = lookup.find(name)
+        cls = registry.find(name)
         found.append({name: {}})
         hints = typing.get_type_hints(cls.__init__)
         for option, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
@@ -48,7 +48,7 @@ def arm_id(arm: dict) -> str:
 def is_explicit(arm: dict) -> bool:
     """Whether the arm sees the scores, and so takes the explicit path."""
     [name] = arm
-    cls = lookup.find(name)
+    cls = registry.find(name)
     return any(getattr(cls, hook) is not getattr(Variant, hook) for hook in SCORE_HOOKS)
 
 

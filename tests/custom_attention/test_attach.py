@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
-from custom_attention.projections import head_blocks
+from custom_attention.head_weights import head_blocks
 from custom_attention.sites import probe
 from custom_attention.variant import Variant
 from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, changes_nothing

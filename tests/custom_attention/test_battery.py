@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers as hf
 
-from custom_attention import Variant, attach, attached, detach, lookup, prove, variant_parameters
-from custom_attention.dispatch import observed
+from custom_attention import Variant, attach, attached, detach, prove, registry, variant_parameters
+from custom_attention.runtime.dispatch import observed
 from tests.custom_attention.conftest import EPS, arms, attach_where_possible, changes_nothing, is_explicit
 from tests.custom_attention.models import (
     CAUSAL,
@@ -191,7 +191,7 @@ def test_detach_gives_the_stock_model_back(swapped, family):
 def test_all_variants_that_start_as_stock_do_so_together(family, explicit):
     """In one list, with every option, at self-attention, where all can be."""
     possible = [arm for arm in arms() if not changes_nothing(arm, family)]
-    classes = [(arm, lookup.find(next(iter(arm)))) for arm in possible]
+    classes = [(arm, registry.find(next(iter(arm)))) for arm in possible]
     neutral = [(arm, cls) for arm, cls in classes if cls.starts_as_stock is True]
     normalizers = [arm for arm, cls in neutral if cls.normalize is not Variant.normalize]
     chosen = [arm for arm, _ in neutral if explicit or not is_explicit(arm)]

@@ -12,7 +12,7 @@ import transformers as hf
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from custom_attention import attach, attached, detach, diagnose, diagnostics, variant_parameters
-from custom_attention.dispatch import observed
+from custom_attention.runtime.dispatch import observed
 from tests.custom_attention.conftest import arm_id, arms, is_explicit
 from tests.custom_attention.models import ENCODER_DECODER, FAMILIES, nudge, padded, tiny
 

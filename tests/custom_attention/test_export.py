@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from custom_attention import attach, lookup, save, variant_parameters
+from custom_attention import attach, registry, save, variant_parameters
 from custom_attention.export import modeling_source
 from tests.conftest import REPOSITORY
 from tests.custom_attention.models import FAMILIES, logits, nudge, padded, tiny
@@ -88,7 +88,7 @@ def test_a_stranger_gets_the_same_numbers_and_can_save_it_again(folders, way, tm
 
 def test_the_code_of_every_variant_is_clean_by_the_rules_of_this_repository(folders, tmp_path):
     files = [*folders.glob("*/modeling_*.py")]
-    for name in lookup.names():
+    for name in registry.names():
         files.append(tmp_path / f"modeling_{name}.py")
         files[-1].write_text(modeling_source(GPT2LMHeadModel, "attnlab-gpt2", [(name, {})]))
     rules = ["--no-cache", "--config", REPOSITORY / "pyproject.toml"]

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 
 from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
-from custom_attention.dispatch import NAMES, attention
+from custom_attention.runtime.dispatch import NAMES, attention
 from custom_attention.variant import Variant
 from tests.custom_attention.conftest import EPS, attach_where_possible
 from tests.custom_attention.models import ENCODER_DECODER, FAMILIES, logits, padded, tiny

@@ -13,11 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom_attention import VariantError, attach, attached, load, lookup, prove, sites, variant_parameters
-from pipelines import catalog
-from pipelines.config import load_run
+from custom_attention import (
+    VariantError,
+    attach,
+    attached,
+    load,
+    prove,
+    registry,
+    sites,
+    variant_parameters,
+)
+from pipelines.config.load import load_run
 from pipelines.errors import UserError
-from pipelines.identity import describe, run_hash
+from pipelines.registry import catalog
+from pipelines.runs.identity import describe, run_hash
 from tests.custom_attention.models import padded, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +169,7 @@ def test_a_variant_from_outside_is_attached_by_class_or_entry_point(installed, n
 
 def test_an_entry_point_is_listed_with_its_properties_and_nothing_is_imported(installed):
     assert "shift" in catalog.names(catalog.VARIANT)
-    assert {"shift", "lost"} <= set(lookup.names())
+    assert {"shift", "lost"} <= set(registry.names())
     entry = catalog.find(catalog.VARIANT, "shift")
     assert (entry.name, entry.path, entry.starts_as_stock, entry.is_foldable) == (
         "shift",
@@ -184,7 +193,7 @@ def test_an_entry_point_that_leads_nowhere_is_named(installed):
 def test_a_variant_of_the_repository_wins_over_an_entry_point_of_its_name(installed):
     points = installed / "some_variants-1.0.dist-info" / "entry_points.txt"
     points.write_text("[attnlab.variants]\ngate = some_variants:Shift\n")
-    assert torch.is_tensor(lookup.find("gate")(sites(tiny("bert"))[0]).weight)
+    assert torch.is_tensor(registry.find("gate")(sites(tiny("bert"))[0]).weight)
     assert catalog.names(catalog.VARIANT).count("gate") == 1
 
 

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipelines import identity, metric
-from pipelines.config import AblationConfig
-from pipelines.registration import register
-from pipelines.results import RunFolder
+from pipelines.ablation.preregistration import register
+from pipelines.config.load import AblationConfig
+from pipelines.metrics import load
+from pipelines.runs import identity
+from pipelines.storage.run_folder import RunFolder
 
 RUN = {
     "task": "ner",
@@ -21,7 +22,7 @@ RUN = {
     "max_steps": 40,
 }
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0"}
-F1 = metric.load("entity_f1")
+F1 = load.load("entity_f1")
 
 
 def config(
@@ -118,7 +119,7 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
     """An ablation folder with its results."""
-    from pipelines import rebuild
+    from pipelines.ablation import results as rebuild
 
     folder = write(root, name, **options)
     results = rebuild.results_of([rebuild.stored_in(folder)], folder)

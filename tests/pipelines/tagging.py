@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.run_schema import DataConfig
-from pipelines.task import Column, Task
+from pipelines.config.run import DataConfig
+from pipelines.tasks.base import Column, Task
 
 
 class Tagging(Task):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from pipelines.config import run_from_dict
-from pipelines.model import build_model
-from pipelines.processor import load_processor
-from pipelines.run import load_task
+from pipelines.config.load import run_from_dict
+from pipelines.models.build import build_model
+from pipelines.models.processor import load_processor
+from pipelines.tasks.load import load_task
 
 FAMILIES = ("encoder", "decoder", "encoder_decoder")
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {

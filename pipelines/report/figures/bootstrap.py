@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Row
+from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
 
 WIDTH, HEIGHT = 126, 96
 LEFT, RIGHT, TOP, BOTTOM = 4, 122, 26, 72
 
 
-def draw(facts: Facts, rows: Sequence[Row]) -> list[str]:
+def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
     """A histogram per arm of a cell, all on the same axis."""
     known = [row for row in rows if (row.bootstrap or {}).get("counts")]
     edges = [edge for row in known for edge in (row.bootstrap["edges"][0], row.bootstrap["edges"][-1], 0.0)]
@@ -22,7 +22,7 @@ def draw(facts: Facts, rows: Sequence[Row]) -> list[str]:
     return [_panel(facts, row, scale) for row in known]
 
 
-def _panel(facts: Facts, row: Row, scale: svg.Scale) -> str:
+def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
     counts, edges = row.bootstrap["counts"], row.bootstrap["edges"]
     heights = svg.Scale(0, max(counts), BOTTOM, TOP)
     corners = [(scale(edges[0]), BOTTOM)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Run
+from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
 
 WIDTH, HEIGHT = 298, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 284, 28, 190
 
 
-def draw(facts: Facts, cell: str) -> str:
+def draw(facts: ReportData, cell: str) -> str:
     """Panel of a cell; empty when no run says how long it took."""
     known = {arm: _points(facts, cell, arm) for arm in facts.arms}
     known = {arm: points for arm, points in known.items() if points}
@@ -34,7 +34,7 @@ def draw(facts: Facts, cell: str) -> str:
     return svg.figure(WIDTH, HEIGHT, f"Cost and {row.metric} on {cell}", told, body)
 
 
-def _points(facts: Facts, cell: str, arm: str) -> list[tuple[float, float, Run]]:
+def _points(facts: ReportData, cell: str, arm: str) -> list[tuple[float, float, RunLink]]:
     """(milliseconds per step, score, run) of the finished runs."""
     found = [(run.step_seconds, run.score, run) for run in facts.runs_of(cell, arm)]
     return [
@@ -45,7 +45,7 @@ def _points(facts: Facts, cell: str, arm: str) -> list[tuple[float, float, Run]]
 
 
 def _seeds(
-    facts: Facts, arm: str, points: list[tuple[float, float, Run]], xs: svg.Scale, ys: svg.Scale
+    facts: ReportData, arm: str, points: list[tuple[float, float, RunLink]], xs: svg.Scale, ys: svg.Scale
 ) -> str:
     dots = ""
     for x, y, run in points:
@@ -54,7 +54,7 @@ def _seeds(
     return svg.tag("g", dots, class_=svg.colour(facts.place(arm)))
 
 
-def _centre(facts: Facts, arm: str, at: tuple[float, float], start: tuple[float, float] | None) -> str:
+def _centre(facts: ReportData, arm: str, at: tuple[float, float], start: tuple[float, float] | None) -> str:
     body = svg.path([start, at], "thin") if start and arm != facts.baseline else ""
     return svg.tag("g", body or " ", class_=svg.colour(facts.place(arm))) + svg.mark(
         *at, facts.place(arm), size=5.5, content=svg.hover(f"{arm}, mean")

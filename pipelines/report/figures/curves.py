@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Run
+from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
 
 WIDTH, HEIGHT = 298, 226
@@ -20,7 +20,7 @@ POINT_BUDGET = 40_000  # points of a whole report: what keeps a thousand runs un
 Curve = list[tuple[float, float]]
 
 
-def read(run: Run, metric: str) -> tuple[Curve, Curve]:
+def read(run: RunLink, metric: str) -> tuple[Curve, Curve]:
     """(step, training loss) and (step, validation score) of a run, in the order of its metrics.jsonl."""
     losses: dict[int, float] = {}
     scores: dict[int, float] = {}
@@ -60,13 +60,13 @@ def thin(curve: Curve, points: int) -> Curve:
     return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in parts]
 
 
-def draw(facts: Facts) -> dict[str, list[str]]:
+def draw(facts: ReportData) -> dict[str, list[str]]:
     """Panels of each cell, by its name."""
     points = max(8, min(90, POINT_BUDGET // max(2 * len(facts.runs), 1)))
     return {cell: _cell(facts, cell, points) for cell in facts.cells}
 
 
-def _cell(facts: Facts, cell: str, points: int) -> list[str]:
+def _cell(facts: ReportData, cell: str, points: int) -> list[str]:
     row = next(iter(facts.primary_of(cell)), None) or next(row for row in facts.rows if row.cell == cell)
     losses: dict[str, dict[int, Curve]] = {}
     scores: dict[str, dict[int, Curve]] = {}
@@ -121,7 +121,7 @@ def _at(curve: Curve, step: float) -> float:
     return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-def panel(facts: Facts, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> str:
+def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> str:
     """One picture; empty where less than two steps were logged: the slopes show scores at a single one."""
     drawn = [point for seeds in curves.values() for curve in seeds.values() for point in curve]
     if len({step for step, _ in drawn}) < 2:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Row
+from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import palette, svg
 
 
 @dataclass(frozen=True)
-class Layout:
+class PlotLayout:
     """Where things stand. A stacked row puts the names above its interval, for narrow pages."""
 
     width: float
@@ -21,12 +21,12 @@ class Layout:
     stacked: bool
 
 
-WIDE = Layout(width=940, left=212, right=608, row=30, stacked=False)
-NARROW = Layout(width=350, left=10, right=340, row=56, stacked=True)
+WIDE = PlotLayout(width=940, left=212, right=608, row=30, stacked=False)
+NARROW = PlotLayout(width=350, left=10, right=340, row=56, stacked=True)
 HEAD, FOOT, GAP = 34, 52, 12
 
 
-def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None) -> str:
+def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | None = None) -> str:
     """One panel per metric, each with its own axis, because margins and units belong to a metric."""
     rows = facts.primary if rows is None else list(rows)
     body, top = "", 0.0
@@ -44,7 +44,7 @@ def draw(facts: Facts, layout: Layout = WIDE, rows: Sequence[Row] | None = None)
     )
 
 
-def standalone(facts: Facts) -> str:
+def standalone(facts: ReportData) -> str:
     """The wide plot as a file of its own."""
     return palette.standalone(draw(facts))
 
@@ -63,7 +63,7 @@ def _reach(row: Row) -> list[float]:
     return [*(x for x in (row.difference, *(row.ci95 or ())) if fmt.known(x)), *both, *(-x for x in both)]
 
 
-def _panel(facts: Facts, rows: Sequence[Row], layout: Layout, top: float) -> tuple[str, float]:
+def _panel(facts: ReportData, rows: Sequence[Row], layout: PlotLayout, top: float) -> tuple[str, float]:
     """Everything of one metric, and how high it came out."""
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), layout.left, layout.right)
     cells = list(dict.fromkeys(row.cell for row in rows))
@@ -80,7 +80,7 @@ def _panel(facts: Facts, rows: Sequence[Row], layout: Layout, top: float) -> tup
     return body + _axis(scale, rows[0], y, layout), y - top + FOOT
 
 
-def _heading(row: Row, y: float, layout: Layout) -> str:
+def _heading(row: Row, y: float, layout: PlotLayout) -> str:
     """The cell's name, with a hair under it so that groups are seen at a glance."""
     base = y + 22
     note = f"{row.metric} · {fmt.plural(len(row.seeds or ()), 'seed')} · n = {fmt.count(row.n_examples)}"
@@ -96,7 +96,7 @@ def _heading(row: Row, y: float, layout: Layout) -> str:
     return name + svg.text(layout.width, base, note, "end", "soft tiny") + rule
 
 
-def _row(facts: Facts, row: Row, scale: svg.Scale, y: float, layout: Layout) -> str:
+def _row(facts: ReportData, row: Row, scale: svg.Scale, y: float, layout: PlotLayout) -> str:
     place = facts.place(row.arm)
     value = fmt.signed(row.difference, row.places)
     interval = fmt.interval(row.ci95, row.places)
@@ -156,7 +156,7 @@ def _interval(row: Row, place: int, scale: svg.Scale, y: float) -> str:
     return body
 
 
-def _axis(scale: svg.Scale, row: Row, y: float, layout: Layout) -> str:
+def _axis(scale: svg.Scale, row: Row, y: float, layout: PlotLayout) -> str:
     body = svg.line(layout.left, y + 4, layout.right, y + 4, "axis")
     for tick in scale.ticks(5 if layout.stacked else 7):
         body += svg.line(scale(tick), y + 4, scale(tick), y + 8, "axis")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.report import format as fmt
-from pipelines.report.attention import ENTROPY, OWN, SINK, Rows, Seen, overall
-from pipelines.report.facts import Facts
+from pipelines.report.attention import ENTROPY, OWN, SINK, AttentionStats, Rows, overall
+from pipelines.report.data import ReportData
 from pipelines.report.figures import svg
 
 LARGEST, SMALLEST, WIDEST = 22.0, 7.0, 132.0  # sides of a tile, width of a map
@@ -14,7 +14,7 @@ LEFT, TOP, GAP, RAMP = 46.0, 44.0, 24.0, 30.0
 STEPS = 5  # of the key beneath a map
 
 
-def draw(facts: Facts, seen: Mapping[str, Seen]) -> dict[str, list[str]]:
+def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, list[str]]:
     """Panels of one cell by what they show; the arms share their shades."""
     drawn = {quantity: _against_baseline(facts, seen, quantity) for quantity in (ENTROPY, SINK)}
     drawn[OWN] = [
@@ -25,7 +25,7 @@ def draw(facts: Facts, seen: Mapping[str, Seen]) -> dict[str, list[str]]:
     return drawn
 
 
-def _against_baseline(facts: Facts, seen: Mapping[str, Seen], quantity: str) -> list[str]:
+def _against_baseline(facts: ReportData, seen: Mapping[str, AttentionStats], quantity: str) -> list[str]:
     """Each arm as it is and, beside it, what differs from the baseline."""
     stock = seen.get(facts.baseline)
     means = {arm: one.mean(quantity) for arm, one in seen.items()}
@@ -55,7 +55,7 @@ class Map:
         return f"tile{sign}", f"{share:.2f}".removeprefix("0") or "0"
 
 
-def _own(seen: Seen, quantity: str) -> Map:
+def _own(seen: AttentionStats, quantity: str) -> Map:
     """What the arm's variants say of themselves: a size, or a number that is 0 in stock attention."""
     rows = seen.mean(quantity)
     reach = _furthest([rows])
@@ -68,7 +68,7 @@ def _furthest(tables: Iterable[Rows]) -> float:
     return max(values, default=0.0) or 1.0
 
 
-def _panel(facts: Facts, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> str:
+def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> str:
     """The maps of one arm side by side."""
     heads = max(len(row) for one in maps for row in one.rows)
     tile = max(SMALLEST, min(LARGEST, WIDEST / heads))

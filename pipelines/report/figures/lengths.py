@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.report import format as fmt
+from pipelines.report.data import ReportData
 from pipelines.report.examples import Breakdown
-from pipelines.report.facts import Facts
 from pipelines.report.figures import svg
 
 WIDTH, HEIGHT = 440, 246
 LEFT, RIGHT, TOP, BOTTOM = 46, 432, 30, 186
 
 
-def draw(facts: Facts, breakdowns: Sequence[Breakdown]) -> str:
+def draw(facts: ReportData, breakdowns: Sequence[Breakdown]) -> str:
     """Arms of a cell side by side in each bin of length; empty where lengths are not known."""
     known = [one for one in breakdowns if len(one.bins) > 1]
     if not known:
@@ -41,7 +41,7 @@ def draw(facts: Facts, breakdowns: Sequence[Breakdown]) -> str:
 
 
 def _bin(
-    facts: Facts, known: Sequence[Breakdown], place: int, centre: float, step: float, scale: svg.Scale
+    facts: ReportData, known: Sequence[Breakdown], place: int, centre: float, step: float, scale: svg.Scale
 ) -> str:
     gap = min(22.0, 0.8 * step / len(known))
     body = ""

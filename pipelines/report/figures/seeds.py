@@ -7,14 +7,14 @@ import statistics
 from collections.abc import Sequence
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Row
+from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
 
 WIDTH, ROW, TOP, FOOT = 330, 46, 4, 46
 LEFT, RIGHT = 8, 322
 
 
-def draw(facts: Facts, rows: Sequence[Row]) -> str:
+def draw(facts: ReportData, rows: Sequence[Row]) -> str:
     """A strip per arm of a cell on one axis; empty without differences."""
     rows = [row for row in rows if any(map(fmt.known, row.by_seed))]
     if not rows:
@@ -57,7 +57,7 @@ def _describe(row: Row) -> str:
     return f"{row.arm}: {values}"
 
 
-def _strip(facts: Facts, row: Row, scale: svg.Scale, y: float) -> str:
+def _strip(facts: ReportData, row: Row, scale: svg.Scale, y: float) -> str:
     place = facts.place(row.arm)
     name = svg.escape(svg.shorten(row.arm, WIDTH - 30, 14)) + svg.hover(row.arm)
     label = svg.mark(12, y + 11, place, size=4) + svg.tag("text", name, x=22, y=float(y + 15))

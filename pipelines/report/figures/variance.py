@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.report import format as fmt
-from pipelines.report.facts import Facts, Row
+from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
 
 WIDTH, ROW, TOP = 330, 46, 0
@@ -29,7 +29,7 @@ def shares(row: Row) -> tuple[float, float, float] | None:
     return tuple(part / total for part in parts) if total > 0 else None
 
 
-def draw(facts: Facts, rows: Sequence[Row]) -> str:
+def draw(facts: ReportData, rows: Sequence[Row]) -> str:
     """Bars of one cell's arms; empty where nothing is known."""
     known = [(row, shares(row)) for row in rows]
     known = [(row, parts) for row, parts in known if parts]
@@ -45,7 +45,7 @@ def _percent(parts: Sequence[float]) -> str:
     return ", ".join(f"{name} {part:.0%}" for name, part in zip(("seeds", "both", "examples"), parts))
 
 
-def _bar(facts: Facts, row: Row, parts: Sequence[float], y: float) -> str:
+def _bar(facts: ReportData, row: Row, parts: Sequence[float], y: float) -> str:
     name = svg.escape(svg.shorten(row.arm, 165, 14)) + svg.hover(row.arm)
     body = svg.mark(7, y + 11, facts.place(row.arm), size=4) + svg.tag("text", name, x=18, y=float(y + 15))
     start = float(LEFT)

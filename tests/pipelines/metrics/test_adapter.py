@@ -5,7 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from pipelines.metric import load, names, reported_score
+from pipelines.metrics.adapter import reported_score
+from pipelines.metrics.base import names
+from pipelines.metrics.load import load
 
 evaluate = pytest.importorskip("evaluate")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
 from pipelines.errors import UserError
-from pipelines.metric import load, total
+from pipelines.metrics.base import total
+from pipelines.metrics.load import load
 
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat.", "naïve", "x", "кот", "北京", "I'm"]), max_size=9).map(
     " ".join

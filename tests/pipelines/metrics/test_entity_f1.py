@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import UserError
-from pipelines.metric import load, total
+from pipelines.metrics.base import total
+from pipelines.metrics.load import load
 
 LENIENT, STRICT = load("entity_f1"), load("entity_f1", {"strict": True})
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-work-of-art", "I-work-of-art"]

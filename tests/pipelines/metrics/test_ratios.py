@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from pipelines.errors import UserError
-from pipelines.metric import load, total
+from pipelines.metrics.base import total
+from pipelines.metrics.load import load
 
 
 def both(metric, predictions, references):

@@ -4,7 +4,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from pipelines.errors import UserError
-from pipelines.metric import load, total
+from pipelines.metrics.base import total
+from pipelines.metrics.load import load
 from pipelines.metrics.rouge import MEASURES, AnyLanguage, sentences
 
 PREDICTIONS = ["Cats running quickly. Dogs slept.", "", "b c d. a x y.", "The runner's 3 dogs"]

@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.metric import load, total
+from pipelines.metrics.base import total
+from pipelines.metrics.load import load
 
 
 def scores(prediction, reference, version="1.1"):

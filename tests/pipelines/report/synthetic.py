@@ -192,7 +192,7 @@ def write_predictions(folder: Path, seed: int, quality: float, num_examples: int
     import pyarrow
     import pyarrow.parquet
 
-    from pipelines.metric import load
+    from pipelines.metrics.load import load
 
     metric = load("entity_f1", {})
     sentences, draw = random.Random(11), random.Random(seed * 1000 + int(100 * quality))

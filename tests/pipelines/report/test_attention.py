@@ -11,7 +11,7 @@ import pytest
 import synthetic
 
 from pipelines import report
-from pipelines.report import attention, facts
+from pipelines.report import attention, data
 from pipelines.report.figures import heatmap
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -27,10 +27,10 @@ def site(stack="encoder", kind="self", layer=0, entropy=(0.5, 0.25), gate=None, 
     }
 
 
-def kept(root: Path, lines: dict[tuple[str, int], list[dict]], seeds=(1, 2, 3)) -> facts.Facts:
+def kept(root: Path, lines: dict[tuple[str, int], list[dict]], seeds=(1, 2, 3)) -> data.ReportData:
     """The report of one cell with arm "gate", whose runs keep `lines` as their final diagnostics."""
     results = synthetic.build(root, arms=("gate",), seeds=seeds)
-    known = facts.load(results, root / "report")
+    known = data.load(results, root / "report")
     for (_, arm, seed), run in known.runs.items():
         path = run.folder / "diagnostics.jsonl"
         path.unlink()

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import synthetic
 
-from pipelines import compare, metric, report
-from pipelines.report import examples, facts
+from pipelines import report
+from pipelines.comparison import compare
+from pipelines.metrics import load
+from pipelines.report import data, examples
 
 SEEDS = (1, 2, 3)
 
@@ -38,8 +40,8 @@ def compared(tmp_path_factory) -> tuple[dict, Path]:
     return compare.build(ablation, runs, folder=root / "report"), root / "report"
 
 
-def row_of(compared) -> tuple[facts.Facts, facts.Row]:
-    known = facts.load(*compared)
+def row_of(compared) -> tuple[data.ReportData, data.Row]:
+    known = data.load(*compared)
     return known, known.primary[0]
 
 
@@ -63,7 +65,7 @@ def test_what_compare_builds_becomes_a_whole_report(compared):
 def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
     known, row = row_of(compared)
     breakdown = examples.breakdown(known, row, examples.Reader())
-    one = metric.load("entity_f1")
+    one = load.load("entity_f1")
     pairs = examples._pairs(row, examples.Reader())
     for example in (breakdown.best[0], breakdown.worst[0]):
         changes = []

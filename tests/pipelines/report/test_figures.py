@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipelines.report import facts, words
+from pipelines.report import data, sentences
 from pipelines.report.figures import curves, forest, palette, seeds, svg, variance
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -56,7 +56,7 @@ def test_no_two_arms_look_alike():
 def test_the_forest_puts_marks_and_intervals_at_their_values(tmp_path):
     results = synthetic.build(tmp_path, arms=("a", "b", "c"), with_runs=False, metrics=("f1",))
     results["comparisons"][2]["verdict"] = "equivalent"
-    known = facts.load(results, tmp_path / "report")
+    known = data.load(results, tmp_path / "report")
     tree = ElementTree.fromstring(forest.draw(known))
     bars = [
         (float(bar.get("x1")), float(bar.get("x2")))
@@ -92,7 +92,7 @@ def test_a_diverged_loss_ends_its_line(tmp_path):
     import random
 
     synthetic.write_run(tmp_path, "gate", 1, 50.0, ("f1",), 40, random.Random(0), diverge_at=25)
-    run = facts.Run("ner", "gate", 1, tmp_path, "x/")
+    run = data.RunLink("ner", "gate", 1, tmp_path, "x/")
     losses, _ = curves.read(run, "f1")
     assert [step for step, _ in curves.thin(losses, 100)] == list(range(1, 25))
 
@@ -104,7 +104,7 @@ def test_nothing_is_drawn_after_a_loss_that_was_no_number():
 
 def test_a_cut_off_last_line_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"event":"step","step":1,"loss":2.0}\n{"event":"st')
-    assert curves.read(facts.Run("ner", "gate", 1, tmp_path, "x/"), "f1") == ([(1, 2.0)], [])
+    assert curves.read(data.RunLink("ner", "gate", 1, tmp_path, "x/"), "f1") == ([(1, 2.0)], [])
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=12), st.floats(-3, 3))
@@ -136,7 +136,7 @@ def test_the_interval_over_seeds_is_that_of_scipy(differences):
 @given(st.floats(0, 4), st.floats(0, 4), st.floats(0, 4))
 def test_shares_of_variance_add_up_to_one(seed_part, example_part, both):
     parts = {"seeds": seed_part + both, "examples": example_part + both, "interaction": both}
-    row = facts.Row({"variance": parts})
+    row = data.Row({"variance": parts})
     shares = variance.shares(row)
     total = seed_part + example_part + both
     if total < 1e-9:
@@ -148,7 +148,7 @@ def test_shares_of_variance_add_up_to_one(seed_part, example_part, both):
 def test_the_same_paired_curve_is_drawn_for_metrics_where_less_is_better(tmp_path):
     results = synthetic.build(tmp_path, arms=("a",), metrics=("loss_like",))
     results["comparisons"][0] |= {"higher_is_better": False}
-    known = facts.load(results, tmp_path / "report")
+    known = data.load(results, tmp_path / "report")
     run = known.runs_of("ner-minilm", "a")[0]
     stock = known.runs_of("ner-minilm", "stock")[0]
     paired = curves._differences(
@@ -231,10 +231,10 @@ def test_marks_and_words_stand_out_from_the_page(theme, arms):
 # ---- words
 def test_every_verdict_has_its_sentence(tmp_path):
     results = synthetic.build(tmp_path, arms=("gate",), metrics=("f1",), with_runs=False)
-    for verdict in (*facts.VERDICTS, "better, within the margin"):
+    for verdict in (*data.VERDICTS, "better, within the margin"):
         results["comparisons"][0] |= {"verdict": verdict, "reason": "2 of 3 seeds diverged"}
-        row = facts.load(results, tmp_path).primary[0]
-        sentence = words.comparison(row)
+        row = data.load(results, tmp_path).primary[0]
+        sentence = sentences.comparison(row)
         assert (
             verdict.split(",")[0].replace("no-verdict", "no verdict").replace("non-inferior", "not worse")
             in sentence
@@ -251,23 +251,23 @@ def test_a_log_scale_also_tells_the_ratio(tmp_path):
         "ratio_ci95": [0.961, 0.982],
         "verdict": "better",
     }
-    assert "ratio 0.97" in words.comparison(facts.load(results, tmp_path).primary[0])
+    assert "ratio 0.97" in sentences.comparison(data.load(results, tmp_path).primary[0])
 
 
 def test_a_registration_that_changed_is_told(tmp_path):
     results = synthetic.build(tmp_path, with_runs=False)
-    assert "unchanged since" in words.registration(facts.load(results, tmp_path))
+    assert "unchanged since" in sentences.registration(data.load(results, tmp_path))
     results["registration"]["changed_afterwards"] = ["margin", "seeds"]
-    assert "changed afterwards: margin and seeds" in words.registration(facts.load(results, tmp_path))
+    assert "changed afterwards: margin and seeds" in sentences.registration(data.load(results, tmp_path))
     results["registration"] |= {"changed_afterwards": [], "finished_before": {"stock": 3}}
-    told = words.registration(facts.load(results, tmp_path))
+    told = sentences.registration(data.load(results, tmp_path))
     assert "before the first run of an arm; 3 runs of stock had been made" in told
     results["registration"]["finished_before"]["gate"] = 2
-    told = words.registration(facts.load(results, tmp_path))
+    told = sentences.registration(data.load(results, tmp_path))
     assert "after 2 runs of its arms" in told
     assert "exploratory" in told
     results["registration"] = None
-    assert "Not registered" in words.registration(facts.load(results, tmp_path))
+    assert "Not registered" in sentences.registration(data.load(results, tmp_path))
 
 
 @pytest.mark.parametrize("x", [0.0, 4.0, 61.0, 122.0, 126.0])

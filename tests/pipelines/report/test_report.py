@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines import report
-from pipelines.report import facts, latex, words
+from pipelines.report import data as facts
 from pipelines.report import format as fmt
+from pipelines.report import latex, sentences
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
@@ -349,7 +350,7 @@ def test_a_report_says_what_of_the_data_was_cut():
     facts = SimpleNamespace(
         cells=["news"], arms=["stock"], runs_of=lambda cell, arm: [SimpleNamespace(manifest=manifest)]
     )
-    assert list(words.cut(facts)) == ["news, test: 2 sources cut."]
+    assert list(sentences.cut(facts)) == ["news, test: 2 sources cut."]
 
 
 def test_the_arms_table_shows_parameters_and_work_against_the_baseline(tmp_path):

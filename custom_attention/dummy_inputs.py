@@ -1,0 +1,155 @@
+"""A batch for a model that came without one, from its config and the arguments of its forward."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from custom_attention.errors import VariantError
+from custom_attention.modes import quiet
+
+BATCH, TEXT_LEN, TARGET_LEN, SAMPLES = 2, 7, 5, 3200
+
+
+def made_up_example(model: nn.Module) -> dict:
+    """A small batch of two unequal examples that `model` runs on.
+
+    Its main input, then all inputs that its forward accepts, are tried in the shapes that are usual for them.
+
+    Raises:
+        VariantError: none of them ran; the sentence asks for an example and says what stopped the first.
+    """
+    failure: Exception | None = None
+    with quiet(model), torch.no_grad():
+        for batch in _candidates(model):
+            try:
+                model(**batch)
+            except Exception as error:  # any model, any shape: the next one may run
+                failure = failure or error
+            else:
+                return batch
+    what = f"no example can be made up for `{', '.join(_main_inputs(model))}`"
+    if failure is not None:
+        what += f" (its forward stopped with {type(failure).__name__}: {failure})"
+    raise VariantError(type(model).__name__, what, accepted="pass example= with a batch, a dict of tensors")
+
+
+def _candidates(model: nn.Module) -> Iterator[dict]:
+    accepted = inspect.signature(model.forward).parameters
+    facts = _Facts(model)
+    known = [name for name in accepted if name in _SHAPES]
+    required = [name for name in known if accepted[name].default is inspect.Parameter.empty]
+    main = [name for name in _main_inputs(model) if name in _SHAPES]
+    extra = _decoder_side(facts, accepted) | ({"use_cache": False} if "use_cache" in accepted else {})
+    tried = []
+    for names in (dict.fromkeys(main + required), dict.fromkeys(main + known)):
+        for shapes in itertools.islice(itertools.product(*(_SHAPES[name] for name in names)), 8):
+            made = {name: facts.make(shape) for name, shape in zip(names, shapes)}
+            sizes = {name: None if value is None else tuple(value.shape) for name, value in made.items()}
+            if names and None not in made.values() and sizes not in tried:
+                tried.append(sizes)
+                yield made | extra
+
+
+def _main_inputs(model: nn.Module) -> list[str]:
+    return [model.main_input_name] if isinstance(model.main_input_name, str) else list(model.main_input_name)
+
+
+def _decoder_side(facts: _Facts, accepted) -> dict:
+    if "decoder_input_ids" in accepted and facts.get("is_encoder_decoder"):
+        vocabulary = getattr(facts.get("decoder"), "vocab_size", None) or facts.text("vocab_size")
+        return {"decoder_input_ids": facts.ids(TARGET_LEN, vocabulary)} if vocabulary else {}
+    if "future_time_features" in accepted and facts.get("prediction_length"):
+        steps = facts.get("prediction_length")
+        features = facts.noise(steps, facts.get("num_time_features"))
+        return {"future_values": facts.noise(steps), "future_time_features": features}
+    if "encoder_hidden_states" in accepted and facts.get("add_cross_attention"):
+        width = facts.get("cross_attention_hidden_size") or facts.get("hidden_size")
+        return {"encoder_hidden_states": facts.noise(6, width)}
+    return {}
+
+
+class _Facts:
+    """What a config says about sizes, itself or by the configs inside it, and tensors of such sizes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.config, self.device, self.dtype = model.config, model.device, model.dtype
+        self.generator = torch.Generator().manual_seed(0)
+        inner = [value for value in vars(self.config).values() if hasattr(value, "model_type")]
+        self.configs = [self.config, *inner]
+
+    def get(self, *names: str, default=None):
+        """The first of these names that the config, or one inside it, gives a value."""
+        for config in self.configs:
+            for name in names:
+                value = getattr(config, name, None)
+                if value is not None:
+                    return value
+        return default
+
+    def text(self, name: str):
+        return getattr(self.config.get_text_config(), name, None) or self.get(name)
+
+    def make(self, shape: Callable[[_Facts], torch.Tensor]) -> torch.Tensor | None:
+        """The tensor, or None where the config lacks the sizes for it."""
+        try:
+            return shape(self)
+        except (TypeError, ValueError):
+            return None
+
+    def noise(self, *shape: int) -> torch.Tensor:
+        return torch.randn(BATCH, *shape, generator=self.generator).to(self.device, self.dtype)
+
+    def ids(self, length: int, vocab_size: int) -> torch.Tensor:
+        """Ids without special tokens, but the last is the end of the sequence: some heads read it."""
+        made = torch.randint(min(5, vocab_size - 1), vocab_size, (BATCH, length), generator=self.generator)
+        eos = self.text("eos_token_id")
+        if isinstance(eos, int) and 0 <= eos < vocab_size:
+            made[made == eos] = vocab_size - 1 if eos != vocab_size - 1 else vocab_size - 2
+            made[:, -1] = eos
+        return made.to(self.device)
+
+    def history(self) -> int:
+        """Steps of a time series that a model with lagged inputs reads."""
+        return self.get("context_length") + max(self.get("lags_sequence"))
+
+    def image(self) -> tuple[int, int, int]:
+        side = self.get("image_size", "input_size", "img_size", default=224)
+        height, width = (side, side) if isinstance(side, int) else tuple(side)[-2:]
+        return self.get("num_channels", "in_channels", "in_chans", default=3), height, width
+
+
+_FRAME_SIZES = ("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins")
+_SHAPES: dict[str, list[Callable[[_Facts], torch.Tensor]]] = {
+    "input_ids": [lambda f: f.ids(TEXT_LEN, f.text("vocab_size"))],
+    "bbox": [lambda f: torch.tensor([1, 2, 3, 4], device=f.device).expand(BATCH, TEXT_LEN, 4)],
+    "pixel_values": [
+        lambda f: f.noise(*f.image()),
+        lambda f: f.noise(f.get("num_frames", default=2), *f.image()),
+    ],
+    "pixel_values_videos": [lambda f: f.noise(f.get("frames_per_clip", "num_frames"), *f.image())],
+    "input_values": [
+        lambda f: f.noise(f.get("max_length"), f.get("num_mel_bins")),
+        lambda f: f.noise(SAMPLES),
+        lambda f: f.noise(1, SAMPLES),
+    ],
+    "inputs": [lambda f: f.noise(SAMPLES)],
+    "input_features": [
+        lambda f: f.noise(f.get("num_mel_bins"), 2 * f.get("max_source_positions")),
+        lambda f: f.noise(
+            40, f.get("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins")
+        ),
+        lambda f: f.noise(f.get("num_mel_bins"), 40),
+    ],
+    "past_values": [
+        lambda f: f.noise(f.get("context_length"), f.get("num_input_channels", default=1)),
+        lambda f: f.noise(f.get("context_length")),
+        lambda f: f.noise(f.history()),
+    ],
+    "past_time_features": [lambda f: f.noise(f.history(), f.get("num_time_features"))],
+    "past_observed_mask": [lambda f: f.noise(f.history()).new_ones(BATCH, f.history())],
+}

@@ -1,0 +1,1 @@
+"""The files that an exported model carries a copy of."""

@@ -1,0 +1,112 @@
+"""A model class that carries its variants from the start, so that `from_pretrained` fills them as any weight.
+
+Self-contained beside `dispatch.py`, because an exported model carries a copy of this file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention.variant import Site
+
+KEY = "attnlab"  # in config.json: what is attached where
+
+
+class Restored:
+    """Comes before a stock class: builds the stock model, then hangs on it what `config.attnlab` records.
+
+    A folder whose weights do not fit, or another kernel than the recorded one, raises: nothing is drawn anew.
+    """
+
+    variant_classes: ClassVar[dict[str, type]] = {}
+    auto_map: ClassVar[dict[str, str]] = {}  # where an Auto class finds its class
+
+    def __init__(self, config, *args: Any, **kwargs: Any) -> None:
+        record = getattr(config, KEY, None)
+        if record is None:
+            raise ValueError(f"{type(self).__name__}: this config does not say which attention it is for.")
+        kernel, asked = record["kernel"], config._attn_implementation
+        if asked not in (None, kernel, NAMES[kernel]):
+            raise ValueError(f"{type(self).__name__} runs on the {kernel} kernel alone (asked for: {asked}).")
+        config._attn_implementation = kernel
+        super().__init__(config, *args, **kwargs)
+        self._hang(record)
+        if record["dtype"] == "float32":  # also where the model is in 16 bits
+            self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), ATTRIBUTE}
+
+    def _hang(self, record: dict) -> None:
+        for facts in record["sites"]:
+            facts = dict(facts)
+            recipe = record["variants"] if facts.pop("attached") else []
+            site = Site(**facts)
+            module = self.get_submodule(site.name)
+            members = [self.variant_classes[name](site, **options) for name, options in recipe]
+            stack = Stack(members, kernel_function(module, record["kernel"]), record["kernel"], site)
+            stack.recipe = [tuple(pair) for pair in recipe]
+            setattr(module, ATTRIBUTE, stack)
+        self._share_parameters()
+        for module in self.modules():
+            config = getattr(module, "config", None)
+            if hasattr(config, "_attn_implementation_internal"):
+                config._attn_implementation_internal = NAMES[record["kernel"]]
+                config.attn_implementation = NAMES[record["kernel"]]  # stock classes raise on it
+
+    def _share_parameters(self) -> None:
+        stacks = [module for module in self.modules() if isinstance(module, Stack) and len(module)]
+        for stack in stacks[1:]:
+            for owner, variant in zip(stacks[0], stack):
+                for name in owner.shared():
+                    setattr(variant, name, getattr(owner, name))
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().tie_weights(*args, **kwargs)
+        self._share_parameters()  # loading gave each site its own
+        return result
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        wrong = sorted(map(str, [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]))
+        if wrong:
+            raise ValueError(f"{cls.__name__}: the weights do not fit this model: {', '.join(wrong[:3])}.")
+        return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """As transformers', with the code beside the weights, so that the folder loads as this one did."""
+        state = kwargs.pop("state_dict", None) or self.state_dict()
+        # A parameter that sites share is written for each: transformers refuses ties it does not know.
+        state = {n: v.clone() if f".{ATTRIBUTE}." in f".{n}" else v for n, v in state.items()}
+        super().save_pretrained(save_directory, *args, state_dict=state, **kwargs)
+        path = Path(save_directory) / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        module = f"modeling_{values['model_type'].replace('-', '_')}"
+        values["auto_map"] = self.auto_map
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (path.parent / f"{module}.py").write_text(self.modeling_source(), encoding="utf-8")
+
+    @classmethod
+    def modeling_source(cls) -> str:
+        """The text of the one file that defines this class."""
+        return inspect.getsource(sys.modules[cls.__module__])
+
+
+def kernel_function(module: nn.Module, name: str) -> Callable:
+    """The function `module` would have called under the stock kernel `name`.
+
+    Raises ValueError where its modeling file has no eager function.
+    """
+    modeling = sys.modules[type(module).__module__]
+    eager = getattr(modeling, "eager_attention_forward", None)
+    if name == "eager":
+        if eager is None:
+            raise ValueError(f"{type(module).__name__}: its eager attention function was not found.")
+        return eager
+    return modeling.ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)

@@ -1,0 +1,1 @@
+"""Ablations: the grid of runs, their folder, search, registration, cost and results."""

@@ -1,0 +1,125 @@
+"""The grid of an ablation: every arm, seed and cell as one run with its hash and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.ablation.cell import Cell
+from pipelines.config.load import AblationConfig, RunConfig
+from pipelines.errors import UserError
+from pipelines.runs import identity
+from pipelines.storage import atomic
+from pipelines.storage.atomic import read_json
+from pipelines.storage.names import RUNS
+
+Key = tuple[str, str]  # cell, arm
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of the grid before it has a folder."""
+
+    cell: str
+    arm: str
+    seed: int
+    config: RunConfig
+
+
+def plan_cells(
+    config: AblationConfig,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    rates: Mapping[Key, float] | None = None,
+    tries: Sequence[Cell] = (),
+) -> list[Cell]:
+    """Every run of the grid with its hash and folder, stock first so that early results are useful.
+
+    Args:
+        fresh: give each run a folder of its own that no earlier run used; the choice is remembered in
+            `runs.json`, so that the ablation can still be stopped and started.
+        rates: learning rate of each cell and arm, where a search chose one.
+        tries: runs of that search; one that is a run of the grid too is not run twice.
+
+    Raises:
+        UserError: two arms are the same run and would share one folder.
+    """
+    rates = rates or {}
+    wanted = [
+        PlannedRun(cell, arm, seed, config.run_config(cell, arm, seed, learning_rate=rates.get((cell, arm))))
+        for seed in config.seeds
+        for cell in config.cells
+        for arm in _baseline_first(config)
+    ]
+    done = {(cell.cell, cell.arm.partition(" ")[0], cell.run_hash): cell.folder.name for cell in tries}
+    planned = list(_placed(wanted, folder, fresh, done))
+    _refuse_shared_folders(planned)
+    return planned
+
+
+def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> list[Cell]:
+    """Every run of the search that is declared: each learning rate for each arm, cell and search seed."""
+    wanted = [
+        PlannedRun(cell, name_of_try(arm, rate), seed, config.run_config(cell, arm, seed, learning_rate=rate))
+        for seed in config.search_seeds
+        for rate in config.search.learning_rate
+        for cell in config.cells
+        for arm in _baseline_first(config)
+    ]
+    planned = list(_placed(wanted, folder, fresh, {}))
+    _refuse_shared_folders(planned)
+    return planned
+
+
+def name_of_try(arm: str, learning_rate: float) -> str:
+    """What stands in an arm's place for a run of the search; no arm's own name has a space in it."""
+    return f"{arm} at {learning_rate!r}"
+
+
+def _baseline_first(config: AblationConfig) -> list[str]:
+    return sorted(config.arms, key=lambda name: name != config.baseline)
+
+
+def _placed(
+    wanted: Iterable[PlannedRun], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
+) -> Iterator[Cell]:
+    cells_folder = folder.parent / "cells"
+    remembered = {} if fresh else read_json(folder / RUNS) or {}
+    taken: set[str] = set()
+    for run in wanted:
+        digest = identity.run_hash(identity.describe(run.config))
+        stem = digest[:16]
+        name = done.get((run.cell, run.arm, digest)) or remembered.get(f"{run.cell}/{run.arm}/{run.seed}", "")
+        if not name.startswith(stem):
+            name = _fresh_name(cells_folder, stem, taken) if fresh else stem
+        taken.add(name)
+        place = cells_folder / name
+        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, folder)
+
+
+def _fresh_name(cells_folder: Path, stem: str, taken: set[str]) -> str:
+    number = 2
+    while f"{stem}-r{number}" in taken or (cells_folder / f"{stem}-r{number}").exists():
+        number += 1
+    return f"{stem}-r{number}"
+
+
+def _refuse_shared_folders(cells: Sequence[Cell]) -> None:
+    by_folder: dict[Path, Cell] = {}
+    for cell in cells:
+        other = by_folder.setdefault(cell.folder, cell)
+        if other is not cell:
+            raise UserError(
+                "arms",
+                f"{other.label} and {cell.label} are the same run, so comparing them would say nothing",
+                accepted="drop one, or use --fresh to really run both (an A/A test)",
+            )
+
+
+def remember_folders(cells: Sequence[Cell], folder: Path) -> None:
+    """Write which folder each run has: what reads the ablation later needs neither data nor sources."""
+    atomic.write_json(
+        folder / RUNS, {f"{cell.cell}/{cell.arm}/{cell.seed}": cell.folder.name for cell in cells}
+    )

@@ -1,0 +1,127 @@
+"""Results and reports of ablations from what their runs have stored: one folder, or several as one family."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines import report
+from pipelines.ablation.cell import Cell, Outcome
+from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.preregistration import digest, registration
+from pipelines.comparison import compare
+from pipelines.config.load import AblationConfig
+from pipelines.errors import UserError
+from pipelines.storage import atomic
+from pipelines.storage.atomic import read_json
+from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
+from pipelines.storage.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An ablation and how each of its runs ended."""
+
+    config: AblationConfig
+    outcomes: Mapping[Cell, Outcome]
+    folder: Path
+    prefix: str = ""  # before the names of its cells, where another ablation has them too
+
+
+def stored_in(folder: Path) -> Ended:
+    """The ablation of a folder, as far as it has come.
+
+    Raises:
+        UserError: it is none, or no run of it has finished.
+    """
+    stored = open_ablation(folder)
+    ended = Ended(stored.config, stored.outcomes(), folder)
+    if not any(outcome.status == "finished" for outcome in ended.outcomes.values()):
+        raise UserError(str(folder), "no run has finished yet", accepted="see attnlab status")
+    return ended
+
+
+def reported_in(folder: Path) -> list[Ended]:
+    """The ablations that a folder's report is about: its own, or those that were reported together."""
+    several = read_json(folder / TOGETHER)
+    if several is None:
+        return [stored_in(folder)]
+    return told_apart([stored_in(Path(os.path.normpath(folder / path))) for path in several])
+
+
+def told_apart(ended: Sequence[Ended]) -> list[Ended]:
+    """The ablations, those that share the name of a cell with another told apart by their folders."""
+    baselines = {one.config.baseline for one in ended}
+    if len(baselines) > 1:
+        raise UserError("report", "the ablations have different baselines", ", ".join(sorted(baselines)))
+    names = [name for one in ended for name in one.config.cells]
+    shared = {name for name in names if names.count(name) > 1}
+    return [
+        replace(one, prefix=f"{one.folder.resolve().name}: " if shared & set(one.config.cells) else "")
+        for one in ended
+    ]
+
+
+def results_of(ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
+    """What results.json says, by the stored statistics of the finished runs; links start at `folder`."""
+    results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
+    for one in ended:
+        record = read_json(one.folder / SEARCH) if one.config.search else {"cells": {}}
+        for cell, arms in record["cells"].items():
+            for arm, found in arms.items():
+                about = results["arms"][one.prefix + cell][arm]
+                about["search"] = {"seeds": record["seeds"], **found}
+    return results
+
+
+def write(results: Mapping[str, Any], folder: Path) -> None:
+    """Write results.json and the reports into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(folder / RESULTS, results)
+    report.write(results, folder)
+
+
+def _part(ended: Ended) -> compare.Part:
+    prefix, ablation = ended.prefix, ended.config.stated()
+    ablation["cells"] = {prefix + name: cell for name, cell in ablation["cells"].items()}
+    ordered = sorted(ended.outcomes.items(), key=lambda item: (item[0].cell, item[0].arm, item[0].seed))
+    runs = {
+        (prefix + cell.cell, cell.arm, cell.seed): cell.folder
+        for cell, outcome in ordered
+        if outcome.status == "finished"
+    }
+    failures = [_failure(cell, outcome, prefix) for cell, outcome in ordered if outcome.status != "finished"]
+    return compare.Part(ablation, runs, failures)
+
+
+def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
+    return {
+        "cell": prefix + cell.cell,
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "run": cell.folder.name,
+        "status": outcome.status,
+        "step": (RunFolder(cell.folder).manifest() or {}).get("diverged_at"),
+        "reason": outcome.reason,
+    }
+
+
+def _registrations(ended: Sequence[Ended]) -> dict[str, Any]:
+    """The registration of one ablation, or those of several as one."""
+    each = {one.folder.resolve().name: registration(one.config, one.folder) for one in ended}
+    if len(ended) == 1:
+        return next(iter(each.values()))
+    before = sum((Counter(known.get("finished_before")) for known in each.values()), Counter())
+    return {
+        "hash": digest({name: known["hash"] for name, known in each.items()}),
+        "time": ", ".join(sorted({known["time"] for known in each.values()})),
+        "finished_before": dict(before),
+        "changed_afterwards": [
+            f"{field} of {name}" for name, known in each.items() for field in known["changed_afterwards"]
+        ],
+        "ablations": each,
+    }

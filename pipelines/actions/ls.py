@@ -1,0 +1,142 @@
+"""What `attnlab ls` prints: one table of what there is to choose from, or of what has been run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.config import yaml_source
+from pipelines.config.describe import attention
+from pipelines.config.run import RunConfig
+from pipelines.errors import UserError
+from pipelines.registry import catalog
+from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, EntryKind
+
+PLAIN_WIDTH = 140  # columns where the output is no terminal
+Row = Sequence[str]
+
+
+def print_listing(what: str, folder: str | None = None) -> None:
+    """Print one table; `what` is a key of `LISTINGS`."""
+    header, rows = LISTINGS[what]
+    found = list(rows(folder))
+    table = Table(*header, header_style="bold", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True  # a name is copied from here, so it stands whole
+    table.columns[0].min_width = max((len(row[0]) for row in found), default=0)
+    for row in found:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(table if found else f"no {what} here")
+
+
+def _entries(kind: EntryKind, row: Callable[[Entry], Row]) -> Iterator[Row]:
+    for name in catalog.names(kind):
+        try:
+            yield row(catalog.find(kind, name))
+        except UserError as error:  # one broken file does not hide the others
+            yield name, f"broken: {error.sentence()}"
+
+
+def _options(entry: Entry) -> str:
+    return "\n".join(map(str, entry.options))
+
+
+def _variants(_folder: str | None) -> Iterator[Row]:
+    def row(entry: Entry) -> Row:
+        foldable = "yes" if entry.is_foldable else "no"
+        return entry.name, entry.meaning, _options(entry), entry.path, entry.starts_as_stock, foldable
+
+    return _entries(VARIANT, row)
+
+
+def _tasks(_folder: str | None) -> Iterator[Row]:
+    def row(entry: Entry) -> Row:
+        metrics = entry.attributes.get("metric_names") or [str(entry.attributes.get("primary", ""))]
+        columns = entry.attributes.get("columns") or {}
+        return entry.name, entry.meaning, _options(entry), ", ".join(columns), ", ".join(metrics)
+
+    return _entries(TASK, row)
+
+
+def _metrics(_folder: str | None) -> Iterator[Row]:
+    return _entries(METRIC, lambda entry: (entry.name, entry.meaning, _options(entry)))
+
+
+def _corpora(_folder: str | None) -> Iterator[Row]:
+    return _entries(CORPUS, lambda entry: (entry.name, entry.meaning, _options(entry)))
+
+
+def _configs(folder: str | None) -> Iterator[Row]:
+    root = Path(folder or "configs")
+    if not root.is_dir():
+        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls configs FOLDER")
+    for file in sorted(root.rglob("*.yaml")):
+        try:
+            kind = _kind(yaml_source.read(file).value)
+        except UserError as error:
+            kind = f"broken: {error.what}"
+        yield str(file), kind, _first_comment(file)
+
+
+def _kind(value: object) -> str:
+    keys = set(value) if isinstance(value, dict) else set()
+    if "arms" in keys:
+        return "ablation"
+    return "run" if keys & RunConfig.model_fields.keys() else "other"
+
+
+def _first_comment(file: Path) -> str:
+    """What a file says of itself in the first sentence of its head comment (lines for editors left out)."""
+    said: list[str] = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = line.lstrip("# ").strip()
+        if not line.startswith("#") or (said and not text):
+            break
+        if not text.startswith("yaml-language-server"):
+            said += [text] * bool(text)
+    return re.split(r"(?<=\S[.?]) (?=[A-Z])", " ".join(said))[0]
+
+
+def _runs(folder: str | None) -> Iterator[Row]:
+    root = Path(folder or "runs")
+    if not root.is_dir():
+        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls runs FOLDER")
+    for file in sorted(root.rglob("manifest.json")):
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            config = manifest["config"]
+            scores = [
+                f"{split} {name} {value:.2f}"
+                for split, found in manifest["scores"].items()
+                for name, value in found.items()
+                if name == manifest["primary"]
+            ]
+            arm = attention(config["attention"])
+            model = Path(manifest["model_name"]).name
+            yield (
+                str(file.parent),
+                manifest["status"],
+                manifest["task"],
+                model,
+                arm,
+                str(config["seed"]),
+                ", ".join(scores),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            yield str(file.parent), "unreadable manifest.json", "", "", "", "", ""
+
+
+LISTINGS = {
+    "variants": (("variant", "meaning", "options", "runs on", "starts as stock", "foldable"), _variants),
+    "tasks": (("task", "meaning", "options", "columns", "metrics"), _tasks),
+    "metrics": (("metric", "meaning", "options"), _metrics),
+    "corpora": (("corpus", "meaning", "options"), _corpora),
+    "configs": (("file", "kind", "meaning"), _configs),
+    "runs": (("folder", "status", "task", "model", "attention", "seed", "score"), _runs),
+}

@@ -1,0 +1,186 @@
+"""A run or a whole ablation once more, from what it has stored, and whether it came out the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.ablation.folder import StoredAblation, open_ablation
+from pipelines.comparison import scored_run, significance
+from pipelines.comparison.scored_run import ScoredRun
+from pipelines.config.load import ablation_from_dict, run_from_dict
+from pipelines.errors import RunFailed, UserError
+from pipelines.hub.address import is_address, parse
+from pipelines.metrics.base import comparable
+from pipelines.publish.portable import located
+from pipelines.runs import identity
+from pipelines.runs.locate import record
+from pipelines.storage.atomic import read_json
+from pipelines.storage.names import RESULTS, RUNS
+from pipelines.storage.run_folder import RunFolder
+
+EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """How one run or one comparison came out again."""
+
+    name: str
+    word: str  # EQUAL, WITHIN or DIFFERENT
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.word}" + (f" ({self.detail})" if self.detail else "")
+
+
+def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
+    """`attnlab reproduce`: run again into a new folder and say what became of every number.
+
+    Raises:
+        UserError: the folder holds neither a finished run nor an ablation with results.
+        RunFailed: something came out different; each was printed.
+    """
+    old, new = record(folder), Path(out or _beside(folder))
+    if (old / RUNS).exists():
+        found = _again_ablation(old, new, jobs)
+    elif RunFolder(old).manifest() is not None:
+        found = [_again_run(folder, old, new)]
+    else:
+        raise UserError(folder, "is neither a finished run nor an ablation", accepted="see attnlab ls runs")
+    for one in found:
+        print(one)
+    counts = Counter(one.word for one in found)
+    summary = ", ".join(f"{counts[word]} {word}" for word in (EQUAL, WITHIN, DIFFERENT) if counts[word])
+    print(f"{summary}; the new runs are in {new}")
+    if counts[DIFFERENT]:
+        raise RunFailed(f"{folder}: not reproduced")
+
+
+def _beside(folder: str) -> str:
+    if is_address(folder):
+        return f"runs/{parse(folder).repo.split('/')[1]}-reproduced"
+    return f"{folder.rstrip('/')}-reproduced"
+
+
+def _again_run(name: str, old: Path, new: Path) -> Reproduced:
+    stated = _alone(RunFolder(old).manifest()["config"])
+    config = run_from_dict(located(stated, old, [RunFolder(old)]))
+    if config.processes > 1:
+        what = f"ran on {config.processes} processes"
+        advice = f"attnlab train {old}/run.yaml --out {new}, then attnlab reproduce {old} --out {new}"
+        if RunFolder(new).manifest() is None:
+            raise UserError(name, what, accepted=advice)
+    else:
+        from pipelines.actions.train import train_command
+
+        train_command(config, str(new))
+    for line in conditions(old, new):
+        print(line)
+    return compare_runs(old, new, name)
+
+
+def _alone(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings with nobody told of it: a repetition is neither pushed nor tracked."""
+    return {**run, "hub": None, "trackers": []}
+
+
+def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
+    from pipelines.actions.ablate import ablate_command
+
+    stored = open_ablation(old)
+    if not (old / RESULTS).exists():
+        raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
+    out = new / old.resolve().name
+    twins = any("-r" in cell.folder.name for cell in stored.cells)  # runs that --fresh told apart
+    finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
+    stated = stored.config.to_dict()
+    stated["cells"] = {name: _alone(cell) for name, cell in stated["cells"].items()}
+    config = ablation_from_dict(located(stated, old, finished))
+    ablate_command(config, str(out), jobs=jobs, executor="local", fresh=twins and not (out / RUNS).exists())
+    again = open_ablation(out)
+    pairs = list(_pairs(stored, again))
+    for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):
+        print(line)
+    runs = [compare_runs(before, now, label) for before, now, label in pairs]
+    return [*runs, *compare_results(read_json(old / RESULTS), read_json(out / RESULTS))]
+
+
+def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
+    """(old folder, new folder, label) of every run that finished before."""
+    places = {cell.label: cell.folder for cell in again.cells}
+    for cell, outcome in stored.outcomes().items():
+        if outcome.status == "finished":
+            yield cell.folder, places[cell.label], cell.label
+
+
+def conditions(old: Path, new: Path) -> Iterator[str]:
+    """What is not the same about two runs: settings, sources, data, versions, hardware; each one line."""
+    runs = RunFolder(old), RunFolder(new)
+    for line in identity.differences(*(run.identity() or {} for run in runs)):
+        yield f"not the same run: {line}"
+    manifests = [run.manifest() or {} for run in runs]
+    for part in ("environment", "data"):
+        shown = "data" if part == "data" else "conditions"
+        before, now = (manifest.get(part) or {} for manifest in manifests)
+        yield from (f"other {shown}: {line}" for line in identity.differences(before, now))
+
+
+def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
+    """A finished run against its repetition.
+
+    Equal bits: the same statistics and prediction for every example. Within the interval: the 95 % interval
+    of the difference over examples holds 0. Different: all else.
+    """
+    if (RunFolder(new).manifest() or {}).get("status") != "finished":
+        return Reproduced(name, DIFFERENT, "it finished before and does not now")
+    split = scored_run.common_split([old, new])
+    before, now = scored_run.read(old, name, split), scored_run.read(new, f"{name}, again", split)
+    if before.ids != now.ids or before.clusters != now.clusters:
+        return Reproduced(name, DIFFERENT, f"scored on other {split} examples")
+    if before.metrics.keys() != now.metrics.keys():
+        return Reproduced(name, DIFFERENT, "scored by other metrics")
+    same = all((before.statistics[metric] == now.statistics[metric]).all() for metric in before.statistics)
+    if same and before.prediction_hashes == now.prediction_hashes:
+        return Reproduced(name, EQUAL)
+    return _judged(before, now, name)
+
+
+def _judged(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
+    metric = before.manifest["primary"]
+    sides = (run.statistics[metric][None] for run in (before, now))
+    result = significance.two_way(*sides, comparable(before.metrics[metric]), before.clusters)
+    detail = f"{metric} {before.score(metric):.4g} -> {now.score(metric):.4g}"
+    if result.identical:
+        return Reproduced(name, WITHIN, f"{detail}; other predictions, the same statistics")
+    low, high = result.ci95
+    holds = result.problem is None and low <= 0 <= high
+    interval = "" if result.problem else f", 95 % interval of the difference {low:+.3g} to {high:+.3g}"
+    return Reproduced(name, WITHIN if holds else DIFFERENT, detail + interval)
+
+
+def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reproduced]:
+    """Every primary comparison against its repetition: is the new difference in the old 95 % interval?"""
+    rows = {(row["cell"], row["arm"], row["metric"]): row for row in new["comparisons"]}
+    for before in old["comparisons"]:
+        if not before["primary"]:
+            continue
+        key = before["cell"], before["arm"], before["metric"]
+        now = rows[key]
+        name = " / ".join(key)
+        detail = f"{_shown(before)} -> {_shown(now)}"
+        if before["seed_differences"] == now["seed_differences"]:
+            yield Reproduced(name, EQUAL, _shown(now))
+        elif None in (before["difference"], now["difference"]) or before["ci95"] is None:
+            yield Reproduced(name, DIFFERENT, detail)
+        else:
+            low, high = before["ci95"]
+            yield Reproduced(name, WITHIN if low <= now["difference"] <= high else DIFFERENT, detail)
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    difference = row["difference"]
+    return row["verdict"] + ("" if difference is None else f" {difference:+.3g}")

@@ -1,0 +1,50 @@
+"""The command `attnlab ablate`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command, add_settings, count, out_folder, the_ablation
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser)
+    parser.add_argument("--out", metavar="DIR", help="the folder of the report; default runs/<file>")
+    parser.add_argument(
+        "--jobs", type=count, metavar="N", help="runs side by side; default: one per GPU, else per core"
+    )
+    parser.add_argument(
+        "--executor", choices=("local", "slurm"), help="where the runs are made; default: as the file says"
+    )
+    parser.add_argument("--fresh", action="store_true", help="run everything again, in folders of its own")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="write everything down but run nothing: print a command per run",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    config, file = the_ablation("ablate", arguments.settings)
+    out = out_folder(arguments.out, [file])
+    from pipelines.actions.ablate import ablate_command
+
+    ablate_command(
+        config,
+        out,
+        jobs=arguments.jobs,
+        executor=arguments.executor,
+        fresh=arguments.fresh,
+        dry_run=arguments.dry_run,
+        prepare=arguments.prepare,
+    )
+
+
+COMMAND = Command(
+    "ablate",
+    "train arms x seeds, compare them in pairs, write a report",
+    _arguments,
+    _run,
+    "attnlab ablate configs/quickstart.yaml --out runs/quickstart",
+)

@@ -1,0 +1,27 @@
+"""The command `attnlab fold`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run, or hub:ORG/NAME")
+    parser.add_argument("out", metavar="OUT", help="the folder to write; it must not be there yet")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.actions.fold import fold_command
+
+    fold_command(arguments.folder, arguments.out)
+
+
+COMMAND = Command(
+    "fold",
+    "write a run as a plain checkpoint, its attention in the weights",
+    _arguments,
+    _run,
+    "attnlab fold runs/two plain",
+)

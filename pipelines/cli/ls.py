@@ -1,0 +1,25 @@
+"""The command `attnlab ls`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("variants", "tasks", "metrics", "corpora", "configs", "runs"))
+    parser.add_argument(
+        "folder", nargs="?", help="for configs and runs: where to look; default configs, runs"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.actions.ls import print_listing
+
+    print_listing(arguments.what, arguments.folder)
+
+
+COMMAND = Command(
+    "ls", "list variants, tasks, metrics, corpora, configs or runs", _arguments, _run, "attnlab ls variants"
+)

@@ -1,0 +1,121 @@
+"""The command `attnlab`: the table of commands, and how an answer or a mistake leaves the process.
+
+Only the standard library is imported here; each command imports what it needs when it is called, so that
+`attnlab --help` answers at once and no torch is loaded to check a YAML file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pipelines.cli import (
+    ablate,
+    evaluate,
+    fold,
+    generate,
+    init,
+    inspect,
+    ls,
+    plan,
+    predict,
+    push,
+    report,
+    reproduce,
+    run_cell,
+    status,
+    train,
+    validate,
+    verify,
+)
+from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
+MOST_LINES = 20  # of mistakes shown at once: one screen
+
+COMMANDS = tuple(
+    module.COMMAND
+    for module in (
+        init,
+        ls,
+        validate,
+        inspect,
+        train,
+        ablate,
+        status,
+        plan,
+        report,
+        verify,
+        reproduce,
+        evaluate,
+        predict,
+        generate,
+        fold,
+        push,
+        run_cell,
+    )
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 (a run failed), 2 (the user can mend it) or 75 (stopped)."""
+    arguments = _parse(argv)
+    if os.getcwd() not in sys.path:  # a variant of the user's own is found beside their YAML
+        sys.path.append(os.getcwd())
+    try:
+        return arguments.run(arguments) or 0
+    except UserErrors as error:
+        return _say([one.sentence() for one in error.errors], EXIT_USER)
+    except UserError as error:
+        return _say([error.sentence()], EXIT_USER)
+    except RunFailed as error:
+        return _say([str(error)], EXIT_FAILED)
+    except Interrupted as error:  # all ranks stop together; the first speaks for them
+        from pipelines.distributed.launch import is_first_rank
+
+        return _say([str(error)] if is_first_rank() else [], EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say(["interrupted"], 130)
+    except BrokenPipeError:  # `attnlab ls variants | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _say(sentences: Sequence[str], status: int) -> int:
+    for sentence in sentences[:MOST_LINES]:
+        print(sentence, file=sys.stderr)
+    if len(sentences) > MOST_LINES:
+        print(f"... and {len(sentences) - MOST_LINES} more", file=sys.stderr)
+    return status
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; overrides may also stand after options, which argparse alone would refuse."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    strays = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
+    if strays:
+        parser.error(f"unknown arguments: {' '.join(strays)}")
+    if rest:
+        arguments.settings += rest
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="attnlab",
+        description="Paired attention ablations for BERT, GPT-2 and T5 families, from YAML.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            epilog=f"example: {command.example}",
+        )
+        command.arguments(one)
+        one.set_defaults(run=command.run)
+    return parser

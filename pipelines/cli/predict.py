@@ -1,0 +1,30 @@
+"""The command `attnlab predict`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE|-", help="data file, or lines of text or JSON; - reads stdin"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write there; default: standard output")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.actions.predict import predict_command
+
+    predict_command(arguments.folder, arguments.input, arguments.out)
+
+
+COMMAND = Command(
+    "predict",
+    "one JSON line per input, by a finished run",
+    _arguments,
+    _run,
+    "attnlab predict runs/two --input lines.txt",
+)

@@ -1,0 +1,29 @@
+"""The command `attnlab report`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders of ablations")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where to write; default: the folder itself, if it is one"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.actions.report import report_command
+
+    report_command(arguments.folders, arguments.out)
+
+
+COMMAND = Command(
+    "report",
+    "write the report again from stored statistics",
+    _arguments,
+    _run,
+    "attnlab report runs/bert runs/gpt2 --out runs/both",
+)

@@ -1,0 +1,27 @@
+"""The command `attnlab run-cell`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the folder of an ablation")
+    parser.add_argument("name", metavar="RUN", help="the run: the beginning of its folder's name in cells/")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipelines.actions.run_cell import run_cell_command
+
+    return run_cell_command(arguments.folder, arguments.name)
+
+
+COMMAND = Command(
+    "run-cell",
+    "make one run of an ablation, from any scheduler; again is no harm",
+    _arguments,
+    _run,
+    "attnlab run-cell runs/quickstart 3f9a",
+)

@@ -1,0 +1,1 @@
+"""Paired statistics: scored runs, significance, verdicts, power."""

@@ -1,0 +1,110 @@
+"""What finished runs left behind, read back for comparison, and the refusal to pair what is no pair."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.metrics import base as metrics
+from pipelines.metrics import load
+from pipelines.metrics.base import Metric
+
+PREDICTIONS, HASHES = "predictions.{}.jsonl", "predictions.{}.hashes"
+SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run's manifest, and its per-example statistics on one split, rows in example order."""
+
+    folder: Path
+    label: str  # "gate, seed 2 of ner-minilm"
+    split: str
+    manifest: Mapping[str, Any]
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    statistics: Mapping[str, np.ndarray]  # metric -> (examples, columns)
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics it was scored with, built again."""
+        return {
+            name: load.load(entry["module"], entry["options"])
+            for name, entry in self.manifest["metrics"].items()
+        }
+
+    def score(self, name: str) -> float:
+        return float(self.metrics[name].score(metrics.total(self.statistics[name])))
+
+    @cached_property
+    def prediction_hashes(self) -> tuple[bytes, ...]:
+        """One per example, equal where the line of predictions (id, prediction, reference) is equal."""
+        path, hashes = (self.folder / name.format(self.split) for name in (PREDICTIONS, HASHES))
+        if hashes.exists():  # a record that travelled without the text of its data
+            return tuple(map(bytes.fromhex, hashes.read_text(encoding="ascii").split()))
+        return hashed_lines(path) if path.exists() else ()
+
+
+def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
+    """One hash for each line of a file of predictions."""
+    lines = predictions.read_bytes().splitlines()
+    return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+
+
+def common_split(folders: Sequence[Path]) -> str:
+    """The split to compare on: test where all runs have it, else validation.
+
+    Raises:
+        UserError: no split that all of them were scored on.
+    """
+    for split in SPLITS:
+        if all((folder / f"statistics.{split}.parquet").exists() for folder in folders):
+            return split
+    raise UserError(
+        str(folders[0].parent),
+        f"no split was scored by all of {', '.join(folder.name for folder in folders)}",
+        accepted="run them again with --fresh",
+    )
+
+
+def read(folder: Path, label: str, split: str) -> ScoredRun:
+    """A finished run.
+
+    Raises:
+        UserError: its files do not belong together: a column is missing, or a score of the manifest is
+            not the one its statistics give.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    path = folder / f"statistics.{split}.parquet"
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        what = f"is damaged ({str(error).splitlines()[0]})"
+        raise UserError(str(path), what, accepted="run it again with --fresh") from error
+    statistics = {}
+    for name, entry in manifest["metrics"].items():
+        columns = [f"{name}.{column}" for column in entry["columns"]]
+        missing = [column for column in columns if column not in table.column_names]
+        if missing:
+            raise UserError(str(path), f"the column {missing[0]} is missing", accepted="run it with --fresh")
+        statistics[name] = np.stack([table[column].to_numpy() for column in columns], axis=1)
+    ids, clusters = (tuple(map(str, table[name].to_pylist())) for name in ("id", "cluster"))
+    run = ScoredRun(folder, label, split, manifest, ids, clusters, statistics)
+    for name, stored in manifest.get("scores", {}).get(split, {}).items():
+        found = run.score(name)
+        if not math.isclose(found, stored, rel_tol=1e-9, abs_tol=1e-9):
+            what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
+            raise UserError(str(folder), what, accepted="run it again with --fresh")
+    return run

@@ -1,0 +1,137 @@
+"""The parts of an ablation file: its short forms, the files of its cells, a cell with an arm laid over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.config.checks import resolve_paths
+from pipelines.config.checks import written_out as run_written_out
+from pipelines.config.names import unknown_metric
+from pipelines.config.suggestions import perhaps
+from pipelines.config.yaml_source import Document, KeyPath, Place, merge
+from pipelines.errors import UserError
+from pipelines.registry import catalog
+
+
+def names(document: Document, section: str) -> list[str]:
+    """The names in a section of the file; none when the section is no mapping."""
+    value = document.get((section,))
+    return list(value) if isinstance(value, dict) else []
+
+
+def items(document: Document, path: KeyPath) -> list[Document]:
+    """The items of the list at `path`; none when it is no list."""
+    value = document.get(path)
+    return [document.part((*path, index)) for index in range(len(value))] if isinstance(value, list) else []
+
+
+def written_out(document: Document) -> Document:
+    """The file with its short forms written out, and paths in every `set` absolute where they exist."""
+    for name in names(document, "arms"):
+        path = ("arms", name)
+        if isinstance(document.get(path), str | list):
+            document = document.replaced(path, document.part(path).under("attention"))
+        if isinstance(document.get((*path, "attention")), str | dict):
+            document = document.replaced((*path, "attention"), document.part((*path, "attention")).under(0))
+    for name in names(document, "cells"):
+        if isinstance(document.get(("cells", name)), str | dict):
+            document = document.replaced(("cells", name), document.part(("cells", name)).under(0))
+    sets: list[KeyPath] = [("set",), *(("arms", name, "set") for name in names(document, "arms"))]
+    for path in sets:
+        if isinstance(document.get(path), dict):
+            document = document.replaced(path, resolve_paths(run_written_out(document.part(path)))[0])
+    return document
+
+
+def cell_file(place: Place, text: str) -> str:
+    """The run file that a cell names, as a path to show and to open: relative to the file that names it."""
+    if place.line is None or os.path.isabs(text):
+        return text
+    return os.path.normpath(os.path.join(os.path.dirname(place.name), Path(text).expanduser()))
+
+
+def no_setting_of_a_cell(base: Document) -> list[UserError]:
+    """A cell may not choose an attention, which its arms do, nor push each of its runs to one place."""
+    errors = []
+    if base.get(("attention",)):
+        what, fix = "a cell sets attention, which its arms decide", "move it to arms"
+        errors.append(UserError(base.place(("attention",)).where, what, accepted=fix))
+    if base.get(("hub",)) is not None:
+        what, fix = "a cell sets hub, which is for one run", "use attnlab push when the ablation is finished"
+        errors.append(UserError(base.place(("hub",)).where, what, accepted=fix))
+    return errors
+
+
+def overlaid(base: Document, document: Document, arm: str) -> Document:
+    """The run of a cell with an arm laid over it, to be checked; `AblationConfig.run_config` makes it."""
+    path: KeyPath = ("arms", arm)
+    layers = [base]
+    if isinstance(document.get((*path, "set")), dict):
+        layers.append(document.part((*path, "set")))
+    for key in ("where", "attention"):
+        if document.get((*path, key)) is not None:
+            layers.append(document.part((*path, key)).under(key))
+    return merge(layers)
+
+
+def own_errors(document: Document) -> list[UserError]:
+    """Mistakes that the file makes as an ablation, apart from those of its runs."""
+    errors: list[UserError] = []
+    arms, baseline = names(document, "arms"), document.get(("baseline",), "stock")
+    if arms and isinstance(baseline, str) and baseline not in arms:
+        where = document.place(("baseline",)).where
+        errors.append(
+            UserError(where, f"the baseline {baseline!r} is no arm", accepted=perhaps(baseline, arms, "arms"))
+        )
+    seeds = document.get(("seeds",))
+    if isinstance(seeds, list):
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                where = document.place(("seeds", index)).where
+                errors.append(
+                    UserError(where, f"the seed {seed!r} stands in seeds twice", accepted="name each once")
+                )
+    for path in [("set",), *(("arms", arm, "set") for arm in arms)]:
+        errors += _misplaced(document, path)
+        if len(path) > 1 and document.get(("search",)) and document.get((*path, "learning_rate")) is not None:
+            where, what = document.place((*path, "learning_rate")).where, "search decides the learning rate"
+            errors.append(UserError(where, what, accepted="drop it here, or drop search"))
+    return errors
+
+
+def unknown_metrics(document: Document, tasks: Sequence[str]) -> Iterator[UserError]:
+    """Primary metrics and margins that no cell's task has."""
+    entries = {name: catalog.find(catalog.TASK, name) for name in tasks}
+    metrics = {name: entry.attributes.get("metric_names") for name, entry in entries.items() if entry}
+    for task in names(document, "primary"):
+        path: KeyPath = ("primary", task)
+        if task not in entries:
+            accepted = perhaps(task, tasks, "tasks of the cells")
+            yield UserError(document.place(path).where, f"no cell has the task {task!r}", accepted=accepted)
+        elif entries[task]:
+            yield from unknown_metric(document, path, entries[task])
+    if all(metrics.values()):
+        known = sorted({metric for found in metrics.values() for metric in found})
+        for metric in names(document, "margin"):
+            if metric not in known:
+                where = document.place(("margin", metric)).where
+                yield UserError(
+                    where,
+                    f"margin for an unknown metric {metric!r}",
+                    accepted=perhaps(metric, known, "metrics"),
+                )
+
+
+def _misplaced(document: Document, path: KeyPath) -> list[UserError]:
+    better = {"seed": "seeds", "attention": "arms"} | (
+        {"where": f"arms.{path[1]}.where", "hub": "attnlab push"} if len(path) > 1 else {}
+    )
+    return [
+        UserError(
+            document.place((*path, key)).where, f"{key} cannot stand in set", accepted=f"use {better[key]}"
+        )
+        for key in better
+        if document.get((*path, key)) is not None
+    ]

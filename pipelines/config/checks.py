@@ -1,0 +1,103 @@
+"""What the schema cannot say about a run: what excludes what, which files must exist, which names exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.config.schema_errors import dotted
+from pipelines.config.yaml_source import Document, KeyPath
+from pipelines.errors import UserError
+from pipelines.storage.paths import split_part
+
+FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
+FOLDER_KEYS: tuple[KeyPath, ...] = (("model", "name"), ("model", "tokenizer"))
+
+
+def written_out(document: Document) -> Document:
+    """The document with its short forms written out: `task: ner`, `attention: gate`."""
+    if isinstance(document.get(("task",)), str):
+        document = document.replaced(("task",), document.part(("task",)).under("name"))
+    if isinstance(document.get(("attention",)), str | dict):
+        document = document.replaced(("attention",), document.part(("attention",)).under(0))
+    return document
+
+
+def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
+    """Make relative paths absolute, each from the folder of its own file; report what does not exist."""
+    errors: list[UserError] = []
+    from_hub = document.get(("data", "name")) is not None
+    for path in (() if from_hub else FILE_KEYS) + FOLDER_KEYS:
+        text = document.get(path)
+        if not isinstance(text, str) or not text:
+            continue
+        place = document.place(path)
+        is_folder = path in FOLDER_KEYS
+        text, part = (text, "") if is_folder else split_part(text)
+        found = place.folder / Path(text).expanduser()
+        if found.exists() if not is_folder else found.is_dir():
+            resolved = Document(f"{found.resolve()}{part}", {(): place})
+            document = document.replaced(path, resolved)
+        elif not is_folder or text.startswith((".", "/", "~")):
+            kind = "folder" if is_folder else "file"
+            errors.append(
+                UserError(place.where, f"{dotted(path)}: there is no {kind} {text}", str(found.resolve()))
+            )
+    return document, errors
+
+
+def exclusive_settings(document: Document) -> Iterator[UserError]:
+    """Settings of which exactly one is wanted, and settings that make no sense together."""
+    data, model = document.get(("data",)), document.get(("model",))
+    if isinstance(data, dict):
+        files = [key for key in ("train", "validation", "test") if data.get(key) is not None]
+        given = [key for key in data if key in ("name", "generated", *files) and data[key] is not None]
+        sources = [key for key in given if key not in files or (key == files[0] and "name" not in given)]
+        yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
+        if sources and sources[0] in files:
+            yield from _missing_files(document, data)
+    if isinstance(model, dict):
+        sources = [key for key in model if key in ("name", "architecture") and model[key] is not None]
+        yield from _exactly_one(document, "model", sources, ("name", "architecture"))
+    if document.get(("lora",)) is not None:
+        yield from _lora(document)
+    if document.get(("sharding",)) == "fsdp2" and document.get(("processes",)) in (None, 1):
+        where, what = (
+            document.place(("sharding",)).where,
+            "sharding: fsdp2 shares the weights among processes",
+        )
+        yield UserError(where, f"{what}, and there is one", accepted="set processes, or leave sharding out")
+
+
+def _lora(document: Document) -> Iterator[UserError]:
+    where = document.place(("lora",)).where
+    if document.get(("model", "architecture")) is not None:
+        fix = "name a pretrained model by model.name, or leave lora out"
+        yield UserError(
+            where, "lora adapts pretrained weights, and this model starts from scratch", accepted=fix
+        )
+    if document.get(("sharding",)) == "fsdp2":
+        yield UserError(
+            where, "lora and sharding: fsdp2 exclude each other", accepted="leave one of them out"
+        )
+
+
+def _missing_files(document: Document, data: dict) -> Iterator[UserError]:
+    use = {"train": "to learn from", "validation": "that chooses the checkpoint"}
+    for key in use:
+        if data.get(key) is None:
+            where = document.place(("data",)).where
+            yield UserError(where, f"data.{key} is missing", accepted=f"name the file {use[key]}")
+
+
+def _exactly_one(
+    document: Document, section: str, given: list[str], wanted: tuple[str, ...]
+) -> Iterator[UserError]:
+    names = [f"{section}.{key}" for key in wanted]
+    one_of = f"set exactly one of {', '.join(names[:-1])} and {names[-1]}"
+    if not given:
+        yield UserError(document.place((section,)).where, f"{section} names no source", accepted=one_of)
+    if len(given) > 1:  # in the order of writing: the last one is what was added
+        where = document.place((section, given[-1])).where
+        both = " and ".join(f"{section}.{key}" for key in given)
+        yield UserError(where, f"{both} exclude each other", accepted=f"{one_of}; null unsets a key")

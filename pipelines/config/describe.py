@@ -1,0 +1,95 @@
+"""What `attnlab validate` says of files that are in order: what would run, and what a reader should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.load import AblationConfig, RunConfig
+
+
+def describe_run(run: RunConfig) -> Iterator[str]:
+    """One run in a few lines."""
+    yield from _cell(run)
+    yield f"attention: {attention(run.to_dict()['attention'])}"
+    yield f"seed {run.seed}, learning rate {run.learning_rate:g}, {run.precision}"
+    if run.lora is not None:
+        layers = ", ".join(run.lora.targets or ("every linear layer",))
+        yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged in the end"
+    if run.data.generated is None and run.data.name is None and run.data.test is None:
+        yield "note: no test split; the validation score chose its own checkpoint"
+
+
+def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
+    """The grid of an ablation, its terms, and what limits its verdict."""
+    counts = len(ablation.cells), len(ablation.arms), len(ablation.seeds)
+    words = [f"{count} {word}{'s' * (count != 1)}" for count, word in zip(counts, ("cell", "arm", "seed"))]
+    yield f"{' x '.join(words)} = {counts[0] * counts[1] * counts[2]} runs"
+    for name, run in ablation.cells.items():
+        yield f"cell {name}: " + "; ".join(_cell(run))
+    arms = ablation.to_dict()["arms"]
+    for name, arm in arms.items():
+        changes = [f"{key}={value}" for key, value in arm["set"].items()]
+        where = [
+            f"{key} {value}" for key, value in (arm["where"] or {}).items() if value not in (None, "all")
+        ]
+        is_baseline = " (baseline)" if name == ablation.baseline else ""
+        yield f"arm {name}{is_baseline}: " + ", ".join([attention(arm["attention"]), *where, *changes])
+    primary = [f"{task} {metric}" for task, metric in ablation.primary.items()]
+    margin = [f"{metric} {points:g} (points)" for metric, points in ablation.margin.items()]
+    yield f"primary: {', '.join(primary) or 'by task'}; margin: {', '.join(margin) or 'none'}"
+    if ablation.search:
+        rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
+        yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
+    yield from (f"note: {note}" for note in notes(ablation))
+
+
+def notes(ablation: AblationConfig) -> Iterator[str]:
+    """What is allowed, but limits what the ablation can say."""
+    if len(ablation.seeds) < 3:
+        yield "fewer than 3 seeds: a checkpoint comparison, no verdict"
+    if not ablation.margin:
+        yield "no margin: no arm can come out equivalent or non-inferior"
+    if len(ablation.arms) == 1:
+        yield "one arm: there is nothing to compare it with"
+    arms = list(ablation.arms.items())
+    for index, (name, arm) in enumerate(arms):
+        twins = [other for other, before in arms[:index] if before == arm]
+        if twins:
+            yield f"arms {twins[0]} and {name} are the same run: ablate wants --fresh to run both"
+
+
+def attention(spec: Sequence[Any]) -> str:
+    """A list of variants as a short text; nothing in it is stock attention."""
+    words = []
+    for variant in spec:
+        [(name, options)] = variant.items() if isinstance(variant, dict) else [(variant, {})]
+        chosen = ", ".join(f"{key} {value}" for key, value in options.items())
+        words.append(f"{name} ({chosen})" if chosen else name)
+    return " + ".join(words) or "stock"
+
+
+def _cell(run: RunConfig) -> list[str]:
+    options = ", ".join(f"{key} {value}" for key, value in run.task.options.items())
+    model = run.model.name or f"{run.model.architecture} from scratch"
+    length = f"{run.max_steps} steps" if run.max_steps else f"{run.num_epochs} epochs"
+    return [
+        f"task {run.task.name}" + (f" ({options})" if options else ""),
+        f"model {_shown(model)} ({run.model.family})",
+        f"data {_data(run)}",
+        f"{length} of batch {run.batch_size}",
+    ]
+
+
+def _data(run: RunConfig) -> str:
+    data = run.data
+    if data.generated:
+        return f"generated {data.generated.name} ({data.generated.train} to learn from)"
+    return data.name or _shown(data.train)
+
+
+def _shown(path: str) -> str:
+    """A path relative to the working folder where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -1,0 +1,141 @@
+"""The names and options of a run, checked against the source they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.config.schema_errors import dotted
+from pipelines.config.suggestions import one_of, perhaps, show
+from pipelines.config.yaml_source import Document, KeyPath
+from pipelines.errors import UserError
+from pipelines.registry import catalog, source
+from pipelines.registry.catalog import CORPUS, TASK, VARIANT, Entry, EntryKind
+from pipelines.registry.source import Option
+
+MODEL_TYPES = "transformers.models.auto.auto_mappings"  # a generated list of ("bert", "BertConfig") pairs
+
+
+def unknown_names(document: Document) -> list[UserError]:
+    """Everything a run names that does not exist: task, variants, corpus, options, metric, columns, model."""
+    names = _Names(document)
+    task = names.entry(TASK, ("task", "name"))
+    if task is not None:
+        given = {key: value for key, value in document.get(("task",)).items() if key != "name"}
+        names.options(task, ("task",), given)
+        names.columns(task)
+        names.family(task)
+        names.errors += unknown_metric(document, ("select_by",), task)
+    generated: KeyPath = ("data", "generated")
+    corpus = names.entry(CORPUS, (*generated, "name"))
+    if corpus is not None:
+        names.options(corpus, (*generated, "options"), document.get((*generated, "options"), {}))
+    attention = document.get(("attention",))
+    for index, value in enumerate(attention if isinstance(attention, list) else ()):
+        names.variant(("attention", index), value)
+    names.architecture()
+    return names.errors
+
+
+def unknown_metric(document: Document, path: KeyPath, task: Entry) -> list[UserError]:
+    """The metric named at `path`, when it is none of the task's."""
+    name, known = document.get(path), task.attributes.get("metric_names")
+    if not isinstance(name, str) or not known or name in known:
+        return []
+    what = f"{dotted(path)}: unknown metric {name!r} of task {task.name}"
+    return [UserError(document.place(path).where, what, accepted=perhaps(name, known, "metrics"))]
+
+
+class _Names:
+    """Looks up what a document names and keeps what it does not find."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.errors: list[UserError] = []
+
+    def refuse(self, path: KeyPath, what: str, came: str | None = None, accepted: str | None = None) -> None:
+        self.errors.append(UserError(self.document.place(path).where, what, came, accepted))
+
+    def entry(self, kind: EntryKind, path: KeyPath) -> Entry | None:
+        """The entry named at `path`; None where no name stands (the schema says so), or one of no entry."""
+        name = self.document.get(path)
+        return self.known(kind, name, path) if isinstance(name, str) and name else None
+
+    def known(self, kind: EntryKind, name: str, path: KeyPath) -> Entry | None:
+        try:
+            found = catalog.find(kind, name)
+        except UserError as error:
+            self.errors.append(error)
+            return None
+        if found is None:
+            accepted = perhaps(name, catalog.names(kind), kind.folder)
+            if kind is VARIANT and ":" in name:
+                accepted = "package.module:Class must be importable from here"
+            self.refuse(path, f"unknown {kind.word} {name!r}", accepted=accepted)
+        return found
+
+    def variant(self, path: KeyPath, value: Any) -> None:
+        if isinstance(value, dict) and len(value) == 1:
+            [(name, given)] = value.items()
+            path = (*path, name)
+        else:
+            name, given = value, None
+        found = self.known(VARIANT, name, path) if isinstance(name, str) else None
+        if found is not None:
+            self.options(found, path, {} if given is None else given)
+
+    def options(self, entry: Entry, path: KeyPath, given: Any) -> None:
+        """Check the options given to an entry; they stand below `path`."""
+        if not isinstance(given, Mapping):
+            example = f"write {{{entry.name}: {{option: value}}}}"
+            self.refuse(path, f"the options of {entry.name} must be a mapping", show(given), example)
+            return
+        known = {option.name: option for option in entry.options}
+        for name, value in given.items():
+            if name not in known:
+                what = f"unknown option {name!r} of {entry.kind.word} {entry.name}"
+                accepted = perhaps(name, known, f"options of {entry.name}")
+                self.refuse(
+                    (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
+                )
+            elif not source.fits(value, known[name].annotation, known[name].module):
+                what = f"{name} of {entry.kind.word} {entry.name} cannot be this"
+                self.refuse((*path, name), what, show(value), _accepted(known[name], value))
+        for option in entry.options:
+            if option.is_required and option.name not in given:
+                what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
+                self.refuse(path, what, accepted=f"it is {option}")
+
+    def columns(self, task: Entry) -> None:
+        given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
+        known = [*(columns if isinstance(columns, dict) else ()), "id", "cluster"]
+        for name in given if isinstance(given, dict) and columns else ():
+            if name not in known:
+                what = f"unknown column {name!r} of task {task.name}"
+                accepted = perhaps(name, known, f"columns of task {task.name}")
+                self.refuse(("data", "columns", name), what, accepted=accepted)
+
+    def family(self, task: Entry) -> None:
+        """A task that no model of the chosen family can learn."""
+        path: KeyPath = ("model", "family")
+        family, families = self.document.get(path), catalog.families(task)
+        if families and isinstance(family, str) and family not in families:
+            what = f"task {task.name} has no model of family {family}"
+            self.refuse(path, what, accepted=one_of(None, families))
+
+    def architecture(self) -> None:
+        """A model_type that the installed transformers does not list."""
+        path: KeyPath = ("model", "architecture")
+        name, file = self.document.get(path), source.find_module(MODEL_TYPES)
+        if not isinstance(name, str) or not name or file is None:
+            return
+        known = re.findall(r'\(\s*"([\w-]+)",\s*"\w+Config"', file.read_text(encoding="utf-8"))
+        if known and name not in known:
+            accepted = perhaps(name, known, "model types", otherwise="a model_type of transformers")
+            self.refuse(path, f"unknown architecture {name!r}", accepted=accepted)
+
+
+def _accepted(option: Option, came: Any) -> str:
+    choices = source.choices(option.annotation, option.module)
+    return one_of(came, choices) if choices else f"accepted: {option}"

@@ -1,0 +1,1 @@
+"""Data: readers of file formats, columns, splits, the cache of features."""

@@ -1,0 +1,135 @@
+"""Find a task's columns in a table, through structs and lists, and give class numbers their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pipelines.data.readers import Table
+from pipelines.errors import UserError
+from pipelines.tasks.base import Task
+
+OURS = ("id", "cluster")  # columns that every task has, where the data has them
+
+
+def check_names(columns: Mapping[str, str], task: Task) -> None:
+    """Refuse a mapping of a column that the task does not have.
+
+    Raises:
+        UserError: names it and the columns of the task.
+    """
+    known = [*task.columns, *OURS]
+    for name in columns:
+        if name not in known:
+            raise UserError(
+                f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
+            )
+
+
+def find(
+    table: Table, defaults: Mapping[str, str], columns: Mapping[str, str], task: Task
+) -> tuple[dict[str, str], list[UserError]]:
+    """Canonical name -> path in the table, and an error for each column that is missing.
+
+    Args:
+        defaults: where the task's columns are unless told.
+        columns: where the user says they are; these must be there even where a row can do without.
+    """
+    found: dict[str, str] = {}
+    errors: list[UserError] = []
+    for name, path in {**defaults, **{name: name for name in OURS}, **columns}.items():
+        reason = _not_there(table, path)
+        required = name in columns or (name in task.columns and task.columns[name].required)
+        if reason is None:
+            found[name] = path
+        elif required:
+            meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
+            what = f"{reason}, which the task takes as {name!r}{meaning}"
+            mapped = name if name in (*type(task).columns, *OURS) else None
+            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped)))
+    return found, errors
+
+
+def _not_there(table: Table, path: str) -> str | None:
+    """Why a path leads nowhere, as a clause; None where it leads to something."""
+    if path in table.columns:
+        return None
+    top, *rest = path.split(".")
+    if top not in table.columns or not rest:
+        return f"has no column {top!r}"
+    rows = [row[top] for row in table.take([top]) if isinstance(row, dict) and row.get(top) is not None]
+    for step, name in enumerate(rest):
+        rows = [inner for row in rows for inner in (row if isinstance(row, list) else [row])]
+        structs = [row for row in rows if isinstance(row, dict)]
+        if not structs:
+            return f"column {'.'.join([top, *rest[:step]])!r} has no fields, so no {path!r}"
+        if not any(name in row for row in structs):
+            fields = ", ".join(dict.fromkeys(key for row in structs[:100] for key in row))
+            return f"column {'.'.join([top, *rest[:step]])!r} has no field {name!r} (it has {fields})"
+        rows = [row[name] for row in structs if row.get(name) is not None]
+        if not rows:
+            return None  # all null: each row will say so
+    return None
+
+
+def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> str:
+    near = get_close_matches(name, there, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    listing = f"columns there: {', '.join(there) or 'none'}"
+    return f"{guess}{listing}" + (f"; name the right one as data.columns.{canonical}" if canonical else "")
+
+
+def value_at(row: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; a list of structs gives the list of that field."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for name in path.split("."):
+        if isinstance(value, list):
+            value = [inner.get(name) if isinstance(inner, dict) else None for inner in value]
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def absence(row: Mapping[str, Any], path: str) -> str:
+    """Why a row has no value at a path, as a clause."""
+    top, *rest = path.split(".")
+    if rest and path not in row and not isinstance(row.get(top), dict | list | None):
+        return f"has no {path!r}, because its {top!r} is {row[top]!r}, which has no fields"
+    return f"has no {path!r} (missing or null)"
+
+
+def class_names(features: Any, path: str) -> list[str] | None:
+    """Names of the `ClassLabel` at a path, inside lists or not; None where there is none."""
+    if features is None:
+        return None
+    node: Any = features
+    for name in [path] if path in features else path.split("."):
+        node = _inside_list(node)
+        if not isinstance(node, dict) or name not in node:
+            return None
+        node = node[name]
+    return getattr(_inside_list(node), "names", None)
+
+
+def _inside_list(node: Any) -> Any:
+    while not isinstance(node, dict) and (isinstance(node, list) or hasattr(node, "feature")):
+        node = node[0] if isinstance(node, list) else node.feature
+    return node
+
+
+def named(value: Any, names: Sequence[str]) -> Any:
+    """Class numbers as their names.
+
+    Raises:
+        LookupError: a number without a name; -1 is how data sets say "no label".
+    """
+    if isinstance(value, list):
+        return [named(inner, names) for inner in value]
+    if value is None or isinstance(value, str):
+        return value
+    if not 0 <= value < len(names):
+        raise LookupError(f"has the label {value}, and only 0 to {len(names) - 1} have names")
+    return names[value]

@@ -1,0 +1,335 @@
+"""Read a data source of any format into one table, with every fault in it named by file and row.
+
+Local text is parsed here rather than by `datasets`, whose readers guess types ("007" becomes 7), cannot
+say which row is at fault and keep a second copy in a cache. The Hub and `ClassLabel` names go through it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipelines.data import conll, squad_json
+from pipelines.data.decode import decode, read_bytes, unpack
+from pipelines.errors import UserError
+from pipelines.storage.paths import rows_of_part, shown, split_part
+
+Row = dict[str, Any]
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+}
+FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not even be read, and why, as a clause."""
+
+    reason: str
+
+
+@dataclass
+class Table:
+    """One split as its source holds it, before a task picks its columns."""
+
+    where: str  # what a user would open
+    columns: list[str]
+    num_rows: int
+    take: Callable[[Sequence[str]], list[Row | BadRow]]  # the rows, with these top-level columns at least
+    features: Any = None  # `datasets.Features` where the source states them, for ClassLabel names
+    lines: Sequence[int] = ()  # first line of each row, in text
+    notes: list[str] = field(default_factory=list)
+    first: int = 0  # where a part begins in its file
+    stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # the rows one by one, not held
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row | BadRow]:
+        """The rows, with these top-level columns at least."""
+        return iter(self.take(names)) if self.stream is None else self.stream(names)
+
+    def number(self, index: int) -> int:
+        """The number of row `index` (from 0) in the file, counted from 1 as editors and people do."""
+        return self.first + index + 1
+
+    def place(self, index: int) -> str:
+        """Where row `index` (from 0) is."""
+        number = self.number(index)
+        line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != number else ""
+        return f"{self.where}, row {number}{line}"
+
+    def part(self, rows: range) -> Table:
+        """Some of the rows, each under its number in the file."""
+        kept = slice(rows.start, rows.stop)
+        take, stream, lines = self.take, self.stream, self.lines[kept]
+        part = replace(
+            self, num_rows=len(rows), take=lambda names: take(names)[kept], lines=lines, first=rows.start
+        )
+        if stream is None:
+            return part
+        return replace(part, take=take, stream=lambda names: islice(stream(names), rows.start, rows.stop))
+
+
+def of_rows(where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes=()) -> Table:
+    """A table of rows already in memory; its columns are all that any row has, in order of appearance."""
+    columns = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+    return Table(where, columns, len(rows), lambda _: list(rows), lines=lines, notes=list(notes))
+
+
+def of_arrow(where: str, table: Any, features: Any = None) -> Table:
+    """A table over Arrow columns; only the columns taken become Python objects."""
+    return Table(
+        where,
+        list(table.column_names),
+        table.num_rows,
+        lambda names: table.select([name for name in table.column_names if name in names]).to_pylist(),
+        features=features,
+    )
+
+
+# ---- files
+def read_file(path: str, format: str | None = None, encoding: str | None = None) -> Table:
+    """Read a local file, or the rows of it that are named behind it: "a.csv[:80%]".
+
+    Args:
+        format: one of `FORMATS`; None takes it from the name, with or without ".gz".
+        encoding: of text; None is UTF-8, or what a byte order mark says. Nothing is guessed.
+
+    Raises:
+        UserError: no such file, an unknown format, or content that is not what the name says.
+    """
+    path, part = split_part(path)
+    table = _read_whole(path, format, encoding)
+    return table.part(rows_of_part(part, table.num_rows)) if part else table
+
+
+def _read_whole(path: str, format: str | None, encoding: str | None) -> Table:
+    file, where = Path(path), shown(path)
+    content = read_bytes(file)
+    format = format or format_of(file, where)
+    if (format == "parquet") != content.startswith(b"PAR1"):
+        fix = "set data.format" if format == "parquet" else "set data.format: parquet"
+        raise UserError(where, f"is {'not ' if format == 'parquet' else ''}a parquet file", accepted=fix)
+    if format == "parquet":
+        return _read_parquet(content, where)
+    notes: list[str] = []
+    text = decode(unpack(content, file, notes), encoding, where)
+    table = {
+        "json": _read_json,
+        "jsonl": _read_jsonl,
+        "csv": _read_csv,
+        "tsv": _read_tsv,
+        "conll": _read_conll,
+    }[format](text, where)
+    table.notes[:0] = notes
+    return table
+
+
+def format_of(file: Path, where: str) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
+    if suffix not in SUFFIXES:
+        raise UserError(
+            where,
+            "the format cannot be told from the name",
+            accepted=f"set data.format to {', '.join(FORMATS)}",
+        )
+    return SUFFIXES[suffix]
+
+
+def _read_parquet(content: bytes, where: str) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(use_threads=False)
+        table.validate(full=True)  # text that is not UTF-8 would fail later, without a name
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(
+            where, f"is not a whole parquet file ({reason})", accepted="fetch it again"
+        ) from error
+    return of_arrow(where, table, parquet_features(table.schema))
+
+
+def parquet_features(schema: Any) -> Any:
+    """`datasets.Features` of a parquet file that says them: only there can ClassLabel names stand."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return None
+    from datasets import Features
+
+    return Features.from_arrow_schema(schema)
+
+
+def _read_json(text: str, where: str) -> Table:
+    """A list of objects, an object with one such list ("data") or, as often under this name, JSON lines."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{") and "Extra data" in str(error):
+            return _read_jsonl(text, where)
+        fix = "the file may be cut off; mend it or fetch it again"
+        raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
+    if isinstance(value, dict):
+        lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        value = lists[0] if len(lists) == 1 else [value]
+    if not isinstance(value, list):
+        raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
+    if squad_json.is_nested(value):
+        rows = [BadRow(row) if isinstance(row, str) else row for row in squad_json.questions(value)]
+        return of_rows(where, rows)
+    return of_rows(where, [_as_row(entry, text) for entry in value])
+
+
+def _read_jsonl(text: str, where: str) -> Table:
+    rows: list[Row | BadRow] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
+        if line.strip():
+            lines.append(number)
+            rows.append(json_row(line))
+    return of_rows(where, rows, lines)
+
+
+def json_row(line: str) -> Row | BadRow:
+    """The row that a line of JSON holds."""
+    try:
+        return _as_row(json.loads(line), line)
+    except (ValueError, RecursionError) as error:
+        at = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        return BadRow(f"is not valid JSON ({at}); the line may be cut off")
+
+
+def _as_row(value: Any, source: str) -> Row | BadRow:
+    if not isinstance(value, dict):
+        return BadRow(f"is {_kind(value)}, not an object with columns")
+    if "\\ud" in source or "\\uD" in source:  # escapes can say half of a character that UTF-16 writes as two
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            return BadRow(f"has half a character (\\u{ord(error.object[error.start]):04x}), which is no text")
+    return value
+
+
+def _read_csv(text: str, where: str) -> Table:
+    return _read_separated(text, where, strict=True)
+
+
+def _read_tsv(text: str, where: str) -> Table:
+    # Tab-separated values have no quotes: a quotation mark is text (IANA text/tab-separated-values).
+    return _read_separated(text, where, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_separated(text: str, where: str, **dialect: Any) -> Table:
+    """Text cells under a header line. An empty cell is missing; a column of JSON lists holds lists."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
+    rows: list[Row | BadRow] = []
+    lines: list[int] = []
+    header, begun = None, 1
+    try:
+        for cells in reader:
+            begun, line = reader.line_num + 1, begun
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+            elif len(cells) == len(header):
+                rows.append({name: cell if cell != "" else None for name, cell in zip(header, cells)})
+                lines.append(line)
+            else:
+                rows.append(BadRow(f"has {len(cells)} cells under {len(header)} column names"))
+                lines.append(line)
+    except csv.Error as error:
+        raise UserError(
+            f"{where}, line {begun}",
+            f"cannot be read ({error})",
+            accepted="look for a quotation mark left open",
+        ) from error
+    repeated = sorted({name for name in header or () if header.count(name) > 1})
+    if repeated:
+        raise UserError(where, "column names stand twice in the first line", ", ".join(repeated))
+    _decode_lists(header or [], [row for row in rows if isinstance(row, dict)])
+    table = of_rows(where, rows, lines)
+    table.columns = list(header or [])
+    return table
+
+
+def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
+    """Turn a column into lists where every cell of it is a JSON list; one other cell leaves it text."""
+    for name in header:
+        cells = [row[name] for row in rows if row[name] is not None]
+        if not cells or not all(cell.startswith("[") and cell.endswith("]") for cell in cells):
+            continue
+        try:
+            decoded = iter([json.loads(cell) for cell in cells])
+        except ValueError:
+            continue
+        for row in rows:
+            row[name] = None if row[name] is None else next(decoded)
+
+
+def _read_conll(text: str, where: str) -> Table:
+    sentences, lines, notes = conll.parse(text)
+    rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in sentences]
+    return of_rows(where, rows, lines, [f"{where}: {note}" for note in notes])
+
+
+# ---- the Hub
+def read_hub(name: str, config: str | None, revision: str | None, split: str) -> Table:
+    """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder laid out like one.
+
+    Raises:
+        UserError: whatever keeps `datasets` from loading it, in its own words.
+    """
+    from datasets import load_dataset
+
+    from pipelines.data import sound_folders
+
+    sound_folders.read_by_path()
+    where = f"{name}, split {split}"
+    with _said_plainly(name):
+        rows = load_dataset(name, config, revision=revision, split=split)
+    return of_arrow(where, rows.with_format("arrow")[:], rows.features)
+
+
+def hub_splits(name: str, config: str | None, revision: str | None) -> list[str]:
+    """The splits that a Hub dataset has."""
+    from datasets import get_dataset_split_names
+
+    with _said_plainly(name):
+        return list(get_dataset_split_names(name, config, revision=revision))
+
+
+@contextmanager
+def _said_plainly(name: str) -> Iterator[None]:
+    """Turn any fault of loading a Hub dataset into a `UserError`: the network's or the user's."""
+    import datasets
+
+    try:
+        yield
+    except Exception as error:
+        offline = datasets.config.HF_HUB_OFFLINE or isinstance(error, ConnectionError | TimeoutError)
+        fix = "without a network, give local files as data.train and data.validation" if offline else None
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

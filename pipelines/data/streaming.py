@@ -1,0 +1,133 @@
+"""Data larger than memory: rows are read one by one, checked, and kept in a file, not in memory.
+
+JSON lines (also gzipped) and parquet can be read this way. What stays in memory is a few numbers for each
+row; a row is read again when it is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import marshal
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipelines.data.decode import decode
+from pipelines.data.readers import BadRow, Row, Table, format_of, json_row, parquet_features
+from pipelines.errors import UserError
+from pipelines.storage.paths import rows_of_part, shown, split_part
+from pipelines.tasks.base import Example
+
+SAMPLE_ROWS = 100  # that tell which columns there are
+BATCH_ROWS = 500  # of parquet, read at a time
+
+
+class OnDisk(Sequence[Example]):
+    """A sequence of examples in a file without a name, which goes away with the process.
+
+    It stands where temporary files do (TMPDIR), and takes about as much as the text of the examples.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the sequence lives
+        self._ends = array("Q", [0])
+
+    def append(self, example: Example) -> None:
+        """Keep one more example.
+
+        Raises:
+            UserError: it holds something that is neither text, number, bytes, list nor struct.
+        """
+        try:
+            content = marshal.dumps(dict(example))
+        except ValueError as error:
+            what = f"example {example['id']} holds a value of a type that cannot be kept in a file"
+            raise UserError("data.streaming", what, accepted="leave it out, or set false") from error
+        self._file.write(content)
+        self._ends.append(self._ends[-1] + len(content))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        begin, end = self._ends[index % len(self)], self._ends[index % len(self) + 1]
+        self._file.flush()
+        return marshal.loads(os.pread(self._file.fileno(), end - begin, begin))
+
+
+def stream_file(path: str, format: str | None, encoding: str | None) -> Table:
+    """A table over a file of which no more than a few rows are in memory at once.
+
+    Raises:
+        UserError: no such file, or one that can only be read as a whole.
+    """
+    path, part = split_part(path)
+    table = _stream_whole(Path(path), shown(path), format, encoding)
+    return table.part(rows_of_part(part, table.num_rows)) if part else table
+
+
+def _stream_whole(file: Path, where: str, format: str | None, encoding: str | None) -> Table:
+    if not file.is_file():
+        raise UserError(where, "there is no such file", accepted="give JSON lines or parquet")
+    format = format or format_of(file, where)
+    if format not in ("jsonl", "parquet"):
+        fix = "convert it, or set data.streaming: false"
+        raise UserError(where, "only JSON lines and parquet are read row by row", format, fix)
+    if format == "parquet":
+        return _parquet(file, where)
+    sample = list(islice(_lines(file, encoding, where), SAMPLE_ROWS))
+    num_rows = sum(1 for _ in _lines(file, None, where, as_bytes=True))
+    columns = list(dict.fromkeys(name for row in sample if isinstance(row, dict) for name in row))
+    return Table(
+        where, columns, num_rows, lambda names: sample, stream=lambda names: _lines(file, encoding, where)
+    )
+
+
+def _lines(file: Path, encoding: str | None, where: str, as_bytes: bool = False) -> Iterator[Row | BadRow]:
+    """A row for each line that is not blank; only bytes where they are to be counted."""
+    with open(file, "rb") as raw, _unpacked(raw) as opened:
+        try:
+            for number, line in enumerate(opened, start=1):
+                line = line.removesuffix(b"\n")
+                if line.strip(b" \t\r\xef\xbb\xbf"):
+                    yield line if as_bytes else json_row(decode(line, encoding, where, number))
+        except (EOFError, OSError) as error:
+            what = f"cannot be read to its end: {error}"
+            raise UserError(where, what, accepted="fetch it again") from error
+
+
+def _unpacked(raw: Any) -> BinaryIO:
+    """The file itself, or what gzip holds in it, whatever its name says."""
+    return gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+
+
+def _parquet(file: Path, where: str) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        opened = pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(where, f"is not a whole parquet file ({error})", accepted="fetch it again") from error
+
+    def stream(names: Sequence[str]) -> Iterator[Row]:
+        columns = [name for name in opened.schema_arrow.names if name in names]
+        for batch in opened.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+            yield from batch.to_pylist()
+
+    return Table(
+        where,
+        list(opened.schema_arrow.names),
+        opened.metadata.num_rows,
+        lambda names: list(islice(stream(names), SAMPLE_ROWS)),
+        features=parquet_features(opened.schema_arrow),
+        stream=stream,
+    )

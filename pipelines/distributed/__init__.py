@@ -1,0 +1,1 @@
+"""Processes and devices: launch, stop, the accelerator, sharding, transfer."""

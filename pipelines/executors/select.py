@@ -1,0 +1,31 @@
+"""Which executor runs the cells of an ablation: as its file says, or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.ablation.cell import Executor
+from pipelines.config.load import AblationConfig
+from pipelines.errors import UserError
+from pipelines.executors.local import LocalExecutor
+
+EXECUTORS = ("local", "slurm")
+
+
+def executor_of(
+    config: AblationConfig, folder: Path, say: Callable[[str], None], *, name: str | None, jobs: int | None
+) -> Executor:
+    """The executor called `name`, or else the one that the ablation states.
+
+    Raises:
+        UserError: it cannot work on this machine.
+    """
+    if (name or config.executor) == "local":
+        return LocalExecutor(jobs or config.jobs)
+    try:
+        from pipelines.executors.slurm import SlurmExecutor
+    except ModuleNotFoundError as error:
+        what = "Slurm jobs are submitted through submitit, which is not installed"
+        raise UserError("--executor slurm", what, accepted="pip install 'attnlab[slurm]'") from error
+    return SlurmExecutor(config.slurm, folder, say)

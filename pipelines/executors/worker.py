@@ -1,0 +1,88 @@
+"""The work on one cell in one process: every executor and `attnlab run-cell` end here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from pipelines.ablation.cell import EXIT_CODES, Cell, Outcome
+from pipelines.distributed.launch import is_first_rank, is_rank, launch
+from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
+from pipelines.errors import Interrupted, RunFailed, UserError
+from pipelines.executors import cancellation
+
+LOG, FAILURE = "log.txt", "failure.txt"
+
+
+def run_cell(cell: Cell) -> int:
+    """Run a cell to its end and return its exit status (`EXIT_CODES`, or `EXIT_BUSY`).
+
+    It can be called anywhere and any number of times: one process at a time works on a cell, it goes on from
+    the newest whole checkpoint, and it does nothing where the run is over. From here on this process writes
+    to the run's log.txt; a failure leaves its sentence in failure.txt beside it. A run on several processes
+    starts them, unless this is one of them (torchrun, accelerate, Slurm or we have started it).
+    """
+    if is_first_rank():
+        _write_to_log(cell.folder)
+    if cell.config["processes"] > 1 and not is_rank():
+        again = ["run-cell", str(cell.ablation), cell.folder.name]
+        return launch(again, processes=cell.config["processes"], threads=cell.config["threads"])
+    if cancellation.is_cancelled(cell.ablation):
+        print("not started: the ablation was cancelled; attnlab ablate goes on")
+        return EXIT_INTERRUPTED
+    with cancellation.watching(cell.ablation):
+        return _run(cell)
+
+
+def _run(cell: Cell) -> int:
+    from pipelines.config.load import run_from_dict
+    from pipelines.runs.execute import execute
+    from pipelines.storage.lock import Busy
+    from pipelines.storage.run_folder import RunFolder
+    from pipelines.train.progress import Reporter
+
+    failure = cell.folder / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        reporter = Reporter(enabled=is_first_rank())
+        manifest = execute(
+            run_from_dict(cell.config), RunFolder(cell.folder), cell.cache, reporter, expected=cell.run_hash
+        )
+        return {"finished": 0, "diverged": 3}[manifest["status"]]
+    except Busy as error:
+        print(error)
+        return EXIT_BUSY
+    except Interrupted as error:
+        print(error)
+        return EXIT_INTERRUPTED
+    except (UserError, RunFailed) as error:
+        failure.write_text(f"{error}\n", encoding="utf-8")
+        return 2 if isinstance(error, UserError) else 1
+    except Exception as error:
+        traceback.print_exc()
+        failure.write_text(f"{type(error).__name__}: {error} (see log.txt beside this)\n", encoding="utf-8")
+        return 1
+
+
+def _write_to_log(folder: Path) -> None:
+    """Send what this process says, and what its libraries say, to the log of the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = open(folder / LOG, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+    sys.stdout = sys.stderr = log
+    os.dup2(log.fileno(), 2)
+
+
+def outcome_by(cell: Cell, code: int, killed_by: str | None = None) -> Outcome:
+    """How a cell ended, by the exit status of its process and what that has written."""
+    status = EXIT_CODES.get(code, "failed")
+    if status == "finished":
+        return Outcome("finished")
+    if status == "diverged":
+        return Outcome("diverged", "loss or gradient not finite")
+    path = cell.folder / FAILURE
+    reason = path.read_text(encoding="utf-8").strip() if path.exists() and status == "failed" else ""
+    if not reason and killed_by:
+        reason = f"killed by {killed_by}; start the same command again to resume it"
+    return Outcome(status, reason or ("asked to stop" if status == "interrupted" else f"exit status {code}"))

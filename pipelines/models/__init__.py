@@ -1,0 +1,1 @@
+"""Models: build or load them, their processor, attention variants, LoRA, saving."""

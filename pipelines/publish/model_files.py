@@ -1,0 +1,91 @@
+"""The model of a run as others will load it: stock, folded into stock weights, or with its own code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import transformers
+
+import custom_attention
+from custom_attention.saving import is_saved
+from pipelines.errors import UserError
+from pipelines.models import saving
+from pipelines.models.attention import variant_errors_as_user_errors
+from pipelines.publish.load_check import write_probe
+
+# All that ever leaves a model folder. A file of another name stays at home, whatever it is.
+MODEL = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    "configuration_*.py",
+    "modeling_*.py",
+)
+PROCESSOR = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model in a staged folder is: "stock", "folded" or "custom", and how folding went."""
+
+    kind: str
+    note: str = ""
+
+
+def write(source: Path, target: Path) -> Written:
+    """Write the model of the folder `source` into `target`, folded where its variants allow, and its probe.
+
+    Raises:
+        UserError: there is no model.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if not saving.is_there(source):
+        what = "has no model: it was not kept, or an earlier version of attnlab wrote it"
+        raise UserError(str(source), what, accepted="train the run again with --fresh")
+    _copy(source, target, PROCESSOR)
+    with variant_errors_as_user_errors():
+        model = saving.load(source)
+    write_probe(model, target)
+    if not is_saved(source):
+        _copy(source, target, MODEL)
+        return Written("stock")
+    try:
+        folded = custom_attention.fold(model)
+    except custom_attention.VariantError as error:
+        _copy(source, target, MODEL)
+        return Written("custom", f"Not folded, because it {error.what}.")
+    model.save_pretrained(target)
+    return Written("folded", folded.sentence)
+
+
+def auto_class(folder: Path, stock: str) -> str:
+    """The Auto class that loads a staged folder: that of its own code, else `stock`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    own = [name for name in config.get("auto_map", {}) if name != "AutoConfig"]
+    return min(own, key=lambda name: name == "AutoModel") if own else stock
+
+
+def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    for path in sorted(path for path in source.iterdir() if path.is_file()):
+        if any(fnmatch(path.name, pattern) for pattern in patterns):
+            shutil.copyfile(path, target / path.name)

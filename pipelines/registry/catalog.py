@@ -1,0 +1,193 @@
+"""Which variants, tasks, metrics and corpora exist and what options they take, read from their source."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.registry import source
+from pipelines.registry.source import Module, Option
+
+
+@dataclass(frozen=True)
+class EntryKind:
+    """Where entries stand: one per file of a folder, a class below `root`, else the function `generate`."""
+
+    word: str
+    package: str
+    folder: str
+    root: str | None
+    not_options: frozenset[str]
+
+
+VARIANT = EntryKind(
+    "variant", "custom_attention", "variants", "custom_attention.variant", frozenset({"self", "site"})
+)
+TASK = EntryKind("task", "pipelines", "tasks", "pipelines.tasks.base", frozenset({"self"}))
+METRIC = EntryKind("metric", "pipelines", "metrics", "pipelines.metrics.base", frozenset({"self"}))
+CORPUS = EntryKind("corpus", "pipelines", "corpora", None, frozenset({"num_examples", "seed", "split"}))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variant, task, metric or corpus as its source states it."""
+
+    kind: EntryKind
+    name: str
+    module: Module
+    meaning: str
+    options: tuple[Option, ...]
+    attributes: Mapping[str, Any]
+    methods: frozenset[str]
+
+    @property
+    def hooks(self) -> frozenset[str]:
+        """The hooks of the attention that a variant overrides."""
+        return self.methods & (_contract("KERNEL_HOOKS") | _contract("SCORE_HOOKS"))
+
+    @property
+    def path(self) -> str:
+        """Which attention a variant runs on: the model's own kernel or the explicit path."""
+        return "explicit" if self.hooks & _contract("SCORE_HOOKS") else "kernel"
+
+    @property
+    def is_foldable(self) -> bool:
+        """Whether a variant can become a plain checkpoint: it overrides constant gains only."""
+        return self.hooks <= _contract("FOLDABLE_HOOKS")
+
+    @property
+    def starts_as_stock(self) -> str:
+        """Whether a variant equals stock before training: yes, no, or what it depends on."""
+        declared = self.attributes.get("starts_as_stock", True)
+        if isinstance(declared, dict):
+            return f"by {', '.join(declared)}"
+        return "yes" if declared else "no"
+
+
+def families(task: Entry) -> list[str]:
+    """The model families that can learn a task, by the table of `models/build.py`."""
+    table = source.module("pipelines.models.build").constant("MODEL_CLASSES") or {}
+    return [family for head, family in table if head == task.attributes.get("head")]
+
+
+def _contract(name: str) -> frozenset[str]:
+    """A set of hooks as the contract of the variants names it."""
+    return frozenset(source.module(VARIANT.root).constant(name) or ())
+
+
+def names(kind: EntryKind) -> list[str]:
+    """The names of a kind: the files of its folder that define one, those that are no Python, and the
+    variants that installed packages offer."""
+    package = source.find_module(kind.package)
+    files = sorted((package.parent / kind.folder).glob("*.py")) if package else []
+    own = [file.stem for file in files if not file.stem.startswith("_") and _defines(kind, file.stem)]
+    return own + sorted(_installed(kind).keys() - set(own))
+
+
+def _installed(kind: EntryKind) -> dict[str, str]:
+    """Variants by entry point: name -> `package.module:Class`. Read from metadata; nothing is imported."""
+    if kind is not VARIANT:
+        return {}
+    group = source.module("custom_attention.registry").constant("ENTRY_POINTS")
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
+
+
+def _defines(kind: EntryKind, name: str) -> bool:
+    dotted = f"{kind.package}.{kind.folder}.{name}"
+    if dotted == kind.root:
+        return False
+    try:
+        module = source.module(dotted)
+    except SyntaxError:
+        return True  # so that whoever asks for it is told
+    return "generate" in module.functions if kind.root is None else bool(_chains(kind, module, ""))
+
+
+def find(kind: EntryKind, name: str) -> Entry | None:
+    """The entry of a name, or None; a variant may also be named `package.module:Class`, or by an entry point.
+
+    Raises:
+        UserError: its file is no Python, or does not define the one class or function it should.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if colon and kind is not VARIANT:
+        return None
+    try:
+        module = source.module(module_name if colon else f"{kind.package}.{kind.folder}.{name}")
+        if module is None or module.name == kind.root:
+            return None if colon else _find_installed(kind, name)
+        return _corpus(name, module) if kind.root is None else _class(kind, name, module, class_name)
+    except SyntaxError as error:
+        where = f"{error.filename}:{error.lineno}"
+        raise UserError(where, "is not valid Python", error.msg) from None
+
+
+def _find_installed(kind: EntryKind, name: str) -> Entry | None:
+    value = _installed(kind).get(name)
+    if value is None:
+        return None
+    entry = find(kind, value)
+    if entry is None:
+        raise UserError(name, "the entry point of this variant names no class", value, "package.module:Class")
+    return replace(entry, name=name)
+
+
+def _corpus(name: str, module: Module) -> Entry:
+    function = module.functions.get("generate")
+    if function is None:
+        raise UserError(str(module.file), "defines no function generate(num_examples, seed, split)")
+    options, _ = source.options(function, module, CORPUS.not_options, source.argument_meanings(function))
+    return Entry(CORPUS, name, module, source.meaning(module.tree), tuple(options), {}, frozenset())
+
+
+def _class(kind: EntryKind, name: str, module: Module, class_name: str) -> Entry | None:
+    if class_name and class_name not in module.classes:
+        return None
+    chains = _chains(kind, module, class_name)
+    if len(chains) != 1:
+        came = ", ".join(chains) or "none"
+        raise UserError(
+            str(module.file), f"must define exactly one {kind.word} class", came, f"see {kind.root}"
+        )
+    [chain] = chains.values()
+    attributes: dict[str, Any] = {}
+    methods: set[str] = set()
+    for ancestor in reversed(chain):
+        attributes |= source.attributes(ancestor.node)
+        methods |= source.methods(ancestor.node).keys()
+    options = _options(chain, kind)
+    meaning = source.meaning(chain[0].node if class_name else module.tree)
+    return Entry(kind, name, module, meaning, options, attributes, frozenset(methods))
+
+
+def _chains(kind: EntryKind, module: Module, class_name: str) -> dict[str, list[source.Ancestor]]:
+    """The public classes of a file that descend from the kind's base, each with its ancestors below that."""
+    chains = {
+        name: list(source.ancestry(module, name))
+        for name in ([class_name] if class_name else module.classes)
+        if not name.startswith("_")
+    }
+    return {
+        name: [one for one in chain if one.module.name != kind.root]
+        for name, chain in chains.items()
+        if any(one.module.name == kind.root for one in chain)
+    }
+
+
+def _options(chain: list[source.Ancestor], kind: EntryKind) -> tuple[Option, ...]:
+    """The options of the nearest constructor, and of those it passes `**options` on to."""
+    found: dict[str, Option] = {}
+    for ancestor in chain:
+        constructor = source.methods(ancestor.node).get("__init__")
+        if constructor is None:
+            continue
+        meanings = source.argument_meanings(ancestor.node) | source.argument_meanings(constructor)
+        options, passes_on = source.options(constructor, ancestor.module, kind.not_options, meanings)
+        for option in options:
+            found.setdefault(option.name, option)
+        if not passes_on:
+            break
+    return tuple(found.values())

@@ -1,0 +1,75 @@
+"""A finished run, ready to predict again: its task, its tokenizer and its model with the trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pipelines.config.load import RunConfig, run_from_dict
+from pipelines.distributed.accelerator import build_accelerator
+from pipelines.errors import UserError
+from pipelines.models import saving
+from pipelines.models.attention import variant_errors_as_user_errors
+from pipelines.models.processor import load_processor
+from pipelines.runs.locate import run_folder
+from pipelines.runs.prepare import set_up_libraries
+from pipelines.storage import atomic
+from pipelines.storage.paths import inside
+from pipelines.storage.run_folder import MANIFEST, RunFolder
+from pipelines.tasks.base import Task
+from pipelines.tasks.load import load_task
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The parts of a run whose training is over; the model stands on the accelerator's device."""
+
+    config: RunConfig
+    manifest: dict[str, Any]
+    task: Task
+    model: torch.nn.Module
+    accelerator: Accelerator
+
+
+def load_run_model(folder: str | Path) -> LoadedRun:
+    """The trained model of a run folder, or of a run at "hub:ORG/NAME", with all that it predicts by.
+
+    Raises:
+        UserError: no finished run stands there, its model was not kept, or a file of it has changed.
+    """
+    run = run_folder(folder)
+    manifest = _finished(run)
+    config = run_from_dict(manifest["config"]).model_copy(update={"processes": 1, "sharding": "none"})
+    set_up_libraries(config)
+    task = load_task(config)
+    task.restore(manifest["task_state"])
+    own_tokenizer = config.model.model_copy(update={"tokenizer": str(run.model), "revision": None})
+    task.bind(load_processor(config.model_copy(update={"model": own_tokenizer}), task), config.model.family)
+    with variant_errors_as_user_errors():
+        model = saving.load(run.model)
+    accelerator = build_accelerator(config)
+    return LoadedRun(config, manifest, task, model.to(accelerator.device), accelerator)
+
+
+def _finished(run: RunFolder) -> dict[str, Any]:
+    """The manifest of a run that has a whole model."""
+    where, manifest = str(run.path), run.manifest()
+    if manifest is None:
+        exists = run.path.is_dir()
+        what = "this run is not finished: it has no manifest.json" if exists else "there is no such folder"
+        raise UserError(where, what, accepted="name the folder of a finished run (attnlab ls runs)")
+    if manifest["status"] != "finished":
+        raise UserError(where, f"this run has no model to predict with: it {manifest['status']}")
+    if not saving.is_there(run.model):
+        fix = "train it on its own with attnlab train, or keep it with keep: model in the ablation"
+        raise UserError(where, "the model of this run was not kept", accepted=fix)
+    for name, digest in manifest["files"].items():
+        file = inside(run.path, name, str(run.path / MANIFEST))
+        if name.startswith("model/") and (not file.exists() or atomic.sha256_of(file) != digest):
+            what = "is missing" if not file.exists() else "is not the file that the run wrote"
+            raise UserError(str(file), what, accepted="train again with --fresh")
+    return manifest

@@ -1,0 +1,142 @@
+"""Prepare a run: data, model, attention and training, ready for the first step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+import custom_attention
+from pipelines.config.load import RunConfig
+from pipelines.data import features as feature_cache
+from pipelines.data.features import Prepared
+from pipelines.data.splits import Splits, load_splits
+from pipelines.distributed import accelerator as machine
+from pipelines.distributed.stop import StopRequest
+from pipelines.errors import Interrupted, RunFailed
+from pipelines.models import flops, lora
+from pipelines.models.activations import recompute_activations
+from pipelines.models.attention import attach_and_prove
+from pipelines.models.build import build_model
+from pipelines.models.processor import load_processor
+from pipelines.storage.run_folder import RunFolder
+from pipelines.tasks.base import Task
+from pipelines.tasks.load import load_task
+from pipelines.train import process_advice, trackers
+from pipelines.train.engine import build_engine
+from pipelines.train.loop import Training, agreed_to_stop
+from pipelines.train.progress import Reporter
+from pipelines.train.speed.allocator import keep_freed_memory
+
+
+def prepare(
+    config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
+) -> PreparedRun:
+    """Everything a run needs, ready for its first step; nothing is written but the cache of features.
+
+    Raises:
+        UserError: the data, the model or the attention cannot be what the configuration asks for.
+        Interrupted: it was asked to stop.
+    """
+    trackers.require(config.trackers)
+    accelerator = machine.build_accelerator(config)
+    reporter.say(machine.start_line(config, accelerator))
+    task = load_task(config)
+    splits = load_splits(config.data, task)
+    processor = load_processor(config, task, splits.train)
+    task.bind(processor, config.model.family)
+    prepared = {
+        name: _features(config, task, splits, name, cache)
+        for name in ("train", "validation", "test")
+        if getattr(splits, name) is not None
+    }
+    _require_equal_ranks(config, splits)
+    _stop_between_phases(accelerator, stop)
+    model = build_model(config, task.head, processor, task.model_options())
+    if config.model.name is not None and model.drawn_parameters:
+        reporter.say(drawn_line(model.drawn_parameters))
+    features = prepared["train"].features
+    model, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(features)))
+    reporter.say(proof.sentence)
+    forward_flops = flops.of_forward(model, task.collate(list(features[:4])))
+    adapted = lora.adapt(model, config) if config.lora else None
+    if config.gradient_checkpointing:
+        recompute_activations(model)
+    model.to(accelerator.device)
+    _stop_between_phases(accelerator, stop)
+    training = Training(
+        config=config,
+        engine=build_engine(config, accelerator, model, task, prepared["train"], stop),
+        task=task,
+        train=prepared["train"],
+        validation=prepared.get("validation"),
+        folder=folder,
+        stop=stop,
+        reporter=reporter,
+    )
+    if config.processes > 1:
+        reporter.say(process_advice.shared_batch(config, training.plan))
+    return PreparedRun(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
+
+
+def drawn_line(names: Collection[str]) -> str:
+    """Which weights do not come from the pretrained model, by their modules."""
+    modules = sorted({name.rpartition(".")[0] for name in names})
+    more = f" and {len(modules) - 5} more" if len(modules) > 5 else ""
+    return (
+        f"not in the pretrained model (or there for other labels), so drawn: {', '.join(modules[:5])}{more}"
+    )
+
+
+def set_up_libraries(config: RunConfig) -> None:
+    """Threads as asked for, freed memory kept, transformers quiet: what it would say, the run says itself."""
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _features(config: RunConfig, task: Task, splits: Splits, split: str, cache: Path) -> Prepared:
+    examples = getattr(splits, split)
+    features = feature_cache.build(
+        task, examples, split, cache, feature_key(config, task, splits.hashes[split])
+    )
+    return Prepared(examples, features)
+
+
+def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
+    """What the features of a split depend on."""
+    return feature_cache.key(task, config.task.name, config.task.options, data_hash)
+
+
+def _require_equal_ranks(config: RunConfig, splits: Splits) -> None:
+    """Ranks cut one plan into their shares, so all must have read the same rows; and they train one model."""
+    read = json.dumps([splits.hashes, config.model.model_dump()], sort_keys=True)
+    if len(set(gather_object([read]))) > 1:
+        what = "the ranks read different data or begin with different models"
+        raise RunFailed(f"{what}; did a file or a branch change while they started? Start again.")
+
+
+def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
+    if agreed_to_stop(accelerator, stop):
+        raise Interrupted("stopped before the first step; nothing is lost")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """The parts of a run that its manifest speaks of."""
+
+    task: Task
+    splits: Splits
+    test: Prepared | None
+    proof: custom_attention.Proof
+    training: Training
+    forward_flops: int  # of the first four features of training
+    adapted: Any = None  # PEFT's hold on the model where LoRA trains it

@@ -1,0 +1,1 @@
+"""Files: atomic writes, locks, paths, the layout of a run folder."""

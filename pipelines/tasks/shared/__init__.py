@@ -1,0 +1,1 @@
+"""What several tasks use: encoders of words, texts and pairs, losses, baselines."""

@@ -1,0 +1,48 @@
+"""A task that chooses from a closed list of labels: stated in the run, or those of train."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.tasks.base import Task
+
+
+class Labelled(Task):
+    """Numbers labels in their order, keeps them with the run and names them to the model.
+
+    Args:
+        labels: names of the labels in order; None: the task finds them in train and calls `_set_labels`.
+    """
+
+    def __init__(self, labels: list[str] | None = None) -> None:
+        self._given = list(labels) if labels else None
+        self._labels: list[str] = []
+        self.counts: Counter[str] = Counter()
+        if labels:
+            self._set_labels(labels)
+
+    @abstractmethod
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Refuse what cannot be the labels of this task.
+
+        Raises:
+            UserError: what they must be.
+        """
+
+    def _set_labels(self, labels: Sequence[str]) -> None:
+        self.check_labels(labels)
+        self._labels = list(labels)
+        self._number = {label: number for number, label in enumerate(self._labels)}
+
+    def state(self) -> dict[str, Any]:
+        return {"labels": self._labels}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._set_labels(state["labels"])
+
+    def model_options(self) -> dict[str, Any]:
+        names = dict(enumerate(self._labels))
+        return {"num_labels": len(names), "id2label": names, "label2id": dict(self._number)}

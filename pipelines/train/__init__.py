@@ -1,0 +1,1 @@
+"""Training on accelerate: loop, engine, batches, checkpoints, evaluation."""

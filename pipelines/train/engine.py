@@ -1,0 +1,187 @@
+"""One optimizer step: forward and backward of every micro-batch, gradients shared, weights moved.
+
+The loss of a step is the sum over its target tokens divided by their number, over all processes and
+micro-batches; so neither accumulation nor the process count changes what is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+
+import custom_attention
+from pipelines.config.load import RunConfig
+from pipelines.data.features import Prepared, two_lengths
+from pipelines.distributed.sharding import shard, whole
+from pipelines.distributed.stop import StopRequest
+from pipelines.distributed.transfer import to_device
+from pipelines.seeds import derive
+from pipelines.tasks.base import Task
+from pipelines.train.batches import BatchPlan, Step, plan_of
+from pipelines.train.optimizer import build_optimizer, set_learning_rate
+from pipelines.train.speed import unpadding
+from pipelines.train.speed.dropout import quicken_dropout
+from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
+from pipelines.train.speed.unpadding import Unpadding
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An optimizer step whose numbers are still on the device, where reading them would make it wait."""
+
+    learning_rate: float
+    num_targets: int
+    numbers: torch.Tensor  # (3,): loss of the targets and ranks asked to stop, over all ranks; gradient norm
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A step that was taken."""
+
+    learning_rate: float
+    num_targets: int
+    loss_sum: float
+    asked_to_stop: bool
+    grad_norm: float  # before clipping
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / max(1, self.num_targets)
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
+
+
+def read(steps: Sequence[Taken]) -> list[StepResult]:
+    """The numbers of steps, all in one transfer from the device."""
+    rows = torch.stack([step.numbers for step in steps]).tolist()
+    return [
+        StepResult(step.learning_rate, step.num_targets, loss_sum, asked > 0, grad_norm)
+        for step, (loss_sum, asked, grad_norm) in zip(steps, rows)
+    ]
+
+
+@dataclass
+class Engine:
+    """A model on its device with its optimizer, and the steps that train it; see `build_engine`."""
+
+    config: RunConfig
+    accelerator: Accelerator
+    task: Task
+    train: Prepared
+    plan: BatchPlan
+    model: torch.nn.Module  # as accelerate wraps it
+    optimizer: AcceleratedOptimizer
+    unpadding: Unpadding | None
+    row_gradients: RowGradients
+    stop: StopRequest
+
+    def __post_init__(self) -> None:
+        self.num_steps = self.config.max_steps or self.config.num_epochs * self.plan.steps_per_epoch
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
+
+    def take_step(self, step: Step) -> Taken:
+        """One optimizer step; its numbers stay on the device.
+
+        A loss or gradient that is not finite on any rank leaves weights and optimizer state as they were,
+        and so does every step after it (`found_inf`, as in mixed-precision training): the run ends where
+        the numbers are read, with the weights of the last good step.
+        """
+        rate = set_learning_rate(self.optimizer, self.config, step.number, self.num_steps)
+        everywhere = [index for hand in step.micro_batches for batch in hand for index in batch]
+        num_targets = int(self.train.features.num_targets[everywhere].sum())
+        mine = step.micro_batches[self.accelerator.process_index]
+        scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
+        total = self.accumulate(step.number, mine, scale)
+        asked = torch.full_like(total, float(self.stop.requested))
+        sums = self.accelerator.reduce(torch.stack([total, asked]), reduction="sum")
+        self.row_gradients.gather()
+        grad_norm = whole(
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
+        )
+        self._failed |= ~(torch.isfinite(sums[0]) & torch.isfinite(grad_norm))
+        self.optimizer.optimizer.found_inf = self._failed.float()
+        self.optimizer.step()
+        self.row_gradients.clear(self.optimizer)
+        return Taken(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
+
+    def accumulate(
+        self, step: int, micro_batches: Sequence[tuple[int, ...]], scale: float, *, exchange: bool = True
+    ) -> torch.Tensor:
+        """Add the gradients of this rank's micro-batches; returns the sum of their target losses.
+
+        Args:
+            exchange: sum the gradients over the ranks, in the backward of the last micro-batch.
+        """
+        total = torch.zeros((), device=self.accelerator.device)
+        for number, batch in enumerate(micro_batches):
+            is_last = number == len(micro_batches) - 1
+            with nullcontext() if is_last and exchange else self.accelerator.no_sync(self.model):
+                total += self._backward(step, batch, scale)
+        return total
+
+    def _backward(self, step: int, batch: tuple[int, ...], scale: float) -> torch.Tensor:
+        """Forward and backward of one micro-batch; returns the sum of its target losses.
+
+        An empty micro-batch runs one feature with weight 0, because ranks communicate in backward.
+        """
+        features = [self.train.features[index] for index in batch or (0,)]
+        seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
+        collated, device = self.task.collate(features), self.accelerator.device
+        skipping = self.unpadding.of(collated["attention_mask"], device) if self.unpadding else nullcontext()
+        inputs = to_device(collated, device)
+        with custom_attention.site_dropout(seed), skipping:
+            with self.accelerator.autocast():
+                loss = self.task.loss(self.model, inputs) * bool(batch)
+            self.accelerator.backward(loss * scale)
+        return loss.detach()
+
+
+def build_engine(
+    config: RunConfig,
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    task: Task,
+    train: Prepared,
+    stop: StopRequest,
+) -> Engine:
+    """Make a model ready to be trained: what makes it fast put in, its copies or shares on every rank."""
+    device, on_cpu = accelerator.device, accelerator.device.type == "cpu"
+    skipping = unpadding.that_suits(model, task, to_device(task.collate(two_lengths(train.features)), device))
+    plan = plan_of(
+        config,
+        train.features,
+        len(train.examples),
+        num_ranks=accelerator.num_processes,
+        on_cpu=on_cpu,
+        skips_padding=skipping is not None,
+    )
+    for parameter in custom_attention.variant_parameters(model).values():
+        parameter.requires_grad_(config.train_variant)
+    if on_cpu:
+        quicken_dropout(model)
+    model, optimizer = _distribute(config, accelerator, model)
+    alone = accelerator.num_processes == 1 and config.sharding == "none"
+    row_gradients = RowGradients(large_tables(model) if alone and on_cpu else [])
+    return Engine(config, accelerator, task, train, plan, model, optimizer, skipping, row_gradients, stop)
+
+
+def _distribute(
+    config: RunConfig, accelerator: Accelerator, model: torch.nn.Module
+) -> tuple[torch.nn.Module, AcceleratedOptimizer]:
+    """A copy of the model on every rank (DDP), or a share of it; and the optimizer of what is there."""
+    sharded = config.sharding == "fsdp2"
+    if sharded:
+        model = shard(model)
+    optimizer = build_optimizer(config, model, custom_attention.variant_parameters(model))
+    if not sharded:
+        model = accelerator.prepare_model(model)
+    return model, accelerator.prepare_optimizer(optimizer)

@@ -1,0 +1,133 @@
+"""Predict a split: exactly one prediction per example, whatever the batches and the processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from custom_attention.modes import quiet
+from pipelines.data.features import Features
+from pipelines.distributed.transfer import to_device
+from pipelines.metrics.base import Metric, total
+from pipelines.tasks.base import Example, Raw, Task
+from pipelines.train.batches import fill, overhead_of_batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A split, predicted: rows in example order, and what the metrics say of them."""
+
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    predictions: tuple[Any, ...]
+    references: tuple[Any, ...]
+    metrics: Mapping[str, Metric]
+    statistics: Mapping[str, np.ndarray]  # metric -> (examples, statistics)
+    loss: float | None  # sum of target losses / number of targets; None where a task has none here
+    seconds: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Every metric of the whole split."""
+        return {
+            name: float(metric.score(total(self.statistics[name]))) for name, metric in self.metrics.items()
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    task: Task,
+    examples: Sequence[Example],
+    features: Features,
+    *,
+    max_tokens: int,
+    tune: bool = False,
+    tick: Callable[[int], None] = lambda num_features: None,
+) -> Evaluation:
+    """Predict every example once and score the predictions.
+
+    Features are batched by length, dealt to the ranks, gathered, put back in order and assembled by
+    example id. `tick` is called after each batch with its number of features; it may raise to stop.
+    `tune` lets the task choose its thresholds from these rows before they are scored: validation only.
+
+    Raises:
+        RuntimeError: a feature came back twice or not at all (a fault of ours, never passed over).
+    """
+    begun = time.perf_counter()
+    bare = accelerator.unwrap_model(model)
+    with quiet(bare):
+        raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
+    groups = by_example(examples, features, raws)
+    if tune:
+        task.tune(examples, groups)
+    predictions = tuple(task.assemble(example, group) for example, group in zip(examples, groups))
+    references = tuple(task.reference(example) for example in examples)
+    metrics = dict(task.metrics)
+    statistics = {
+        name: np.stack([metric.statistics(p, r) for p, r in zip(predictions, references)])
+        for name, metric in metrics.items()
+    }
+    return Evaluation(
+        ids=tuple(example["id"] for example in examples),
+        clusters=tuple(task.cluster(example) for example in examples),
+        predictions=predictions,
+        references=references,
+        metrics=metrics,
+        statistics=statistics,
+        loss=_mean_loss(features, raws),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def predict_features(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    task: Task,
+    features: Features,
+    max_tokens: int,
+    tick: Callable[[int], None] = lambda num_features: None,
+) -> list[Raw]:
+    """One raw per feature, in feature order, on every rank."""
+    overhead = overhead_of_batch(task.evaluation_overhead, accelerator.device.type == "cpu")
+    batches = fill(features.lengths, max_tokens, overhead, accelerator.num_processes)
+    mine = []
+    for batch in batches[accelerator.process_index :: accelerator.num_processes]:
+        # A rank without features still runs a forward: sharded models communicate in each one.
+        inputs = to_device(task.collate([features[index] for index in batch or (0,)]), accelerator.device)
+        with accelerator.autocast():
+            raws = task.predict(model, inputs)
+        mine += zip(batch, raws)
+        tick(len(batch))
+    found = gather_object(mine) if accelerator.num_processes > 1 else mine
+    by_index = dict(found)
+    if len(found) != len(features) or len(by_index) != len(features):
+        raise RuntimeError(
+            f"{len(features)} features gave {len(found)} results, {len(by_index)} of them distinct"
+        )
+    return [by_index[index] for index in range(len(features))]
+
+
+def by_example(examples: Sequence[Example], features: Features, raws: Sequence[Raw]) -> list[list[Raw]]:
+    """Raws grouped by example id, in example order; every example has at least one."""
+    groups: dict[str, list[Raw]] = {example["id"]: [] for example in examples}
+    for index, raw in zip(features.example_index, raws):
+        groups[examples[index]["id"]].append(raw)
+    missing = [name for name, group in groups.items() if not group]
+    if missing or len(groups) != len(examples):
+        raise RuntimeError(f"examples without a feature or with one id twice: {missing[:3]}")
+    return list(groups.values())
+
+
+def _mean_loss(features: Features, raws: Sequence[Raw]) -> float | None:
+    if not all("loss" in raw for raw in raws):
+        return None
+    return float(sum(raw["loss"] for raw in raws) / max(1, features.num_targets.sum()))

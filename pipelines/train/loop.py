@@ -1,0 +1,270 @@
+"""The training loop, on accelerate: read `fit` from top to bottom.
+
+The loss of a step is the sum over its target tokens divided by their number, over all processes and
+micro-batches; so neither accumulation nor the process count changes what is learned. Every random
+draw follows from (seed, step): a resumed run seeks to its step and goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from pipelines.config.load import RunConfig
+from pipelines.data.features import Prepared
+from pipelines.distributed.stop import StopRequest
+from pipelines.errors import Interrupted
+from pipelines.storage.run_folder import RunFolder
+from pipelines.tasks.base import Task
+from pipelines.train import process_advice
+from pipelines.train.attention_log import AttentionLog
+from pipelines.train.checkpoint import (
+    CheckpointStore,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+from pipelines.train.engine import Engine, StepResult, read
+from pipelines.train.evaluate import Evaluation, evaluate
+from pipelines.train.progress import Reporter
+from pipelines.train.state import TrainState
+from pipelines.train.trackers import track, tracking
+
+GPU_STEPS_PER_LOOK = 10  # a GPU works ahead of Python; each look at a number lets it run dry
+
+
+@dataclass
+class Training:
+    """One run's parts, and the steps that use them."""
+
+    config: RunConfig
+    engine: Engine
+    task: Task
+    train: Prepared
+    validation: Prepared | None
+    folder: RunFolder
+    stop: StopRequest
+    reporter: Reporter
+    state: TrainState = field(default_factory=TrainState)
+
+    def __post_init__(self) -> None:
+        self.plan, self.num_steps = self.engine.plan, self.engine.num_steps
+        self.store = CheckpointStore(self.folder.checkpoints, say=self.reporter.say)
+        self.attention_log = AttentionLog(self.task, self.validation or self.train, self.reporter.say)
+        self._eval_every_steps = self.config.eval_every_steps or self.plan.steps_per_epoch
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model itself, without what accelerate wraps around it."""
+        return self.accelerator.unwrap_model(self.engine.model)
+
+    # ---- the loop
+    def fit(self) -> TrainState:
+        """Train to the end, to early stopping or to divergence; leave the chosen weights in the model.
+
+        Raises:
+            Interrupted: a signal asked to stop; a sealed checkpoint stands.
+        """
+        self._resume()
+        config, state = self.config, self.state
+        self.engine.model.train()
+        with (
+            tracking(self.accelerator, config, self.folder.path),
+            self.reporter.phase("training", self.num_steps, state.step) as phase,
+        ):
+            while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
+                begun, computed = time.perf_counter(), time.process_time()
+                seen = read(
+                    [self.engine.take_step(self.plan.step(number)) for number in self._until_next_look()]
+                )
+                state.train_seconds += time.perf_counter() - begun
+                state.train_cpu_seconds += time.process_time() - computed
+                for step in seen:
+                    if not step.is_finite:
+                        self._diverge(step)
+                        break
+                    self._count(step)
+                    phase.advance(1, f"loss {step.loss:.4f}")
+                if state.diverged_at is not None:
+                    break
+                self._advise()
+                self._diagnose()
+                saved = self._evaluate_and_save()
+                if any(step.asked_to_stop for step in seen):
+                    self._leave(saved)
+        self._load_chosen()
+        if state.diverged_at is None:
+            self._diagnose(final=True)
+        return state
+
+    def _until_next_look(self) -> range:
+        """The steps taken before a number is read: `sync_every_steps`, or fewer where something is due."""
+        config, step = self.config, self.state.step
+        on_cpu = self.accelerator.device.type == "cpu"
+        most = config.sync_every_steps or (1 if on_cpu else GPU_STEPS_PER_LOOK)
+        duties = (self._eval_every_steps, config.checkpoint_every_steps, config.diagnostics_every_steps)
+        due = [step + every - step % every for every in duties if every is not None]
+        due += [process_advice.AFTER_STEP] * (step < process_advice.AFTER_STEP)
+        return range(step, min(step + most, self.num_steps, *due))
+
+    # ---- now and then
+    def _count(self, step: StepResult) -> None:
+        """A step is done: it counts, and is logged where a line is due."""
+        state = self.state
+        state.step += 1
+        state.loss_sum += step.loss_sum
+        state.num_targets += step.num_targets
+        if state.step % self.config.log_every_steps and state.step != self.num_steps:
+            return
+        self._log(
+            event="step",
+            epoch=state.step / self.plan.steps_per_epoch,
+            loss=state.loss_sum / max(1, state.num_targets),
+            grad_norm=step.grad_norm,
+            learning_rate=step.learning_rate,
+            seconds=state.train_seconds,
+        )
+        state.loss_sum, state.num_targets = 0.0, 0
+
+    def _advise(self) -> None:
+        """Say once whether several copies of the model are worth it; a sharded one would not fit into one."""
+        copies = self.accelerator.num_processes if self.config.sharding == "none" else 1
+        if copies > 1 and self.state.step == process_advice.AFTER_STEP:
+            self.reporter.say(process_advice.advice(self.engine, self.state))
+
+    def _diagnose(self, final: bool = False) -> None:
+        """Look at attention where it is due, before the checkpoint of the same step, and in the end."""
+        every, step = self.config.diagnostics_every_steps, self.state.step
+        if every is None or (step % every and not final):
+            return
+        sites = self.attention_log.look(self.accelerator, self.model)
+        if sites is not None and self.accelerator.is_main_process:
+            chosen = self.state.best_step or step
+            self.folder.log_diagnostics(chosen if final else step, sites, final=final)
+
+    def _evaluate_and_save(self) -> bool:
+        """Score validation and write a checkpoint where they are due; whether one was written."""
+        config, state = self.config, self.state
+        at_end = state.step == self.num_steps
+        evaluation_due = at_end or state.step % self._eval_every_steps == 0
+        if evaluation_due and self.validation is not None:
+            self._evaluate()
+        save_due = evaluation_due or (
+            config.checkpoint_every_steps is not None and state.step % config.checkpoint_every_steps == 0
+        )
+        if save_due:
+            self._save()
+        return save_due
+
+    def _evaluate(self) -> None:
+        state = self.state
+        evaluation = self.score("validation", self.validation)
+        scores = evaluation.scores
+        self._log(event="evaluation", split="validation", loss=evaluation.loss, **scores)
+        metric = self.task.metrics[self.selecting_metric]
+        score = scores[self.selecting_metric] * (1 if metric.higher_is_better else -1)
+        self.reporter.say(
+            f"step {state.step}: validation {self.selecting_metric} {scores[self.selecting_metric]:.2f}"
+        )
+        if state.best_score is None or score > state.best_score:
+            state.best_score, state.best_scores = score, scores
+            state.best_task_state = self.task.state()
+            state.best_step, state.evaluations_since_best = state.step, 0
+            if self.accelerator.is_main_process:
+                self.folder.write_evaluation("validation", evaluation)
+        else:
+            state.evaluations_since_best += 1
+
+    def _save(self) -> None:
+        weights = model_tensors(self.model)  # a sharded one needs every rank
+        moments = optimizer_tensors(self.engine.optimizer)
+        if self.accelerator.is_main_process:
+            best = () if self.state.best_step is None else (self.state.best_step,)
+            self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)
+        self.accelerator.wait_for_everyone()
+
+    def _leave(self, saved: bool) -> None:
+        if not saved:
+            self._save()
+        raise Interrupted(f"stopped at step {self.state.step} of {self.num_steps}; a checkpoint is written")
+
+    def _diverge(self, step: StepResult) -> None:
+        """Not a crash but a finding: say where, keep the last good checkpoint, end the run."""
+        self.state.diverged_at = self.state.step + 1
+        self._log(event="diverged", step=self.state.diverged_at, loss=step.loss, grad_norm=step.grad_norm)
+        self.reporter.say(
+            f"diverged at step {self.state.diverged_at}: loss {step.loss}, gradient norm {step.grad_norm}; "
+            "no weight was changed by it"
+        )
+
+    # ---- beginning and end
+    def _resume(self) -> None:
+        """Continue from the newest checkpoint that verifies; seek to its step, replay nothing."""
+        found = self.store.newest_valid() if self.accelerator.is_main_process else None
+        [step] = broadcast_object_list([found.step if found else None])
+        if step is not None:
+            checkpoint = found or self.store.at(step)
+            load_model_tensors(self.model, checkpoint.model_tensors())
+            load_optimizer_tensors(self.engine.optimizer.optimizer, checkpoint.optimizer_tensors())
+            self.state = TrainState(**checkpoint.state)
+            self.reporter.say(f"resumed at step {checkpoint.step} of {self.num_steps}")
+        if self.accelerator.is_main_process:
+            self.folder.rewind_logs(step)
+        if step is None:
+            self._diagnose()
+
+    def _load_chosen(self) -> None:
+        """Go back to the weights of the best validation score, and to what the task tuned with them."""
+        if self.state.best_task_state:
+            self.task.restore(self.state.best_task_state)
+        if self.state.diverged_at is None and self.state.best_step not in (None, self.state.step):
+            chosen = self.store.at(self.state.best_step)
+            load_model_tensors(self.model, chosen.model_tensors())
+
+    @property
+    def selecting_metric(self) -> str:
+        return self.config.select_by or self.task.primary
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self.engine.accelerator
+
+    def score(self, split: str, prepared: Prepared) -> Evaluation:
+        """Evaluate a split with the model as it stands."""
+
+        def tick(num_features: int) -> None:
+            phase.advance(num_features)
+            if agreed_to_stop(self.accelerator, self.stop):
+                raise Interrupted(
+                    f"stopped while evaluating after step {self.state.step}; it will be evaluated again"
+                )
+
+        with self.reporter.phase(f"evaluating {split}", len(prepared.features)) as phase:
+            return evaluate(
+                self.accelerator,
+                self.engine.model,
+                self.task,
+                prepared.examples,
+                prepared.features,
+                max_tokens=self.config.eval_max_tokens,
+                tune=split == "validation",
+                tick=tick,
+            )
+
+    def _log(self, **event: Any) -> None:
+        event = {"step": self.state.step, **event}
+        if self.accelerator.is_main_process:
+            self.folder.log(event)
+        track(self.accelerator, event)
+
+
+def agreed_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
+    """Whether any rank was asked to stop: all ranks call this at the same place and leave together."""
+    asked = torch.tensor(float(stop.requested), device=accelerator.device)
+    return bool(accelerator.reduce(asked, reduction="sum").item())

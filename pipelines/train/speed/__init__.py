@@ -1,0 +1,1 @@
+"""What only makes training faster: it may change no result beyond rounding."""

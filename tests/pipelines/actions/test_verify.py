@@ -1,0 +1,260 @@
+"""Verify finds every number and every byte that is not what the runs have stored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.actions import reproduce
+from pipelines.actions.reproduce import DIFFERENT, EQUAL, WITHIN, compare_results, compare_runs
+from pipelines.actions.verify import differences
+from pipelines.cli.main import main
+from tests.pipelines import stored_ablation as made
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    return made.reported(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture
+def folder(built, tmp_path) -> Path:
+    """An ablation of its own for every test."""
+    shutil.copytree(built.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / built.name
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_nobody_touched_verifies(folder, capsys):
+    assert main(["verify", str(folder)]) == 0
+    assert "every number is what the stored statistics give" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["difference", "se", "df", "p", "p_holm", "mde80", "margin"])
+def test_a_changed_number_is_named_with_both_values(folder, capsys, name):
+    def change(results):
+        results["comparisons"][0][name] = 0.123
+
+    edit(folder / "results.json", change)
+    assert main(["verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert f"results.json: comparisons[toy / gate / f1].{name}: 0.123 -> " in out
+    assert len(out.splitlines()) == 1
+
+
+def test_a_verdict_written_by_hand_is_found(folder, capsys):
+    edit(folder / "results.json", lambda results: results["comparisons"][0].update(verdict="better"))
+    assert main(["verify", str(folder)]) == 1
+    assert ".verdict: 'better' -> " in capsys.readouterr().out
+
+
+def test_a_list_that_lost_an_entry_is_found(folder, capsys):
+    edit(folder / "results.json", lambda results: results["comparisons"][0]["arm_scores"].pop())
+    assert main(["verify", str(folder)]) == 1
+    assert "arm_scores" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["predictions.test.jsonl", "statistics.test.parquet", "metrics.jsonl", "run.yaml"]
+)
+def test_a_file_of_a_run_that_changed_is_named_with_the_run(folder, capsys, name):
+    path = made.run_folder(folder, "gate", 2) / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert main(["verify", str(folder)]) == 1
+    assert f"toy / gate / seed 2: {name}: has changed since the run finished" in capsys.readouterr().out
+
+
+def test_weights_may_be_dropped_but_not_changed(folder, capsys):
+    shutil.rmtree(made.run_folder(folder, "gate", 1) / "model")
+    assert main(["verify", str(folder)]) == 0
+    (made.run_folder(folder, "gate", 2) / "model" / "model.safetensors").write_bytes(b"others")
+    assert main(["verify", str(folder)]) == 1
+    assert "model/model.safetensors: has changed" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_named(folder, capsys):
+    (made.run_folder(folder, "stock", 1) / "predictions.test.jsonl").unlink()
+    assert main(["verify", str(folder)]) == 1
+    assert "predictions.test.jsonl: is missing" in capsys.readouterr().out
+
+
+def test_an_identity_that_is_not_the_hashed_one_is_found(folder, capsys):
+    edit(made.run_folder(folder, "stock", 1) / "identity.json", lambda one: one.update(numerics=0))
+    assert main(["verify", str(folder)]) == 1
+    assert "identity.json: is not what the run hash" in capsys.readouterr().out
+
+
+def test_a_registration_edited_after_the_fact_is_found(folder, capsys):
+    edit(folder / "registration.json", lambda one: one["declared"]["margin"].update(f1=3.0))
+    assert main(["verify", str(folder)]) == 1
+    assert "registration.json: what is declared is not what its hash was made of" in capsys.readouterr().out
+
+
+def test_a_score_that_its_statistics_do_not_give_is_found(folder, capsys):
+    def change(manifest):
+        manifest["scores"]["test"]["f1"] = 99.0
+
+    edit(made.run_folder(folder, "stock", 1) / "manifest.json", change)
+    assert main(["verify", str(folder)]) == 1
+    assert "99.0 in manifest.json" in capsys.readouterr().out
+
+
+def test_one_run_is_verified_by_its_hashes(folder, capsys):
+    path = made.run_folder(folder, "stock", 1)
+    assert main(["verify", str(path)]) == 0
+    (path / "metrics.jsonl").write_text("")
+    assert main(["verify", str(path)]) == 1
+
+
+def test_neither_run_nor_ablation_is_refused(tmp_path, capsys):
+    assert main(["verify", str(tmp_path)]) == 2
+
+
+def test_rounding_is_no_difference_and_nothing_is_not_zero():
+    assert list(differences({"a": [1.0]}, {"a": [1.0 + 1e-12]})) == []
+    assert list(differences({"a": 1.0}, {"a": 1.0 + 1e-6})) == ["a: 1.0 -> 1.000001"]
+    assert list(differences({"a": None}, {"a": 0.0})) == ["a: None -> 0.0"]
+
+
+# ---- report
+
+
+def test_a_report_is_written_again_from_the_statistics_alone(folder, capsys):
+    before = (folder / "results.json").read_text()
+    (folder / "results.json").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert json.loads((folder / "results.json").read_text()) == json.loads(before)
+    for name in ("report.html", "report.md", "report.tex"):
+        assert (folder / name).stat().st_size > 100
+    assert main(["verify", str(folder)]) == 0
+
+
+def test_a_report_elsewhere_leaves_the_ablation_as_it_is(folder, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert main(["report", str(folder), "--out", str(tmp_path / "elsewhere")]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    [row] = json.loads((tmp_path / "elsewhere" / "results.json").read_text())["comparisons"]
+    assert (tmp_path / "elsewhere" / row["runs"]["arm"][0] / "manifest.json").exists()
+
+
+def test_several_ablations_are_one_family_and_verify_together(tmp_path, capsys):
+    one, two = made.reported(tmp_path, "one"), made.reported(tmp_path, "two", cells=["other"])
+    three = made.reported(tmp_path, "three", arms=["stock", "temperature"])
+    out = tmp_path / "together"
+    assert main(["report", str(one), str(two), str(three), "--out", str(out)]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [row["cell"] for row in results["comparisons"]] == ["one: toy", "other", "three: toy"]
+    alone = json.loads((one / "results.json").read_text())["comparisons"][0]
+    assert results["comparisons"][0]["p"] == alone["p"]
+    smallest = min(results["comparisons"], key=lambda row: row["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 3 * smallest["p"]))
+    assert main(["verify", str(out)]) == 0
+    edit(out / "results.json", lambda found: found["comparisons"][1].update(p=0.5))
+    assert main(["verify", str(out)]) == 1
+
+
+def test_several_ablations_want_a_folder_of_their_own(folder, capsys):
+    assert main(["report", str(folder), str(folder)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_ablations_with_different_baselines_are_not_one_report(tmp_path, capsys):
+    one = made.reported(tmp_path, "one")
+    two = made.reported(tmp_path, "two", baseline="gate")
+    assert main(["report", str(one), str(two), "--out", str(tmp_path / "both")]) == 2
+    assert "different baselines (got gate, stock)" in capsys.readouterr().err
+
+
+def test_an_ablation_half_way_is_reported_without_a_verdict(tmp_path, capsys):
+    folder = made.write(tmp_path, finished=[1, 2])
+    assert main(["report", str(folder)]) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["comparisons"][0]["verdict"] == "no-verdict"
+    assert [failure["seed"] for failure in results["failures"]] == [3, 3]
+    assert main(["verify", str(folder)]) == 0
+
+
+def test_nothing_finished_is_no_report(tmp_path, capsys):
+    assert main(["report", str(made.write(tmp_path, finished=[]))]) == 2
+    assert "no run has finished yet" in capsys.readouterr().err
+
+
+# ---- reproduce: what is said of a repetition (that it runs again: test_ablation)
+
+
+@pytest.fixture
+def pair(folder, tmp_path) -> tuple[Path, Path]:
+    """A run, and its copy as a repetition left it."""
+    old = made.run_folder(folder, "stock", 1)
+    return old, Path(shutil.copytree(old, tmp_path / "again"))
+
+
+def replace(path: Path, seed: int, skill: float) -> None:
+    """Make a run folder that of another seed's statistics."""
+    run = made.config(seeds=[seed]).run_config("toy", "stock", seed)
+    identity = json.loads((path / "identity.json").read_text())
+    shutil.rmtree(path)
+    made.finish(path, run, identity, skill=skill)
+
+
+def test_the_same_bits_are_called_that(pair):
+    assert compare_runs(*pair, "run").word == EQUAL
+
+
+def test_other_predictions_with_equal_statistics_are_within(pair):
+    path = pair[1] / "predictions.test.jsonl"
+    path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
+    found = compare_runs(*pair, "run")
+    assert (found.word, "other predictions" in found.detail) == (WITHIN, True)
+
+
+def test_noise_is_within_and_a_loss_of_skill_is_different(pair):
+    replace(pair[1], seed=9, skill=0.6)
+    assert compare_runs(*pair, "run").word == WITHIN
+    replace(pair[1], seed=9, skill=0.2)
+    assert compare_runs(*pair, "run").word == DIFFERENT
+
+
+def test_a_run_that_does_not_finish_again_is_different(pair):
+    (pair[1] / "manifest.json").unlink()
+    assert compare_runs(*pair, "run").word == DIFFERENT
+
+
+def test_other_versions_data_and_settings_are_named_field_by_field(pair):
+    def change(manifest):
+        manifest["environment"]["versions"]["torch"] = "2.14.0"
+        manifest["data"]["hashes"]["test"] = "xyz"
+
+    edit(pair[1] / "manifest.json", change)
+    edit(pair[1] / "identity.json", lambda one: one["config"].update(batch_size=8))
+    lines = list(reproduce.conditions(*pair))
+    assert lines == [
+        "not the same run: config.batch_size: 16 -> 8",
+        "other conditions: versions.torch: '2.13.0' -> '2.14.0'",
+        "other data: hashes.test: 'abc' -> 'xyz'",
+    ]
+
+
+@pytest.mark.parametrize(("shift", "word"), [(0.0, EQUAL), (0.4, WITHIN), (1.2, DIFFERENT)])
+def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder, shift, word):
+    old = json.loads((folder / "results.json").read_text())
+    new = json.loads(json.dumps(old))
+    low, high = old["comparisons"][0]["ci95"]
+    row = new["comparisons"][0]
+    row["difference"] += shift * (high - low) / 2
+    row["seed_differences"] = [one + shift for one in row["seed_differences"]]
+    [found] = compare_results(old, new)
+    assert found.word == word
+
+
+def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):
+    assert main(["reproduce", str(tmp_path)]) == 2
+    assert "neither a finished run nor an ablation" in capsys.readouterr().err

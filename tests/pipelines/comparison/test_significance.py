@@ -1,0 +1,365 @@
+"""The two-way t against hand values, loops and scipy; its verdict words; its error rate."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from pipelines.comparison import significance, verdict
+from pipelines.comparison.significance import TwoWay, Variance, two_way
+
+EPS = np.finfo(np.float64).eps
+
+
+def mean(sums):
+    """100 * sum / count, the simplest metric."""
+    return 100 * sums[..., 0] / sums[..., 1]
+
+
+def f1(sums):
+    return 200 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
+
+
+def with_count(values):
+    """(seeds, examples) values -> statistics (value, 1)."""
+    return np.stack([values, np.ones_like(values)], axis=-1)
+
+
+def entity_counts(rng, num_seeds, num_examples):
+    gold = np.broadcast_to(rng.integers(0, 4, num_examples), (num_seeds, num_examples))
+    right = rng.binomial(gold, 0.6)
+    return np.stack([right, right + rng.poisson(0.5, right.shape), gold], axis=-1).astype(float)
+
+
+def naive(baseline, arm, value, clusters):
+    """The formulas of docs/statistics.md in loops, without one line in common with the module."""
+    num_seeds = len(baseline)
+    labels = list(dict.fromkeys(clusters))
+    big = len(labels)
+    d, left = [], []
+    for s in range(num_seeds):
+        d.append(float(value(arm[s].sum(0)) - value(baseline[s].sum(0))))
+        row = []
+        for label in labels:
+            keep = [i for i, c in enumerate(clusters) if c != label]
+            row.append(float(value(arm[s][keep].sum(0)) - value(baseline[s][keep].sum(0))))
+        left.append(row)
+    delta = sum(d) / num_seeds
+
+    def jackknife(row):
+        centre = sum(row) / big
+        return (big - 1) / big * sum((x - centre) ** 2 for x in row)
+
+    v_ex = jackknife([sum(row[g] for row in left) / num_seeds for g in range(big)])
+    v_seed = sum((x - delta) ** 2 for x in d) / (num_seeds - 1) / num_seeds
+    v_int = max(0.0, sum(jackknife(row) for row in left) / num_seeds - v_ex) / (num_seeds - 1)
+    v = v_ex + max(0.0, v_seed - v_int)
+    share = min(1, v_seed / v)
+    df = 1 / (share / (num_seeds - 1) + (1 - share) / (big - 1))
+    return delta, v_ex, v_seed, v_int, v, df
+
+
+@pytest.mark.parametrize(("num_seeds", "num_examples", "cluster_len"), [(2, 11, 1), (3, 47, 3), (5, 30, 7)])
+def test_the_vectorised_jackknife_equals_the_formulas_in_loops(num_seeds, num_examples, cluster_len):
+    rng = np.random.default_rng(num_examples)
+    baseline, arm = (entity_counts(rng, num_seeds, num_examples) for _ in range(2))
+    clusters = rng.permutation([f"document {i // cluster_len}" for i in range(num_examples)]).tolist()
+    delta, v_ex, v_seed, v_int, v, df = naive(baseline, arm, f1, clusters)
+    got = two_way(baseline, arm, f1, clusters)
+    tolerance = 1e4 * EPS
+    assert got.difference == pytest.approx(delta, rel=tolerance)
+    assert got.variance.examples == pytest.approx(v_ex, rel=tolerance)
+    assert got.variance.seeds == pytest.approx(v_seed, rel=tolerance)
+    assert got.variance.interaction == pytest.approx(v_int, rel=tolerance, abs=tolerance)
+    assert (got.se, got.df) == (pytest.approx(math.sqrt(v), rel=tolerance), pytest.approx(df, rel=tolerance))
+    assert got.num_clusters == len(set(clusters))
+    t = scipy.stats.t(df)
+    assert got.p == pytest.approx(2 * t.sf(abs(delta) / got.se), rel=1e-9)
+    assert got.ci95 == pytest.approx((delta - t.ppf(0.975) * got.se, delta + t.ppf(0.975) * got.se), rel=1e-9)
+    assert got.ci90 == pytest.approx((delta - t.ppf(0.95) * got.se, delta + t.ppf(0.95) * got.se), rel=1e-9)
+    assert got.mde80 == pytest.approx((t.ppf(0.975) + t.ppf(0.80)) * got.se, rel=1e-9)
+
+
+def test_without_example_variance_it_is_the_paired_t_test_over_seeds():
+    seeds_baseline, seeds_arm = np.array([0.50, 0.53, 0.47, 0.56]), np.array([0.52, 0.58, 0.51, 0.55])
+    baseline, arm = (with_count(np.repeat(s[:, None], 9, axis=1)) for s in (seeds_baseline, seeds_arm))
+    got = two_way(baseline, arm, mean)
+    want = scipy.stats.ttest_rel(100 * seeds_arm, 100 * seeds_baseline)
+    assert got.df == pytest.approx(3)
+    assert got.p == pytest.approx(want.pvalue, rel=1e-9)
+    assert got.ci95 == pytest.approx(tuple(want.confidence_interval(0.95)), rel=1e-9)
+
+
+def test_one_seed_is_the_paired_t_test_over_examples():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(2, 1, 41))
+    got = two_way(with_count(values[0]), with_count(values[1]), mean)
+    want = scipy.stats.ttest_rel(values[1, 0], values[0, 0])
+    assert got.df == 40
+    assert got.p == pytest.approx(want.pvalue, rel=1e-9)
+
+
+def test_a_hand_computed_comparison():
+    # differences per example: seed 1: 0 1 0 0, seed 2: 0 1 1 0  ->  d = 25, 50 points, mean 37.5
+    baseline = np.array([[0.0, 0, 1, 1], [0, 0, 0, 1]])
+    arm = np.array([[0.0, 1, 1, 1], [0, 1, 1, 1]])
+    got = two_way(with_count(baseline), with_count(arm), mean)
+    # the variance of a mean by the jackknife is the sample variance over N; means per example 0 1 .5 0
+    v_ex = np.var([0, 100, 50, 0], ddof=1) / 4
+    v_seed = np.var([25, 50], ddof=1) / 2
+    per_seed = (np.var([0, 100, 0, 0], ddof=1) / 4 + np.var([0, 100, 100, 0], ddof=1) / 4) / 2
+    assert got.difference == 37.5
+    assert got.seed_differences == (25.0, 50.0)
+    assert got.variance.examples == pytest.approx(v_ex)
+    assert got.variance.seeds == pytest.approx(v_seed)
+    assert got.variance.interaction == pytest.approx(per_seed - v_ex)
+    assert got.variance.total == pytest.approx(v_ex + max(0, v_seed - (per_seed - v_ex)))
+    assert got.num_differing == 2
+
+
+def test_swapping_the_arms_changes_the_sign_and_nothing_else():
+    rng = np.random.default_rng(5)
+    a, b = (entity_counts(rng, 3, 37) for _ in range(2))
+    one, other = two_way(a, b, f1), two_way(b, a, f1)
+    assert one.difference == -other.difference
+    assert (one.se, one.p) == (other.se, other.p)
+    assert one.ci95 == tuple(-x for x in reversed(other.ci95))
+
+
+def test_the_order_of_examples_and_the_names_of_clusters_do_not_matter():
+    rng = np.random.default_rng(6)
+    a, b = (entity_counts(rng, 3, 40) for _ in range(2))
+    clusters = np.repeat(np.arange(13), 4)[:40]
+    order = rng.permutation(40)
+    one = two_way(a, b, f1, clusters.tolist())
+    other = two_way(a[:, order], b[:, order], f1, [f"c{99 - c}" for c in clusters[order]])
+    assert other.se == pytest.approx(one.se, rel=1e3 * EPS)
+    assert other.p == pytest.approx(one.p, rel=1e3 * EPS)
+
+
+def test_copying_every_example_within_its_cluster_changes_nothing():
+    rng = np.random.default_rng(7)
+    a, b = (entity_counts(rng, 3, 35) for _ in range(2))
+    one = two_way(a, b, f1)
+    five = two_way(*(np.repeat(x, 5, axis=1) for x in (a, b)), f1, np.repeat(np.arange(35), 5).tolist())
+    assert five.se == pytest.approx(one.se, rel=1e3 * EPS)
+    assert five.df == pytest.approx(one.df, rel=1e3 * EPS)
+    assert (five.num_examples, five.num_clusters) == (175, 35)
+
+
+def test_identical_statistics_are_identical_and_a_constant_difference_is_refused():
+    rng = np.random.default_rng(8)
+    a = with_count(rng.random((3, 20)))
+    same = two_way(a, a.copy(), mean)
+    assert (same.difference, same.se, same.p, same.identical, same.problem) == (0, 0, 1, True, None)
+    shifted = a + np.array([0.1, 0.0])
+    constant = two_way(a, shifted, mean)
+    assert constant.difference == pytest.approx(10)
+    assert constant.problem is not None
+    assert math.isnan(constant.p)
+
+
+def test_two_arms_that_score_zero_with_different_outputs_are_not_called_identical():
+    baseline = np.array([[[0.0, 1, 2], [0, 0, 1], [0, 2, 2]]] * 3)
+    arm = baseline + np.array([0.0, 1, 0])
+    got = two_way(baseline, arm, f1)
+    assert not got.identical
+    assert verdict.verdict(got, 1.0, 0.5, num_planned=3).word == "no-verdict"
+
+
+def test_examples_of_a_single_cluster_give_a_difference_and_no_test():
+    rng = np.random.default_rng(0)
+    baseline, arm = rng.random((2, 3, 4, 2))
+    got = two_way(baseline, arm, mean, ["one"] * 4)
+    assert got.difference == pytest.approx(two_way(baseline, arm, mean).difference)
+    assert (got.num_clusters, math.isnan(got.p), math.isnan(got.se)) == (1, True, True)
+    assert "more than one cluster" in got.problem
+    assert verdict.verdict(got, 1.0, 0.5, num_planned=3).word == "no-verdict"
+
+
+def test_bad_shapes_are_errors():
+    a = np.ones((3, 4, 2))
+    with pytest.raises(ValueError, match="expected two"):
+        two_way(a, a[:2], mean)
+    with pytest.raises(ValueError, match="expected two"):
+        two_way(a[:, :0], a[:, :0], mean)
+    with pytest.raises(ValueError, match="3 cluster labels for 4 examples"):
+        two_way(a, a, mean, ["one"] * 3)
+
+
+# ---- Holm
+@pytest.mark.parametrize(
+    ("raw", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # .005*4 .01*3 .03*2 max(.06, .04*1)
+        ([0.5, 0.5], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([0.01, math.nan, 0.03], [0.03, 1.0, 0.06]),  # a missing test keeps its place in the family
+        ([], []),
+    ],
+)
+def test_holm_by_hand(raw, adjusted):
+    assert significance.holm(raw) == pytest.approx(adjusted)
+
+
+# ---- bootstrap
+def test_resampling_draws_clusters_with_replacement_and_the_same_for_every_column():
+    groups = np.arange(1.0, 8)[:, None] * np.array([[1.0, -2.0]])
+    sums = significance.resample(groups, num_resamples=333)
+    assert np.array_equal(sums[:, 1], -2 * sums[:, 0])
+    assert np.ptp(significance.resample(np.ones((7, 1)), 333)) == 0  # always seven clusters
+    assert abs(sums[:, 0].mean() - groups[:, 0].sum()) < 5 * sums[:, 0].std() / math.sqrt(333)
+    assert np.array_equal(sums, significance.resample(groups, num_resamples=333))
+
+
+def test_the_bootstrap_agrees_with_the_jackknife_and_with_scipy():
+    rng = np.random.default_rng(11)
+    a, b = (entity_counts(rng, 1, 150) for _ in range(2))
+    groups = np.concatenate([a[0], b[0]], axis=1)
+    sums = significance.resample(groups, 4000)
+    ours = significance.bootstrap(sums[:, None, :3], sums[:, None, 3:], f1)
+    jackknife = two_way(a, b, f1)
+    assert ours.se == pytest.approx(jackknife.se, rel=0.06)
+    columns = tuple(groups.T)
+
+    def difference(*parts, axis=-1):
+        summed = np.stack([p.sum(axis=axis) for p in parts], axis=-1)
+        return f1(summed[..., 3:]) - f1(summed[..., :3])
+
+    theirs = scipy.stats.bootstrap(
+        columns, difference, paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=1
+    )
+    assert ours.se == pytest.approx(theirs.standard_error, rel=0.06)
+    width = ours.interval95[1] - ours.interval95[0]
+    assert ours.interval95 == pytest.approx(tuple(theirs.confidence_interval), abs=0.06 * width)
+    assert sum(ours.counts) == ours.num_resamples == 4000
+    assert len(ours.edges) == len(ours.counts) + 1
+
+
+# ---- flags
+def test_flags_name_few_clusters_few_differences_and_an_outlying_seed():
+    rng = np.random.default_rng(12)
+    a = with_count(rng.random((5, 25)))
+    b = a.copy()
+    b[:, :3, 0] += rng.random((5, 3)) * 0.01
+    b[4, :3, 0] += 3
+    found = " ".join(verdict.flags(two_way(a, b, mean), seeds=[1, 2, 3, 4, 99]))
+    assert "25 clusters" in found
+    assert "3 examples differ" in found
+    assert "seed 99 stands out" in found
+
+
+def test_no_flag_on_a_healthy_comparison_and_one_when_the_standard_errors_part():
+    rng = np.random.default_rng(13)
+    a, b = (entity_counts(rng, 4, 300) for _ in range(2))
+    result = two_way(a, b, f1)
+    good = significance.Bootstrap(math.sqrt(result.variance.examples) * 1.05, (0, 1), (1,), (0, 1), 100)
+    assert [f for f in verdict.flags(result, good) if "stands out" not in f] == []
+    bad = significance.Bootstrap(math.sqrt(result.variance.examples) * 1.2, (0, 1), (1,), (0, 1), 100)
+    assert any("bootstrap" in flag for flag in verdict.flags(result, bad))
+
+
+# ---- verdicts
+def comparison(difference, se, *, seeds=5, differing=50, problem=None):
+    """A comparison with normal quantiles, so that limits are easy to read."""
+    return TwoWay(
+        difference, se, 1e9, 0.0, (difference - 1.96 * se, difference + 1.96 * se),
+        (difference - 1.645 * se, difference + 1.645 * se), 2.8 * se, (difference,) * seeds,
+        Variance(0, se**2, 0, se**2), seeds, 100, 100, differing, problem,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("result", "p", "margin", "options", "word", "within"),
+    [
+        (comparison(2, 0.5), 0.01, 0.5, {"diverged": ["gate seed 2"], "missing": ["x"]}, "unstable", False),
+        (comparison(2, 0.5), 0.01, 0.5, {"missing": ["gate seed 3"]}, "no-verdict", False),
+        (None, 0.01, 0.5, {}, "no-verdict", False),
+        (comparison(2, 0.5, seeds=2), 0.01, 0.5, {}, "no-verdict", False),
+        (comparison(0, 0, seeds=2, differing=0), 1.0, 0.5, {}, "no-verdict", False),
+        (comparison(2, math.nan, problem="constant"), math.nan, 0.5, {}, "no-verdict", False),
+        (comparison(0, 0, differing=0), 1.0, 0.5, {}, "identical", True),
+        (comparison(2, 0.5), 0.01, 0.5, {}, "better", False),
+        (comparison(-2, 0.5), 0.01, 0.5, {}, "worse", False),
+        (comparison(0.2, 0.05), 0.01, 0.5, {}, "better", True),
+        (comparison(-0.2, 0.05), 0.01, 0.5, {}, "worse", True),
+        (
+            comparison(2, 0.5),
+            0.06,
+            0.5,
+            {},
+            "non-inferior",
+            False,
+        ),  # Holm took the p, the interval stays good
+        (comparison(0.2, 0.05), 0.06, 0.5, {}, "equivalent", True),
+        (comparison(0.1, 0.2), 0.9, 0.5, {}, "equivalent", True),
+        (comparison(0.3, 0.2), 0.9, 0.5, {}, "non-inferior", False),
+        (comparison(-0.3, 0.2), 0.9, 0.5, {}, "inconclusive", False),
+        (comparison(0.1, 0.2), 0.9, None, {}, "inconclusive", False),
+        (comparison(1, 0.6), 0.01, 0.5, {}, "non-inferior", False),  # p small, interval holds 0: no claim
+    ],
+)
+def test_the_first_word_that_holds_wins(result, p, margin, options, word, within):
+    got = verdict.verdict(result, p, margin, num_planned=5, **options)
+    assert (got.word, got.within_margin) == (word, within)
+    assert got.reason
+
+
+def test_unstable_counts_the_diverged_runs():
+    got = verdict.verdict(
+        comparison(2, 0.5), 0.01, 0.5, num_planned=5, diverged=["gate seed 2", "gate seed 4"]
+    )
+    assert "2 of 5" in got.reason
+    assert "gate seed 4" in got.reason
+
+
+# ---- error rate
+def crossed(rng, num_seeds, num_examples, seed_sd, example_sd, residual_sd):
+    """Differences without a true effect: seeds, examples that lean one way, and the rest."""
+    return (
+        rng.normal(0, seed_sd, (num_seeds, 1))
+        + rng.normal(0, example_sd, (1, num_examples))
+        + rng.normal(0, residual_sd, (num_seeds, num_examples))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sds"),
+    [("seeds", (1.0, 1.0, 5.0)), ("balanced", (0.3, 5.0, 8.0)), ("examples", (0.02, 8.0, 8.0))],
+)
+def test_no_true_difference_is_called_one_in_about_one_of_twenty(name, sds):
+    rng, num_simulations, rejected = np.random.default_rng(sum(map(ord, name))), 1500, 0
+    for _ in range(num_simulations):
+        values = crossed(rng, 5, 60, *sds)
+        rejected += two_way(with_count(np.zeros_like(values)), with_count(values), mean).p < 0.05
+    # 99.9 % binomial bounds around 1.5 % and 7 %: below, the test would be blind; above, a liar
+    low, high = (
+        scipy.stats.binom.ppf(0.001, num_simulations, 0.015),
+        scipy.stats.binom.ppf(0.999, num_simulations, 0.07),
+    )
+    assert low <= rejected <= high, f"{name}: {100 * rejected / num_simulations:.1f} %"
+
+
+def test_three_seeds_are_enough_where_their_spread_is_ten_times_that_of_the_examples():
+    """The worst mixture: a spread of three that is small by chance is believed if examples weigh in."""
+    rng, num_simulations = np.random.default_rng(2), 6000
+    zero = with_count(np.zeros((3, 60)))
+    rejected = sum(
+        two_way(zero, with_count(crossed(rng, 3, 60, 1.0, math.sqrt(2), 0.2)), mean).p < 0.05
+        for _ in range(num_simulations)
+    )
+    assert rejected <= scipy.stats.binom.ppf(0.999, num_simulations, 0.058)  # Satterthwaite: 7.9 %
+
+
+def test_ignoring_clusters_would_lie_and_leaving_clusters_out_does_not():
+    rng, num_simulations = np.random.default_rng(21), 800
+    rejected = {"clusters": 0, "examples": 0}
+    for _ in range(num_simulations):
+        shared = np.repeat(rng.normal(0, 1, (1, 40)), 5, axis=1)
+        values = shared + rng.normal(0, 1, (3, 200))
+        a, b = with_count(np.zeros_like(values)), with_count(values)
+        rejected["clusters"] += two_way(a, b, mean, np.repeat(np.arange(40), 5).tolist()).p < 0.05
+        rejected["examples"] += two_way(a, b, mean).p < 0.05
+    assert rejected["clusters"] <= scipy.stats.binom.ppf(0.999, num_simulations, 0.06)
+    assert rejected["examples"] > 3 * rejected["clusters"]

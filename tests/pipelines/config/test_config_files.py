@@ -1,0 +1,204 @@
+"""The YAML files that ship work as their headers say, and the published schemas accept them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cli.main import main
+from pipelines.config import json_schema, yaml_source
+from pipelines.config.describe import notes
+from pipelines.config.load import is_ablation, load_ablation
+from pipelines.config.run import RunConfig
+from pipelines.config.schema_errors import user_errors
+from pipelines.errors import UserError
+
+REPOSITORY = Path(__file__).parents[3]
+CONFIGS = REPOSITORY / "configs"
+FILES = sorted(
+    file for file in CONFIGS.rglob("*.yaml") if file.parent.name != "launch"
+)  # those are accelerate's
+COMMAND = re.compile(r"^#\s+attnlab (train|ablate) (.*)$", re.MULTILINE)
+CONTINUED = re.compile(r"\s*\\\n#\s+")
+
+
+def _name(file: Path) -> str:
+    return str(file.relative_to(CONFIGS))
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_a_shipped_file_begins_by_saying_what_it_is(file):
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 30
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.parent.name != "attention"], ids=_name)
+def test_the_commands_in_the_header_are_valid(file, shared, tmp_path, monkeypatch, capsys):
+    """In order, in a copy of the repository: a later one may take the model that an earlier one makes."""
+    root = tmp_path / "repository"
+    shutil.copytree(CONFIGS, root / "configs")
+    (tmp_path / "shared").symlink_to(shared)
+    monkeypatch.chdir(root)
+    commands = COMMAND.findall(CONTINUED.sub(" ", file.read_text(encoding="utf-8")))
+    assert commands, "the header names no attnlab command"
+    assert _name(file) in commands[-1][1]
+    for _verb, rest in commands:
+        words = shlex.split(rest)
+        assert main(["validate", *words[: words.index("--out")]]) == 0, capsys.readouterr().err
+        (root / words[words.index("--out") + 1] / "model").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "attention").glob("*.yaml")), ids=_name)
+def test_an_attention_file_goes_with_any_run(file, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    model = "configs/model/bert-small-scratch.yaml"
+    data = "data.generated={name: ner, train: 7, validation: 3}"
+    assert main(["validate", model, str(file), "task=ner", data]) == 0, capsys.readouterr().err
+
+
+def test_the_command_of_the_readme_example_is_valid(shared, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    files = ["configs/task/ner.yaml", "configs/model/bert.yaml", "configs/attention/temperature.yaml"]
+    assert main(["validate", *files, "seed=1"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ner-wnut17.yaml", "ner-wnut17-hub.yaml"])
+def test_the_wnut_ablation_is_the_one_it_says(name, shared):
+    ablation = load_ablation(str(CONFIGS / "ablation" / name))
+    assert list(ablation.arms) == ["stock", "unscaled-naive", "unscaled-compensated", "temperature", "gate"]
+    assert (ablation.seeds, ablation.baseline) == ((1, 2, 3), "stock")
+    assert (dict(ablation.primary), dict(ablation.margin)) == ({"ner": "f1"}, {"f1": 0.5})
+    run = ablation.run_config("ner-minilm", "gate", 2)
+    assert (run.num_epochs, run.batch_size, run.learning_rate, run.seed) == (2, 8, 5e-5, 2)
+
+
+def test_the_quickstart_needs_nothing_but_the_package(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ablation = load_ablation(str(CONFIGS / "quickstart.yaml"))
+    [run] = ablation.cells.values()
+    assert run.data.generated is not None
+    assert run.model.architecture is not None
+    assert (list(ablation.arms), len(ablation.seeds)) == (["stock", "unscaled", "gate"], 3)
+    assert list(notes(ablation)) == []
+
+
+# ---- the published schemas
+
+
+@pytest.mark.parametrize("name", json_schema.SCHEMAS)
+def test_the_published_schema_is_that_of_the_code(name):
+    file = json_schema.FOLDER / f"{name}.schema.json"
+    assert file.read_text(encoding="utf-8") == json_schema.text(name), (
+        "run python -m pipelines.config.json_schema"
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_the_published_schemas_accept_the_shipped_files(file):
+    schema = json_schema.SCHEMAS["ablation" if is_ablation(str(file)) else "run"]()
+    assert _fault(yaml_source.read(file).value, schema, schema) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["learnig_rate: 1", "batch_size: 0", "schedule: cosin", "where: {layers: first}", "model: {family: x}",
+     "attention: [{a: {}, b: {}}]", "seed: yes", "select_by: no", "data: {train: 3}", "warmup_ratio: 1.0"],
+)  # fmt: skip
+def test_the_published_schema_refuses_what_the_code_refuses(text, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    document = yaml_source.read(file)
+    with pytest.raises(UserError):
+        _validated(document)
+    schema = json_schema.run_schema()
+    assert _fault(document.value, schema, schema) is not None
+
+
+def _validated(document: yaml_source.Document) -> None:
+    try:
+        RunConfig.model_validate(document.value)
+    except ValueError as error:
+        own = [one for one in user_errors(error, document, RunConfig) if "is missing" not in one.what]
+        if own:
+            raise own[0] from None
+
+
+def test_the_schema_of_a_run_knows_every_setting():
+    schema = json.loads(json_schema.text("run"))
+    assert schema["properties"].keys() == RunConfig.model_fields.keys()
+    assert all("description" in setting for setting in schema["properties"].values())
+
+
+TYPES: dict[str, Any] = {
+    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+    "null": type(None),
+}  # fmt: skip
+
+
+def _fault(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> str | None:
+    """Why a value breaks a JSON Schema; None where it does not: the part of the standard that ours use."""
+    if "$ref" in schema:
+        target = root
+        for key in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        return _fault(value, target, root)
+    faults = [_fault(value, one, root) for one in schema.get("anyOf", [])]
+    if faults and all(faults):
+        return f"none of anyOf: {faults}"
+    for one in schema.get("allOf", []):
+        if fault := _fault(value, one, root):
+            return fault
+    kinds = schema.get("type")
+    if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+        return f"{value!r} is no {kinds}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{value!r} not in {schema['enum']}"
+    if isinstance(value, dict):
+        return _object_fault(value, schema, root)
+    if isinstance(value, list):
+        below = [_fault(item, schema.get("items", {}), root) for item in value]
+        return "too short" if len(value) < schema.get("minItems", 0) else next(filter(None, below), None)
+    if isinstance(value, str):
+        matches = re.search(schema.get("pattern", ""), value) and len(value) >= schema.get("minLength", 0)
+        return None if matches else f"{value!r} does not match"
+    return _number_fault(value, schema)
+
+
+def _is(value: Any, kind: str) -> bool:
+    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _number_fault(value: Any, schema: dict[str, Any]) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    inside = schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    above = value > schema.get("exclusiveMinimum", value - 1)
+    return (
+        None
+        if inside and above and value < schema.get("exclusiveMaximum", value + 1)
+        else f"{value} out of range"
+    )
+
+
+def _object_fault(value: dict, schema: dict[str, Any], root: dict[str, Any]) -> str | None:
+    if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value)):
+        return f"{len(value)} properties"
+    if missing := [key for key in schema.get("required", []) if key not in value]:
+        return f"{missing} missing"
+    for key, item in value.items():
+        patterns = [one for name, one in schema.get("patternProperties", {}).items() if re.search(name, key)]
+        below = schema.get("properties", {}).get(
+            key, patterns[0] if patterns else schema.get("additionalProperties")
+        )
+        if below is False:
+            return f"unknown key {key}"
+        if isinstance(below, dict) and (fault := _fault(item, below, root)):
+            return f"{key}: {fault}"
+    return None

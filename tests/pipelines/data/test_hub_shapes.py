@@ -1,0 +1,91 @@
+"""The files for data sets of the Hub read their columns, names, configurations and parts of splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from pipelines.config.load import load_run
+from pipelines.data.splits import load_splits
+from pipelines.tasks.load import load_task
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "task"
+TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+TEXT, NUMBER = Value("string"), Value("int32")
+# file -> configuration of the data set, its columns, one of its rows, and the example it must become
+SHAPES = {
+    "ner-conll2003-hub": (
+        "default",
+        {
+            "id": TEXT,
+            "tokens": List(TEXT),
+            "pos_tags": List(ClassLabel(names=["NNP", "VBZ"])),
+            "ner_tags": List(ClassLabel(names=TAGS)),
+        },
+        {"id": "0", "tokens": ["EU", "rejects"], "pos_tags": [0, 1], "ner_tags": [3, 0]},
+        {"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]},
+    ),
+    "qa-squad-hub": (
+        "plain_text",
+        {
+            "id": TEXT,
+            "title": TEXT,
+            "context": TEXT,
+            "question": TEXT,
+            "answers": {"text": List(TEXT), "answer_start": List(NUMBER)},
+        },
+        {
+            "id": "0",
+            "title": "Oslo",
+            "context": "Ann ran in Oslo .",
+            "question": "where ?",
+            "answers": {"text": ["Oslo", "in Oslo"], "answer_start": [11, 8]},
+        },
+        {"answers": ["Oslo", "in Oslo"], "answer_starts": [11, 8], "title": "Oslo", "question": "where ?"},
+    ),
+    "summarization-cnn-hub": (
+        "3.0.0",
+        {"article": TEXT, "highlights": TEXT, "id": TEXT},
+        {"article": "Long news.", "highlights": "News .\nLong .", "id": "0"},
+        {"source": "Long news.", "target": "News .\nLong ."},
+    ),
+    "translation-wmt16-hub": (
+        "de-en",
+        {"translation": {"de": TEXT, "en": TEXT}},
+        {"translation": {"de": "Guten Tag", "en": "Good day"}},
+        {"source": "Guten Tag", "target": "Good day"},
+    ),
+    "glue-sst2-hub": (
+        "sst2",
+        {"sentence": TEXT, "label": ClassLabel(names=["negative", "positive"]), "idx": NUMBER},
+        {"sentence": "a joy", "label": 1, "idx": 0},
+        {"text": "a joy", "label": "positive"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_file_for_the_hub_reads_a_data_set_of_that_shape(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    configuration, columns, row, expected = SHAPES[name]
+    home = tmp_path / "hub"
+    home.mkdir()
+    rows = [row | ({"id": str(n)} if "id" in row else {}) for n in range(100)]
+    if name == "glue-sst2-hub":  # a classifier wants two labels
+        rows[0] = row | {"label": 0}
+    for split in ("train", "validation", "test"):
+        Dataset.from_list(rows, features=Features(columns)).to_parquet(home / f"{split}.parquet")
+    files = "".join(f"  - {{split: {s}, path: {s}.parquet}}\n" for s in ("train", "validation", "test"))
+    front = f"---\nconfigs:\n- config_name: {configuration}\n  data_files:\n{files}---\n"
+    (home / "README.md").write_text(front)
+    config = load_run([str(CONFIGS / f"{name}.yaml")], ["model.architecture=bert", "model.family=encoder"])
+    data = config.data.model_copy(update={"name": str(home), "revision": None})
+    splits = load_splits(data, load_task(config))
+    asked = config.data.train or "train"
+    part = asked.partition("[:")[2].removesuffix("%]")
+    assert len(splits.train) == int(part or 100)
+    example = splits.train[-1]
+    assert {key: example[key] for key in expected} == expected
+    assert splits.validation

@@ -1,0 +1,108 @@
+"""A Hub, a run to push to it, and the command line with that Hub as its only one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.config.load import run_from_dict
+from pipelines.hub import contents, fetch
+from pipelines.publish import load_check, model_files, staging
+from pipelines.publish.model_files import Written
+from pipelines.publish.run_repository import state_of
+from pipelines.publish.staging import PushRequest
+from pipelines.runs import identity
+from pipelines.storage.run_folder import RunFolder
+from tests.pipelines import stored_ablation
+from tests.pipelines.hub.double import WRITER, Hub
+
+REPO = "lab/model"
+
+
+def know_only(hub, root, patch):
+    """This process and its children write to `hub`, keep what they fetch below `root`, and soon give up."""
+    for name, value in {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": WRITER,
+        "HF_HOME": str(root / "hub-home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "ATTNLAB_HUB_PATIENCE": "5",
+    }.items():
+        patch.setenv(name, value)
+    patch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of its own for the test; children of this process know no other, and little patience."""
+    fetch.KNOWN.clear()
+    with Hub(chunk_bytes=40_000) as running:
+        know_only(running, tmp_path, monkeypatch)
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A finished run whose staged folder is there already: pushing it takes no model and no torch."""
+    folder = tmp_path / "run"
+    config = run_from_dict(stored_ablation.RUN)
+    stored_ablation.finish(folder, config, identity.describe(config))
+
+    def build(staged: Path) -> dict:
+        (staged / "model.safetensors").write_bytes(bytes(range(256)) * 400)
+        (staged / "config.json").write_text('{"model_type": "bert"}')
+        (staged / "README.md").write_text("---\nlibrary_name: transformers\n---\n\n# A model\n")
+        about = {"kind": "stock", "proof": {"plain": 0.0}, "attnlab": version("attnlab")}
+        return {"tag": contents.write(staged, about), **about}
+
+    staging.stage(folder, PushRequest(REPO), state_of(RunFolder(folder), None), build)
+    return folder
+
+
+@pytest.fixture
+def stock(monkeypatch):
+    """Staging as it is, but for the model (100,000 bytes are staged of it) and its fresh process."""
+
+    def write(source: Path, target: Path) -> Written:
+        (target / "model.safetensors").write_bytes(bytes(100_000))
+        (target / "config.json").write_text("{}")
+        return Written("stock")
+
+    monkeypatch.setattr(model_files, "write", write)
+    monkeypatch.setattr(load_check, "prove", lambda folder, ways: {"plain": 0.0})
+
+
+@pytest.fixture
+def recorded(hub, stock, attnlab, tmp_path) -> Path:
+    """A run that was pushed with its whole record, and weights of which only the bytes count."""
+    folder, config = tmp_path / "recorded", run_from_dict(stored_ablation.RUN)
+    stored_ablation.finish(folder, config, identity.describe(config))
+    status, said = attnlab("push", folder, REPO)
+    assert status == 0, said
+    return folder
+
+
+@pytest.fixture
+def attnlab(capsys) -> Callable[..., tuple[int, str]]:
+    """Run one command; its exit status and what it said."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        status = main.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return call
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Every file of a folder by its content, but the records of pushes."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent != folder / "hub"
+    }

@@ -1,0 +1,92 @@
+"""From the Hub to this machine: whatever goes wrong on the way, what is read is what was pushed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.hub import fetch
+from tests.pipelines.hub.conftest import REPO
+from tests.pipelines.hub.connection import Fault
+from tests.pipelines.hub.double import Repo
+
+ADDRESS = f"hub:{REPO}"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault(step, status=503, times=1) for step in ("info", "tree", "head", "resolve")),
+        Fault("resolve", status=429, headers={"Retry-After": "3600"}, times=1),
+        Fault("resolve", drop="reply", times=1),
+        Fault("resolve", stall=True, times=1),
+        Fault("resolve", corrupt=True, times=3),  # attnlab.json among them
+    ],
+    ids=["info", "tree", "head", "resolve", "asked to wait", "broken off", "stalled", "corrupted"],
+)
+def test_what_fails_for_a_moment_is_asked_again(hub, recorded, attnlab, fault):
+    hub.faults = [fault]
+    status, said = attnlab("verify", ADDRESS)
+    assert status == 0, said
+    assert fault.times == 0
+
+
+def test_bytes_that_are_others_every_time_are_not_read(hub, recorded, attnlab):
+    hub.faults = [Fault("resolve", corrupt=True)]
+    status, said = attnlab("verify", ADDRESS)
+    assert status == 1, said
+    assert "every file is as its run wrote it" not in said
+
+
+def test_a_hub_that_stays_away_is_given_up(hub, recorded, attnlab, monkeypatch):
+    monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
+    hub.faults = [Fault("info", status=503)]
+    status, said = attnlab("verify", ADDRESS)
+    assert (status, "the Hub was unavailable for" in said, "while downloading" in said) == (1, True, True), (
+        said
+    )
+
+
+def test_without_a_network_it_is_read_from_the_cache_or_said_to_be_missing(
+    hub, recorded, attnlab, monkeypatch
+):
+    assert attnlab("verify", ADDRESS)[0] == 0
+    before = len(hub.requests)
+    fetch.KNOWN.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    status, said = attnlab("verify", ADDRESS)
+    assert status == 0, said
+    status, said = attnlab("verify", "hub:lab/other")
+    assert status == 2, said
+    assert len(hub.requests) == before
+
+
+def test_what_attnlab_did_not_push_is_not_taken_for_a_record(hub, attnlab):
+    repo = hub.repos["models/lab/other"] = Repo(private=False)
+    repo.commit("main", "theirs", {"config.json": b"{}"})
+    status, said = attnlab("verify", "hub:lab/other")
+    assert (status, "was not pushed by attnlab" in said) == (2, True)
+    for nowhere in ("hub:lab/nothing", "hub:lab/other@nowhere"):
+        status, said = attnlab("verify", nowhere)
+        assert (status, f"{nowhere}: there is no such repository or revision" in said) == (2, True), said
+
+
+def test_what_a_later_version_pushed_in_another_form_is_refused(hub, recorded, attnlab):
+    repo = hub.repos[f"models/{REPO}"]
+    listed = json.loads(repo.refs["main"].files["attnlab.json"]) | {"schema_version": 2, "attnlab": "9.0"}
+    repo.commit("main", "later", repo.refs["main"].files | {"attnlab.json": json.dumps(listed).encode()})
+    status, said = attnlab("verify", ADDRESS)
+    assert (status, "was pushed by attnlab 9.0, in a form that this version does not read" in said) == (
+        2,
+        True,
+    )
+
+
+def test_a_patience_that_is_no_number_is_told(hub, recorded, attnlab, monkeypatch):
+    for text in ("soon", "-1", "inf"):
+        monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", text)
+        status, said = attnlab("verify", ADDRESS)
+        assert (status, f"ATTNLAB_HUB_PATIENCE: is no number of seconds (got {text})" in said) == (2, True), (
+            said
+        )

@@ -1,0 +1,38 @@
+"""What a model is said to be decides what it is asked; a model that reads in another way is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.models.build import build_model
+from tests.pipelines.writing import SIZES, config, processor, with_model
+
+
+def build(family: str, architecture_of: str, head: str = "token_classification", **entries):
+    """A tiny model of one family's architecture under the name of another family."""
+    architecture, sizes = SIZES[architecture_of]
+    run = with_model(config(family), architecture=architecture, config={**sizes, **entries})
+    return build_model(run, head, processor(family), {})
+
+
+@pytest.mark.parametrize("head", ["language_modelling", "text_to_text", "token_classification"])
+def test_a_model_that_sees_what_it_must_predict_is_no_decoder(head):
+    with pytest.raises(UserError, match="bert sees the tokens that a decoder has to predict"):
+        build("decoder", "encoder", head)
+
+
+def test_one_that_its_config_makes_read_from_left_to_right_is():
+    assert build("decoder", "encoder", "language_modelling", is_decoder=True) is not None
+
+
+@pytest.mark.parametrize("head", ["token_classification", "text_to_text"])
+def test_a_model_that_reads_from_left_to_right_is_no_encoder(head):
+    with pytest.raises(UserError, match="gpt2 reads from left to right"):
+        build("encoder", "decoder", head)
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_each_family_is_what_it_says(family):
+    model = build(family, family)
+    assert model.training  # as it was before it was asked

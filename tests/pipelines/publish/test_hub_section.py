@@ -1,0 +1,105 @@
+"""`hub:` in a run's YAML: the Hub is asked before the first step, and a push that fails loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipelines import stored_ablation
+from tests.pipelines.hub.conftest import REPO
+from tests.pipelines.hub.connection import Fault
+from tests.pipelines.hub.double import READER
+
+
+@pytest.fixture
+def train(hub, run, tmp_path, attnlab, monkeypatch):
+    """`attnlab train` of a run with a `hub:` section, whose training is replaced by its result."""
+    trained = []
+
+    def execute(_config, folder, *_: object) -> dict:
+        trained.append(folder.path)
+        hub.faults = [fault for fault in hub.faults if fault.endpoint != "whoami"]  # back by now
+        shutil.copytree(run, folder.path, dirs_exist_ok=True)
+        return folder.manifest()
+
+    monkeypatch.setattr("pipelines.runs.execute.execute", execute)
+
+    def call(**hub_section: object) -> tuple[int, str, bool]:
+        file = tmp_path / "my.yaml"
+        file.write_text(yaml.safe_dump({**stored_ablation.RUN, "hub": {"repo": REPO, **hub_section}}))
+        status, said = attnlab("train", file, "--out", tmp_path / "out")
+        return status, said, bool(trained)
+
+    return call
+
+
+def test_a_run_is_pushed_when_it_is_finished(hub, train, tmp_path):
+    status, said, _ = train()
+    assert status == 0, said
+    assert "ada may push there when the run is finished" in said
+    assert "model.safetensors" in hub.repos[f"models/{REPO}"].refs["main"].files
+    [record] = (tmp_path / "out" / "hub").glob("*.json")
+    assert json.loads(record.read_text())["status"] == "pushed"
+
+
+def test_a_token_that_may_not_write_is_told_before_anything_is_trained(hub, train, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", READER)
+    status, said, trained = train()
+    assert (status, "may only read" in said, trained) == (2, True, False)
+
+
+def test_a_card_that_the_hub_refuses_is_told_before_anything_is_trained(hub, train):
+    hub.faults = [Fault("validate", status=400, body=b'{"errors": [{"message": "no such license"}]}')]
+    status, said, trained = train(license="my-own")
+    assert (status, "no such license" in said, trained) == (2, True, False)
+
+
+@pytest.mark.parametrize(("choice", "status"), [("stop", 1), ("train", 0)])
+def test_when_the_hub_is_down_the_user_has_chosen_whether_to_train(hub, train, monkeypatch, choice, status):
+    monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
+    hub.faults = [Fault("whoami", status=503)]
+    found, said, trained = train(on_unreachable=choice)
+    assert (found, trained) == (status, choice == "train"), said
+    assert ("Nothing was trained" in said) == (choice == "stop")
+    assert ("training all the same" in said) == (choice == "train")
+
+
+def test_a_push_that_fails_leaves_a_finished_run_and_the_command_to_go_on(hub, train, attnlab, tmp_path):
+    hub.faults = [Fault("create", status=403)]
+    status, said, _ = train()
+    out = tmp_path / "out"
+    assert (status, "is finished, but not pushed" in said) == (1, True), said
+    assert (out / "manifest.json").exists()
+    command = said.split("then ")[-1].strip().rstrip(".")
+    assert command == f"attnlab push {out} {REPO}"
+    hub.faults = []
+    assert attnlab(*command.split()[1:])[0] == 0
+    assert len(hub.repos[f"models/{REPO}"].commits) == 2
+
+
+def test_the_section_is_no_part_of_what_a_run_is():
+    from pipelines.config.load import run_from_dict
+    from pipelines.runs import identity
+
+    plain, pushed = ({**stored_ablation.RUN, **more} for more in ({}, {"hub": {"repo": REPO}}))
+    hashes = {identity.run_hash(identity.describe(run_from_dict(one))) for one in (plain, pushed)}
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("place", ["cells", "set", "arms"])
+def test_an_ablation_whose_runs_would_all_go_to_one_place_is_refused(tmp_path, attnlab, place):
+    section = {"hub": {"repo": REPO}}
+    values = {
+        "cells": {"toy": [stored_ablation.RUN | (section if place == "cells" else {})]},
+        "set": section if place == "set" else {},
+        "arms": {"stock": [], "gate": {"attention": ["gate"], "set": section if place == "arms" else {}}},
+        "seeds": [1],
+    }
+    file = Path(tmp_path / "ablation.yaml")
+    file.write_text(yaml.safe_dump(values))
+    status, said = attnlab("validate", file)
+    assert (status, "attnlab push" in said) == (2, True), said

@@ -1,0 +1,134 @@
+"""No name in what was downloaded leads out of its folder, whoever pushed it: the command stops."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.errors import UserError
+from pipelines.storage.paths import inside
+from tests.pipelines import stored_ablation
+from tests.pipelines.hub.conftest import REPO
+from tests.pipelines.hub.double import Hub
+
+
+def plant(hub: Hub, name: str, change: Callable[[object], None]) -> None:
+    """What the owner of the repository can do: another content of one file, every hash made to fit."""
+    repo = hub.repos[f"models/{REPO}"]
+    files = dict(repo.refs["main"].files)
+    load, dump = (yaml.safe_load, yaml.safe_dump) if name.endswith(".yaml") else (json.loads, json.dumps)
+    content = load(files.get(name, b"{}"))
+    change(content)
+    files[name] = dump(content).encode()
+    if name != "attnlab.json":
+        listed = json.loads(files["attnlab.json"])
+        listed["files"][name] = hashlib.sha256(files[name]).hexdigest()
+        files["attnlab.json"] = json.dumps(listed).encode()
+    repo.commit("main", "planted", files)
+
+
+@pytest.fixture
+def refused(hub, attnlab, tmp_path, monkeypatch):
+    """Whether a command refuses what was planted, naming it, and trains nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.txt").write_text("secret\n")
+    for trains in ("pipelines.actions.train.train_command", "pipelines.actions.ablate.ablate_command"):
+        monkeypatch.setattr(trains, lambda *_, **__: pytest.fail("it trains"))
+
+    def call(command: str, name: str) -> None:
+        options = ["--input", "secret.txt"] if command == "predict" else []
+        status, said = attnlab(command, f"hub:{REPO}", *options)
+        assert (status, f"names a file outside of its own folder (got {name})" in said) == (2, True), said
+
+    return call
+
+
+@pytest.fixture
+def pushed(hub, run, attnlab) -> None:
+    assert attnlab("push", run, REPO)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["../../secret.txt", "{tmp_path}/secret.txt"])
+def test_the_list_of_what_was_pushed(hub, pushed, refused, tmp_path, name):
+    name = name.format(tmp_path=tmp_path)
+    digest = hashlib.sha256(b"secret\n").hexdigest()  # right, so that only its place is wrong
+    plant(hub, "attnlab.json", lambda listed: listed["files"].update({name: digest}))
+    refused("verify", name)
+
+
+def test_the_shards_of_the_weights(hub, pushed, refused):
+    index = {"weight_map": {"a.weight": "model.safetensors", "b.weight": "../../other.safetensors"}}
+    plant(hub, "model.safetensors.index.json", lambda content: content.update(index))
+    refused("verify", "../../other.safetensors")
+
+
+@pytest.mark.parametrize("command", ["verify", "predict"])
+def test_the_files_of_a_run(hub, recorded, refused, command):
+    name = "model/../../../secret.txt"
+    plant(hub, "run/manifest.json", lambda manifest: manifest["files"].update({name: "0" * 64}))
+    refused(command, name)
+
+
+@pytest.mark.parametrize("name", ["{tmp_path}/secret.txt", "../secret.txt"])
+@pytest.mark.parametrize(("section", "key"), [("data", "train"), ("model", "name"), ("model", "tokenizer")])
+def test_the_data_and_the_model_of_a_run_that_is_to_be_repeated(
+    hub, recorded, refused, tmp_path, section, key, name
+):
+    name = name.format(tmp_path=tmp_path)
+    plant(hub, "run/manifest.json", lambda manifest: manifest["config"][section].update({key: name}))
+    refused("reproduce", name)
+
+
+class TestAblation:
+    @pytest.fixture(autouse=True)
+    def pushed(self, hub, attnlab, tmp_path):
+        """A pushed ablation."""
+        ablation = stored_ablation.reported(tmp_path / "mine", seeds=(1, 2, 3))
+        assert attnlab("push", ablation, REPO)[0] == 0
+
+    @pytest.mark.parametrize("command", ["verify", "reproduce"])
+    def test_the_folders_of_its_runs(self, hub, refused, tmp_path, command):
+        name = str(tmp_path / "mine" / "cells")
+        plant(hub, "ablation/runs.json", lambda names: names.update({"toy/stock/1": name}))
+        refused(command, name)
+
+    @pytest.mark.parametrize("place", ["cells", "arms"])
+    def test_the_data_of_its_cells_and_arms(self, hub, refused, place):
+        def change(stated: dict) -> None:
+            part = stated["cells"]["toy"] if place == "cells" else stated["arms"]["gate"]["set"]
+            part["model"] = {**part.get("model", {}), "tokenizer": "../secret"}
+
+        plant(hub, "ablation/ablation.yaml", change)
+        refused("reproduce", "../secret")
+
+    def test_ablations_that_are_reported_together(self, hub, attnlab, tmp_path):
+        repo = hub.repos[f"models/{REPO}"]
+        files = repo.refs["main"].files | {"ablation/ablations.json": json.dumps([str(tmp_path)]).encode()}
+        repo.commit("main", "planted", files)
+        status, said = attnlab("verify", f"hub:{REPO}")
+        assert (status, "names folders outside of it" in said) == (2, True), said
+
+
+def test_a_name_on_the_hub_itself(hub, pushed, refused, attnlab, tmp_path):
+    """The client's own guard, which we rely on: it writes nowhere but in its cache."""
+    repo = hub.repos[f"models/{REPO}"]
+    repo.commit("main", "planted", repo.refs["main"].files | {"../../../../../planted.txt": b"here"})
+    status, said = attnlab("verify", f"hub:{REPO}")
+    assert status == 1, said
+    assert not list(tmp_path.rglob("planted.txt"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a/b.json", "a..b/c", ".a"])
+def test_a_name_in_the_folder_is_its_path(name):
+    assert inside(Path("folder"), name, "here") == Path("folder") / name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/../../b", "/a", "..\\a", "C:a", "\\\\server\\a"])
+def test_a_name_of_the_folder_itself_or_elsewhere_is_none(name):
+    with pytest.raises(UserError, match="outside of its own folder"):
+        inside(Path("folder"), name, "here")

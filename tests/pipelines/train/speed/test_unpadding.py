@@ -1,0 +1,190 @@
+"""Layers that compute no padding give the same loss and gradients, and no example sees another."""
+
+import pytest
+import torch
+import transformers
+
+import custom_attention
+from custom_attention.runtime import blockwise, call
+from pipelines.train.speed import unpadding
+from pipelines.train.speed.unpadding import TokenLayout
+from tests.pipelines.train.harness import ARCHITECTURES, DROPOUTS, ToyTagging, rows, tiny_model
+
+CPU = torch.device("cpu")
+EPS = torch.finfo(torch.float32).eps
+OTHERS = {  # whose layers know their tokens by more than what attention is told
+    "modernbert": {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 29,
+    },
+    "t5": ARCHITECTURES["t5"],
+}
+
+
+def batch(count=5):
+    features = ToyTagging().prepare(rows(count, 4))
+    made = ToyTagging().collate(features)
+    assert not made["attention_mask"].all()
+    return made
+
+
+def attached(architecture, variants=()):
+    model = tiny_model(architecture, 0.0)
+    return custom_attention.attach(model, list(variants), example=batch())
+
+
+def loss_and_gradients(model, made, skipping=None):
+    model.zero_grad()
+    if skipping is None:
+        loss = ToyTagging().loss(model, made)
+        loss.backward()
+    else:
+        with skipping.of(made["attention_mask"], CPU):
+            loss = ToyTagging().loss(model, made)
+            loss.backward()
+    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(came, expected):
+    """Two results of `loss_and_gradients`, up to rounding."""
+    (loss, gradients), (expected_loss, wanted) = came, expected
+    assert abs(loss - expected_loss) <= 20 * EPS * expected_loss
+    assert gradients.keys() == wanted.keys()
+    scale = max(gradient.abs().max() for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        assert (gradients[name] - gradient).abs().max() <= 100 * EPS * scale, name
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "variants", [[], ["gate"], ["talking_heads"], [{"temperature": {"per": "head"}}, "alibi"]]
+)
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants, checkpointing):
+    model, made = attached(architecture, variants), batch()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    model.train()
+    expected = loss_and_gradients(model, made)
+    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    assert_same(loss_and_gradients(model, made, skipping), expected)
+
+
+@pytest.mark.parametrize("variants", [[], ["gate"], ["relative_bias"]])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_attention_in_blocks_leaves_rows_of_padding_out_and_says_the_same(
+    architecture, variants, monkeypatch
+):
+    monkeypatch.setattr(call, "FEWEST_SCORES", 0)
+    monkeypatch.setattr(blockwise, "BLOCK_SCORES", 40)
+    read = []
+
+    def noting(*arguments):
+        read.append(arguments[8])
+        return blockwise.attend_in_blocks(*arguments)
+
+    monkeypatch.setattr(call, "attend_in_blocks", noting)
+    made = batch()
+    model = tiny_model(architecture, 1e-9)  # a rate that rounds to none
+    custom_attention.attach(model, variants, example=made)
+    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    model.train()
+    with custom_attention.site_dropout(1):
+        expected = loss_and_gradients(model, made)
+        came = loss_and_gradients(model, made, skipping)
+    assert read == [None, None, *2 * [made["attention_mask"].sum(1).tolist()]]
+    assert_same(came, expected)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_layers_get_tokens_and_no_padding(architecture):
+    model, made = attached(architecture), batch()
+    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, (torch.nn.LayerNorm,)):
+            module.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2]))
+    with skipping.of(made["attention_mask"], CPU):
+        ToyTagging().loss(model, made)
+    inside = [shape for shape in seen if shape == (1, int(made["attention_mask"].sum()))]
+    assert len(inside) == 2 * 2  # two norms in each of two layers
+    seen.clear()
+    ToyTagging().loss(model, made)
+    assert set(seen) == {made["attention_mask"].shape}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_no_example_sees_another(architecture):
+    """The gradient of one example's output at the inputs of all others is zero."""
+    model, made = attached(architecture), batch()
+    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    inputs = model.get_input_embeddings()(made["input_ids"]).detach().requires_grad_()
+    with skipping.of(made["attention_mask"], CPU):
+        logits = model(inputs_embeds=inputs, attention_mask=made["attention_mask"]).logits
+        for example in range(len(inputs)):
+            [gradient] = torch.autograd.grad(logits[example].sum(), inputs, retain_graph=True)
+            assert gradient[example].abs().max() > 0
+            others = [other for other in range(len(inputs)) if other != example]
+            assert not gradient[others].any()
+
+
+@pytest.mark.parametrize("architecture", sorted(OTHERS))
+def test_a_model_that_places_tokens_by_their_row_is_left_as_it_is(architecture):
+    sizes = {"vocab_size": 37, "num_labels": 3, "pad_token_id": 0, **OTHERS[architecture]}
+    torch.manual_seed(1)
+    model = transformers.AutoModelForTokenClassification.from_config(
+        transformers.AutoConfig.for_model(architecture, **sizes)
+    )
+    made = batch()
+    custom_attention.attach(model, [], example=made)
+    before = ToyTagging().loss(model.eval(), made)
+    assert unpadding.that_suits(model, ToyTagging(), made) is None
+    assert torch.equal(ToyTagging().loss(model, made), before)
+    assert not any(module._forward_pre_hooks for _, module in custom_attention.attached(model))
+
+
+def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
+    class Mixing(torch.nn.Module):
+        def __init__(self, dense):
+            super().__init__()
+            self.dense = dense
+
+        def forward(self, states):
+            return self.dense(states + states.roll(1, dims=1))
+
+    model, made = attached("bert"), batch()
+    layer = model.bert.encoder.layer[0]
+    layer.intermediate.dense = Mixing(layer.intermediate.dense)
+    assert unpadding.that_suits(model, ToyTagging(), made) is None
+
+
+def test_layers_that_training_may_leave_out_are_not_unpadded():
+    model = attached("bert")
+    assert unpadding.that_suits(model, ToyTagging(), batch()) is not None
+    model.config.layerdrop = 0.1
+    assert unpadding.that_suits(model, ToyTagging(), batch()) is None
+
+
+def test_dropout_is_paired_across_arms():
+    """Two arms that compute the same function draw the same masks on tokens as well."""
+    made, losses = batch(), []
+    for variants in ([], ["gate"]):
+        model = tiny_model("bert", 0.3)
+        assert set(DROPOUTS["bert"]) <= vars(model.config).keys()
+        custom_attention.attach(model, variants, example=made)
+        skipping = unpadding.that_suits(model, ToyTagging(), made)
+        model.train()
+        with custom_attention.site_dropout(5), skipping.of(made["attention_mask"], CPU):
+            losses.append(ToyTagging().loss(model, made))
+    assert abs(losses[0] - losses[1]) <= 50 * EPS * losses[0]
+
+
+def test_places_are_kept_wherever_padding_stands():
+    mask = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 0]], dtype=torch.bool)
+    layout = TokenLayout.of(mask, CPU)
+    assert layout.ends == [3, 4, 3]
+    states = torch.randn(3, 4, 2)
+    assert torch.equal(layout.spread(layout.pack(states)), states * mask[..., None])
+    assert torch.equal(layout.pack(states)[0], states[mask])
