@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -218,10 +219,16 @@ def from_json(kind: type[T], stored: Mapping[str, object], where: str) -> T:
         UserError: a field is missing or has another type; the first one is named.
     """
     try:
-        return TypeAdapter(kind).validate_python(stored)
+        checked: T = _adapter(kind).validate_python(stored)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         came = None if first["type"] == "missing" else repr(first["input"])[:80]
         what = f"the field {field} is {'missing' if came is None else 'not valid'}"
         raise UserError(where, what, came, "write the file again with attnlab report") from error
+    return checked
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -44,7 +44,7 @@ class AttentionStats:
 
     def reach(self, quantity: str) -> tuple[float, float] | None:
         """Least and most of any head, of means over seeds."""
-        known = [value for row in self.mean(quantity) for value in row if fmt.known(value)]
+        known = fmt.finite(value for row in self.mean(quantity) for value in row)
         return (min(known), max(known)) if known else None
 
     def minus(self, other: AttentionStats, quantity: str) -> Rows:

@@ -54,13 +54,13 @@ def headers(facts: ReportData, primary: bool = True) -> tuple[str, ...]:
 def record(facts: ReportData, row: Row) -> Record:
     return Record(
         row,
-        fmt.mean_sd(row.baseline_scores or ()),
-        fmt.mean_sd(row.arm_scores or ()),
+        fmt.mean_sd(row.baseline_scores),
+        fmt.mean_sd(row.arm_scores),
         fmt.signed(row.difference, row.places),
         fmt.interval(row.ci95, row.places),
         fmt.p_value(row.p_holm if row.primary else row.p),
         fmt.number(row.mde80, row.places),
-        row.verdict or "no-verdict",
+        row.verdict,
         fmt.percent_change(facts.time_ratio(row)),
     )
 

@@ -142,10 +142,11 @@ def shares(facts: ReportData) -> str:
 def by_example(facts: ReportData) -> str:
     """Differences by length for everyone; texts only where the data may be published, labels always."""
     reader, pictures, texts, hidden = examples.Reader(), [], [], []
-    may_show = facts.results.get("publish_text") or {}
+    may_show = facts.results.publish_text or {}
     for cell in facts.cells:
-        known = [examples.breakdown(facts, row, reader) for row in facts.primary_of(cell)]
-        known = [one for one in known if one]
+        known = [
+            one for row in facts.primary_of(cell) if (one := examples.breakdown(row, reader)) is not None
+        ]
         pictures.append(lengths.draw(facts, known))
         if not may_show.get(cell):
             hidden += [cell] if known else []

@@ -7,7 +7,7 @@ from html import escape
 
 from pipelines.report import format as fmt
 from pipelines.report import sentences
-from pipelines.report.data import ReportData, Row, RunLink
+from pipelines.report.data import ReportData, Row, RunLink, RunRecord
 from pipelines.report.figures import svg
 from pipelines.report.rows import Record, groups, headers, notes
 
@@ -101,7 +101,7 @@ def _verdict(row: Row | None) -> str:
     if row is None:
         return f"<td>{fmt.MISSING}</td>"
     value = fmt.signed(row.difference, row.places)
-    verdict = f"{row.glyph} {escape(row.verdict or 'no-verdict')}"
+    verdict = f"{row.glyph} {escape(row.verdict)}"
     class_ = ' class="settled"' if row.settled else ""
     return f'<td{class_}><span class="big">{value}</span><span class="under">{verdict}</span></td>'
 
@@ -129,20 +129,16 @@ def runs(facts: ReportData) -> str:
 
 
 def _run(facts: ReportData, run: RunLink) -> str:
-    known = run.manifest
-    seconds = known.get("total_seconds", known.get("train_seconds"))
+    known = run.record or RunRecord()
+    seconds = known.total_seconds if known.total_seconds is not None else known.train_seconds
     minutes = fmt.number(seconds / 60, 1) if fmt.known(seconds) else fmt.MISSING
-    step = (
-        f"{fmt.count(known.get('best_step'))} of {fmt.count(known.get('num_steps'))}"
-        if known
-        else fmt.MISSING
-    )
+    step = f"{fmt.count(known.best_step)} of {fmt.count(known.num_steps)}" if run.record else fmt.MISSING
     link = f'<a href="{escape(run.href)}">{run.seed}</a>'
     score = f'<a href="{escape(run.href)}">{fmt.number(run.score, 2)}</a>'
     return (
         f'<tr><th scope="row">{arm_name(facts, run.arm)}</th><td class="n">{link}</td>'
         f'<td class="n">{score}</td><td class="n">{step}</td><td class="n">{minutes}</td>'
-        f"<td>{escape(run.status)}</td></tr>"
+        f"<td>{escape(known.status)}</td></tr>"
     )
 
 
@@ -150,9 +146,7 @@ def arms(facts: ReportData) -> str:
     """Per arm: what the swap did before training, what it costs, whether it was fed what its pair was fed."""
     body = ""
     for cell in facts.cells:
-        lines = "".join(
-            _arm(facts, cell, arm) for arm in facts.arms if facts.about(cell, arm).get("num_runs")
-        )
+        lines = "".join(_arm(facts, cell, arm) for arm in facts.arms if facts.summary(cell, arm).num_runs)
         if lines:
             heading = f'<tr><th scope="rowgroup" colspan="{len(_ARM_HEADERS)}">{escape(cell)}</th></tr>'
             body += f"<tbody>{heading}{lines}</tbody>"
@@ -162,7 +156,7 @@ def arms(facts: ReportData) -> str:
         "features. Same output: share of examples with equal predictions. Same "
         "batches: pairs of one seed whose steps held the same examples."
     )
-    note += "".join(f" {escape(sentence)}" for sentence in sentences.cut(facts))
+    note += "".join(f" {escape(sentence)}" for sentence in sentences.data_losses(facts))
     table = f"<table>{header(_ARM_HEADERS, set(range(1, 10)))}{body}</table>"
     return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
 
@@ -183,25 +177,22 @@ _ARM_HEADERS = (
 
 
 def _arm(facts: ReportData, cell: str, arm: str) -> str:
-    about, manifests = (
-        facts.about(cell, arm),
-        [run.manifest for run in facts.runs_of(cell, arm) if run.manifest],
-    )
+    summary, records = facts.summary(cell, arm), facts.records_of(cell, arm)
     row = next((row for row in facts.rows if (row.cell, row.arm) == (cell, arm)), None)
-    seconds, memory = facts.step_seconds(cell, arm), about.get("peak_memory_bytes")
+    seconds, memory = facts.step_seconds(cell, arm), summary.peak_memory_bytes
     same = row.identical_predictions if row else None
     cells = (
-        sentences.proof(about),
-        sentences.sites(about, manifests),
-        fmt.count(about.get("num_parameters")),
-        fmt.count(about.get("num_variant_parameters")),
+        sentences.start_difference(summary),
+        sentences.sites(summary, records),
+        fmt.count(summary.num_parameters),
+        fmt.count(summary.num_variant_parameters),
         _flops(facts, cell, arm),
         fmt.number(1000 * seconds, 1) if fmt.known(seconds) else fmt.MISSING,
         f"{memory / 2**30:.2f} GiB" if fmt.known(memory) else fmt.MISSING,
         f"{100 * same:.1f} %" if fmt.known(same) else fmt.MISSING,
         _same_batches(facts, cell, arm) if row else fmt.MISSING,
     )
-    paired = {manifest.get("dropout_paired") for manifest in manifests}
+    paired = {record.dropout_paired for record in records}
     dropout = "not paired" if False in paired else "paired" if True in paired else fmt.MISSING
     numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
     last = f"<td>{dropout if row else fmt.MISSING}</td>"
@@ -210,7 +201,7 @@ def _arm(facts: ReportData, cell: str, arm: str) -> str:
 
 def _flops(facts: ReportData, cell: str, arm: str) -> str:
     """Of a forward on the same batch: the baseline's own, and what an arm has more."""
-    mine, theirs = (facts.about(cell, name).get("forward_flops") for name in (arm, facts.baseline))
+    mine, theirs = (facts.summary(cell, name).forward_flops for name in (arm, facts.baseline))
     if not fmt.known(mine) or not theirs:
         return fmt.MISSING
     if arm == facts.baseline:
@@ -220,19 +211,18 @@ def _flops(facts: ReportData, cell: str, arm: str) -> str:
 
 def _same_batches(facts: ReportData, cell: str, arm: str) -> str:
     """Whether the batches of every pair of runs were the same examples in the same order."""
-    baseline = {run.seed: run.manifest.get("batches_hash") for run in facts.runs_of(cell, facts.baseline)}
-    pairs = [(run.manifest.get("batches_hash"), baseline.get(run.seed)) for run in facts.runs_of(cell, arm)]
-    known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
-    same = sum(mine == theirs for mine, theirs in known)
-    return f"{same} of {len(known)}" if known else fmt.MISSING
+    mine, baseline = (
+        {run.seed: run.record for run in facts.runs_of(cell, one)} for one in (arm, facts.baseline)
+    )
+    pairs = [(record, other) for seed, record in mine.items() if record and (other := baseline.get(seed))]
+    hashes = [(one.batches_hash, other.batches_hash) for one, other in pairs]
+    known = [pair for pair in hashes if None not in pair]
+    return f"{sum(a == b for a, b in known)} of {len(known)}" if known else fmt.MISSING
 
 
 def environment(facts: ReportData) -> str:
     """Versions and machine as a list of terms."""
-    known = facts.results.get("environment") or {}
-    items = list(_flat(known))
-    if facts.results.get("hash"):
-        items.insert(0, ("ablation", str(facts.results["hash"])))
+    items = [("ablation", facts.results.hash), *_flat(facts.results.environment)]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in items)
     return f'<dl class="facts">{listed}</dl>' if items else ""
 

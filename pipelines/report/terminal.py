@@ -64,8 +64,9 @@ def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, int(wide), 0, 0))
     left = {0, len(headings) - 2}
     for place, (heading, width) in enumerate(zip(headings, widths)):
-        justify = "left" if place in left else "right"
-        table.add_column(Text(heading), justify=justify, min_width=width, no_wrap=True)
+        table.add_column(
+            Text(heading), justify="left" if place in left else "right", min_width=width, no_wrap=True
+        )
     return table
 
 

@@ -11,6 +11,7 @@ import pytest
 import synthetic
 
 from pipelines import report
+from pipelines.comparison.results import to_json
 from pipelines.report import attention, data
 from pipelines.report.figures import heatmap
 
@@ -112,11 +113,11 @@ def test_tiles_stand_in_layers_and_heads_and_are_as_dark_as_their_number(tmp_pat
 
 def test_old_runs_say_that_they_kept_nothing(tmp_path):
     known = kept(tmp_path, {})
-    page = {path.name: path.read_text() for path in report.write(known.results, known.folder)}
+    page = {path.name: path.read_text() for path in report.write(to_json(known.results), known.folder)}
     assert "keeps attention diagnostics" in page["report.html"]
     assert "## Attention" not in page["report.md"]
     some = kept(tmp_path, {("stock", 1): [site()]})
-    page = {path.name: path.read_text() for path in report.write(some.results, some.folder)}
+    page = {path.name: path.read_text() for path in report.write(to_json(some.results), some.folder)}
     assert "Not kept by the runs of gate on ner-minilm." in page["report.html"]
 
 
@@ -124,7 +125,9 @@ def test_the_markdown_report_says_the_means(tmp_path):
     learned = {"temperature.log_temperature": [-0.25, 0.5]}
     mine = {("gate", seed): [site(entropy=(0.2, 0.4), learned=learned)] for seed in (1, 2)}
     known = kept(tmp_path, mine)
-    text = {path.name: path.read_text() for path in report.write(known.results, known.folder)}["report.md"]
+    text = {path.name: path.read_text() for path in report.write(to_json(known.results), known.folder)}[
+        "report.md"
+    ]
     entropy, sink = fmean((0.2, 0.4)), 0.125
     assert f"| ner-minilm | gate | {entropy:.2f} | {sink:.2f} | temperature: log\\_temperature +0.125" in text
     assert "\\[−0.250, +0.500\\]" in text

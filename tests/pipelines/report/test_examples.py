@@ -40,9 +40,8 @@ def compared(tmp_path_factory) -> tuple[dict, Path]:
     return compare.build(ablation, runs, folder=root / "report"), root / "report"
 
 
-def row_of(compared) -> tuple[data.ReportData, data.Row]:
-    known = data.load(*compared)
-    return known, known.primary[0]
+def row_of(compared) -> data.Row:
+    return data.load(*compared).primary[0]
 
 
 def test_what_compare_builds_becomes_a_whole_report(compared):
@@ -63,8 +62,8 @@ def test_what_compare_builds_becomes_a_whole_report(compared):
 
 
 def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
-    known, row = row_of(compared)
-    breakdown = examples.breakdown(known, row, examples.Reader())
+    row = row_of(compared)
+    breakdown = examples.breakdown(row, examples.Reader())
     one = load.load("entity_f1")
     pairs = examples._pairs(row, examples.Reader())
     for example in (breakdown.best[0], breakdown.worst[0]):
@@ -86,17 +85,17 @@ def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
 
 
 def test_bins_of_length_hold_every_example_once(compared):
-    known, row = row_of(compared)
-    bins = examples.breakdown(known, row, examples.Reader()).bins
+    row = row_of(compared)
+    bins = examples.breakdown(row, examples.Reader()).bins
     assert sum(one.num_examples for one in bins) == 61
     assert all(a.longest < b.shortest for a, b in itertools.pairwise(bins))
     assert all(len(one.differences) == len(SEEDS) for one in bins)
 
 
 def test_one_bin_of_everything_has_the_difference_itself(compared, monkeypatch):
-    known, row = row_of(compared)
+    row = row_of(compared)
     monkeypatch.setattr(examples, "BINS", 1)
-    [whole] = examples.breakdown(known, row, examples.Reader()).bins
+    [whole] = examples.breakdown(row, examples.Reader()).bins
     assert whole.differences == pytest.approx(row.by_seed, abs=1e-9)
 
 

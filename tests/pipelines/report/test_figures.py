@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipelines.comparison.significance import Variance
 from pipelines.report import data, sentences
 from pipelines.report.figures import curves, forest, palette, seeds, svg, variance
 
@@ -135,9 +136,8 @@ def test_the_interval_over_seeds_is_that_of_scipy(differences):
 
 @given(st.floats(0, 4), st.floats(0, 4), st.floats(0, 4))
 def test_shares_of_variance_add_up_to_one(seed_part, example_part, both):
-    parts = {"seeds": seed_part + both, "examples": example_part + both, "interaction": both}
-    row = data.Row({"variance": parts})
-    shares = variance.shares(row)
+    parts = Variance(seed_part + both, example_part + both, both, seed_part + example_part + both)
+    shares = variance.shares(parts)
     total = seed_part + example_part + both
     if total < 1e-9:
         return
