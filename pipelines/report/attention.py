@@ -54,8 +54,8 @@ class AttentionStats:
         return _combine([_combine(pair, _difference) for pair in pairs], fmt.mean)
 
 
-def look(facts: ReportData, cell: str) -> dict[str, AttentionStats]:
-    """The arms of a cell whose runs kept diagnostics; runs made before there were any have no such file."""
+def of_cell(facts: ReportData, cell: str) -> dict[str, AttentionStats]:
+    """Return the arms of a cell whose runs recorded diagnostics; runs of older versions did not."""
     found = {arm: _of_runs(facts.runs_of(cell, arm)) for arm in facts.arms}
     return {arm: seen for arm, seen in found.items() if seen.by_seed}
 

@@ -59,7 +59,7 @@ def arm(facts: ReportData, name: str) -> str:
     return f"{fmt.listing(parts)} of {len(rows)} primary comparisons."
 
 
-def lead(facts: ReportData) -> str:
+def introduction(facts: ReportData) -> str:
     """Return what was compared, as a sentence."""
     metrics = fmt.listing(list(dict.fromkeys(row.metric for row in facts.primary)))
     seeds = sorted({len(row.seeds) for row in facts.primary})

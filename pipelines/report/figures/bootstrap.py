@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from pipelines.comparison.significance import Bootstrap
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
@@ -13,7 +15,7 @@ WIDTH, HEIGHT = 126, 96
 LEFT, RIGHT, TOP, BOTTOM = 4, 122, 26, 72
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
+def draw(facts: ReportData, rows: Sequence[Row]) -> list[Markup]:
     """Draw a histogram per arm of a cell, all on the same axis."""
     drawn = [(row, row.bootstrap) for row in rows if row.bootstrap is not None]
     edges = [edge for _, bootstrap in drawn for edge in (bootstrap.edges[0], bootstrap.edges[-1])]
@@ -23,7 +25,7 @@ def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
     return [_panel(facts, row, bootstrap, scale) for row, bootstrap in drawn]
 
 
-def _panel(facts: ReportData, row: Row, bootstrap: Bootstrap, scale: svg.Scale) -> str:
+def _panel(facts: ReportData, row: Row, bootstrap: Bootstrap, scale: svg.Scale) -> Markup:
     counts, edges = bootstrap.counts, bootstrap.edges
     heights = svg.Scale(0, max(counts), BOTTOM, TOP)
     corners: list[tuple[float, float]] = [(scale(edges[0]), BOTTOM)]

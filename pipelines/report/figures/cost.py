@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
@@ -12,13 +14,13 @@ WIDTH, HEIGHT = 298, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 284, 28, 190
 
 
-def draw(facts: ReportData, cell: str) -> str:
+def draw(facts: ReportData, cell: str) -> Markup:
     """Draw the panel of a cell; empty where no run recorded its time."""
     known = {arm: _points(facts, cell, arm) for arm in facts.arms}
     known = {arm: points for arm, points in known.items() if points}
     drawn = [point[:2] for points in known.values() for point in points]
     if len(known) < 2:
-        return ""
+        return Markup()
     xs = svg.Scale(*svg.padded([x for x, _ in drawn], 0.12), LEFT, RIGHT)
     ys = svg.Scale(*svg.padded([y for _, y in drawn], 0.12), BOTTOM, TOP)
     row = next(row for row in facts.rows if row.cell == cell)

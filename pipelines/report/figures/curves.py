@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
@@ -61,13 +63,13 @@ def thin(curve: Curve, points: int) -> Curve:
     return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in parts]
 
 
-def draw(facts: ReportData) -> dict[str, list[str]]:
+def draw(facts: ReportData) -> dict[str, list[Markup]]:
     """Draw the panels of each cell, by its name."""
     points = max(8, min(90, POINT_BUDGET // max(2 * len(facts.runs), 1)))
     return {cell: _cell(facts, cell, points) for cell in facts.cells}
 
 
-def _cell(facts: ReportData, cell: str, points: int) -> list[str]:
+def _cell(facts: ReportData, cell: str, points: int) -> list[Markup]:
     row = next(iter(facts.primary_of(cell)), None) or next(row for row in facts.rows if row.cell == cell)
     losses: dict[str, dict[int, Curve]] = {}
     scores: dict[str, dict[int, Curve]] = {}
@@ -122,11 +124,11 @@ def _at(curve: Curve, step: float) -> float:
     return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> str:
+def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> Markup:
     """Draw one panel; empty for fewer than two steps, because the slopes show scores at a single step."""
     drawn = [point for seeds in curves.values() for curve in seeds.values() for point in curve]
     if len({step for step, _ in drawn}) < 2:
-        return ""
+        return Markup()
     xs, ys = svg.Scale(0, max(x for x, _ in drawn), LEFT, RIGHT), _range(drawn)
     body, thick = _frame(xs, ys, label), ""
     for arm, seeds in curves.items():

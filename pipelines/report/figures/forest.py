@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import palette, svg
@@ -26,7 +28,7 @@ NARROW = PlotLayout(width=350, left=10, right=340, row=56, stacked=True)
 HEAD, FOOT, GAP = 34, 52, 12
 
 
-def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | None = None) -> str:
+def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | None = None) -> Markup:
     """Draw one panel per metric, each with its own axis, because margins and units belong to a metric."""
     rows = facts.primary if rows is None else list(rows)
     body, top = "", 0.0

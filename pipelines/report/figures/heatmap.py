@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.attention import ENTROPY, OWN, SINK, AttentionStats, Rows, overall
 from pipelines.report.data import ReportData
@@ -14,7 +16,7 @@ LEFT, TOP, GAP, RAMP = 46.0, 44.0, 24.0, 30.0
 STEPS = 5  # of the key beneath a map
 
 
-def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, list[str]]:
+def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, list[Markup]]:
     """Draw the panels of one cell by what they show; all arms have one scale of shades."""
     drawn = {quantity: _against_baseline(facts, seen, quantity) for quantity in (ENTROPY, SINK)}
     drawn[OWN] = [
@@ -25,7 +27,7 @@ def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, lis
     return drawn
 
 
-def _against_baseline(facts: ReportData, seen: Mapping[str, AttentionStats], quantity: str) -> list[str]:
+def _against_baseline(facts: ReportData, seen: Mapping[str, AttentionStats], quantity: str) -> list[Markup]:
     """Draw each arm and, beside it, its difference from the baseline."""
     stock = seen.get(facts.baseline)
     means = {arm: one.mean(quantity) for arm, one in seen.items()}
@@ -68,7 +70,7 @@ def _furthest(tables: Iterable[Rows]) -> float:
     return max(map(abs, values), default=0.0) or 1.0
 
 
-def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> str:
+def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> Markup:
     """Draw the maps of one arm side by side."""
     heads = max(len(row) for one in maps for row in one.rows)
     tile = max(SMALLEST, min(LARGEST, WIDEST / heads))

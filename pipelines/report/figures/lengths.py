@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
 from pipelines.report.examples import Breakdown
@@ -14,11 +16,11 @@ WIDTH, HEIGHT = 440, 246
 LEFT, RIGHT, TOP, BOTTOM = 46, 432, 30, 186
 
 
-def draw(facts: ReportData, breakdowns: Sequence[Breakdown]) -> str:
+def draw(facts: ReportData, breakdowns: Sequence[Breakdown]) -> Markup:
     """Draw the arms of a cell side by side in each bin of length; empty where lengths are not known."""
     known = [one for one in breakdowns if len(one.bins) > 1]
     if not known:
-        return ""
+        return Markup()
     values = [difference for one in known for bin_ in one.bins for difference in bin_.differences]
     scale = svg.Scale(*svg.padded([0.0, *values]), BOTTOM, TOP)
     body = "".join(

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -14,11 +16,11 @@ WIDTH, ROW, TOP, FOOT = 330, 46, 4, 46
 LEFT, RIGHT = 8, 322
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> str:
+def draw(facts: ReportData, rows: Sequence[Row]) -> Markup:
     """Draw a strip per arm of a cell on one axis; empty without differences."""
     rows = [row for row in rows if any(map(fmt.known, row.by_seed))]
     if not rows:
-        return ""
+        return Markup()
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), LEFT, RIGHT)
     bottom = TOP + ROW * len(rows)
     body = "".join(_strip(facts, row, scale, TOP + ROW * place) for place, row in enumerate(rows))

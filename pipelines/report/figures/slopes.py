@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -13,7 +15,7 @@ WIDTH, HEIGHT = 126, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 112, 30, 158
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
+def draw(facts: ReportData, rows: Sequence[Row]) -> list[Markup]:
     """Draw one panel per arm of a cell, all on the same axis."""
     scores = [x for row in rows for pair in _pairs(row) for x in pair[1:]]
     if not scores:
@@ -28,7 +30,7 @@ def _pairs(row: Row) -> list[tuple[int, float, float]]:
     return [(seed, a, b) for seed, a, b in known if fmt.known(a) and fmt.known(b)]
 
 
-def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
+def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> Markup:
     place, pairs = facts.place(row.arm), _pairs(row)
     name = svg.escape(svg.shorten(row.arm, WIDTH, 15)) + svg.hover(row.arm)
     body = svg.tag("text", name, x=0, y=13, class_="strong")

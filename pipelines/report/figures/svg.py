@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from html import escape
 
+from markupsafe import Markup
+
 SHAPES = 5
 HUES = 7
 
@@ -28,10 +30,12 @@ def coordinate(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def figure(width: float, height: float, title: str, description: str, body: str, **attributes: object) -> str:
-    """A whole picture with a name and a description for those who cannot see it."""
+def figure(
+    width: float, height: float, title: str, description: str, body: str, **attributes: object
+) -> Markup:
+    """Return a whole picture with a title and a description for screen readers."""
     heading = tag("title", escape(title)) + tag("desc", escape(description))
-    return tag(
+    picture = tag(
         "svg",
         heading + body,
         xmlns="http://www.w3.org/2000/svg",
@@ -41,6 +45,7 @@ def figure(width: float, height: float, title: str, description: str, body: str,
         role="img",
         **attributes,
     )
+    return Markup(picture)
 
 
 def text(x: float, y: float, content: str, anchor: str | None = None, class_: str | None = None) -> str:

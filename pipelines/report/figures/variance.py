@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from pipelines.comparison.significance import Variance
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
@@ -30,11 +32,11 @@ def shares(variance: Variance | None) -> Shares | None:
     return (seeds / total, both / total, examples / total) if total > 0 else None
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> str:
+def draw(facts: ReportData, rows: Sequence[Row]) -> Markup:
     """Draw a bar for each arm of a cell; empty where no variance is known."""
     known = [(row, parts) for row in rows if (parts := shares(row.variance))]
     if not known:
-        return ""
+        return Markup()
     body = "".join(_bar(facts, row, parts, TOP + ROW * place) for place, (row, parts) in enumerate(known))
     description = "; ".join(f"{row.arm}: {_percent(parts)}" for row, parts in known)
     title = f"Shares of variance on {known[0][0].cell}"

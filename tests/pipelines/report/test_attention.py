@@ -52,7 +52,7 @@ def test_a_map_is_the_mean_over_seeds_and_a_difference_pairs_them(tmp_path):
             ("gate", 3): [site(entropy=(0.1, 0.3))],
         },
     )
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].mean(attention.ENTROPY) == ((pytest.approx(0.6), 0.25),)
     assert seen["gate"].mean(attention.ENTROPY) == ((pytest.approx(0.35), pytest.approx(0.4)),)
     assert seen["gate"].minus(seen["stock"], attention.ENTROPY) == (
@@ -65,13 +65,13 @@ def test_an_end_that_was_not_reached_is_not_shown(tmp_path):
     [run] = [run for run in known.runs.values() if (run.arm, run.seed) == ("stock", 1)]
     path = run.folder / "diagnostics.jsonl"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert attention.look(known, "ner-minilm") == {}
+    assert attention.of_cell(known, "ner-minilm") == {}
 
 
 def test_two_stacks_are_told_apart_and_one_is_numbered(tmp_path):
     stacks = [site("encoder"), site("decoder", layer=1), site("decoder", "cross", layer=1)]
     known = kept(tmp_path, {("stock", 1): stacks, ("gate", 1): [site(), site(layer=1)]})
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].sites == ("enc 0", "dec 1", "cross 1")
     assert seen["gate"].sites == ("0", "1")
 
@@ -80,7 +80,7 @@ def test_what_an_arm_learned_is_drawn_around_stock(tmp_path):
     learned = {"temperature.log_temperature": [-0.2], "gate.weight.rms": [0.5, 1.0]}
     mine = [site(gate={"mean": [1.5, 0.75]}, learned=learned)]
     known = kept(tmp_path, {("stock", 1): [site()], ("gate", 1): mine})
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].own == []
     assert seen["gate"].mean(attention.GATE) == ((0.5, -0.25),)
     panels = heatmap.draw(known, seen)[attention.OWN]
@@ -101,7 +101,7 @@ def test_what_an_arm_learned_is_drawn_around_stock(tmp_path):
 def test_tiles_stand_in_layers_and_heads_and_are_as_dark_as_their_number(tmp_path):
     rows = [(0.1, 0.2, 0.3), (0.4, 0.5, 0.6)]
     known = kept(tmp_path, {("stock", 1): [site(layer=n, entropy=row) for n, row in enumerate(rows)]})
-    [panel] = heatmap.draw(known, attention.look(known, "ner-minilm"))[attention.ENTROPY]
+    [panel] = heatmap.draw(known, attention.of_cell(known, "ner-minilm"))[attention.ENTROPY]
     layers = list(ElementTree.fromstring(panel).iter(f"{SVG}g"))
     assert len(layers) == len(rows)
     for layer, row in zip(layers, rows):
@@ -138,4 +138,4 @@ def test_a_last_line_cut_off_by_a_kill_counts_as_none(tmp_path):
     [run] = [run for run in known.runs.values() if (run.arm, run.seed) == ("stock", 1)]
     path = run.folder / "diagnostics.jsonl"
     path.write_text(path.read_text()[:-20])
-    assert attention.look(known, "ner-minilm") == {}
+    assert attention.of_cell(known, "ner-minilm") == {}

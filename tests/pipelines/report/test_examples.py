@@ -13,6 +13,7 @@ from pipelines import report
 from pipelines.comparison import compare
 from pipelines.metrics import load
 from pipelines.report import data, examples
+from pipelines.report.side_by_side import Word, words
 
 SEEDS = (1, 2, 3)
 
@@ -133,13 +134,11 @@ def test_answers_that_are_text_are_hidden_as_the_inputs_are():
 
 
 def test_wrong_labels_are_marked_and_right_ones_are_not(compared):
-    from pipelines.report.side_by_side import _said
-
     example = examples.Example(
         "x", 0.1, 1, ["Jordan", "sings"], ["B-PER", "O"], ["B-LOC", "O"], ["B-PER", "O"]
     )
-    assert _said(example, example.baseline) == "<mark>Jordan/B-LOC</mark> sings"
-    assert _said(example, example.arm) == "Jordan/B-PER sings"
+    assert words(example, example.baseline) == [Word("Jordan/B-LOC", wrong=True), Word("sings")]
+    assert words(example, example.arm) == [Word("Jordan/B-PER"), Word("sings")]
 
 
 @pytest.mark.parametrize(
