@@ -219,7 +219,7 @@ def from_json(kind: type[T], stored: Mapping[str, object], where: str) -> T:
         UserError: a field is missing or has another type; the first one is named.
     """
     try:
-        checked: T = _adapter(kind).validate_python(stored)
+        checked: T = _adapter(kind).validate_python(stored)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -229,6 +229,6 @@ def from_json(kind: type[T], stored: Mapping[str, object], where: str) -> T:
     return checked
 
 
-@cache
+@cache  # milliseconds each, and a report reads a thousand manifests
 def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

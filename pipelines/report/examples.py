@@ -138,10 +138,11 @@ def _influences(baseline: Sequence[np.ndarray], arm: Sequence[np.ndarray], value
     import numpy as np
 
     rows = []
-    for stock, ours in zip(baseline, arm):
-        stock_sum, our_sum = stock.sum(axis=0), ours.sum(axis=0)
-        whole = value(our_sum) - value(stock_sum)
-        rows.append(whole - (value(our_sum - ours) - value(stock_sum - stock)))
+    for baseline_statistics, arm_statistics in zip(baseline, arm):
+        baseline_sum, arm_sum = baseline_statistics.sum(axis=0), arm_statistics.sum(axis=0)
+        whole = value(arm_sum) - value(baseline_sum)
+        without = value(arm_sum - arm_statistics) - value(baseline_sum - baseline_statistics)
+        rows.append(whole - without)
     return np.nan_to_num(np.stack(rows))
 
 
@@ -163,7 +164,7 @@ def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: 
         inside = (known >= low) & (known < high)
         scores = [[float(value(one[inside].sum(axis=0))) for one in side] for side in sides]
         if inside.any() and np.isfinite(scores).all():
-            differences = tuple(ours - stock for stock, ours in zip(*scores))
+            differences = tuple(after - before for before, after in zip(*scores))
             lengths_inside = known[inside]
             found.append(
                 LengthBin(
@@ -190,13 +191,13 @@ def _example(
     """Return an example with the predictions of the seed that it influences most."""
     mean = float(influences[:, place].mean())
     seed = list(predictions)[int((influences[:, place] * (1 if mean >= 0 else -1)).argmax())]
-    stock, ours = (lines[place] for lines in predictions[seed])
+    baseline, arm = (lines[place] for lines in predictions[seed])
     return Example(
-        str(stock["id"]),
+        str(baseline["id"]),
         mean,
         seed,
-        stock.get("input"),
-        stock["reference"],
-        stock["prediction"],
-        ours["prediction"],
+        baseline.get("input"),
+        baseline["reference"],
+        baseline["prediction"],
+        arm["prediction"],
     )

@@ -133,15 +133,15 @@ def registration(facts: ReportData) -> str:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
     written = f"{known.time}, " if known.time else ""
     before = {arm: n for arm, n in (known.finished_before or {}).items() if n}
-    seen = sum(n for arm, n in before.items() if arm != facts.baseline)
-    when = f"after {fmt.plural(seen, 'run')} of its arms" if seen else "before the first run"
-    if before and not seen:
+    already = sum(n for arm, n in before.items() if arm != facts.baseline)
+    when = f"after {fmt.plural(already, 'run')} of its arms" if already else "before the first run"
+    if before and not already:
         when += f" of an arm; {fmt.plural(before[facts.baseline], 'run')} of {facts.baseline} had been made"
     text = f"Registered {when} ({written}{known.hash[:16]})"
     if known.changed_afterwards:
         changed = fmt.listing(known.changed_afterwards)
         return f"{text}, but changed afterwards: {changed}. Read its p values as exploratory."
-    if seen:
+    if already:
         return (
             f"{text}; unchanged since. Read its p values as exploratory where those runs had been looked at."
         )

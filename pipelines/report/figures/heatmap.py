@@ -16,29 +16,29 @@ LEFT, TOP, GAP, RAMP = 46.0, 44.0, 24.0, 30.0
 STEPS = 5  # of the key beneath a map
 
 
-def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, list[Markup]]:
+def draw(facts: ReportData, stats: Mapping[str, AttentionStats]) -> dict[str, list[Markup]]:
     """Draw the panels of one cell by what they show; all arms have one scale of shades."""
-    drawn = {quantity: _against_baseline(facts, seen, quantity) for quantity in (ENTROPY, SINK)}
+    drawn = {quantity: _against_baseline(facts, stats, quantity) for quantity in (ENTROPY, SINK)}
     drawn[OWN] = [
         _panel(facts, arm, one.sites, [_own(one, quantity)])
-        for arm, one in seen.items()
+        for arm, one in stats.items()
         for quantity in one.own
     ]
     return drawn
 
 
-def _against_baseline(facts: ReportData, seen: Mapping[str, AttentionStats], quantity: str) -> list[Markup]:
+def _against_baseline(facts: ReportData, stats: Mapping[str, AttentionStats], quantity: str) -> list[Markup]:
     """Draw each arm and, beside it, its difference from the baseline."""
-    stock = seen.get(facts.baseline)
-    means = {arm: one.mean(quantity) for arm, one in seen.items()}
-    apart = {arm: one.minus(stock, quantity) for arm, one in seen.items() if stock and one is not stock}
+    stock = stats.get(facts.baseline)
+    means = {arm: one.mean(quantity) for arm, one in stats.items()}
+    apart = {arm: one.minus(stock, quantity) for arm, one in stats.items() if stock and one is not stock}
     most = 1.0 if quantity == ENTROPY else _furthest(means.values())
     reach = _furthest(apart.values())
     panels = []
     for arm, rows in means.items():
         maps = [Map("mean over seeds", rows, 0.0, most)]
         maps += [Map(f"minus {facts.baseline}", apart[arm], -reach, reach)] if apart.get(arm) else []
-        panels.append(_panel(facts, arm, seen[arm].sites, maps))
+        panels.append(_panel(facts, arm, stats[arm].sites, maps))
     return panels
 
 
@@ -57,9 +57,9 @@ class Map:
         return f"tile{sign}", f"{share:.2f}".removeprefix("0") or "0"
 
 
-def _own(seen: AttentionStats, quantity: str) -> Map:
+def _own(stats: AttentionStats, quantity: str) -> Map:
     """Return the map of what only this arm has: a size, or a number that is 0 in stock attention."""
-    rows = seen.mean(quantity)
+    rows = stats.mean(quantity)
     reach = _furthest([rows])
     return Map(quantity.split(": ")[-1], rows, 0.0 if quantity.endswith(".rms") else -reach, reach)
 
