@@ -85,7 +85,11 @@ def combine(
     results = Results(
         schema_version=SCHEMA_VERSION,
         hash=hashlib.sha256(stated.encode()).hexdigest(),
-        registration=None if registration is None else from_json(Registration, registration, "registration"),
+        registration=None
+        if registration is None
+        else from_json(
+            Registration, registration, "registration.json", "restore the file that attnlab ablate wrote"
+        ),
         environment=_shared(environments),
         comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
         arms=arms,

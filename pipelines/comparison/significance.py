@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,25 +114,31 @@ def two_way(
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
     differing = int(np.any(baseline != arm, axis=(0, 2)).sum())
-    facts = {
-        "seed_differences": tuple(by_seed.tolist()),
-        "variance": variance,
-        "num_seeds": num_seeds,
-        "num_examples": num_examples,
-        "num_clusters": num_clusters,
-        "num_differing": differing,
-    }
+    untested = TwoWay(
+        difference=difference,
+        se=math.nan,
+        df=math.nan,
+        p=math.nan,
+        ci95=(math.nan, math.nan),
+        ci90=(math.nan, math.nan),
+        mde80=math.nan,
+        seed_differences=tuple(by_seed.tolist()),
+        variance=variance,
+        num_seeds=num_seeds,
+        num_examples=num_examples,
+        num_clusters=num_clusters,
+        num_differing=differing,
+    )
     if num_clusters == 1:
-        return _untested(difference, "a test needs more than one cluster of examples", facts)
+        return replace(untested, problem="a test needs more than one cluster of examples")
     if not (math.isfinite(difference) and math.isfinite(se)):
-        return _untested(difference, "a score is not a finite number", facts)
+        return replace(untested, problem="a score is not a finite number")
     if se <= noise * math.sqrt(num_clusters):
         if differing == 0:
-            df, none = float(num_seeds - 1 if num_seeds > 1 else num_clusters - 1), (0.0, 0.0)
-            return TwoWay(0.0, 0.0, df, 1.0, none, none, 0.0, **facts)
-        return _untested(difference, "the difference is the same whichever examples are left out", facts)
+            return _identical(untested)
+        return replace(untested, problem="the difference is the same whichever examples are left out")
     df = float(degrees_of_freedom(variance.seeds, variance.total, num_seeds, num_clusters))
-    return _tested(difference, se, df, facts)
+    return _tested(untested, se, df)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
@@ -169,25 +175,28 @@ def degrees_of_freedom(
     return 1 / (share / (num_seeds - 1) + (1 - share) / (num_clusters - 1))
 
 
-def _tested(difference: float, se: float, df: float, facts: dict) -> TwoWay:
+def _identical(untested: TwoWay) -> TwoWay:
+    """Return the result of two arms with equal statistics: no difference, with certainty."""
+    df = float(untested.num_seeds - 1 if untested.num_seeds > 1 else untested.num_clusters - 1)
+    none = (0.0, 0.0)
+    return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
+
+
+def _tested(untested: TwoWay, se: float, df: float) -> TwoWay:
+    """Return the t test of a difference from its standard error and degrees of freedom."""
     from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
     t95, t90, t80 = (float(stdtrit(df, q)) for q in (1 - LEVEL / 2, 1 - LEVEL, POWER))
-    return TwoWay(
-        difference=difference,
+    difference = untested.difference
+    return replace(
+        untested,
         se=se,
         df=df,
         p=float(2 * stdtr(df, -abs(difference) / se)),
         ci95=(difference - t95 * se, difference + t95 * se),
         ci90=(difference - t90 * se, difference + t90 * se),
         mde80=(t95 + t80) * se,
-        **facts,
     )
-
-
-def _untested(difference: float, problem: str, facts: dict) -> TwoWay:
-    nan = math.nan
-    return TwoWay(difference, nan, nan, nan, (nan, nan), (nan, nan), nan, **facts, problem=problem)
 
 
 def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pipelines.comparison.results import ArmSummary, ComparisonResult, Results, from_json
 from pipelines.report import format as fmt
 from pipelines.storage.names import RESULTS
-from pipelines.storage.run_folder import MANIFEST
+from pipelines.storage.run_folder import MANIFEST, WRITTEN_BY_A_RUN
 
 VERDICTS = {  # word -> (glyph, whether it settles the question)
     "better": ("▲", True),
@@ -29,21 +29,21 @@ VERDICTS = {  # word -> (glyph, whether it settles the question)
 
 @dataclass(frozen=True)
 class RunProof:
-    """What a report uses of the check that a run made before training."""
+    """The part of a run's check before training that a report uses."""
 
     expected: int | None = None  # attention sites of the model
 
 
 @dataclass(frozen=True)
 class RunData:
-    """What a report uses of a run's account of its data."""
+    """The part of a run's data record that a report uses."""
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> what -> how many
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a report uses of a run's manifest.json."""
+    """The part of a run's manifest.json that a report uses."""
 
     status: str = "unknown"
     best_step: int | None = None
@@ -81,7 +81,7 @@ class RunLink:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return from_json(RunRecord, stored, str(path))
+        return from_json(RunRecord, stored, str(path), WRITTEN_BY_A_RUN)
 
     @property
     def step_seconds(self) -> float | None:
@@ -159,20 +159,20 @@ class ReportData:
         return self.results.title or self.folder.resolve().name
 
     def place(self, arm: str) -> int:
-        """The place of an arm in `arms`; 0 is the baseline."""
+        """Return the place of an arm in `arms`; 0 is the baseline."""
         return self.arms.index(arm)
 
     def summary(self, cell: str, arm: str) -> ArmSummary:
-        """What an arm costs in a cell and how it started; without runs where none finished."""
+        """Return what an arm costs in a cell and how it started; `num_runs` is 0 where no run finished."""
         return self.results.arms.get(cell, {}).get(arm) or ArmSummary(num_runs=0)
 
     def step_seconds(self, cell: str, arm: str) -> float | None:
-        """Mean training seconds of one optimizer step."""
+        """Return the mean training seconds of one optimizer step."""
         summary = self.summary(cell, arm)
         return _step_seconds(summary, fmt.mean(summary.num_steps), self.results.environment.get("device"))
 
     def time_ratio(self, row: Row) -> float | None:
-        """Seconds per step of the arm over those of the baseline."""
+        """Return the seconds per step of the arm over those of the baseline."""
         arm, baseline = (self.step_seconds(row.cell, name) for name in (row.arm, row.baseline))
         return arm / baseline if arm is not None and baseline else None
 
@@ -183,7 +183,7 @@ class ReportData:
         return [run for run in self.runs.values() if (run.cell, run.arm) == (cell, arm)]
 
     def records_of(self, cell: str, arm: str) -> list[RunRecord]:
-        """Manifests of the runs whose folders exist."""
+        """Return the manifests of the runs whose folders exist."""
         return [run.record for run in self.runs_of(cell, arm) if run.record is not None]
 
 

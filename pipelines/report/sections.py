@@ -26,7 +26,7 @@ Values = Mapping[str, object]
 
 
 def verdicts(facts: ReportData) -> Values:
-    """One cell: a sentence per arm. Several: a matrix that is read along its rows."""
+    """Return a sentence per arm for one cell; a matrix of arms and cells for several."""
     several = len(facts.primary) > len(facts.arms) - 1
     return {
         "matrix": tables.verdicts(facts) if several else None,
@@ -36,7 +36,7 @@ def verdicts(facts: ReportData) -> Values:
 
 
 def differences(facts: ReportData) -> Values | None:
-    """Forest plots for wide and narrow pages, and the meaning of the verdicts in them."""
+    """Return forest plots for wide and narrow pages, and the meaning of the verdicts in them."""
     if not facts.primary:
         return None
     used = {row.word for row in facts.primary}
@@ -48,7 +48,7 @@ def differences(facts: ReportData) -> Values | None:
 
 
 def table(facts: ReportData) -> Values:
-    """Primary rows, then the exploratory ones folded away."""
+    """Return the primary rows, and the exploratory ones for a folded table."""
     signatures = dict.fromkeys((row.metric, row.signature) for row in facts.rows if row.signature)
     return {
         "primary": tables.comparisons(facts, primary=True),
@@ -68,7 +68,7 @@ class SeedFigures:
 
 
 def every_seed(facts: ReportData) -> Values | None:
-    """Slopes and strips of every seed, cell by cell."""
+    """Return the slopes and strips of every seed, cell by cell."""
     drawn = [
         SeedFigures(cell, slopes.draw(facts, rows), seeds.draw(facts, rows))
         for cell in facts.cells
@@ -79,12 +79,13 @@ def every_seed(facts: ReportData) -> Values | None:
 
 
 def learning_curves(facts: ReportData) -> Values | None:
+    """Return training losses, validation scores and their differences, cell by cell."""
     cells = [(cell, pictures) for cell, pictures in curves.draw(facts).items() if pictures]
     return {"cells": cells} if cells else None
 
 
 def attention_maps(facts: ReportData) -> Values | None:
-    """Heat maps of every cell; a sentence where the runs recorded no diagnostics."""
+    """Return the heat maps of every cell, and the arms whose runs recorded no diagnostics."""
     maps, missing = [], []
     for cell in facts.cells:
         stats = attention.of_cell(facts, cell)
@@ -96,6 +97,7 @@ def attention_maps(facts: ReportData) -> Values | None:
 
 
 def costs(facts: ReportData) -> Values | None:
+    """Return a plot of time per step against score for each cell."""
     pictures = [picture for cell in facts.cells if (picture := cost.draw(facts, cell))]
     return {"pictures": pictures} if pictures else None
 
@@ -110,7 +112,7 @@ class UncertaintyFigures:
 
 
 def uncertainty(facts: ReportData) -> Values | None:
-    """Shares of variance, and histograms of the resampled differences."""
+    """Return shares of variance, and histograms of the resampled differences."""
     drawn = [
         UncertaintyFigures(cell, variance.draw(facts, rows), bootstrap.draw(facts, rows))
         for cell in facts.cells
@@ -121,7 +123,7 @@ def uncertainty(facts: ReportData) -> Values | None:
 
 
 def by_example(facts: ReportData) -> Values | None:
-    """Differences by length of every cell; texts only where the data may be published, labels always."""
+    """Return differences by length, and examples: texts only where they may be published, labels always."""
     reader, pictures, comparisons, hidden = examples.Reader(), [], [], []
     may_show = facts.results.publish_text or {}
     for cell in facts.cells:
@@ -138,19 +140,23 @@ def by_example(facts: ReportData) -> Values | None:
 
 
 def arms(facts: ReportData) -> Values | None:
+    """Return the table of arms, and what of the data was cut."""
     cells = tables.arms(facts)
     return {"cells": cells, "data_losses": list(sentences.data_losses(facts))} if cells else None
 
 
 def methods(facts: ReportData) -> Values:
+    """Return the paragraph for a paper."""
     return {"methods": sentences.methods(facts)}
 
 
 def registration(facts: ReportData) -> Values:
+    """Return what was declared before the first run, and the software and machine."""
     return {"registration": sentences.registration(facts), "environment": tables.environment(facts)}
 
 
 def runs(facts: ReportData) -> Values | None:
+    """Return the table of runs."""
     cells = tables.runs(facts)
     return {"cells": cells} if cells else None
 

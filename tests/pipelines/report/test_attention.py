@@ -1,4 +1,4 @@
-"""Heat maps show what the runs kept: means over seeds, paired differences, a word where there is nothing."""
+"""Heat maps show the recorded diagnostics: means over seeds and paired differences; a note without any."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_end_that_was_not_reached_is_not_shown(tmp_path):
     assert attention.of_cell(known, "ner-minilm") == {}
 
 
-def test_two_stacks_are_told_apart_and_one_is_numbered(tmp_path):
+def test_sites_of_two_stacks_have_the_stack_in_their_names(tmp_path):
     stacks = [site("encoder"), site("decoder", layer=1), site("decoder", "cross", layer=1)]
     known = kept(tmp_path, {("stock", 1): stacks, ("gate", 1): [site(), site(layer=1)]})
     seen = attention.of_cell(known, "ner-minilm")
@@ -114,14 +114,14 @@ def test_tiles_stand_in_layers_and_heads_and_are_as_dark_as_their_number(tmp_pat
 def test_old_runs_say_that_they_kept_nothing(tmp_path):
     known = kept(tmp_path, {})
     page = {path.name: path.read_text() for path in report.write(to_json(known.results), known.folder)}
-    assert "keeps attention diagnostics" in page["report.html"]
+    assert "has attention diagnostics" in page["report.html"]
     assert "## Attention" not in page["report.md"]
     some = kept(tmp_path, {("stock", 1): [site()]})
     page = {path.name: path.read_text() for path in report.write(to_json(some.results), some.folder)}
-    assert "Not kept by the runs of gate on ner-minilm." in page["report.html"]
+    assert "Missing for the runs of gate on ner-minilm." in page["report.html"]
 
 
-def test_the_markdown_report_says_the_means(tmp_path):
+def test_the_markdown_report_has_the_means(tmp_path):
     learned = {"temperature.log_temperature": [-0.25, 0.5]}
     mine = {("gate", seed): [site(entropy=(0.2, 0.4), learned=learned)] for seed in (1, 2)}
     known = kept(tmp_path, mine)

@@ -1,4 +1,4 @@
-"""Which examples move a difference, checked against leaving them out, and when their text may be shown."""
+"""The influence of examples against leaving them out, and when their text may be shown."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_texts_are_shown_only_where_the_data_may_be_published(compared):
         assert "difference by length" in hidden
 
 
-def test_what_says_nothing_of_publishing_shows_no_text(compared):
+def test_results_without_publish_text_show_no_text(compared):
     results, folder = compared
     assert results["publish_text"] == {"ner-minilm": False}
     old = {name: value for name, value in results.items() if name != "publish_text"}
