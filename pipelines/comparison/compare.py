@@ -37,8 +37,8 @@ from pipelines.metrics.base import Metric, comparable
 def build(
     ablation: Mapping[str, Any],
     runs: Mapping[Key, Path],
-    failures: Sequence[Mapping[str, Any]] = (),
-    registration: Mapping[str, Any] | None = None,
+    failures: Sequence[Mapping[str, object]] = (),
+    registration: Mapping[str, object] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Return the content of results.json for one ablation, as `config/schema/results.schema.json` says.
@@ -62,11 +62,11 @@ class Part:
 
     ablation: Mapping[str, Any]
     runs: Mapping[Key, Path]
-    failures: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Mapping[str, object]] = ()
 
 
 def combine(
-    parts: Sequence[Part], registration: Mapping[str, Any] | None = None, folder: Path | None = None
+    parts: Sequence[Part], registration: Mapping[str, object] | None = None, folder: Path | None = None
 ) -> dict[str, Any]:
     """Return what `build` does for several ablations: their primary comparisons are one Holm family."""
     comparisons: list[Comparison] = []

@@ -35,24 +35,27 @@ class Variance:
     total: float  # examples + max(0, seeds - interaction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TwoWay:
-    """A paired comparison of one arm with the baseline; differences are positive where the arm is better."""
+    """A paired comparison of one arm with the baseline; differences are positive where the arm is better.
+
+    The numbers of the test are NaN where there is none; `problem` is then the reason, as a clause.
+    """
 
     difference: float
-    se: float
-    df: float
-    p: float  # two-sided
-    ci95: tuple[float, float]
-    ci90: tuple[float, float]
-    mde80: float  # difference that this test finds with power 80 %
+    se: float = math.nan
+    df: float = math.nan
+    p: float = math.nan  # two-sided
+    ci95: tuple[float, float] = (math.nan, math.nan)
+    ci90: tuple[float, float] = (math.nan, math.nan)
+    mde80: float = math.nan  # difference that this test finds with power 80 %
     seed_differences: tuple[float, ...]
     variance: Variance
     num_seeds: int
     num_examples: int
     num_clusters: int
     num_differing: int  # examples with different statistics in any seed
-    problem: str | None = None  # why there can be no test, as a clause
+    problem: str | None = None
 
     @property
     def identical(self) -> bool:
@@ -113,28 +116,21 @@ def two_way(
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
-    differing = int(np.any(baseline != arm, axis=(0, 2)).sum())
     untested = TwoWay(
         difference=difference,
-        se=math.nan,
-        df=math.nan,
-        p=math.nan,
-        ci95=(math.nan, math.nan),
-        ci90=(math.nan, math.nan),
-        mde80=math.nan,
         seed_differences=tuple(by_seed.tolist()),
         variance=variance,
         num_seeds=num_seeds,
         num_examples=num_examples,
         num_clusters=num_clusters,
-        num_differing=differing,
+        num_differing=int(np.any(baseline != arm, axis=(0, 2)).sum()),
     )
     if num_clusters == 1:
         return replace(untested, problem="a test needs more than one cluster of examples")
     if not (math.isfinite(difference) and math.isfinite(se)):
         return replace(untested, problem="a score is not a finite number")
     if se <= noise * math.sqrt(num_clusters):
-        if differing == 0:
+        if untested.identical:
             return _identical(untested)
         return replace(untested, problem="the difference is the same whichever examples are left out")
     df = float(degrees_of_freedom(variance.seeds, variance.total, num_seeds, num_clusters))
