@@ -16,9 +16,8 @@ from pipelines.hub.fetch import ABLATION
 from pipelines.publish.card import checked, explained
 from pipelines.publish.loading_code import ways
 from pipelines.publish.staging import PushRequest, Staged
-from pipelines.report import data as facts
-from pipelines.report import markdown
-from pipelines.report.markdown import escape
+from pipelines.report import data, markdown
+from pipelines.report.templating import escape_markdown as escape
 from pipelines.storage.names import RESULTS
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def render(stored: StoredAblation, folder: Path, models: Models, wanted: PushReq
         UserError: the metadata is not what the Hub takes.
     """
     results = json.loads((folder / ABLATION / RESULTS).read_text(encoding="utf-8"))
-    known = facts.load({**results, "title": wanted.repo.split("/")[1]}, folder / ABLATION)
+    known = data.load({**results, "title": wanted.repo.split("/")[1]}, folder / ABLATION)
     head = yaml.safe_dump(_metadata(stored, wanted), sort_keys=False, allow_unicode=True)
     parts = [_from_root(markdown.render(known)).rstrip(), *_models(models, wanted), *_arms(stored)]
     parts += [*_origin(stored, models, wanted), *_again(stored, folder, wanted)]

@@ -17,7 +17,7 @@ from pipelines.hub.address import Address
 from pipelines.publish.loading_code import Way
 from pipelines.registry import catalog
 from pipelines.report.format import number
-from pipelines.report.markdown import escape
+from pipelines.report.templating import escape_markdown as escape
 
 # What the Hub calls the job of a model, by the head of its task and the family of the model.
 PIPELINE_TAGS = {

@@ -264,10 +264,21 @@ def test_no_flag_on_a_healthy_comparison_and_one_when_the_standard_errors_part()
 def comparison(difference, se, *, seeds=5, differing=50, problem=None):
     """A comparison with normal quantiles, so that limits are easy to read."""
     return TwoWay(
-        difference, se, 1e9, 0.0, (difference - 1.96 * se, difference + 1.96 * se),
-        (difference - 1.645 * se, difference + 1.645 * se), 2.8 * se, (difference,) * seeds,
-        Variance(0, se**2, 0, se**2), seeds, 100, 100, differing, problem,
-    )  # fmt: skip
+        difference=difference,
+        se=se,
+        df=1e9,
+        p=0.0,
+        ci95=(difference - 1.96 * se, difference + 1.96 * se),
+        ci90=(difference - 1.645 * se, difference + 1.645 * se),
+        mde80=2.8 * se,
+        seed_differences=(difference,) * seeds,
+        variance=Variance(0, se**2, 0, se**2),
+        num_seeds=seeds,
+        num_examples=100,
+        num_clusters=100,
+        num_differing=differing,
+        problem=problem,
+    )
 
 
 @pytest.mark.parametrize(
