@@ -17,7 +17,7 @@ import custom_attention
 from pipelines.config.load import load_run
 from pipelines.distributed import accelerator, transfer
 from pipelines.distributed.stop import StopRequest
-from pipelines.runs import execute, prepare
+from pipelines.runs import prepare
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train import batches
 from pipelines.train.progress import Reporter
@@ -46,9 +46,8 @@ def on_meta(monkeypatch):
     monkeypatch.setattr(Accelerator, "device", META)
     monkeypatch.setattr(accelerator, "expects_cpu", lambda config: True)  # so accelerate asks for no GPU
     monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *_: None)
-    monkeypatch.setattr(
-        execute, "agreed_to_stop", lambda *_: False
-    )  # between the phases before the first step
+    # Between the phases before the first step, ranks agree on whether to stop: that reads a number.
+    monkeypatch.setattr(prepare, "agreed_to_stop", lambda *_: False)
     # transformers itself looks once in each forward whether its mask hides anything.
     for name in ("_ignore_bidirectional_mask_sdpa", "_ignore_causal_mask_sdpa"):
         monkeypatch.setattr(transformers.masking_utils, name, lambda *_, **__: False)
@@ -73,9 +72,8 @@ def ready(folder, model: str, task: str):
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     config = load_run([str(FOLDER / f"{model}-small-scratch.yaml"), str(folder / "run.yaml")])
     silent = Reporter(enabled=False)
-    return prepare.prepare(
-        config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent
-    ).training
+    run = prepare.prepare(config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent)
+    return run.training
 
 
 @pytest.mark.parametrize(("model", "task", "skips_padding"), JOBS)
