@@ -54,7 +54,7 @@ def on_meta(monkeypatch):
 
 
 def skipping_padding(model, task, batch):
-    """`unpadding.that_suits`, which compares values, without that."""
+    """`unpadding.unpadding_for`, which compares values, without that."""
     layers = unpadding._layers(model)
     return layers and unpadding.Unpadding(layers, [stack for _, stack in custom_attention.attached(model)])
 
@@ -79,7 +79,7 @@ def ready(folder, model: str, task: str):
 @pytest.mark.parametrize(("model", "task", "skips_padding"), JOBS)
 def test_a_step_reads_nothing_back(model, task, skips_padding, on_meta, monkeypatch, tmp_path):
     if skips_padding:
-        monkeypatch.setattr(unpadding, "that_suits", skipping_padding)
+        monkeypatch.setattr(unpadding, "unpadding_for", skipping_padding)
     training = ready(tmp_path, model, task)
     assert (training.engine.unpadding is not None) == skips_padding
     training.engine.model.train()
