@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
@@ -18,13 +18,13 @@ from pipelines.config.load import RunConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.features import Prepared
 from pipelines.data.splits import Splits, load_splits
-from pipelines.distributed import accelerator as machine
+from pipelines.distributed.accelerator import build_accelerator, start_line
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import Interrupted, RunFailed
 from pipelines.models import flops, lora
 from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
-from pipelines.models.build import build_model
+from pipelines.models.build import build_model, drawn_parameters
 from pipelines.models.processor import load_processor
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
@@ -35,22 +35,26 @@ from pipelines.train.loop import Training, agreed_to_stop
 from pipelines.train.progress import Reporter
 from pipelines.train.speed.allocator import keep_freed_memory
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 
 def prepare(
     config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
 ) -> PreparedRun:
-    """Everything a run needs, ready for its first step; nothing is written but the cache of features.
+    """Prepare everything that a run needs for its first step; only the feature cache is written.
 
     Raises:
-        UserError: the data, the model or the attention cannot be what the configuration asks for.
+        UserError: the data, the model or the attention cannot be used as configured.
+        RunFailed: the ranks read different data.
         Interrupted: it was asked to stop.
     """
     trackers.require(config.trackers)
-    accelerator = machine.build_accelerator(config)
-    reporter.say(machine.start_line(config, accelerator))
+    accelerator = build_accelerator(config)
+    reporter.say(start_line(config, accelerator))
     task = load_task(config)
     splits = load_splits(config.data, task)
-    processor = load_processor(config, task, splits.train)
+    processor = load_processor(config, task, splits.train or ())
     task.bind(processor, config.model.family)
     prepared = {
         name: _features(config, task, splits, name, cache)
@@ -60,8 +64,8 @@ def prepare(
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
     model = build_model(config, task.head, processor, task.model_options())
-    if config.model.name is not None and model.drawn_parameters:
-        reporter.say(drawn_line(model.drawn_parameters))
+    if config.model.name is not None and drawn_parameters(model):
+        reporter.say(drawn_line(drawn_parameters(model)))
     features = prepared["train"].features
     model, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(features)))
     reporter.say(proof.sentence)
@@ -87,7 +91,7 @@ def prepare(
 
 
 def drawn_line(names: Collection[str]) -> str:
-    """Which weights do not come from the pretrained model, by their modules."""
+    """Return a sentence that names the modules whose weights do not come from the pretrained model."""
     modules = sorted({name.rpartition(".")[0] for name in names})
     more = f" and {len(modules) - 5} more" if len(modules) > 5 else ""
     return (
@@ -96,7 +100,7 @@ def drawn_line(names: Collection[str]) -> str:
 
 
 def set_up_libraries(config: RunConfig) -> None:
-    """Threads as asked for, freed memory kept, transformers quiet: what it would say, the run says itself."""
+    """Set the number of threads, keep freed memory, and silence transformers: attnlab reports by itself."""
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     transformers.logging.set_verbosity_error()
@@ -112,15 +116,18 @@ def _features(config: RunConfig, task: Task, splits: Splits, split: str, cache: 
 
 
 def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
-    """What the features of a split depend on."""
+    """Return the key of a split's features in the cache: a hash of all that they depend on."""
     return feature_cache.key(task, config.task.name, config.task.options, data_hash)
 
 
 def _require_equal_ranks(config: RunConfig, splits: Splits) -> None:
-    """Ranks cut one plan into their shares, so all must have read the same rows; and they train one model."""
+    """Refuse ranks that read different rows or start from different models.
+
+    Every rank computes the same batch plan and takes its share of it, so all must have the same rows.
+    """
     read = json.dumps([splits.hashes, config.model.model_dump()], sort_keys=True)
     if len(set(gather_object([read]))) > 1:
-        what = "the ranks read different data or begin with different models"
+        what = "the ranks read different data or start from different models"
         raise RunFailed(f"{what}; did a file or a branch change while they started? Start again.")
 
 
@@ -131,7 +138,7 @@ def _stop_between_phases(accelerator: Accelerator, stop: StopRequest) -> None:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """The parts of a run that its manifest speaks of."""
+    """The parts of a run that is ready to train."""
 
     task: Task
     splits: Splits
@@ -139,4 +146,4 @@ class PreparedRun:
     proof: custom_attention.Proof
     training: Training
     forward_flops: int  # of the first four features of training
-    adapted: Any = None  # PEFT's hold on the model where LoRA trains it
+    adapted: PeftModel | None = None  # wraps the model where LoRA trains it

@@ -160,7 +160,7 @@ def test_processes_that_others_started_and_that_found_two_commits_stop(monkeypat
     prepare._require_equal_ranks(configs[0], splits)
     other = json.dumps([splits.hashes, configs[1].model.model_dump()], sort_keys=True)
     monkeypatch.setattr(run, "gather_object", lambda own: [*own, other])
-    with pytest.raises(RunFailed, match="begin with different models"):
+    with pytest.raises(RunFailed, match="start from different models"):
         prepare._require_equal_ranks(configs[0], splits)
 
 
