@@ -24,7 +24,7 @@ from pipelines.distributed.stop import StopRequest
 from pipelines.distributed.transfer import to_device
 from pipelines.seeds import derive
 from pipelines.tasks.base import Task
-from pipelines.train.batches import BatchPlan, Step, plan_of
+from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
 from pipelines.train.optimizer import build_optimizer, set_learning_rate
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
@@ -93,6 +93,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.num_steps = self.config.max_steps or self.config.num_epochs * self.plan.steps_per_epoch
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        # Whether any step so far was not finite; on the device, so that no step waits for it.
         self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
 
     def take_step(self, step: Step) -> PendingStep:
@@ -121,13 +122,13 @@ class Engine:
         return PendingStep(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
 
     def accumulate(
-        self, step: int, micro_batches: Sequence[tuple[int, ...]], scale: float, *, exchange: bool = True
+        self, step: int, micro_batches: Sequence[MicroBatch], scale: float, *, exchange: bool = True
     ) -> torch.Tensor:
         """Accumulate the gradients of micro-batches; return the sum of their target losses, a scalar tensor.
 
         Args:
             step: number of the step, which decides the dropout.
-            micro_batches: feature indices of each micro-batch of this rank.
+            micro_batches: those of this rank.
             scale: factor on every loss.
             exchange: exchange the gradients between the ranks, in the backward of the last micro-batch.
         """
@@ -138,7 +139,7 @@ class Engine:
                 total += self._backward(step, batch, scale)
         return total
 
-    def _backward(self, step: int, batch: tuple[int, ...], scale: float) -> torch.Tensor:
+    def _backward(self, step: int, batch: MicroBatch, scale: float) -> torch.Tensor:
         """Run forward and backward of one micro-batch; return the sum of its target losses.
 
         An empty micro-batch runs one feature with weight 0, because ranks communicate in backward.

@@ -66,7 +66,7 @@ def evaluate(
     Raises:
         RuntimeError: a feature has two results or none, which is a bug in attnlab.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     bare = accelerator.unwrap_model(model)
     with quiet(bare):
         raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
@@ -88,7 +88,7 @@ def evaluate(
         metrics=metrics,
         statistics=statistics,
         loss=_mean_loss(features, raws),
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
     )
 
 

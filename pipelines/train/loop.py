@@ -91,13 +91,13 @@ class Training:
             self.reporter.phase("training", self.num_steps, state.step) as phase,
         ):
             while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
-                begun, computed = time.perf_counter(), time.process_time()
+                started, cpu_started = time.perf_counter(), time.process_time()
                 pending = [
                     self.engine.take_step(self.plan.step(number)) for number in self._until_next_sync()
                 ]
                 results = read_results(pending)
-                state.train_seconds += time.perf_counter() - begun
-                state.train_cpu_seconds += time.process_time() - computed
+                state.train_seconds += time.perf_counter() - started
+                state.train_cpu_seconds += time.process_time() - cpu_started
                 for step in results:
                     if not step.is_finite:
                         self._record_divergence(step)

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 
 from pipelines.config.load import RunConfig
-from pipelines.train.batches import BatchPlan
+from pipelines.train.batches import BatchPlan, MicroBatch
 from pipelines.train.engine import Engine
 from pipelines.train.state import TrainState
 
@@ -61,7 +61,7 @@ def advice(engine: Engine, state: TrainState) -> str:
     return sentence(count, examples_per_second, *map(max, zip(*by_rank, strict=True)))
 
 
-def _seconds(engine: Engine, number: int, batches: Sequence[tuple[int, ...]], *, exchange: bool) -> float:
+def _seconds(engine: Engine, number: int, batches: Sequence[MicroBatch], *, exchange: bool) -> float:
     """Return the wall time of a step's forward and backward, started on all ranks together."""
     device = engine.accelerator.device
     engine.accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""A pretrained model is scored as it stands, under its own labels; one without the head is refused."""
+"""A pretrained model is scored without training, with its own labels; one without the head is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run goes on under the conditions it began under, and a full disk at any moment loses nothing."""
+"""A run resumes only under the conditions it started with, and a full disk at any moment loses nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers read every few steps, as on a GPU: run, log and end are those of a look at each step."""
+"""Numbers are read every few steps, as on a GPU: weights and logs are as with a read at each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step reads no number back from a device that works by itself, so that Python never waits for one.
+"""A step reads no number back from the device, so that Python never waits for it.
 
 The device is torch's `meta`: it computes shapes and holds no values, so each read of one is an error.
 """
