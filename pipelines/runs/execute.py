@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,14 @@ def execute(
         reporter.say("this process did not respond for too long, another one took over its run; it stops")
         os._exit(EXIT_BUSY)
 
-    locked = lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext()
-    with locked, _full_disk_as_run_failed(folder):
-        return _execute(config, described, folder, cache, reporter)
+    with lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext():
+        try:
+            return _execute(config, described, folder, cache, reporter)
+        except (OSError, SafetensorError) as error:
+            if not atomic.says_full(error):
+                raise
+            what = f"{folder.path}: the disk is full ({error}); the checkpoints there are intact"
+            raise RunFailed(f"{what}. Free space on that disk and start the same command again.") from error
 
 
 def _execute(
@@ -113,15 +118,3 @@ def _score_test(run: PreparedRun) -> dict[str, Evaluation]:
         inputs = [run.task.shown(example) for example in run.test.examples] if may_publish else ()
         training.folder.write_evaluation("test", evaluation, inputs)
     return {"test": evaluation}
-
-
-@contextmanager
-def _full_disk_as_run_failed(folder: RunFolder) -> Iterator[None]:
-    """Raise `RunFailed` with advice when a write fails because the disk is full."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if not atomic.says_full(error):
-            raise
-        what = f"{folder.path}: the disk is full ({error}); the checkpoints there are intact"
-        raise RunFailed(f"{what}. Free space on that disk and start the same command again.") from error

@@ -120,11 +120,11 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
 
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
-    """Write an ablation folder with its results."""
-    from pipelines.ablation.results import results_of, stored_in
+    """An ablation folder with its results."""
+    from pipelines.ablation import results as rebuild
 
     folder = write(root, name, **options)
-    results = results_of([stored_in(folder)], folder)
+    results = rebuild.results_of([rebuild.stored_in(folder)], folder)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder
