@@ -13,7 +13,7 @@ from pipelines.data.splits import SPLITS, load_splits
 from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
 from pipelines.runs.load import LoadedRun, load_run_model
-from pipelines.runs.pretrained import untrained
+from pipelines.runs.pretrained import load_pretrained
 from pipelines.storage import atomic
 from pipelines.train.evaluate import Evaluation, evaluate
 
@@ -32,7 +32,7 @@ def evaluate_command(
     """
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
-    finished = load_run_model(source) if isinstance(source, str) else untrained(source)
+    finished = load_run_model(source) if isinstance(source, str) else load_pretrained(source)
     split = "test" if data else split or ("test" if _has_test(finished) else "validation")
     config = other_data(finished.config.data, data) if data else only(finished.config.data, split)
     evaluation, cut = score(finished, config, split)
@@ -48,7 +48,7 @@ def evaluate_command(
 
 def _has_test(finished: LoadedRun) -> bool:
     """Whether a finished run scored a test split, or a configuration names one."""
-    data, scored = finished.config.data, finished.manifest["scores"]
+    data, scored = finished.config.data, finished.scores
     return "test" in scored or (not scored and bool(data.test or (data.generated and data.generated.test)))
 
 
@@ -89,7 +89,7 @@ def _sentences(
     """Scores by the metrics' own libraries; for the run's own split beside what the run reported."""
     loss = "" if evaluation.loss is None else f", loss {evaluation.loss:.4f}"
     yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s{cut}"
-    before = {} if data else finished.manifest["scores"].get(split, {})
+    before = {} if data else finished.scores.get(split, {})
     for name, metric in evaluation.metrics.items():
         value = reported_score(
             metric, evaluation.predictions, evaluation.references, evaluation.statistics[name]

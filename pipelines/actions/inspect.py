@@ -52,7 +52,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     model = build_model(config, task.head, task.processor, task.model_options())
     padded = task.collate(two_lengths(features["train"]))
     model, proof = attach_and_prove(config, model, padded)
-    skips_padding = unpadding.that_suits(model, task, padded) is not None
+    skips_padding = unpadding.unpadding_for(model, task, padded) is not None
     _print("batches", _batches(config, task, splits, features, skips_padding))
     _print("model", _model(config, task, model, proof, features["train"]))
     _print("examples of train", _examples(task, features["train"], num_examples))

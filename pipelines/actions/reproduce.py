@@ -17,7 +17,7 @@ from pipelines.hub.address import is_address, parse
 from pipelines.metrics.base import comparable
 from pipelines.publish.portable import located
 from pipelines.runs import identity
-from pipelines.runs.locate import record
+from pipelines.runs.locate import find_record
 from pipelines.storage.atomic import read_json
 from pipelines.storage.names import RESULTS, RUNS
 from pipelines.storage.run_folder import RunFolder
@@ -44,7 +44,7 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
         UserError: the folder holds neither a finished run nor an ablation with results.
         RunFailed: something came out different; each was printed.
     """
-    old, new = record(folder), Path(out or _beside(folder))
+    old, new = find_record(folder), Path(out or _beside(folder))
     if (old / RUNS).exists():
         found = _again_ablation(old, new, jobs)
     elif RunFolder(old).manifest() is not None:

@@ -11,7 +11,7 @@ from pipelines.ablation import results
 from pipelines.ablation.preregistration import digest
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import identity
-from pipelines.runs.locate import record
+from pipelines.runs.locate import find_record
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
 from pipelines.storage.names import RESULTS, RUNS, TOGETHER
@@ -31,7 +31,7 @@ def verify_command(folder: str) -> None:
         UserError: the folder is neither.
         RunFailed: with the number of differences, each of which was printed.
     """
-    path = record(folder)
+    path = find_record(folder)
     if (path / RUNS).exists() or (path / TOGETHER).exists():
         found = list(ablation_differences(path))
     elif (path / MANIFEST).exists():

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a layer's activations are computed again in the backward pass instead of kept."""
+"""Gradient checkpointing: compute activations again in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pipelines.errors import UserError
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
-    """Keep, of every layer, its input alone; in training only.
+    """Keep only the input of every layer for the backward pass, in training (Chen et al. 2016).
 
-    Dropout draws the same when a layer runs again, so no number of a run changes (Chen et al. 2016).
+    Dropout draws the same numbers when a layer runs again, so no result of a run changes.
 
     Raises:
-        UserError: the architecture cannot run its layers again.
+        UserError: transformers does not support it for this architecture.
     """
     if not model.supports_gradient_checkpointing:
         what = f"{type(model).__name__} cannot compute its layers again"

@@ -1,4 +1,4 @@
-"""Attach a run's attention variants to its model and prove that the swap is what it claims."""
+"""Attach a run's attention variants to its model, and prove that the swap is exact."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 import custom_attention
 from pipelines.config.load import RunConfig
@@ -16,41 +17,59 @@ from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.models import saving
 
+Recipe = Sequence[tuple[str, Mapping[str, Any]]]  # variants in order: name and options
+
 
 @contextmanager
 def variant_errors_as_user_errors() -> Iterator[None]:
-    """`custom_attention` knows nothing of `pipelines`: its refusals become ours here."""
+    """Raise every `VariantError` of the block as a `UserError`.
+
+    `custom_attention` never imports `pipelines`, so its errors are translated here.
+    """
     try:
         yield
     except custom_attention.VariantError as error:
         raise UserError(f"attention: {error.where}", error.what, error.came, error.accepted) from error
 
 
-def attach(config: RunConfig, model: Any, example: dict[str, Any] | None = None) -> None:
-    """Attach the run's variants to its model, in place."""
+def attach(config: RunConfig, model: PreTrainedModel, example: dict[str, Any] | None = None) -> None:
+    """Attach the run's variants to its model, in place.
+
+    Args:
+        example: keyword arguments of one forward of the model; None: a dummy batch is made.
+    """
     spec = [{variant.name: variant.options} for variant in config.attention]
     custom_attention.attach(model, spec, where=config.where, example=example)
 
 
-def attach_and_prove(config: RunConfig, model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
-    """Swap the attention in and prove on a real batch that it is what it claims to be.
+def attach_and_prove(
+    config: RunConfig, model: PreTrainedModel, batch: Mapping[str, Any]
+) -> tuple[PreTrainedModel, custom_attention.Proof]:
+    """Attach the run's variants, in place, and compare the model with stock attention on a real batch.
 
-    A model that brings its variants along keeps them as they are: it need not equal stock attention any more.
+    A model that was loaded with variants keeps them and their trained parameters; its output need not equal
+    that of stock attention.
+
+    Args:
+        batch: what `task.collate` returns; only its tensors are passed to the model.
+
+    Returns:
+        The same model, and the proof of the swap.
 
     Raises:
-        UserError: the model or a variant refuses, or the swap is not the exact function it should be.
+        UserError: the model or a variant cannot be used, or the swap is not exact.
     """
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     with variant_errors_as_user_errors():
-        goes_on = custom_attention.is_attached(model)
-        if goes_on:
+        continues = custom_attention.is_attached(model)
+        if continues:
             stacks = (stack for _, stack in custom_attention.attached(model))
             require_stated_variants(config, next(stack.recipe for stack in stacks if len(stack)))
         else:
             attach(config, model, inputs)
         saving.check(model)
         proof = custom_attention.prove(model, to_device(inputs, next(model.parameters()).device))
-    if goes_on:
+    if continues:
         proof = continued_proof(proof)
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
@@ -58,20 +77,27 @@ def attach_and_prove(config: RunConfig, model: Any, batch: dict[str, Any]) -> tu
 
 
 def continued_proof(proof: custom_attention.Proof) -> custom_attention.Proof:
-    """The proof of a model that goes on with trained variants: it need not equal stock any more."""
+    """Return the proof of a model that already has trained variants.
+
+    It passes when every site was reached and the outputs are finite: trained variants may differ from stock.
+    """
     passed = proof.reached == proof.expected and math.isfinite(proof.max_difference)
     sentence = (
-        f"goes on with the attention that the model brings: {proof.max_difference:.3g} away from stock on "
-        f"this batch; {proof.reached} of {proof.expected} attention sites reached."
+        "continues with the attention that the model carries: largest difference to stock "
+        f"{proof.max_difference:.3g} on this batch; "
+        f"{proof.reached} of {proof.expected} attention sites reached."
     )
     return replace(proof, starts_as_stock=False, passed=passed, sentence=sentence)
 
 
-def require_stated_variants(config: RunConfig, carried: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Refuse a model that came with other variants than the run states: its record would tell a lie.
+def require_stated_variants(config: RunConfig, carried: Recipe) -> None:
+    """Refuse a model that was loaded with other variants than the run states.
+
+    This happens when a Hub model with variants is named without `hub:`, so that they were not known when the
+    run got its identity.
 
     Raises:
-        UserError: as when a model of the Hub is named without `hub:`, so that its variants were not known.
+        UserError: the variants differ from `config.attention`.
     """
     if list(carried) != [(spec.name, spec.options) for spec in config.attention]:
         names = ", ".join(name for name, _ in carried)

@@ -1,24 +1,27 @@
-"""The model of a run: one table from (task head, model family) to the class."""
+"""Build the model of a run: one table maps (task head, model family) to the class."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.hub.fetch import model_source
 from pipelines.models.direction import require_direction
-from pipelines.models.encoder_pair import EncoderPair
+from pipelines.models.encoder_pair import EncoderPair, LoadingInfo
 from pipelines.seeds import derive
 
-# The only place that knows which class does which job. Keyed by what a task needs and what a family is,
-# never by architecture: a new architecture is a YAML.
+ModelClass = Any  # an Auto class of transformers, `EncoderPair`, or the class of one architecture
+
+# The only place that chooses a class. The keys are a task's head and a model's family, never an architecture:
+# a new architecture needs a YAML file only.
 MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("token_classification", "encoder"): "AutoModelForTokenClassification",
     ("token_classification", "decoder"): "AutoModelForTokenClassification",
@@ -37,113 +40,158 @@ MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("question_answering", "encoder_decoder"): "AutoModelForQuestionAnswering",
     ("image_classification", "encoder"): "AutoModelForImageClassification",
     ("audio_classification", "encoder"): "AutoModelForAudioClassification",
-    ("forecasting", "encoder"): "PatchTSTForPrediction",  # no Auto class has it
+    ("forecasting", "encoder"): "PatchTSTForPrediction",  # no Auto class covers it
 }
-OWN_CLASSES: Mapping[str, Any] = {"EncoderPair": EncoderPair}
-NO_CLASS = "Unrecognized configuration class"  # what an Auto class says of a config that it has no class for
-# What a tokenizer calls the token with which a text begins, or ends, where it has no bos or eos.
+OWN_CLASSES: Mapping[str, ModelClass] = {"EncoderPair": EncoderPair}  # all others are in transformers
+NO_CLASS = "Unrecognized configuration class"  # in an Auto class's error for a config it has no class for
+# Special token of a config -> names of the tokenizer's token that takes its place, the first that it has.
 SPECIAL_TOKENS = {"pad": ("pad",), "bos": ("bos", "cls"), "eos": ("eos", "sep")}
 
 
 def build_model(
-    config: RunConfig, head: str, processor: Any, task_options: Mapping[str, Any]
-) -> torch.nn.Module:
-    """The model of a run with stock attention, in float32.
+    config: RunConfig, head: str, processor: object, task_options: Mapping[str, Any]
+) -> PreTrainedModel:
+    """Build the model of a run with stock attention, in float32.
 
-    Whatever is drawn (a scratch model, a new head) comes from the run's "init" stream, so every arm
-    of a seed starts from the same weights. `model.drawn_parameters` names what is drawn.
+    Every drawn parameter (of a model from scratch, of a new head) comes from the run's "init" stream, so all
+    arms of a seed start from the same weights; `drawn_parameters` names them.
+
+    Args:
+        head: row of `MODEL_CLASSES` that the task needs.
+        processor: tokenizer or other processor of the model; only a tokenizer changes the config.
+        task_options: config entries that the task sets, such as `id2label`.
 
     Raises:
-        UserError: no class for this task and family, config entries that are unknown or do not fit,
-            unreadable weights, or a model that is not of the family it is said to be.
+        UserError: there is no class for this task and family, config entries are unknown or do not fit, the
+            weights cannot be read, or the model does not read in the direction of its family.
     """
-    model_class = _model_class(head, config.model.family)
+    spec = config.model
+    model_class = _model_class(head, spec.family)
+    tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
     torch.manual_seed(derive(config.seed, "init"))
-    build = _from_scratch if config.model.name is None else _pretrained
-    with _entries_that_fit(config.model):
-        model = build(model_class, head, config.model, processor, task_options)
-    if isinstance(processor, transformers.PreTrainedTokenizerBase):
-        require_direction(model, config.model.family)
+    with _config_errors_as_user_errors(spec):
+        if spec.name is None:
+            model = _build_from_scratch(model_class, head, spec, tokenizer, task_options)
+        else:
+            model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, task_options)
+    if tokenizer is not None:
+        require_direction(model, spec.family)
     return model
 
 
-def _from_scratch(
-    model_class: Any, head: str, asked: ModelConfig, processor: Any, task_options: Mapping[str, Any]
-) -> torch.nn.Module:
-    model_config = _scratch_config(asked, processor, task_options)
-    try:
-        model = _untrained(model_class, model_config)
-    except ValueError as error:
-        if NO_CLASS in str(error):
-            raise _no_class(head, model_config) from error
-        raise
-    model.drawn_parameters = frozenset(name for name, _ in model.named_parameters())
+def drawn_parameters(model: PreTrainedModel) -> frozenset[str]:
+    """Return the names of the parameters that `build_model` drew at random instead of loading them."""
+    names: frozenset[str] = vars(model)["drawn_parameters"]
+    return names
+
+
+def _record_drawn(model: PreTrainedModel, names: Iterable[str]) -> None:
+    # By `vars`, because a Module's attributes are typed as tensors and modules only.
+    vars(model)["drawn_parameters"] = frozenset(names)
+
+
+def _build_from_scratch(
+    model_class: ModelClass,
+    head: str,
+    spec: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase | None,
+    task_options: Mapping[str, Any],
+) -> PreTrainedModel:
+    config = known_config(spec)
+    if tokenizer is not None:
+        config.vocab_size = len(tokenizer)
+        _set_special_tokens(config, tokenizer, keep=False)
+        if config.is_encoder_decoder:
+            config.decoder_start_token_id = tokenizer.pad_token_id
+    for name, value in task_options.items():
+        setattr(config, name, value)
+    _override(config, spec)
+    with _missing_class_as_user_error(head, config):
+        model = _untrained(model_class, head, config)
+    _record_drawn(model, (name for name, _ in model.named_parameters()))
     return model
 
 
-def _pretrained(
-    model_class: Any, head: str, asked: ModelConfig, processor: Any, task_options: Mapping[str, Any]
-) -> torch.nn.Module:
-    source = model_source(asked.name)
+def _load_pretrained(
+    model_class: ModelClass,
+    head: str,
+    spec: ModelConfig,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    task_options: Mapping[str, Any],
+) -> PreTrainedModel:
+    source = model_source(name)
     try:
-        model_config = transformers.AutoConfig.from_pretrained(
-            source, revision=asked.revision, **task_options
-        )
-        _override(model_config, asked)
-        if isinstance(processor, transformers.PreTrainedTokenizerBase):
-            _set_special_tokens(model_config, processor, keep=True)
-        model, loading = model_class.from_pretrained(
-            source,
-            config=model_config,
-            revision=asked.revision,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **task_options)
+        _override(config, spec)
+        if tokenizer is not None:
+            _set_special_tokens(config, tokenizer, keep=True)
+        with _missing_class_as_user_error(head, config):
+            loaded: tuple[PreTrainedModel, LoadingInfo] = model_class.from_pretrained(
+                source,
+                config=config,
+                revision=spec.revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except (OSError, ValueError) as error:
-        if NO_CLASS in str(error):
-            raise _no_class(head, model_config) from error
-        raise cannot_load("model", asked.name, error) from error
-    other_sizes = {name for name, *_ in loading["mismatched_keys"]}
-    _require_in_head(model, other_sizes, asked.name)
-    model.drawn_parameters = frozenset({*loading["missing_keys"], *other_sizes})
+        raise cannot_load("model", name, error) from error
+    model, info = loaded
+    other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
+    _require_in_head(model, other_sizes, name)
+    _record_drawn(model, {*info["missing_keys"], *other_sizes})
     return model
 
 
 @contextmanager
-def _entries_that_fit(asked: ModelConfig) -> Iterator[None]:
-    """What transformers or torch say against sizes and names that fit nothing becomes a sentence.
+def _missing_class_as_user_error(head: str, config: PreTrainedConfig) -> Iterator[None]:
+    """Translate an Auto class's refusal of an architecture."""
+    try:
+        yield
+    except ValueError as error:
+        if NO_CLASS in str(error):
+            raise _no_class(head, config) from error
+        raise
 
-    Each architecture checks its entries in its own way, or trips over them: any error of theirs is meant.
+
+@contextmanager
+def _config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
+    """Translate what transformers or torch raise for sizes and names in `model.config` that do not fit.
+
+    Each architecture checks its entries in its own way, or fails on them later, so any exception is caught.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if asked.name is not None and not asked.config:
+        if spec.name is not None and not spec.config:
             raise
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        what = f"{asked.architecture or asked.name} cannot be built with these entries ({said})"
-        raise UserError("model.config", what, dict(asked.config), "change the entry that it names") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{spec.architecture or spec.name} cannot be built with these entries ({reason})"
+        raise UserError("model.config", what, dict(spec.config), "change the entry that it names") from error
 
 
-def _untrained(model_class: Any, config: Any) -> torch.nn.Module:
-    """A model with drawn weights, of an Auto class, of our own, or of one architecture's class.
+def _untrained(model_class: ModelClass, head: str, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a model with drawn weights.
 
     Raises:
-        ValueError: it has no form of this architecture.
+        UserError: `model_class` is that of another architecture.
+        ValueError: `model_class` is an Auto class that does not cover this architecture.
     """
     own = getattr(model_class, "config_class", None)
     if own is None:
-        return model_class.from_config(config)
+        model: PreTrainedModel = model_class.from_config(config)
+        return model
     if not isinstance(config, own):
-        raise ValueError(NO_CLASS)
-    return model_class(config)
+        raise _no_class(head, config)
+    model = model_class(config)
+    return model
 
 
-def _require_in_head(model: torch.nn.Module, names: set[str], source: str) -> None:
-    """Weights of another size than the config says are drawn in a head, for other labels; nowhere else."""
+def _require_in_head(model: PreTrainedModel, names: set[str], source: str) -> None:
+    """Refuse weights of another size than the config says; a head may differ, it is drawn for new labels."""
     body = model.base_model
     inside = {id(parameter) for parameter in body.parameters()}
     odd = sorted(name for name in names if body is model or id(model.get_parameter(name)) in inside)
@@ -152,7 +200,7 @@ def _require_in_head(model: torch.nn.Module, names: set[str], source: str) -> No
         raise UserError("model.config", what, source, "leave out the entries that change a size")
 
 
-def _model_class(head: str, family: str) -> Any:
+def _model_class(head: str, family: str) -> ModelClass:
     name = MODEL_CLASSES.get((head, family))
     if name is None:
         families = sorted(f for h, f in MODEL_CLASSES if h == head)
@@ -162,46 +210,39 @@ def _model_class(head: str, family: str) -> Any:
     return OWN_CLASSES.get(name) or getattr(transformers, name)
 
 
-def known_config(model: ModelConfig) -> Any:
-    """The config of an architecture with the entries that the run changes."""
+def known_config(spec: ModelConfig) -> PreTrainedConfig:
+    """Return the config of a model from scratch: its architecture's, with the entries that the run changes.
+
+    Raises:
+        UserError: the architecture or an entry is unknown, or the entries do not fit together.
+    """
+    assert spec.architecture is not None, f"{spec.name} is no model from scratch"
     try:
-        config = transformers.AutoConfig.for_model(model.architecture)
+        config = transformers.AutoConfig.for_model(spec.architecture)
     except ValueError as error:
         known = sorted(transformers.CONFIG_MAPPING.keys())
-        close = difflib.get_close_matches(str(model.architecture), known, 3)
+        close = difflib.get_close_matches(spec.architecture, known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else "see transformers' list of model types"
-        raise UserError("model.architecture", "unknown model type", model.architecture, hint) from error
-    with _entries_that_fit(model):
-        _override(config, model)
-        # Built with them, so that what follows from an entry does (T5's decoder layers, Llama's head size).
-        return transformers.AutoConfig.for_model(model.architecture, **model.config)
+        raise UserError("model.architecture", "unknown model type", spec.architecture, hint) from error
+    with _config_errors_as_user_errors(spec):
+        _override(config, spec)
+        # Built again with the entries, because other entries follow from them (T5's decoder layers, Llama's
+        # head size).
+        return transformers.AutoConfig.for_model(spec.architecture, **spec.config)
 
 
-def _scratch_config(model: ModelConfig, processor: Any, task_options: Mapping[str, Any]) -> Any:
-    config = known_config(model)
-    if isinstance(processor, transformers.PreTrainedTokenizerBase):
-        config.vocab_size = len(processor)
-        _set_special_tokens(config, processor, keep=False)
-        if config.is_encoder_decoder:
-            config.decoder_start_token_id = processor.pad_token_id
-    for name, value in task_options.items():
-        setattr(config, name, value)
-    _override(config, model)
-    return config
-
-
-def _set_special_tokens(config: Any, processor: Any, *, keep: bool) -> None:
-    """Tell the config the tokenizer's special tokens; `keep` those it has."""
+def _set_special_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> None:
+    """Set the config's special tokens to those of the tokenizer; `keep`: only those that are not set."""
     for name, candidates in SPECIAL_TOKENS.items():
-        found = (getattr(processor, f"{candidate}_token_id") for candidate in candidates)
+        found = (getattr(tokenizer, f"{candidate}_token_id") for candidate in candidates)
         token = next((token for token in found if token is not None), None)
         if not keep or getattr(config, f"{name}_token_id", None) is None:
             setattr(config, f"{name}_token_id", token)
 
 
-def _override(config: Any, model: ModelConfig) -> None:
-    """Set `model.config` entries, each of which the architecture must know."""
-    for name, value in model.config.items():
+def _override(config: PreTrainedConfig, spec: ModelConfig) -> None:
+    """Set the `model.config` entries, each of which the architecture must know."""
+    for name, value in spec.config.items():
         if not hasattr(config, name):
             close = difflib.get_close_matches(name, list(config.to_dict()), 3)
             raise UserError(
@@ -212,8 +253,8 @@ def _override(config: Any, model: ModelConfig) -> None:
         setattr(config, name, value)
 
 
-def _no_class(head: str, config: Any) -> UserError:
-    carried = getattr(config, "attnlab", None)
+def _no_class(head: str, config: PreTrainedConfig) -> UserError:
+    carried = getattr(config, "attnlab", None)  # how `custom_attention.save` marks a model with variants
     if carried:
         what = f"carries its attention in a {carried['architecture']}, which has no other head"
         fix = f"a model for {head.replace('_', ' ')}, or one that attnlab fold made"
@@ -226,12 +267,12 @@ def _no_class(head: str, config: Any) -> UserError:
     )
 
 
-def cannot_load(what: str, source: str, error: Exception) -> UserError:
-    """What a user is told when a part of a model is not where the name says."""
+def cannot_load(part: str, source: str, error: Exception) -> UserError:
+    """Return the error of a model part ("model", "tokenizer") that cannot be loaded from `source`."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
         "model.name",
-        f"the {what} cannot be loaded: {reason}",
+        f"the {part} cannot be loaded: {reason}",
         source,
         "give a folder that holds it, or a Hub id while the Hub can be reached",
     )

@@ -1,29 +1,33 @@
-"""Whether a model of texts reads as its family says: a decoder from left to right, any other all at once.
+"""Check that a text model reads in the direction of its family: a decoder left to right, others both ways.
 
-A BERT under `family: decoder` would see the token that it has to predict: its perplexity would mean nothing.
+A BERT under `family: decoder` would see the token that it has to predict, and its perplexity would be wrong.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from transformers import PreTrainedModel
 
 from custom_attention.modes import quiet
 from pipelines.errors import UserError
 
 NUM_TOKENS = 8
-UNCHANGED = 50 * torch.finfo(torch.float32).eps  # of the largest number, which rounding may move
+UNCHANGED = 50 * torch.finfo(torch.float32).eps  # rounding, relative to the largest number of a state
 
 
-def require_direction(model: torch.nn.Module, family: str) -> None:
+def require_direction(model: PreTrainedModel, family: str) -> None:
     """Refuse a decoder whose first token sees the last one, and an encoder whose first token does not.
 
     Args:
-        model: of texts; its encoder is asked where it has one.
+        model: a model of texts; of an encoder-decoder, its encoder is checked.
 
     Raises:
         UserError: the family is not that of the model.
     """
-    reader = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    reader = cast(PreTrainedModel, body)
     sees_later, name = _first_token_sees_the_last(reader), reader.config.model_type
     if family == "decoder" and sees_later:
         what = f"{name} sees the tokens that a decoder has to predict"
@@ -36,8 +40,8 @@ def require_direction(model: torch.nn.Module, family: str) -> None:
 
 
 @torch.no_grad()
-def _first_token_sees_the_last(reader: torch.nn.Module) -> bool:
-    """Whether another last token changes the state of the first one."""
+def _first_token_sees_the_last(reader: PreTrainedModel) -> bool:
+    """Return whether changing the last token changes the hidden state of the first one."""
     ids = [token for token in range(NUM_TOKENS + 2) if token != reader.config.pad_token_id]
     rows = torch.tensor([ids[:NUM_TOKENS], [*ids[: NUM_TOKENS - 1], ids[NUM_TOKENS]]])
     with quiet(reader):

@@ -1,63 +1,79 @@
-"""An encoder that also writes: itself, and a copy that attends to it and says the next token (bert2bert)."""
+"""An encoder-decoder made of one encoder and a copy of it that writes (bert2bert)."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypedDict
 
 import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipelines.errors import UserError
 
-# Said whenever the model is given labels. Its own loss is never used: tasks compute theirs.
+# transformers warns whenever this model is given labels; its own loss is never used, tasks compute theirs.
 warnings.filterwarnings("ignore", message="Version v4.12.0 introduces a better way", category=FutureWarning)
 
 
+class LoadingInfo(TypedDict):
+    """What transformers reports with `output_loading_info=True`, as far as it is used here."""
+
+    missing_keys: Collection[str]
+    mismatched_keys: Collection[tuple[Any, ...]]  # name, size in the weights, size in the model
+
+
 class EncoderPair:
-    """Builds `EncoderDecoderModel`s from one encoder's config, as the Auto classes build their models.
+    """Builds an `EncoderDecoderModel` from one encoder's config, with the interface of an Auto class.
 
     Both stacks have the sizes of the encoder, and its weights where it is pretrained; cross-attention and
-    whatever else the encoder lacks is drawn (Rothe et al. 2020, "BERT2BERT"). The config says with which
-    token a text begins (`bos_token_id`) and ends (`eos_token_id`).
+    whatever else the encoder lacks is drawn (Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for
+    Sequence Generation Tasks", BERT2BERT). A text begins with `bos_token_id` of the config and ends with
+    `eos_token_id`.
     """
 
     @classmethod
-    def from_config(cls, config: Any) -> transformers.EncoderDecoderModel:
-        """A pair from scratch."""
+    def from_config(cls, config: PreTrainedConfig) -> PreTrainedModel:
+        """Build a pair with drawn weights."""
         return transformers.EncoderDecoderModel(config=_pair_config(config, _decoder_config(config)))
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, config: Any, **options: Any
-    ) -> tuple[transformers.EncoderDecoderModel, dict[str, Any]]:
-        """A pair of which both start from the weights at `name`, or that stands there as a pair already.
+        cls, name: str, *, config: PreTrainedConfig, **options: Any
+    ) -> tuple[PreTrainedModel, LoadingInfo]:
+        """Load the weights at `name` into both stacks, or the pair that is stored there.
 
-        With it transformers' loading info, which `output_loading_info=True` among the options asks for.
+        Args:
+            options: those of transformers' `from_pretrained`; `output_loading_info=True` is one of them.
         """
         if config.is_encoder_decoder:
-            return transformers.AutoModelForSeq2SeqLM.from_pretrained(name, config=config, **options)
+            return _load(transformers.AutoModelForSeq2SeqLM, name, config, options)
         decoder_config = _decoder_config(config)
-        encoder, read = transformers.AutoModel.from_pretrained(name, config=config, **options)
-        decoder, said = transformers.AutoModelForCausalLM.from_pretrained(
-            name, config=decoder_config, **options
-        )
+        encoder, of_encoder = _load(transformers.AutoModel, name, config, options)
+        decoder, of_decoder = _load(transformers.AutoModelForCausalLM, name, decoder_config, options)
         pair = _pair_config(encoder.config, decoder.config)
         model = transformers.EncoderDecoderModel(config=pair, encoder=encoder, decoder=decoder)
-        infos = (("encoder", read), ("decoder", said))
+        parts = (("encoder", of_encoder), ("decoder", of_decoder))
         return model, {
-            "missing_keys": [f"{part}.{key}" for part, info in infos for key in info["missing_keys"]],
+            "missing_keys": [f"{part}.{key}" for part, info in parts for key in info["missing_keys"]],
             "mismatched_keys": [
-                (f"{part}.{key}", *sizes) for part, info in infos for key, *sizes in info["mismatched_keys"]
+                (f"{part}.{key}", *sizes) for part, info in parts for key, *sizes in info["mismatched_keys"]
             ],
         }
 
 
-def _decoder_config(config: Any) -> Any:
-    """The config of the copy that writes.
+def _load(
+    auto_class: Any, name: str, config: PreTrainedConfig, options: dict[str, Any]
+) -> tuple[PreTrainedModel, LoadingInfo]:
+    model, info = auto_class.from_pretrained(name, config=config, **options)
+    return model, info
+
+
+def _decoder_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the config of the copy that writes.
 
     Raises:
-        UserError: the architecture has no form that writes and attends to an encoder.
+        UserError: the architecture has no causal form with cross-attention.
     """
     decoder = copy.deepcopy(config)
     can_write = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
@@ -72,7 +88,7 @@ def _decoder_config(config: Any) -> Any:
     return decoder
 
 
-def _pair_config(encoder: Any, decoder: Any) -> Any:
+def _pair_config(encoder: PreTrainedConfig, decoder: PreTrainedConfig) -> PreTrainedConfig:
     pair = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     pair.decoder_start_token_id = encoder.bos_token_id
     pair.pad_token_id, pair.eos_token_id = encoder.pad_token_id, encoder.eos_token_id

@@ -1,4 +1,4 @@
-"""Floating-point operations of one forward: what a variant adds, however busy the machine is."""
+"""Floating-point operations of one forward: the cost of a variant, independent of the machine's load."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
-def _fused_on_cpu(query, key, value, *_, **__) -> int:
-    """Of shapes: the counter knows the fused kernels of a GPU, not that of a CPU."""
+def _fused_on_cpu(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    """Count the fused attention kernel of a CPU from its shapes: torch counts only those of a GPU."""
     return sdpa_flop_count(query, key, value)
 
 
@@ -18,10 +18,10 @@ KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_on
 
 
 def of_forward(model: torch.nn.Module, batch: Mapping[str, Any]) -> int:
-    """Floating-point operations of the products of matrices in one forward, a multiply-add being two.
+    """Count the floating-point operations of the matrix products in one forward; a multiply-add is two.
 
-    Softmax, norms, activations and other work on single numbers is not counted. No random number is taken and
-    the modes of the model are as before.
+    Softmax, norms, activations and other elementwise work is not counted. No random number is drawn, and the
+    modes of the model are restored.
     """
     training = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device

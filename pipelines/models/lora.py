@@ -1,52 +1,60 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2021) by PEFT: pretrained weights stand still, small factors learn.
+"""Low-rank adaptation (LoRA, Hu et al. 2021) by PEFT: pretrained weights are frozen, factors are trained.
 
-The factors are merged into the weights before the test split is scored. What a run keeps is then a model of
-the usual form, which loads, folds and is pushed like any other.
+The factors are merged into the weights before the test split is scored. The saved model then has the usual
+form: it loads, folds and is pushed like any other.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
+from pipelines.models.build import drawn_parameters
 from pipelines.seeds import derive
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def adapt(model: torch.nn.Module, config: RunConfig) -> PeftModel:
-    """Put factors beside the linear layers of `model`, in place; merge them with `merge_and_unload()`.
+def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
+    """Add factors to the linear layers of `model`, in place; merge them with `merge_and_unload()`.
 
-    The function stays the same until a step is taken, because one factor of each pair starts at zero. What
-    was drawn rather than loaded (a new head, cross-attention of bert2bert) trains whole; all else that was
-    loaded stands still. The factors come from a stream of the run's seed, the same in every arm.
+    The outputs do not change until the first step, because one factor of each pair starts at zero. Parameters
+    that were drawn (a new head, cross-attention of bert2bert) are trained in full; loaded ones are frozen.
+    The factors are drawn from a stream of the run's seed, the same in every arm.
+
+    Args:
+        config: of a run with `lora`.
 
     Raises:
         UserError: PEFT is not installed, or a stated target is no linear layer of the model.
     """
+    assert config.lora is not None, "adapt is for runs with lora"
     if importlib.util.find_spec("peft") is None:
         raise UserError("lora", "PEFT is not installed", accepted="pip install peft")
     import peft
 
-    drawn = [p for name, p in model.named_parameters() if name in model.drawn_parameters]
-    layers = linear_layers(model)
+    names = drawn_parameters(model)
+    drawn = [parameter for name, parameter in model.named_parameters() if name in names]
+    targets = _targets(config.lora.targets, linear_layers(model))
     torch.manual_seed(derive(config.seed, "lora"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on the layout of GPT-2's projections, which it then gets right
+        warnings.simplefilter("ignore")  # PEFT warns of the layout of GPT-2's projections, and handles it
         adapted = peft.get_peft_model(
             model,
             peft.LoraConfig(
                 r=config.lora.rank,
-                lora_alpha=config.lora.alpha,
+                lora_alpha=config.lora.alpha,  # type: ignore[arg-type]  # typed int; only divided by the rank
                 lora_dropout=config.lora.dropout,
-                target_modules=_targets(config, layers),
+                target_modules=targets,
             ),
         )
     for parameter in drawn:
@@ -54,24 +62,25 @@ def adapt(model: torch.nn.Module, config: RunConfig) -> PeftModel:
     return adapted
 
 
-def linear_layers(model: torch.nn.Module) -> list[str]:
-    """Names of the linear layers whose weights were loaded, the output layer left out.
+def linear_layers(model: PreTrainedModel) -> list[str]:
+    """Return the names of the linear layers whose weights were loaded, without the output layer.
 
-    That one says tokens (and may share its weights with the embedding) or is a new head, which trains whole.
+    The output layer predicts tokens (and may share its weights with the embedding) or is a new head, which is
+    trained in full.
     """
+    drawn = drawn_parameters(model)
     output = model.get_output_embeddings()
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and module is not output
-        and f"{name}.weight" not in model.drawn_parameters
+        and f"{name}.weight" not in drawn
     ]
 
 
-def _targets(config: RunConfig, layers: list[str]) -> list[str]:
-    """The layers to adapt by their whole names."""
-    wanted = config.lora.targets
+def _targets(wanted: Sequence[str] | None, layers: list[str]) -> list[str]:
+    """Return the full names of the layers whose names end in one of `wanted`; None: all of them."""
     if wanted is None:
         return layers
     found = [name for name in layers if any(f".{name}".endswith(f".{end}") for end in wanted)]

@@ -1,39 +1,43 @@
-"""The model of a run on disk: a folder that loads as the model that was trained, or not at all."""
+"""Save and load the model of a run: a folder loads as exactly the model that was trained, or not at all."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 import custom_attention
 from custom_attention.saving import check_savable, is_saved
 from pipelines.distributed.sharding import whole_state
 from pipelines.errors import RunFailed
+from pipelines.models.processor import Processor
 from pipelines.storage import atomic
 
 CONFIG = "config.json"
 
 
 def check(model: torch.nn.Module) -> None:
-    """Refuse, before it is trained, a model that could not be saved afterwards.
+    """Refuse, before training, a model that could not be saved afterwards.
 
     Raises:
-        VariantError: the source of a variant cannot stand alone in one file.
+        VariantError: the source of a variant does not run from its one file.
     """
     if _is_changed(model):
         check_savable(model)
 
 
-def save(model: torch.nn.Module, processor: Any, folder: Path, *, writes: bool) -> None:
-    """Write a trained model and its processor: stock as transformers has it, else with its own code.
+def save(model: PreTrainedModel, processor: Processor | None, folder: Path, *, writes: bool) -> None:
+    """Write a trained model and its processor; a model with variants is written with their source code.
 
-    A sharded model is gathered: all ranks call this together, and one of them `writes`. Stock attention loses
-    the dispatcher that it was trained through.
+    A model with stock attention is saved as transformers saves it, after `detach`. A sharded model is
+    gathered, so all ranks call this together.
+
+    Args:
+        writes: whether this rank writes the files; one rank does.
 
     Raises:
         RunFailed: the disk is full or cannot be written.
@@ -46,7 +50,8 @@ def save(model: torch.nn.Module, processor: Any, folder: Path, *, writes: bool) 
         if _is_changed(model):
             custom_attention.save(model, folder, state_dict=state)
         else:
-            custom_attention.detach(model).save_pretrained(folder, state_dict=state)
+            custom_attention.detach(model)
+            model.save_pretrained(folder, state_dict=state)
         save_processor(processor, folder)
         for path in folder.iterdir():
             atomic.sync(path)
@@ -57,14 +62,16 @@ def save(model: torch.nn.Module, processor: Any, folder: Path, *, writes: bool) 
         ) from error
 
 
-def save_processor(processor: Any, folder: Path) -> None:
-    """Put a model's tokenizer or other processor beside it; a model that reads plain numbers has none."""
+def save_processor(processor: Processor | None, folder: Path) -> None:
+    """Write a model's tokenizer or other processor into its folder; a model of plain numbers has none."""
     if processor is not None:
         processor.save_pretrained(folder)
 
 
 def load(folder: Path) -> torch.nn.Module:
-    """The model that `save` wrote, or that was pushed from there, its attention live; in evaluation mode.
+    """Load the model that `save` wrote, or that was pushed from there, in evaluation mode.
+
+    Its variants are attached, so they can be trained on and folded.
 
     Raises:
         VariantError: the weights do not fit the variants.
@@ -72,11 +79,12 @@ def load(folder: Path) -> torch.nn.Module:
     if is_saved(folder):
         return custom_attention.load(folder)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    return getattr(transformers, config["architectures"][0]).from_pretrained(folder).eval()
+    model: PreTrainedModel = getattr(transformers, config["architectures"][0]).from_pretrained(folder)
+    return model.eval()
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a model was kept in a folder."""
+    """Return whether a folder holds a model."""
     return (folder / CONFIG).is_file()
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer for a model that starts from scratch, trained on the run's own training text."""
+"""Train a tokenizer for a model from scratch on the run's own training text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ NUM_SENTINELS = 32  # for hidden spans; T5 has 100
 
 
 def train_tokenizer(family: str, texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of the family's founding model, at most `vocab_size` entries.
+    """Train the kind of tokenizer that BERT, GPT-2 or T5 has, with at most `vocab_size` entries.
 
     encoder: WordPiece, lower case, [CLS] text [SEP] (BERT). decoder: byte-level BPE (GPT-2), with a
     padding entry of its own. encoder_decoder: text </s> with sentinels <extra_id_0> ... (T5), by BPE over
-    words with the blank before them: T5's own Unigram trainer cuts into letters what has few distinct words.
+    words with the space before them: T5's own Unigram trainer splits into letters where there are few words.
     """
     return _FAMILIES[family](texts, vocab_size)
 
@@ -26,8 +26,8 @@ def _wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast
     words = [
         word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text))
     ]
-    # The trainer numbers the letters inside words in the order of a hash map, another one in every process.
-    # Named beforehand they have their places, and with them the pieces that are as frequent as others.
+    # The trainer numbers the letters inside words in the order of a hash map, different in every process.
+    # Given beforehand as special tokens they have fixed numbers, and ties between pieces are broken alike.
     inner = sorted({f"##{letter}" for word in words for letter in word[1:]})
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -58,7 +58,7 @@ def _wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast
 def _byte_level_bpe(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
     special = ["<|endoftext|>", "<|pad|>"]
     tokenizer = Tokenizer(models.BPE())
-    # A space before the first word too, so that words split beforehand get the same pieces as text.
+    # A space before the first word too, so that pre-split words get the same pieces as running text.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -1,26 +1,44 @@
-"""The machine and package versions of a run."""
+"""The machine and the package versions of a run."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypedDict
 
-# The packages whose version can change a number.
+# The packages whose version can change a result.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
 
 
-def environment(config: Mapping[str, Any], device: str, dtypes: Sequence[str] = ()) -> dict[str, Any]:
-    """Machine and versions of a run: never part of its hash, always part of its manifest."""
+class Environment(TypedDict):
+    """Where a run was computed."""
+
+    python: str
+    platform: str
+    processor: str
+    device: str  # "cpu" or "cuda:0"
+    threads: int  # of each process
+    processes: int
+    max_tokens: int  # padded tokens of a micro-batch
+    deterministic: bool
+    versions: dict[str, str]  # of `NUMERIC_PACKAGES`
+
+
+def environment(settings: Mapping[str, Any], device: str) -> Environment:
+    """Return the environment of a run: part of its manifest, never of its hash.
+
+    Args:
+        settings: `RunConfig.to_dict()`.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "device": device,
-        "threads": config["threads"],
-        "processes": config["processes"],
-        "max_tokens": config["max_tokens"],
-        "deterministic": device == "cpu" or config["deterministic"],
+        "threads": settings["threads"],
+        "processes": settings["processes"],
+        "max_tokens": settings["max_tokens"],
+        "deterministic": device == "cpu" or settings["deterministic"],
         "versions": {name: version(name) for name in NUMERIC_PACKAGES},
     }

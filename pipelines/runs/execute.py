@@ -1,9 +1,13 @@
-"""One run from configuration to finished folder: start it, start it again, it ends the same."""
+"""Execute one run: lock its folder, prepare, train, score, write the manifest.
+
+A run that was stopped or killed resumes from its last checkpoint and ends with the same bits.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,27 +20,30 @@ from pipelines.distributed.stop import EXIT_BUSY, listening
 from pipelines.errors import RunFailed, UserError
 from pipelines.models import saving
 from pipelines.runs import identity, resume_checks
-from pipelines.runs.manifest import manifest_of
+from pipelines.runs.collect import collect_manifest
+from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import PreparedRun, prepare, set_up_libraries
 from pipelines.storage import atomic
 from pipelines.storage.lock import lock
 from pipelines.storage.run_folder import RunFolder
+from pipelines.train.evaluate import Evaluation
 from pipelines.train.progress import Reporter
 
 
 def execute(
     config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporter, expected: str | None = None
-) -> dict[str, Any]:
-    """Run one configuration to its end and return the manifest; a finished run is left untouched.
+) -> Manifest:
+    """Execute one run to its end and return its manifest; a finished run is not changed.
 
     Args:
-        expected: the beginning of the run's hash as it was planned, where it waited in a queue since.
+        cache: folder of the feature cache.
+        expected: first characters of the run's hash when it was planned; None does not check it.
 
     Raises:
         Busy: another process works on this folder.
-        UserError: the folder holds another run, the configuration cannot work, or the run is not any more
-            the one that was planned.
-        RunFailed: it could not go on; what stands on disk is said.
+        UserError: the folder holds another run, the configuration cannot work, or the run is not the one
+            that was planned.
+        RunFailed: it could not be completed; the message says what is intact on disk.
         Interrupted: it was asked to stop and can be resumed.
     """
     described = identity.describe(config)
@@ -45,7 +52,7 @@ def execute(
         raise UserError(str(folder.path), what, accepted="start attnlab ablate again")
 
     def leave() -> None:
-        reporter.say("another process has taken this run over, as this one did not answer; it leaves")
+        reporter.say("this process did not respond for too long, another one took over its run; it stops")
         os._exit(EXIT_BUSY)
 
     with lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext():
@@ -59,14 +66,14 @@ def execute(
 
 
 def _execute(
-    config: RunConfig, described: dict[str, Any], folder: RunFolder, cache: Path, reporter: Reporter
-) -> dict[str, Any]:
+    config: RunConfig, described: Mapping[str, Any], folder: RunFolder, cache: Path, reporter: Reporter
+) -> Manifest:
     resume_checks.refuse_another_run(folder, described)
-    finished = folder.manifest()
+    finished = read_manifest(folder)
     if finished is not None:
         reporter.say(f"{folder.path} is finished; nothing to do")
         return finished
-    begun, computed = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), time.process_time()
     set_up_libraries(config)
     with listening() as stop:
         run = prepare(config, cache, folder, stop, reporter)
@@ -76,8 +83,8 @@ def _execute(
         if is_main and folder.identity() is None:
             folder.write_identity(described, config.to_dict())
         manifest = _train_and_score(run, described)
-        manifest["total_seconds"] = time.perf_counter() - begun
-        manifest["cpu_seconds"] = time.process_time() - computed  # of this rank
+        manifest["total_seconds"] = time.perf_counter() - started
+        manifest["cpu_seconds"] = time.process_time() - cpu_started
         if is_main:
             folder.finish(manifest)
             run.training.store.remove_all()
@@ -85,23 +92,29 @@ def _execute(
     return manifest
 
 
-def _train_and_score(run: PreparedRun, described: dict[str, Any]) -> dict[str, Any]:
-    """Train, score the test split once with the chosen weights, and say everything in a manifest."""
+def _train_and_score(run: PreparedRun, described: Mapping[str, Any]) -> Manifest:
+    """Train, score the test split once with the weights of the best step, and save the model."""
     training = run.training
-    startup = time.process_time()
+    startup_cpu_seconds = time.process_time()
     state = training.fit()
-    if run.adapted is not None:  # before anything is said of the model that stays
+    if run.adapted is not None:  # so that what is counted, scored and saved is the merged model
         run.adapted.merge_and_unload()
-    evaluations = {}
-    if run.test is not None and state.diverged_at is None:
-        evaluations["test"] = training.score("test", run.test)
-        if training.accelerator.is_main_process:
-            may_show = training.config.data.publish_text
-            inputs = [run.task.shown(example) for example in run.test.examples] if may_show else ()
-            training.folder.write_evaluation("test", evaluations["test"], inputs)
-    manifest = manifest_of(run, described, evaluations) | {"startup_cpu_seconds": startup}
+    evaluations = {} if state.diverged_at is not None else _score_test(run)
+    manifest = collect_manifest(run, described, evaluations, startup_cpu_seconds)
     if state.diverged_at is None:
-        accelerator, target = training.accelerator, training.folder.model
-        model = training.model
-        saving.save(model, run.task.processor, target, writes=accelerator.is_main_process)
+        writes = training.accelerator.is_main_process
+        saving.save(training.model, run.task.processor, training.folder.model, writes=writes)
     return manifest
+
+
+def _score_test(run: PreparedRun) -> dict[str, Evaluation]:
+    """Score the test split, if there is one, and write its predictions."""
+    if run.test is None:
+        return {}
+    training = run.training
+    evaluation = training.score("test", run.test)
+    if training.accelerator.is_main_process:
+        may_publish = training.config.data.publish_text
+        inputs = [run.task.shown(example) for example in run.test.examples] if may_publish else ()
+        training.folder.write_evaluation("test", evaluation, inputs)
+    return {"test": evaluation}

@@ -1,10 +1,10 @@
-"""A finished run, ready to predict again: its task, its tokenizer and its model with the trained weights."""
+"""Load a finished run to predict with it: its task, its tokenizer and its trained model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,8 @@ from pipelines.errors import UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.models.processor import load_processor
-from pipelines.runs.locate import run_folder
+from pipelines.runs.locate import find_run_folder
+from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import set_up_libraries
 from pipelines.storage import atomic
 from pipelines.storage.paths import inside
@@ -26,23 +27,23 @@ from pipelines.tasks.load import load_task
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """The parts of a run whose training is over; the model stands on the accelerator's device."""
+    """The parts of a run that predict; the model is on the accelerator's device, in evaluation mode."""
 
     config: RunConfig
-    manifest: dict[str, Any]
+    scores: Mapping[str, Mapping[str, float]]  # split -> metric -> what the run reported
     task: Task
     model: torch.nn.Module
     accelerator: Accelerator
 
 
 def load_run_model(folder: str | Path) -> LoadedRun:
-    """The trained model of a run folder, or of a run at "hub:ORG/NAME", with all that it predicts by.
+    """Load the trained model of a run folder, or of a run at "hub:ORG/NAME", with its task and processor.
 
     Raises:
-        UserError: no finished run stands there, its model was not kept, or a file of it has changed.
+        UserError: there is no finished run, its model was not kept, or one of its files has changed.
     """
-    run = run_folder(folder)
-    manifest = _finished(run)
+    run = find_run_folder(folder)
+    manifest = _verified_manifest(run)
     config = run_from_dict(manifest["config"]).model_copy(update={"processes": 1, "sharding": "none"})
     set_up_libraries(config)
     task = load_task(config)
@@ -52,12 +53,12 @@ def load_run_model(folder: str | Path) -> LoadedRun:
     with variant_errors_as_user_errors():
         model = saving.load(run.model)
     accelerator = build_accelerator(config)
-    return LoadedRun(config, manifest, task, model.to(accelerator.device), accelerator)
+    return LoadedRun(config, manifest["scores"], task, model.to(accelerator.device), accelerator)
 
 
-def _finished(run: RunFolder) -> dict[str, Any]:
-    """The manifest of a run that has a whole model."""
-    where, manifest = str(run.path), run.manifest()
+def _verified_manifest(run: RunFolder) -> Manifest:
+    """Return the manifest of a finished run, its model files verified against their hashes."""
+    where, manifest = str(run.path), read_manifest(run)
     if manifest is None:
         exists = run.path.is_dir()
         what = "this run is not finished: it has no manifest.json" if exists else "there is no such folder"

@@ -11,11 +11,11 @@ from pipelines.storage.names import TOGETHER
 from pipelines.storage.run_folder import RunFolder
 
 
-def record(text: str) -> Path:
-    """The record of a run or an ablation: the folder itself, or what was pushed at an address.
+def find_record(text: str) -> Path:
+    """Return the folder of a run or an ablation; for a "hub:ORG/NAME", the one that was downloaded.
 
     Raises:
-        UserError: as `fetch`, or what stands there holds no record, or one of folders elsewhere.
+        UserError: as `fetch`, or the download holds no record, or a record that names folders outside of it.
     """
     if not address.is_address(text):
         return Path(text)
@@ -27,11 +27,11 @@ def record(text: str) -> Path:
     return found
 
 
-def run_folder(text: str | Path) -> RunFolder:
-    """A finished run with its model: a run folder, or one that was pushed.
+def find_run_folder(text: str | Path) -> RunFolder:
+    """Return a finished run with its model: a run folder, or a run at "hub:ORG/NAME".
 
     Raises:
-        UserError: an ablation stands at the address.
+        UserError: as `fetch`, or the address is that of an ablation.
     """
     if not address.is_address(str(text)):
         return RunFolder(Path(text))

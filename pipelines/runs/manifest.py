@@ -1,117 +1,87 @@
-"""What a finished run says of itself: all that a reader needs to judge, compare and repeat it."""
+"""The manifest of a run that has ended: all that is needed to judge it, compare it and repeat it."""
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
-import torch
-
-import custom_attention
-from pipelines.metrics.adapter import reported_score
-from pipelines.metrics.base import Metric
-from pipelines.runs import identity
-from pipelines.runs.environment import environment
-from pipelines.runs.prepare import PreparedRun
-from pipelines.train.evaluate import Evaluation
+from pipelines.runs.environment import Environment
+from pipelines.storage.run_folder import RunFolder
 
 
-def manifest_of(
-    run: PreparedRun, described: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
-) -> dict[str, Any]:
-    """The manifest of a run that is over; `evaluations` were made with the chosen weights."""
-    training = run.training
-    config, state = training.config, training.state
-    model = training.model
-    validation = {"validation": state.best_scores} if state.best_step is not None else {}
-    return {
-        "status": "finished" if state.diverged_at is None else "diverged",
-        "run_hash": identity.run_hash(described),
-        "config": config.to_dict(),
-        "task": config.task.name,
-        "task_state": run.task.state(),
-        "model_name": config.model.name or f"{config.model.architecture} from scratch",
-        "model_commit": getattr(model.config, "_commit_hash", None),  # of a model from the Hub
-        "scores": validation | {split: _reported(found) for split, found in evaluations.items()},
-        "per_type": {split: _per_type(found) for split, found in evaluations.items()},
-        "metrics": {name: _describe(metric) for name, metric in run.task.metrics.items()},
-        "primary": training.selecting_metric,
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_trained_parameters": sum(parameter.numel() for parameter in training.engine.parameters),
-        "num_variant_parameters": sum(
-            parameter.numel() for parameter in custom_attention.variant_parameters(model).values()
-        ),
-        "forward_flops": run.forward_flops,
-        "num_steps": state.step,
-        "best_step": state.best_step,
-        "diverged_at": state.diverged_at,
-        "train_seconds": state.train_seconds,
-        "train_cpu_seconds": state.train_cpu_seconds,
-        "peak_memory_bytes": _peak_memory(training.accelerator.device),
-        "proof": asdict(run.proof),
-        "data": _data(run),
-        "dropout_paired": _dropout_paired(model, training.accelerator.device),
-        "batches_hash": training.plan.digest(training.num_steps),
-        "environment": environment(config.to_dict(), str(training.accelerator.device)),
-    }
+class MetricRecord(TypedDict):
+    """A metric, so that it can be built again."""
+
+    module: str  # file under `metrics/`
+    options: dict[str, Any]
+    columns: list[str]  # names of its statistics
+    signature: str
+    higher_is_better: bool
 
 
-def _reported(evaluation: Evaluation) -> dict[str, float]:
-    """Scores by each metric's own library, which must agree with the statistics that stay on disk."""
-    return {
-        name: reported_score(
-            metric, evaluation.predictions, evaluation.references, evaluation.statistics[name]
-        )
-        for name, metric in evaluation.metrics.items()
-    }
+class DataRecord(TypedDict):
+    """The data of a run, by split."""
+
+    hashes: dict[str, str]  # of the examples in order
+    num_examples: dict[str, int]
+    num_features: dict[str, int]
+    counts: dict[str, dict[str, int]]  # what was cut or left out while features were prepared
+    skipped: dict[str, int]  # rows that could not be used
+    notes: list[str]
 
 
-def _per_type(evaluation: Evaluation) -> dict[str, Any]:
-    """Scores of each type of answer, from the metrics that know types."""
-    return {
-        name: metric.per_type(evaluation.predictions, evaluation.references)
-        for name, metric in evaluation.metrics.items()
-        if hasattr(metric, "per_type")
-    }
+class ProofRecord(TypedDict):
+    """The fields of `custom_attention.Proof`."""
+
+    max_difference: float
+    bound: float
+    exact: bool
+    starts_as_stock: bool
+    reached: int
+    expected: int
+    passed: bool
+    sentence: str
 
 
-def _describe(metric: Metric) -> dict[str, Any]:
-    return {
-        "module": metric.module,
-        "options": metric.options,
-        "columns": list(metric.columns),
-        "signature": metric.signature,
-        "higher_is_better": metric.higher_is_better,
-    }
+class Manifest(TypedDict):
+    """The manifest as `execute` returns it; `RunFolder.finish` writes it with the two last entries."""
+
+    status: Literal["finished", "diverged"]
+    run_hash: str
+    config: dict[str, Any]  # `RunConfig.to_dict()`
+    task: str
+    task_state: dict[str, Any]  # what the task learned from its rows
+    model_name: str
+    model_commit: str | None  # of a model from the Hub
+    scores: dict[str, dict[str, float]]  # split -> metric -> score
+    per_type: dict[str, dict[str, Any]]  # split -> metric -> scores of each type of answer
+    metrics: dict[str, MetricRecord]
+    primary: str  # the metric that chose the best step
+    num_parameters: int
+    num_trained_parameters: int
+    num_variant_parameters: int
+    forward_flops: int  # of the first four training features
+    num_steps: int
+    best_step: int | None
+    diverged_at: int | None  # step
+    train_seconds: float
+    train_cpu_seconds: float
+    startup_cpu_seconds: float  # before training, of this rank
+    total_seconds: NotRequired[float]
+    cpu_seconds: NotRequired[float]  # of this rank
+    peak_memory_bytes: int
+    proof: ProofRecord
+    data: DataRecord
+    dropout_paired: bool  # attention drops the same weights in every arm
+    batches_hash: str
+    environment: Environment
+    schema_version: NotRequired[int]
+    files: NotRequired[dict[str, str]]  # path in the run folder -> sha256
 
 
-def _data(run: PreparedRun) -> dict[str, Any]:
-    """What was read, what was left out, and what was cut on the way into the model."""
-    prepared = {"train": run.training.train, "validation": run.training.validation, "test": run.test}
-    there = {name: part for name, part in prepared.items() if part is not None}
-    return {
-        "hashes": run.splits.hashes,
-        "num_examples": {name: len(part.examples) for name, part in there.items()},
-        "num_features": {name: len(part.features) for name, part in there.items()},
-        "counts": {name: part.features.counts for name, part in there.items()},
-        "skipped": {name: len(rows) for name, rows in run.splits.skipped.items()},
-        "notes": run.splits.notes,
-    }
+def read_manifest(folder: RunFolder) -> Manifest | None:
+    """Return the manifest of a run that has ended; None for any other run.
 
-
-def _dropout_paired(model: torch.nn.Module, device: torch.device) -> bool:
-    """Whether attention drops the weights that stock attention would drop at the same seed.
-
-    On a CPU every path draws them alike (tested); on other devices fused kernels draw in their own way.
-    Outside attention the draws are aligned in any case.
+    Raises:
+        UserError: it was not written by a run, or it is damaged.
     """
-    return device.type == "cpu" or not any(stack.explicit for _, stack in custom_attention.attached(model))
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Most memory this process held, in bytes: of the device where it has its own, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return cast(Manifest | None, folder.manifest())

@@ -1,6 +1,6 @@
-"""Imports that every run needs: done once in the fork server of an ablation, where no torch operation runs.
+"""Import what every run needs, once, in the fork server of an ablation.
 
-A child forked from a process that ran a multi-threaded torch operation hangs in its first own one.
+No torch operation may run here: a child forked after a multi-threaded torch operation hangs in its first one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage collection inside, and none ever of what was made inside.
+def without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection in the block, and exclude the objects made in it from later collections.
 
-    Imports make half a million objects that stay: to look through them again and again takes a fifth of the
-    time of the imports, and a tenth of a second in each later collection. What is never collected is 9 MiB.
+    Imports make half a million objects that stay alive. Scanning them takes a fifth of the time of the
+    imports, and a tenth of a second in each later collection. The garbage that is kept is 9 MiB.
     """
     gc.disable()
     try:
@@ -25,7 +25,7 @@ def uncollected() -> Iterator[None]:
         gc.freeze()
 
 
-with uncollected():
+with without_garbage_collection():
     import accelerate  # noqa: F401
     import pandas  # noqa: F401 - pyarrow imports it with its first table
     import pyarrow.parquet  # noqa: F401

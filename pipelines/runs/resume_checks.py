@@ -1,4 +1,4 @@
-"""A run goes on as it began or not at all: other settings and other conditions are refused by name."""
+"""Refuse to resume a run with other settings, or under other conditions, than it was started with."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pipelines.runs.environment import environment
 from pipelines.storage import atomic
 from pipelines.storage.run_folder import RunFolder
 
-CONDITIONS = "conditions.json"  # among the checkpoints, and gone with them
-# What is no part of what a run is, but changes the last bits of its numbers: of its settings, and of what its
-# manifest says of the machine.
+CONDITIONS = "conditions.json"  # in the folder of the checkpoints, and removed with them
+# Conditions are no part of a run's identity but change the last bits of its numbers. Some are settings of the
+# run, the others are entries of its environment.
 SETTINGS = ("sharding", "eval_max_tokens")
-FACTS = ("device", "deterministic", "processes", "threads", "max_tokens", "versions")
+ENVIRONMENT = ("device", "deterministic", "processes", "threads", "max_tokens", "versions")
 
 
 def refuse_another_run(folder: RunFolder, described: Mapping[str, Any]) -> None:
-    """A folder belongs to one run; another configuration never continues it.
+    """Refuse a folder that holds another run.
 
     Raises:
-        UserError: naming the fields that differ.
+        UserError: it names the fields that differ.
     """
     before = folder.identity()
     if before is not None and before != described:
@@ -33,24 +33,26 @@ def refuse_another_run(folder: RunFolder, described: Mapping[str, Any]) -> None:
 
 
 def refuse_other_conditions(folder: RunFolder, config: RunConfig, device: str, *, writes: bool) -> None:
-    """Checkpoints are gone on from under the conditions they were written under: bits are promised.
+    """Refuse to resume from checkpoints that were written under other conditions; record those of a new run.
+
+    A resumed run ends with the same bits as an uninterrupted one only under the same conditions.
 
     Args:
-        device: the kind, such as "cpu".
-        writes: whether this process writes down the conditions of a run that begins.
+        device: its type, such as "cpu".
+        writes: whether this process records the conditions of a run without checkpoints.
 
     Raises:
-        UserError: naming the conditions that differ.
+        UserError: it names the conditions that differ.
     """
     settings = config.to_dict()
-    facts = environment(settings, device)
-    now = {name: settings[name] for name in SETTINGS} | {name: facts[name] for name in FACTS}
+    found: Mapping[str, object] = environment(settings, device)
+    now = {name: settings[name] for name in SETTINGS} | {name: found[name] for name in ENVIRONMENT}
     path = folder.checkpoints / CONDITIONS
     if folder.newest_step() and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != now:
             what = f"its checkpoints were written under other conditions: {_listed(before, now)}"
-            accepted = "put that back, or begin again with --fresh"
+            accepted = "put that back, or start again with --fresh"
             raise UserError(str(folder.path), what, accepted=accepted)
     elif writes:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""What attention does along a run: one fixed batch, looked at now and then, written to diagnostics.jsonl."""
+"""Attention diagnostics along a run: measured on one fixed batch, written to diagnostics.jsonl."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
 
     from pipelines.data.features import Prepared
 
-MOST_FEATURES, MOST_TOKENS = 8, 4096  # of the probe batch, the tokens padded
-DIGITS = 6  # of every number that is kept
+MOST_FEATURES, MOST_TOKENS = 8, 4096  # of the batch; tokens are counted with padding
+DIGITS = 6  # significant digits of every number that is written
 SINK_TOKENS = (0,)
 
 
 class AttentionLog:
-    """The first features of a split as one batch, and what the attention of a model does with it.
+    """Diagnostics of a model's attention on one batch, made of the first features of a split.
 
-    It takes no random number, leaves no gradient and no mode changed, so training goes on bit for bit as
-    without it.
+    Taking them draws no random number and changes no gradient and no mode, so training has the same bits as
+    without them.
+
+    Args:
+        say: called once with a sentence where the model cannot be diagnosed.
     """
 
     def __init__(self, task: Task, prepared: Prepared, say: Callable[[str], None]) -> None:
         self.batch = first_batch(task, prepared.features)
         self.say, self.refused = say, False
 
-    def look(self, accelerator: Accelerator, model: torch.nn.Module) -> list[dict[str, Any]] | None:
-        """Diagnostics of every site; None, said once, where this model's weights cannot be known."""
+    def diagnose(self, accelerator: Accelerator, model: torch.nn.Module) -> list[dict[str, object]] | None:
+        """Return the diagnostics of every site; None where the attention weights cannot be computed."""
         if self.refused:
             return None
         inputs = to_device(self.batch, accelerator.device)
@@ -44,11 +47,11 @@ class AttentionLog:
             self.refused = True
             self.say(f"no attention diagnostics: {error}")
             return None
-        return [rounded(record.to_dict()) for record in records]
+        return [{name: rounded(value) for name, value in record.to_dict().items()} for record in records]
 
 
 def first_batch(task: Task, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
-    """The first features of a split as keyword arguments of one forward of the model."""
+    """Collate the first features of a split to the keyword arguments of one forward of the model."""
     first = [features[index] for index in range(min(MOST_FEATURES, len(features)))]
     lengths = [task.feature_len(feature) for feature in first]
     fitting = [n for n in range(1, len(first) + 1) if n * max(lengths[:n]) <= MOST_TOKENS]
@@ -56,8 +59,8 @@ def first_batch(task: Task, features: Sequence[Feature]) -> dict[str, torch.Tens
     return {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
 
 
-def rounded(value: Any) -> Any:
-    """The same JSON value with `DIGITS` significant digits."""
+def rounded(value: object) -> object:
+    """Round every float of a JSON value to `DIGITS` significant digits."""
     if isinstance(value, Mapping):
         return {name: rounded(item) for name, item in value.items()}
     if isinstance(value, list):

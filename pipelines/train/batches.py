@@ -1,10 +1,9 @@
 """The batch plan: which examples make each optimizer step, and how a step is cut into micro-batches.
 
-A pure function of (feature lengths, seed, epoch, batch_size): no state to save, and any step can be
-asked for directly. Examples are drawn at random, never by length, so every arm and every number of
-processes takes the same steps. Only inside a step are features sorted by length and cut, which
-changes the padding and so the speed, never the gradient: the loss is divided by the target tokens of
-the whole step.
+It is a pure function of (feature lengths, seed, epoch, batch_size): there is no state to save, and any step
+can be computed directly. Examples are drawn at random, never by length, so every arm and every number of
+processes takes the same steps. Features are sorted by length and cut only inside a step. That changes the
+padding and so the speed, never the gradient: the loss is divided by the target tokens of the whole step.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.seeds import derive
 
@@ -23,28 +23,31 @@ if TYPE_CHECKING:
     from pipelines.config.load import RunConfig
     from pipelines.data.features import Features
 
-# What one more forward and backward costs beyond its tokens, in tokens. Fewer, larger micro-batches pay
-# for padding; more, smaller ones pay this. Measured for small encoders on a CPU (docs/benchmarks.md).
+Numbers = Sequence[int] | NDArray[np.integer]
+MicroBatch = tuple[int, ...]  # feature indices
+
+# The cost of one more forward and backward besides its tokens, in tokens. Fewer, larger micro-batches cost
+# padding; more, smaller ones cost this. Measured for small encoders on a CPU (docs/benchmarks.md).
 MICRO_BATCH_OVERHEAD = 48
-UNPADDED_OVERHEAD = 200  # where only attention pays for padding (`speed/unpadding.py`)
+UNPADDED_OVERHEAD = 200  # where only attention computes padding (`speed/unpadding.py`)
 # An estimate, never measured: what a GPU computes while Python starts the kernels of one more batch, 20 ms at
 # 100,000 tokens a second.
 GPU_OVERHEAD = 2048
-MOST_PADDING = 0.1  # of a batch of an evaluation, where it has more than the overhead
+MOST_PADDING = 0.1  # share of an evaluation batch that may be padding where that is more than the overhead
 
 
 @dataclass(frozen=True)
 class Step:
     """One optimizer step: example indices, and feature indices by rank and micro-batch.
 
-    Every rank has the same number of micro-batches, because sharded models communicate in each forward;
-    an empty one stands where there are fewer features than ranks.
+    Every rank has the same number of micro-batches, because sharded models communicate in each forward.
+    Some are empty where there are fewer features than ranks.
     """
 
     number: int  # from 0, over the whole run
     epoch: int
     examples: tuple[int, ...]
-    micro_batches: tuple[tuple[tuple[int, ...], ...], ...]  # [rank][micro-batch] -> feature indices
+    micro_batches: tuple[tuple[MicroBatch, ...], ...]  # [rank][micro-batch]
 
 
 class BatchPlan:
@@ -54,14 +57,15 @@ class BatchPlan:
         feature_counts: features per example, in example order (features are numbered in that order).
         lengths: tokens per feature.
         batch_size: examples per optimizer step over all processes.
-        max_tokens: padded tokens a micro-batch may hold; one longer feature stands alone.
-        overhead: what one more micro-batch costs besides its tokens, in tokens.
+        max_tokens: padded tokens a micro-batch may hold; a longer feature is a micro-batch of its own.
+        num_ranks: ranks that share every step.
+        overhead: cost of one more micro-batch besides its tokens, in tokens.
     """
 
     def __init__(
         self,
-        feature_counts: Sequence[int],
-        lengths: Sequence[int],
+        feature_counts: Numbers,
+        lengths: Numbers,
         *,
         seed: int,
         batch_size: int,
@@ -76,10 +80,12 @@ class BatchPlan:
         self._seed, self._batch_size = seed, batch_size
         self._max_tokens, self._num_ranks = max_tokens, num_ranks
         self._overhead = overhead
-        self._order: tuple[int, np.ndarray] | None = None  # the one epoch in use
+        self._order: tuple[int, NDArray[np.integer]] | None = (
+            None  # (epoch, example indices), the last that was used
+        )
 
     def step(self, number: int) -> Step:
-        """The step with this number; costs the same for the first and the millionth."""
+        """Return the step with this number, from 0; any step costs the same."""
         epoch, within = divmod(number, self.steps_per_epoch)
         order = self._epoch_order(epoch)
         examples = order[within * self._batch_size : (within + 1) * self._batch_size]
@@ -91,22 +97,23 @@ class BatchPlan:
         micro_batches = cut(
             features, self._lengths, self._max_tokens, multiple_of=self._num_ranks, overhead=self._overhead
         )
-        return Step(number, epoch, tuple(map(int, examples)), share(micro_batches, self._num_ranks))
+        return Step(number, epoch, tuple(map(int, examples)), assign_to_ranks(micro_batches, self._num_ranks))
 
     def for_ranks(self, num_ranks: int) -> BatchPlan:
-        """The same steps, shared among another number of ranks."""
+        """Return the plan of the same steps for another number of ranks."""
         other = copy.copy(self)
         other._num_ranks = num_ranks
         return other
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
+    def _epoch_order(self, epoch: int) -> NDArray[np.integer]:
+        """Return the example indices of an epoch in their random order."""
         if self._order is None or self._order[0] != epoch:
             generator = np.random.default_rng(derive(self._seed, "order", epoch))
             self._order = (epoch, generator.permutation(self.num_examples))
         return self._order[1]
 
     def digest(self, num_steps: int) -> str:
-        """Hash of the examples of the first `num_steps` steps, in order: equal means equal batches."""
+        """Return a hash of the examples of the first `num_steps` steps, in order, to compare two plans."""
         sha = hashlib.sha256()
         for epoch in range(-(-num_steps // self.steps_per_epoch)):
             steps = min(self.steps_per_epoch, num_steps - epoch * self.steps_per_epoch)
@@ -115,7 +122,7 @@ class BatchPlan:
 
 
 def overhead_of_batch(measured: int, on_cpu: bool) -> int:
-    """What one more batch costs besides its tokens, in tokens, given what was `measured` on a CPU."""
+    """Return the cost of one more batch besides its tokens, in tokens, from the one `measured` on a CPU."""
     return measured if on_cpu else max(measured, GPU_OVERHEAD)
 
 
@@ -128,7 +135,7 @@ def plan_of(
     on_cpu: bool,
     skips_padding: bool,
 ) -> BatchPlan:
-    """The batch plan of a run over the features of its training split.
+    """Build the batch plan of a run over the features of its training split.
 
     Args:
         skips_padding: layers compute no padding (`speed/unpadding.py`), so a larger micro-batch costs less.
@@ -146,15 +153,19 @@ def plan_of(
 
 def cut(
     features: Sequence[int],
-    lengths: np.ndarray,
+    lengths: Numbers,
     max_tokens: int,
     multiple_of: int = 1,
     overhead: int = MICRO_BATCH_OVERHEAD,
-) -> list[tuple[int, ...]]:
-    """Features sorted by length and cut where padding plus per-batch overhead is least.
+) -> list[MicroBatch]:
+    """Sort features by length and cut them into micro-batches with the least padding plus overhead.
 
     Exact dynamic programming over the sorted features: cost(i..j) = (j - i) * longest + overhead.
-    Ties in length keep the order of `features`, so the cut is a function of its arguments alone.
+    Ties in length keep the order of `features`, so the cut depends on its arguments alone.
+
+    Args:
+        lengths: tokens of every feature of the split, by feature index.
+        multiple_of: number of ranks; the number of micro-batches is a multiple of it.
     """
     by_length = sorted(features, key=lambda feature: -int(lengths[feature]))
     longest = [int(lengths[feature]) for feature in by_length]
@@ -175,8 +186,8 @@ def cut(
     return _to_multiple(pieces[::-1], multiple_of)
 
 
-def _to_multiple(pieces: list[tuple[int, ...]], multiple_of: int) -> list[tuple[int, ...]]:
-    """Halve the largest pieces until their number fits; empty ones only where features run out."""
+def _to_multiple(pieces: list[MicroBatch], multiple_of: int) -> list[MicroBatch]:
+    """Halve the largest pieces until their number is a multiple; some stay empty if features are too few."""
     while len(pieces) % multiple_of:
         widest = max(range(len(pieces)), key=lambda index: len(pieces[index]))
         piece = pieces[widest]
@@ -185,27 +196,25 @@ def _to_multiple(pieces: list[tuple[int, ...]], multiple_of: int) -> list[tuple[
     return pieces
 
 
-def share(pieces: Sequence[tuple[int, ...]], num_ranks: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Deal micro-batches to ranks like cards, back and forth, so that the longest do not meet on one rank.
+def assign_to_ranks(pieces: Sequence[MicroBatch], num_ranks: int) -> tuple[tuple[MicroBatch, ...], ...]:
+    """Assign micro-batches to ranks in turns, back and forth, so that no rank gets all the longest.
 
     An empty micro-batch always comes last on its rank.
     """
-    hands: list[list[tuple[int, ...]]] = [[] for _ in range(num_ranks)]
-    for round_start in range(0, len(pieces), num_ranks):
-        dealt = pieces[round_start : round_start + num_ranks]
-        forwards = (round_start // num_ranks) % 2 == 0
-        for rank, piece in enumerate(dealt if forwards else reversed(dealt)):
-            hands[rank].append(piece)
-    return tuple(tuple(sorted(hand, key=lambda piece: not piece)) for hand in hands)
+    by_rank: list[list[MicroBatch]] = [[] for _ in range(num_ranks)]
+    for start in range(0, len(pieces), num_ranks):
+        turn = pieces[start : start + num_ranks]
+        forwards = (start // num_ranks) % 2 == 0
+        for rank, piece in enumerate(turn if forwards else reversed(turn)):
+            by_rank[rank].append(piece)
+    return tuple(tuple(sorted(of_rank, key=lambda piece: not piece)) for of_rank in by_rank)
 
 
-def fill(
-    lengths: Sequence[int], max_tokens: int, overhead: int, multiple_of: int = 1
-) -> list[tuple[int, ...]]:
-    """All features by length, longest first, as many to a batch as pays.
+def fill(lengths: Numbers, max_tokens: int, overhead: int, multiple_of: int = 1) -> list[MicroBatch]:
+    """Put all features into evaluation batches, the longest first.
 
-    A batch ends at `max_tokens` padded tokens, and where its padding would cost more than another batch does
-    (`overhead`, in tokens) and more than a tenth of it.
+    A batch ends at `max_tokens` padded tokens, or where its padding would exceed both the cost of another
+    batch (`overhead`, in tokens) and a tenth of the batch.
     """
     batches: list[list[int]] = []
     padding = 0  # of the last batch

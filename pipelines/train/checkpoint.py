@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not used: sealed in place by a manifest of sizes and hashes written last.
+"""Checkpoints of a run: used only if they match their seal, a list of sizes and hashes that is written last.
 
 A checkpoint is a folder `step-<number>` with model and optimizer tensors (safetensors), `state.json`, and
-`seal.json`. No rename of the folder (several ranks may hold it open) and no Hugging Face config in it, so
-nothing can load it as a model with stock attention by mistake.
+`seal.json`. It is not written elsewhere and renamed, because several ranks may hold it open. It has no
+Hugging Face config, so that nothing loads it as a model with stock attention by mistake.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class CheckpointStore:
 
     Args:
         folder: `<run>/checkpoints`.
-        keep: how many of the newest to keep, at least 2, so that one is whole while the next is written.
-        say: called with a sentence whenever a checkpoint is skipped, and why.
+        keep: how many of the newest to keep, at least 2, so that one is complete while the next is written.
+        say: called with a sentence whenever a checkpoint is not used, and why.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, say: Callable[[str], None] = print) -> None:
@@ -60,10 +60,14 @@ class CheckpointStore:
         state: Mapping[str, Any],
         protect: Iterable[int] = (),
     ) -> Checkpoint:
-        """Write, seal, and only then rotate; `protect` names steps that rotation must leave.
+        """Write and seal a checkpoint, then remove old ones.
+
+        Args:
+            state: JSON-able; what is not a tensor.
+            protect: steps whose checkpoints are never removed.
 
         Raises:
-            RunFailed: the disk is full or cannot be written; earlier checkpoints are untouched.
+            RunFailed: the disk is full or cannot be written; earlier checkpoints are intact.
         """
         target = self.folder / _name(step)
         try:
@@ -96,19 +100,20 @@ class CheckpointStore:
         sealed = [folder for folder in self._folders() if (folder / SEAL).exists()]
         for folder in sealed[: -self.keep]:
             if _step_of(folder) not in protect:
-                # The seal goes first: a kill in the middle leaves an unsealed folder, never a damaged one.
+                # The seal is removed first: a kill in between leaves an unsealed folder, never a damaged one.
                 (folder / SEAL).unlink()
                 shutil.rmtree(folder)
 
     # ---- reading
     def newest_valid(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies; broken ones are moved aside, never deleted, and named.
+        """Return the newest checkpoint that verifies; None without one.
+
+        Damaged checkpoints are reported and moved aside, never deleted.
 
         Raises:
-            RunFailed: checkpoints were sealed here but none verifies any more: starting over is the
-                user's decision.
+            RunFailed: there are sealed checkpoints but none verifies: starting over is the user's decision.
         """
-        broken = []
+        damaged: list[Path] = []
         for folder in reversed(self._folders()):
             problem = verify(folder)
             if problem is None:
@@ -117,16 +122,16 @@ class CheckpointStore:
             was_sealed = (folder / SEAL).exists()
             aside = _set_aside_folder(folder)
             self.say(f"checkpoint {folder.name} is not used: {problem}; moved to {aside.name}")
-            broken += [aside] if was_sealed else []
-        if broken:
+            damaged += [aside] if was_sealed else []
+        if damaged:
             raise RunFailed(
                 f"{self.folder}: no checkpoint verifies any more (moved aside: "
-                f"{', '.join(folder.name for folder in broken)}). Use --fresh to train from the start."
+                f"{', '.join(folder.name for folder in damaged)}). Use --fresh to train from the start."
             )
         return None
 
     def at(self, step: int) -> Checkpoint:
-        """The checkpoint of one step, verified.
+        """Return the checkpoint of one step, verified.
 
         Raises:
             RunFailed: it is missing or damaged.
@@ -139,7 +144,7 @@ class CheckpointStore:
         return Checkpoint(folder, step, state)
 
     def remove_all(self) -> None:
-        """Drop every checkpoint: the run is finished and its results stand elsewhere."""
+        """Remove every checkpoint, once the run is finished and its results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
@@ -148,7 +153,7 @@ class CheckpointStore:
 
 
 def seal(folder: Path) -> None:
-    """Make every file of a folder durable, then write the manifest that says they are all there."""
+    """Sync every file of a folder to disk, then write the list of their sizes and hashes."""
     files = sorted(path for path in folder.iterdir() if path.name != SEAL)
     for path in files:
         atomic.sync(path)
@@ -158,7 +163,7 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, as a clause; None when every file is as it was sealed."""
+    """Return what is wrong with a checkpoint folder, as a clause; None if every file is as it was sealed."""
     try:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -187,7 +192,7 @@ def _step_of(folder: Path) -> int:
 
 
 def _set_aside_folder(folder: Path) -> Path:
-    """Move a folder that stands in the way to the first free `<name>.invalid-<n>`."""
+    """Rename a folder to the first free `<name>.invalid-<n>`, and return that path."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.invalid-{number}")).exists():
         number += 1
@@ -198,11 +203,12 @@ def _set_aside_folder(folder: Path) -> Path:
 
 # ---- tensors of a model and an optimizer, without pickle
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers on the CPU, each storage once (tied weights share one).
+    """Return parameters and persistent buffers on the CPU, each storage once (tied weights share one).
 
     All ranks of a sharded model must call this together.
     """
-    tensors, seen = {}, set()
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
     for name, tensor in model.state_dict().items():
         local = getattr(tensor, "_local_tensor", tensor)
         identity = (local.data_ptr(), tensor.shape, tensor.stride())
@@ -214,7 +220,7 @@ def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_model_tensors(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load what `model_tensors` gave into a model built the same way.
+    """Load what `model_tensors` returned into a model built the same way.
 
     Raises:
         RunFailed: a tensor is missing, left over or of another shape.
@@ -231,7 +237,7 @@ def load_model_tensors(model: torch.nn.Module, tensors: Mapping[str, torch.Tenso
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as flat named tensors: `<parameter index>.<state name>`."""
+    """Return the optimizer's state as flat named tensors: `<parameter index>.<state name>`."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": whole(torch.as_tensor(value).detach()).to("cpu").contiguous()
@@ -241,7 +247,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load what `optimizer_tensors` gave; groups and rates come from the configuration."""
+    """Load what `optimizer_tensors` returned; groups and learning rates come from the configuration."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():

@@ -1,7 +1,7 @@
-"""One optimizer step: forward and backward of every micro-batch, gradients shared, weights moved.
+"""The engine takes one optimizer step: forward and backward of every micro-batch, then the update.
 
-The loss of a step is the sum over its target tokens divided by their number, over all processes and
-micro-batches; so neither accumulation nor the process count changes what is learned.
+The loss of a step is the sum over its target tokens divided by their number, over all ranks and
+micro-batches. So neither accumulation nor the number of ranks changes the gradient.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from transformers import PreTrainedModel
 
 import custom_attention
 from pipelines.config.load import RunConfig
@@ -23,7 +24,7 @@ from pipelines.distributed.stop import StopRequest
 from pipelines.distributed.transfer import to_device
 from pipelines.seeds import derive
 from pipelines.tasks.base import Task
-from pipelines.train.batches import BatchPlan, Step, plan_of
+from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
 from pipelines.train.optimizer import build_optimizer, set_learning_rate
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
@@ -32,26 +33,27 @@ from pipelines.train.speed.unpadding import Unpadding
 
 
 @dataclass(frozen=True)
-class Taken:
-    """An optimizer step whose numbers are still on the device, where reading them would make it wait."""
+class PendingStep:
+    """A step that was taken, its numbers still on the device: reading them waits for the device."""
 
     learning_rate: float
-    num_targets: int
-    numbers: torch.Tensor  # (3,): loss of the targets and ranks asked to stop, over all ranks; gradient norm
+    num_targets: int  # over all ranks
+    numbers: torch.Tensor  # (3,): sum of target losses, number of ranks asked to stop, gradient norm
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was taken."""
+    """A step that was taken, its numbers read from the device; all of them are over all ranks."""
 
     learning_rate: float
     num_targets: int
-    loss_sum: float
+    loss_sum: float  # over the targets
     asked_to_stop: bool
     grad_norm: float  # before clipping
 
     @property
     def loss(self) -> float:
+        """Mean loss of a target."""
         return self.loss_sum / max(1, self.num_targets)
 
     @property
@@ -59,8 +61,8 @@ class StepResult:
         return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
 
 
-def read(steps: Sequence[Taken]) -> list[StepResult]:
-    """The numbers of steps, all in one transfer from the device."""
+def read_results(steps: Sequence[PendingStep]) -> list[StepResult]:
+    """Read the numbers of several steps in one transfer from the device."""
     rows = torch.stack([step.numbers for step in steps]).tolist()
     return [
         StepResult(step.learning_rate, step.num_targets, loss_sum, asked > 0, grad_norm)
@@ -70,34 +72,40 @@ def read(steps: Sequence[Taken]) -> list[StepResult]:
 
 @dataclass
 class Engine:
-    """A model on its device with its optimizer, and the steps that train it; see `build_engine`."""
+    """A model on its device with its optimizer, ready to take steps; made by `build_engine`.
+
+    Attributes:
+        num_steps: optimizer steps of the whole run.
+        parameters: the parameters that are trained.
+    """
 
     config: RunConfig
     accelerator: Accelerator
     task: Task
     train: Prepared
-    plan: BatchPlan
-    model: torch.nn.Module  # as accelerate wraps it
+    plan: BatchPlan  # the examples of each step
+    model: torch.nn.Module  # as accelerate or FSDP wraps it
     optimizer: AcceleratedOptimizer
-    unpadding: Unpadding | None
+    unpadding: Unpadding | None  # None: layers compute padding too
     row_gradients: RowGradients
     stop: StopRequest
 
     def __post_init__(self) -> None:
         self.num_steps = self.config.max_steps or self.config.num_epochs * self.plan.steps_per_epoch
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        # Whether any step so far was not finite; on the device, so that no step waits for it.
         self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
 
-    def take_step(self, step: Step) -> Taken:
-        """One optimizer step; its numbers stay on the device.
+    def take_step(self, step: Step) -> PendingStep:
+        """Take one optimizer step without reading a number from the device.
 
-        A loss or gradient that is not finite on any rank leaves weights and optimizer state as they were,
-        and so does every step after it (`found_inf`, as in mixed-precision training): the run ends where
-        the numbers are read, with the weights of the last good step.
+        If a loss or gradient is not finite on any rank, this step and every later one leave weights and
+        optimizer state unchanged (`found_inf`, as in mixed-precision training). The run ends where the
+        numbers are read, with the weights of the last finite step.
         """
         rate = set_learning_rate(self.optimizer, self.config, step.number, self.num_steps)
-        everywhere = [index for hand in step.micro_batches for batch in hand for index in batch]
-        num_targets = int(self.train.features.num_targets[everywhere].sum())
+        features = [index for of_rank in step.micro_batches for batch in of_rank for index in batch]
+        num_targets = int(self.train.features.num_targets[features].sum())
         mine = step.micro_batches[self.accelerator.process_index]
         scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
         total = self.accumulate(step.number, mine, scale)
@@ -111,15 +119,18 @@ class Engine:
         self.optimizer.optimizer.found_inf = self._failed.float()
         self.optimizer.step()
         self.row_gradients.clear(self.optimizer)
-        return Taken(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
+        return PendingStep(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
 
     def accumulate(
-        self, step: int, micro_batches: Sequence[tuple[int, ...]], scale: float, *, exchange: bool = True
+        self, step: int, micro_batches: Sequence[MicroBatch], scale: float, *, exchange: bool = True
     ) -> torch.Tensor:
-        """Add the gradients of this rank's micro-batches; returns the sum of their target losses.
+        """Accumulate the gradients of micro-batches; return the sum of their target losses, a scalar tensor.
 
         Args:
-            exchange: sum the gradients over the ranks, in the backward of the last micro-batch.
+            step: number of the step, which decides the dropout.
+            micro_batches: those of this rank.
+            scale: factor on every loss.
+            exchange: exchange the gradients between the ranks, in the backward of the last micro-batch.
         """
         total = torch.zeros((), device=self.accelerator.device)
         for number, batch in enumerate(micro_batches):
@@ -128,15 +139,17 @@ class Engine:
                 total += self._backward(step, batch, scale)
         return total
 
-    def _backward(self, step: int, batch: tuple[int, ...], scale: float) -> torch.Tensor:
-        """Forward and backward of one micro-batch; returns the sum of its target losses.
+    def _backward(self, step: int, batch: MicroBatch, scale: float) -> torch.Tensor:
+        """Run forward and backward of one micro-batch; return the sum of its target losses.
 
         An empty micro-batch runs one feature with weight 0, because ranks communicate in backward.
         """
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
         collated, device = self.task.collate(features), self.accelerator.device
-        skipping = self.unpadding.of(collated["attention_mask"], device) if self.unpadding else nullcontext()
+        skipping = (
+            self.unpadding.skip(collated["attention_mask"], device) if self.unpadding else nullcontext()
+        )
         inputs = to_device(collated, device)
         with custom_attention.site_dropout(seed), skipping:
             with self.accelerator.autocast():
@@ -148,14 +161,20 @@ class Engine:
 def build_engine(
     config: RunConfig,
     accelerator: Accelerator,
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     task: Task,
     train: Prepared,
     stop: StopRequest,
 ) -> Engine:
-    """Make a model ready to be trained: what makes it fast put in, its copies or shares on every rank."""
+    """Build the engine of a run: speed-ups applied to the model, then a copy or a shard of it on every rank.
+
+    Args:
+        model: with its variants attached, on the device of `accelerator`; changed in place.
+        stop: asked in every step whether this rank should stop.
+    """
     device, on_cpu = accelerator.device, accelerator.device.type == "cpu"
-    skipping = unpadding.that_suits(model, task, to_device(task.collate(two_lengths(train.features)), device))
+    padded = to_device(task.collate(two_lengths(train.features)), device)
+    skipping = unpadding.unpadding_for(model, task, padded)
     plan = plan_of(
         config,
         train.features,
@@ -168,16 +187,18 @@ def build_engine(
         parameter.requires_grad_(config.train_variant)
     if on_cpu:
         quicken_dropout(model)
-    model, optimizer = _distribute(config, accelerator, model)
+    distributed, optimizer = _distribute(config, accelerator, model)
     alone = accelerator.num_processes == 1 and config.sharding == "none"
-    row_gradients = RowGradients(large_tables(model) if alone and on_cpu else [])
-    return Engine(config, accelerator, task, train, plan, model, optimizer, skipping, row_gradients, stop)
+    row_gradients = RowGradients(large_tables(distributed) if alone and on_cpu else [])
+    return Engine(
+        config, accelerator, task, train, plan, distributed, optimizer, skipping, row_gradients, stop
+    )
 
 
 def _distribute(
     config: RunConfig, accelerator: Accelerator, model: torch.nn.Module
 ) -> tuple[torch.nn.Module, AcceleratedOptimizer]:
-    """A copy of the model on every rank (DDP), or a share of it; and the optimizer of what is there."""
+    """Put a copy of the model (DDP) or a shard of it (FSDP2) on every rank, and build its optimizer."""
     sharded = config.sharding == "fsdp2"
     if sharded:
         model = shard(model)

@@ -1,4 +1,4 @@
-"""Predict a split: exactly one prediction per example, whatever the batches and the processes."""
+"""Predict and score a split: one prediction per example, for any batch size and number of processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.train.batches import fill, overhead_of_batch
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split, predicted: rows in example order, and what the metrics say of them."""
+    """The predictions of a split, in example order, with their per-example metric statistics."""
 
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
@@ -30,12 +30,12 @@ class Evaluation:
     references: tuple[Any, ...]
     metrics: Mapping[str, Metric]
     statistics: Mapping[str, np.ndarray]  # metric -> (examples, statistics)
-    loss: float | None  # sum of target losses / number of targets; None where a task has none here
+    loss: float | None  # sum of target losses / number of targets; None where the task gives no losses
     seconds: float
 
     @property
     def scores(self) -> dict[str, float]:
-        """Every metric of the whole split."""
+        """The score of every metric on the whole split."""
         return {
             name: float(metric.score(total(self.statistics[name]))) for name, metric in self.metrics.items()
         }
@@ -55,14 +55,18 @@ def evaluate(
 ) -> Evaluation:
     """Predict every example once and score the predictions.
 
-    Features are batched by length, dealt to the ranks, gathered, put back in order and assembled by
-    example id. `tick` is called after each batch with its number of features; it may raise to stop.
-    `tune` lets the task choose its thresholds from these rows before they are scored: validation only.
+    Features are batched by length, shared among the ranks, gathered, put back in order and assembled by
+    example id.
+
+    Args:
+        max_tokens: padded tokens of a batch.
+        tune: let the task choose its thresholds from these rows before they are scored; validation only.
+        tick: called after each batch with its number of features; it may raise to stop.
 
     Raises:
-        RuntimeError: a feature came back twice or not at all (a fault of ours, never passed over).
+        RuntimeError: a feature has two results or none, which is a bug in attnlab.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     bare = accelerator.unwrap_model(model)
     with quiet(bare):
         raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
@@ -84,7 +88,7 @@ def evaluate(
         metrics=metrics,
         statistics=statistics,
         loss=_mean_loss(features, raws),
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -96,10 +100,14 @@ def predict_features(
     max_tokens: int,
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> list[Raw]:
-    """One raw per feature, in feature order, on every rank."""
+    """Return one raw result per feature, in feature order, on every rank.
+
+    Raises:
+        RuntimeError: a feature has two results or none, which is a bug in attnlab.
+    """
     overhead = overhead_of_batch(task.evaluation_overhead, accelerator.device.type == "cpu")
     batches = fill(features.lengths, max_tokens, overhead, accelerator.num_processes)
-    mine = []
+    mine: list[tuple[int, Raw]] = []  # of this rank: feature index and result
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         # A rank without features still runs a forward: sharded models communicate in each one.
         inputs = to_device(task.collate([features[index] for index in batch or (0,)]), accelerator.device)
@@ -107,7 +115,7 @@ def predict_features(
             raws = task.predict(model, inputs)
         mine += zip(batch, raws)
         tick(len(batch))
-    found = gather_object(mine) if accelerator.num_processes > 1 else mine
+    found: list[tuple[int, Raw]] = gather_object(mine) if accelerator.num_processes > 1 else mine
     by_index = dict(found)
     if len(found) != len(features) or len(by_index) != len(features):
         raise RuntimeError(
@@ -117,7 +125,11 @@ def predict_features(
 
 
 def by_example(examples: Sequence[Example], features: Features, raws: Sequence[Raw]) -> list[list[Raw]]:
-    """Raws grouped by example id, in example order; every example has at least one."""
+    """Group raw results by example, in example order.
+
+    Raises:
+        RuntimeError: an example has no feature, or two examples have the same id.
+    """
     groups: dict[str, list[Raw]] = {example["id"]: [] for example in examples}
     for index, raw in zip(features.example_index, raws):
         groups[examples[index]["id"]].append(raw)

@@ -1,19 +1,19 @@
 """The training loop, on accelerate: read `fit` from top to bottom.
 
-The loss of a step is the sum over its target tokens divided by their number, over all processes and
-micro-batches; so neither accumulation nor the process count changes what is learned. Every random
-draw follows from (seed, step): a resumed run seeks to its step and goes on bit for bit.
+Every random draw follows from (seed, step), so a resumed run starts at its step and ends with the same bits
+as an uninterrupted one. The step itself is in `engine.py`.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel
 
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared
@@ -30,18 +30,24 @@ from pipelines.train.checkpoint import (
     model_tensors,
     optimizer_tensors,
 )
-from pipelines.train.engine import Engine, StepResult, read
+from pipelines.train.engine import Engine, StepResult, read_results
 from pipelines.train.evaluate import Evaluation, evaluate
 from pipelines.train.progress import Reporter
 from pipelines.train.state import TrainState
 from pipelines.train.trackers import track, tracking
 
-GPU_STEPS_PER_LOOK = 10  # a GPU works ahead of Python; each look at a number lets it run dry
+GPU_STEPS_PER_SYNC = 10  # Python queues work ahead of a GPU; reading a number empties that queue
 
 
 @dataclass
 class Training:
-    """One run's parts, and the steps that use them."""
+    """The training of one run: its steps, and what is due between them (evaluation, checkpoints, logs).
+
+    Attributes:
+        plan: the examples of each step.
+        num_steps: optimizer steps of the whole run.
+        state: progress of the run, kept in every checkpoint.
+    """
 
     config: RunConfig
     engine: Engine
@@ -60,16 +66,22 @@ class Training:
         self._eval_every_steps = self.config.eval_every_steps or self.plan.steps_per_epoch
 
     @property
-    def model(self) -> torch.nn.Module:
-        """The model itself, without what accelerate wraps around it."""
-        return self.accelerator.unwrap_model(self.engine.model)
+    def model(self) -> PreTrainedModel:
+        """The model without the wrapper of accelerate."""
+        model: PreTrainedModel = self.accelerator.unwrap_model(self.engine.model)
+        return model
 
     # ---- the loop
     def fit(self) -> TrainState:
-        """Train to the end, to early stopping or to divergence; leave the chosen weights in the model.
+        """Train to the last step, to early stopping or to divergence, and load the best weights.
+
+        Returns:
+            The state at the end. The model has the weights of the best validation score, or of the last step
+            without validation; after a divergence, those of the last finite step.
 
         Raises:
-            Interrupted: a signal asked to stop; a sealed checkpoint stands.
+            Interrupted: a signal asked to stop; a checkpoint of the last step is on disk.
+            RunFailed: a checkpoint cannot be written or none can be read.
         """
         self._resume()
         config, state = self.config, self.state
@@ -79,43 +91,47 @@ class Training:
             self.reporter.phase("training", self.num_steps, state.step) as phase,
         ):
             while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
-                begun, computed = time.perf_counter(), time.process_time()
-                seen = read(
-                    [self.engine.take_step(self.plan.step(number)) for number in self._until_next_look()]
-                )
-                state.train_seconds += time.perf_counter() - begun
-                state.train_cpu_seconds += time.process_time() - computed
-                for step in seen:
+                started, cpu_started = time.perf_counter(), time.process_time()
+                pending = [
+                    self.engine.take_step(self.plan.step(number)) for number in self._until_next_sync()
+                ]
+                results = read_results(pending)
+                state.train_seconds += time.perf_counter() - started
+                state.train_cpu_seconds += time.process_time() - cpu_started
+                for step in results:
                     if not step.is_finite:
-                        self._diverge(step)
+                        self._record_divergence(step)
                         break
-                    self._count(step)
+                    self._record_step(step)
                     phase.advance(1, f"loss {step.loss:.4f}")
                 if state.diverged_at is not None:
                     break
                 self._advise()
                 self._diagnose()
                 saved = self._evaluate_and_save()
-                if any(step.asked_to_stop for step in seen):
-                    self._leave(saved)
-        self._load_chosen()
+                if any(step.asked_to_stop for step in results):
+                    self._interrupt(saved)
+        self._load_best()
         if state.diverged_at is None:
             self._diagnose(final=True)
         return state
 
-    def _until_next_look(self) -> range:
-        """The steps taken before a number is read: `sync_every_steps`, or fewer where something is due."""
+    def _until_next_sync(self) -> range:
+        """Return the steps to take before their numbers are read.
+
+        They are `sync_every_steps`, or fewer where an evaluation, a checkpoint or diagnostics are due.
+        """
         config, step = self.config, self.state.step
         on_cpu = self.accelerator.device.type == "cpu"
-        most = config.sync_every_steps or (1 if on_cpu else GPU_STEPS_PER_LOOK)
-        duties = (self._eval_every_steps, config.checkpoint_every_steps, config.diagnostics_every_steps)
-        due = [step + every - step % every for every in duties if every is not None]
+        most = config.sync_every_steps or (1 if on_cpu else GPU_STEPS_PER_SYNC)
+        intervals = (self._eval_every_steps, config.checkpoint_every_steps, config.diagnostics_every_steps)
+        due = [step + every - step % every for every in intervals if every is not None]
         due += [process_advice.AFTER_STEP] * (step < process_advice.AFTER_STEP)
         return range(step, min(step + most, self.num_steps, *due))
 
-    # ---- now and then
-    def _count(self, step: StepResult) -> None:
-        """A step is done: it counts, and is logged where a line is due."""
+    # ---- after some of the steps
+    def _record_step(self, step: StepResult) -> None:
+        """Add a finite step to the state, and log the mean loss where a line is due."""
         state = self.state
         state.step += 1
         state.loss_sum += step.loss_sum
@@ -133,28 +149,31 @@ class Training:
         state.loss_sum, state.num_targets = 0.0, 0
 
     def _advise(self) -> None:
-        """Say once whether several copies of the model are worth it; a sharded one would not fit into one."""
+        """Report once whether several processes pay; not for shards, which may not fit on one device."""
         copies = self.accelerator.num_processes if self.config.sharding == "none" else 1
         if copies > 1 and self.state.step == process_advice.AFTER_STEP:
             self.reporter.say(process_advice.advice(self.engine, self.state))
 
     def _diagnose(self, final: bool = False) -> None:
-        """Look at attention where it is due, before the checkpoint of the same step, and in the end."""
+        """Log attention diagnostics where they are due, and once more with the final weights.
+
+        They come before the checkpoint of the same step: a resumed run keeps the lines up to its step.
+        """
         every, step = self.config.diagnostics_every_steps, self.state.step
         if every is None or (step % every and not final):
             return
-        sites = self.attention_log.look(self.accelerator, self.model)
+        sites = self.attention_log.diagnose(self.accelerator, self.model)
         if sites is not None and self.accelerator.is_main_process:
             chosen = self.state.best_step or step
             self.folder.log_diagnostics(chosen if final else step, sites, final=final)
 
     def _evaluate_and_save(self) -> bool:
-        """Score validation and write a checkpoint where they are due; whether one was written."""
+        """Score validation and write a checkpoint where they are due; return whether one was written."""
         config, state = self.config, self.state
         at_end = state.step == self.num_steps
         evaluation_due = at_end or state.step % self._eval_every_steps == 0
         if evaluation_due and self.validation is not None:
-            self._evaluate()
+            self._evaluate(self.validation)
         save_due = evaluation_due or (
             config.checkpoint_every_steps is not None and state.step % config.checkpoint_every_steps == 0
         )
@@ -162,9 +181,10 @@ class Training:
             self._save()
         return save_due
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, validation: Prepared) -> None:
+        """Score validation, and remember the step if its score is the best so far."""
         state = self.state
-        evaluation = self.score("validation", self.validation)
+        evaluation = self.score("validation", validation)
         scores = evaluation.scores
         self._log(event="evaluation", split="validation", loss=evaluation.loss, **scores)
         metric = self.task.metrics[self.selecting_metric]
@@ -182,30 +202,30 @@ class Training:
             state.evaluations_since_best += 1
 
     def _save(self) -> None:
-        weights = model_tensors(self.model)  # a sharded one needs every rank
+        weights = model_tensors(self.model)  # of a sharded model this needs every rank
         moments = optimizer_tensors(self.engine.optimizer)
         if self.accelerator.is_main_process:
             best = () if self.state.best_step is None else (self.state.best_step,)
             self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)
         self.accelerator.wait_for_everyone()
 
-    def _leave(self, saved: bool) -> None:
+    def _interrupt(self, saved: bool) -> NoReturn:
         if not saved:
             self._save()
         raise Interrupted(f"stopped at step {self.state.step} of {self.num_steps}; a checkpoint is written")
 
-    def _diverge(self, step: StepResult) -> None:
-        """Not a crash but a finding: say where, keep the last good checkpoint, end the run."""
+    def _record_divergence(self, step: StepResult) -> None:
+        """Log a step whose loss or gradient is not finite: the run ends with this as its result."""
         self.state.diverged_at = self.state.step + 1
         self._log(event="diverged", step=self.state.diverged_at, loss=step.loss, grad_norm=step.grad_norm)
         self.reporter.say(
             f"diverged at step {self.state.diverged_at}: loss {step.loss}, gradient norm {step.grad_norm}; "
-            "no weight was changed by it"
+            "the weights are those of the step before"
         )
 
     # ---- beginning and end
     def _resume(self) -> None:
-        """Continue from the newest checkpoint that verifies; seek to its step, replay nothing."""
+        """Load the newest checkpoint that verifies; without one, start at step 0."""
         found = self.store.newest_valid() if self.accelerator.is_main_process else None
         [step] = broadcast_object_list([found.step if found else None])
         if step is not None:
@@ -219,16 +239,17 @@ class Training:
         if step is None:
             self._diagnose()
 
-    def _load_chosen(self) -> None:
-        """Go back to the weights of the best validation score, and to what the task tuned with them."""
+    def _load_best(self) -> None:
+        """Load the weights of the best validation score, and the thresholds that the task tuned with them."""
         if self.state.best_task_state:
             self.task.restore(self.state.best_task_state)
-        if self.state.diverged_at is None and self.state.best_step not in (None, self.state.step):
-            chosen = self.store.at(self.state.best_step)
-            load_model_tensors(self.model, chosen.model_tensors())
+        best_step = self.state.best_step
+        if self.state.diverged_at is None and best_step is not None and best_step != self.state.step:
+            load_model_tensors(self.model, self.store.at(best_step).model_tensors())
 
     @property
     def selecting_metric(self) -> str:
+        """Name of the metric that chooses the best step."""
         return self.config.select_by or self.task.primary
 
     @property
@@ -236,7 +257,11 @@ class Training:
         return self.engine.accelerator
 
     def score(self, split: str, prepared: Prepared) -> Evaluation:
-        """Evaluate a split with the model as it stands."""
+        """Evaluate a split with the present weights.
+
+        Raises:
+            Interrupted: a signal asked to stop.
+        """
 
         def tick(num_features: int) -> None:
             phase.advance(num_features)
@@ -257,14 +282,15 @@ class Training:
                 tick=tick,
             )
 
-    def _log(self, **event: Any) -> None:
-        event = {"step": self.state.step, **event}
+    def _log(self, **entries: object) -> None:
+        """Append an event to `metrics.jsonl`, and pass it to the trackers."""
+        event = {"step": self.state.step, **entries}
         if self.accelerator.is_main_process:
             self.folder.log(event)
         track(self.accelerator, event)
 
 
 def agreed_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
-    """Whether any rank was asked to stop: all ranks call this at the same place and leave together."""
+    """Return whether any rank was asked to stop; all ranks call this together and get the same answer."""
     asked = torch.tensor(float(stop.requested), device=accelerator.device)
     return bool(accelerator.reduce(asked, reduction="sum").item())

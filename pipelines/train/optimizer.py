@@ -13,13 +13,15 @@ from pipelines.config.load import RunConfig
 def build_optimizer(
     config: RunConfig, model: torch.nn.Module, variant_parameters: Mapping[str, torch.nn.Parameter]
 ) -> torch.optim.AdamW:
-    """Fused AdamW over three groups: matrices (decayed), vectors (not), and the variant's own scalars.
+    """Build fused AdamW over three groups: matrices, vectors (not decayed), the variant's parameters.
 
-    Variant scalars have a learning rate of their own: at 2e-5 and 3,000 steps Adam moves a parameter by
-    at most 0.06, so a log-temperature could not move and a null result would be built in.
+    The variant's parameters have their own learning rate. At 2e-5 and 3,000 steps Adam moves a parameter by
+    at most 0.06, so a log-temperature would stay near its start and every comparison would find no effect.
     """
     variant_ids = {id(parameter) for parameter in variant_parameters.values()}
-    matrices, vectors, variant = [], [], []
+    matrices: list[torch.nn.Parameter] = []
+    vectors: list[torch.nn.Parameter] = []
+    variant: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
@@ -48,7 +50,7 @@ def build_optimizer(
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: RunConfig, step: int, num_steps: int
 ) -> float:
-    """Set every group's rate for this step (from 0) and return the model's own; a pure function of `step`."""
+    """Set every group's learning rate for a step (from 0) and return that of the model's own parameters."""
     factor = schedule_factor(config.schedule, step, num_steps, round(config.warmup_ratio * num_steps))
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
@@ -56,7 +58,7 @@ def set_learning_rate(
 
 
 def schedule_factor(schedule: str, step: int, num_steps: int, num_warmup_steps: int) -> float:
-    """Share of the peak learning rate at this step: linear warm-up, then the named decay to 0."""
+    """Return the share of the peak learning rate at a step: linear warm-up, then the named schedule."""
     if step < num_warmup_steps:
         return (step + 1) / num_warmup_steps
     progress = (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps)

@@ -1,4 +1,4 @@
-"""Several processes for one run: what they change in a step, and what they are worth by its own measure."""
+"""Advice on several processes for one run: what they change in a step, and how much faster they are."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from accelerate.utils import gather_object
 
 from pipelines.config.load import RunConfig
-from pipelines.train.batches import BatchPlan
+from pipelines.train.batches import BatchPlan, MicroBatch
 from pipelines.train.engine import Engine
 from pipelines.train.state import TrainState
 
-AFTER_STEP = 10  # of the run: by then libraries have chosen their kernels
-REPETITIONS = 5  # the fastest counts: others on the machine only slow down
-NEARLY_LINEAR = 0.8  # share of what as many processes could do at best
-MOST_STEPS = 20  # that micro-batches are counted over
+AFTER_STEP = 10  # when it is measured: by then libraries have chosen their kernels
+REPETITIONS = 5  # the fastest one is used: other work on the machine only adds time
+NEARLY_LINEAR = 0.8  # share of the linear speed-up that is good enough
+MOST_STEPS = 20  # steps over which micro-batches are counted
 
 
 def shared_batch(config: RunConfig, plan: BatchPlan) -> str:
-    """What several processes change in a step, and what they leave as it is."""
+    """Return a sentence on what several processes change in a step, and what they do not change."""
     idle = ", some of which have nothing to do" if config.batch_size < config.processes else ""
     several, one = _micro_batches(plan), _micro_batches(plan.for_ranks(1))
     return (
@@ -32,23 +32,27 @@ def shared_batch(config: RunConfig, plan: BatchPlan) -> str:
 
 
 def _micro_batches(plan: BatchPlan) -> float:
-    """Micro-batches of a step on one rank, on average."""
+    """Return the mean number of micro-batches of a step on one rank."""
     steps = range(min(MOST_STEPS, plan.steps_per_epoch))
     return statistics.fmean(len(plan.step(number).micro_batches[0]) for number in steps)
 
 
 def advice(engine: Engine, state: TrainState) -> str:
-    """What the processes of this run are worth, by the forward and backward of its next step.
+    """Measure the speed-up of this run's processes on forward and backward of its next step.
 
-    The step is taken as it is shared, gradients exchanged, and in turns by every rank alone and whole, as
-    runs side by side would. The gradients are thrown away, and dropout follows from the step; so a run that
-    measures ends in the bits of one that does not. On a CPU this flatters the processes: a run in one takes
-    the gradients of large embedding tables by rows (`speed/embedding_gradients.py`), which copies cannot.
+    Two ways are timed in turns: the step shared by the ranks with gradients exchanged, and the whole step on
+    every rank alone, as parallel runs would take it. The gradients are dropped, and dropout depends on the
+    step number only, so measuring changes no bit of the run. On a CPU the speed-up is overestimated: a run in
+    one process also collects embedding gradients by rows (`speed/embedding_gradients.py`).
+
+    Returns:
+        A sentence with the numbers and a recommendation.
     """
     step = engine.plan.step(state.step)
     rank, count = engine.accelerator.process_index, engine.accelerator.num_processes
     whole = engine.plan.for_ranks(1).step(step.number).micro_batches[0]
-    shared, alone = [], []
+    shared: list[float] = []  # seconds
+    alone: list[float] = []
     for _ in range(REPETITIONS):
         shared.append(_seconds(engine, step.number, step.micro_batches[rank], exchange=True))
         alone.append(_seconds(engine, step.number, whole, exchange=False))
@@ -57,20 +61,20 @@ def advice(engine: Engine, state: TrainState) -> str:
     return sentence(count, examples_per_second, *map(max, zip(*by_rank, strict=True)))
 
 
-def _seconds(engine: Engine, number: int, batches: Sequence[tuple[int, ...]], *, exchange: bool) -> float:
-    """Wall time of a step's forward and backward; every rank begins at once."""
+def _seconds(engine: Engine, number: int, batches: Sequence[MicroBatch], *, exchange: bool) -> float:
+    """Return the wall time of a step's forward and backward, started on all ranks together."""
     device = engine.accelerator.device
     engine.accelerator.wait_for_everyone()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     engine.accumulate(number, batches, 1.0, exchange=exchange)
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     engine.optimizer.zero_grad()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def sentence(processes: int, examples_per_second: float, shared: float, alone: float) -> str:
-    """The advice, from the seconds of a step on all processes and on one."""
+    """Return the advice from the seconds of a step on all processes (`shared`) and on one (`alone`)."""
     speed = alone / shared
     measured = (
         f"{examples_per_second:.3g} examples per second so far; forward and backward of a step take "

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: bars in a terminal, plain lines in a log."""
+"""Progress messages of a run: bars in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Reporter:
-    """Says sentences and shows how far a phase has come; silent on every rank but the first."""
+    """Prints sentences and the progress of phases.
+
+    Args:
+        enabled: False prints nothing, as on every rank but the first.
+        console: where to print; None: stderr.
+    """
 
     def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
         self.enabled = enabled
         self.console = console or Console(stderr=True, highlight=False)
 
     def say(self, sentence: str) -> None:
+        """Print a sentence."""
         if self.enabled:
             self.console.print(sentence, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total: int, start: int = 0) -> Iterator[Phase]:
-        """A bar (or a line every few seconds) over `total` units."""
+        """Show a bar, or a line every few seconds, over `total` units of which `start` are done."""
         if not self.enabled:
             yield Phase()
         elif self.console.is_terminal:
@@ -44,21 +50,21 @@ class Reporter:
 
 
 class Phase:
-    """Progress of one phase; this base shows nothing."""
+    """Progress of one phase; this base class shows nothing."""
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        """`units` more are done; `note` is a word on how it goes, such as the loss."""
+        """Count `units` more as done; `note` is shown beside the count, such as the loss."""
 
 
 class _Bar(Phase):
     def __init__(self, bars: Progress, name: str, total: int, start: int) -> None:
         self.bars = bars
-        self.begun, self.done = time.monotonic(), 0
+        self.started, self.done = time.monotonic(), 0
         self.task = bars.add_task(name, total=total, completed=start, rate="", note="")
 
     def advance(self, units: int = 1, note: str = "") -> None:
         self.done += units
-        rate = self.done / max(1e-9, time.monotonic() - self.begun)
+        rate = self.done / max(1e-9, time.monotonic() - self.started)
         self.bars.update(self.task, advance=units, rate=f"{rate:.1f}/s", note=note)
 
 
@@ -66,7 +72,7 @@ class _Lines(Phase):
     def __init__(self, console: Console, name: str, total: int, start: int) -> None:
         self.console, self.name, self.total = console, name, total
         self.start = self.done = start
-        self.begun = self.printed = time.monotonic()
+        self.started = self.printed = time.monotonic()
 
     def advance(self, units: int = 1, note: str = "") -> None:
         self.done += units
@@ -74,7 +80,7 @@ class _Lines(Phase):
         if now - self.printed < SECONDS_BETWEEN_LINES:
             return
         self.printed = now
-        rate = (self.done - self.start) / (now - self.begun)
+        rate = (self.done - self.start) / (now - self.started)
         left = (self.total - self.done) / max(rate, 1e-9)
         line = f"{self.name} {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
         self.console.print(line, markup=False, soft_wrap=True)

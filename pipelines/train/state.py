@@ -1,4 +1,4 @@
-"""The state of a training run: everything but weights that a checkpoint keeps."""
+"""The state of a training run: what a checkpoint keeps besides weights and optimizer moments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class TrainState:
-    """What a run has come to; all of it is in every checkpoint."""
+    """Progress and best results of a run; all of it is in every checkpoint."""
 
     step: int = 0  # optimizer steps taken
     best_step: int | None = None
@@ -18,10 +18,11 @@ class TrainState:
     evaluations_since_best: int = 0
     diverged_at: int | None = None
     train_seconds: float = 0.0
-    train_cpu_seconds: float = 0.0  # of this process: what other work on the machine does not change
-    # since the last line of the log
+    train_cpu_seconds: float = 0.0  # of this process; does not depend on other work on the machine
+    # Sums since the last line of the log:
     loss_sum: float = 0.0
     num_targets: int = 0
 
     def stopped_early(self, patience: int | None) -> bool:
+        """Return whether `patience` evaluations in a row brought no better score; None: never."""
         return patience is not None and self.evaluations_since_best >= patience

@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard, trackio or W&B as well, through accelerate; `metrics.jsonl` stays the truth."""
+"""Send metrics to TensorBoard, trackio or W&B through accelerate, besides `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
 
@@ -20,7 +20,7 @@ PROJECT = "attnlab"
 
 
 def require(trackers: Sequence[str]) -> None:
-    """Refuse a tracker whose package is missing: accelerate would only leave it out.
+    """Refuse a tracker whose package is missing; accelerate would leave it out without an error.
 
     Raises:
         UserError: naming the package.
@@ -34,7 +34,7 @@ def require(trackers: Sequence[str]) -> None:
 
 @contextmanager
 def tracking(accelerator: Accelerator, config: RunConfig, folder: Path) -> Iterator[None]:
-    """Trackers that the configuration asks for, open for a block; their files lie in `folder`/trackers."""
+    """Open the trackers of the configuration for a block; their files are in `folder`/trackers."""
     from accelerate.tracking import filter_trackers
 
     if not config.trackers:
@@ -45,7 +45,7 @@ def tracking(accelerator: Accelerator, config: RunConfig, folder: Path) -> Itera
     if len(accelerator.log_with) < len(config.trackers):
         raise UserError("trackers", "accelerate cannot use one of these as installed", list(config.trackers))
     accelerator.project_configuration.logging_dir = str(place)
-    settings = {name: value for name, value in _flat(config.to_dict()) if value is not None}
+    settings = dict(_flat(config.to_dict()))
     names = {"wandb": {"name": folder.name}, "trackio": {"name": folder.name}}
     accelerator.init_trackers(PROJECT, config=settings, init_kwargs=names)
     try:
@@ -56,8 +56,8 @@ def tracking(accelerator: Accelerator, config: RunConfig, folder: Path) -> Itera
         accelerator.trackers = []
 
 
-def track(accelerator: Accelerator, event: Mapping[str, Any]) -> None:
-    """Pass the numbers of one event of `metrics.jsonl` on, under its kind or its split."""
+def track(accelerator: Accelerator, event: Mapping[str, object]) -> None:
+    """Send the numbers of one event of `metrics.jsonl`, named after its split or its kind."""
     head = event.get("split") or event["event"]
     numbers = {
         f"{head}/{name}": value
@@ -68,8 +68,8 @@ def track(accelerator: Accelerator, event: Mapping[str, Any]) -> None:
         accelerator.log(numbers, step=event["step"])
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings under dotted names, as text where a tracker takes neither lists nor mappings."""
+def _flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, int | float | str]]:
+    """Return settings under dotted names; lists and null become text, which every tracker takes."""
     for name, inner in value.items():
         if isinstance(inner, Mapping) and inner:
             yield from _flat(inner, f"{prefix}{name}.")

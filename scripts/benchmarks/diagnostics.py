@@ -48,5 +48,5 @@ def _measured(case: Case) -> dict:
 
 def _look(training) -> float:
     begun = time.process_time()
-    training.attention_log.look(training.accelerator, training.model)
+    training.attention_log.diagnose(training.accelerator, training.model)
     return time.process_time() - begun

@@ -1,4 +1,4 @@
-"""Ablation folders as `attnlab ablate` leaves them, their runs made up: for what reads them afterwards."""
+"""Write ablation folders with made-up runs, in the form of `attnlab ablate`, to test what reads them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def config(
     cells: Sequence[str] = ("toy",),
     **changes,
 ) -> AblationConfig:
+    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock."""
     attention = {arm: [] if arm == "stock" else [arm] for arm in arms}
     values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
     return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
 
 
 def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, **options) -> Path:
-    """An ablation folder `root`/`name`; the runs of its seeds in `finished` (None: all) are over."""
+    """Write an ablation folder `root`/`name`; the runs of the seeds in `finished` (None: all) have ended."""
     stated = config(**options)
     folder = root / name
     register(stated, folder)
@@ -56,12 +57,13 @@ def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, 
 
 
 def run_folder(ablation: Path, arm: str, seed: int, cell: str = "toy") -> Path:
+    """Return the folder of one run of an ablation."""
     names = json.loads((ablation / "runs.json").read_text())
     return ablation.parent / "cells" / names[f"{cell}/{arm}/{seed}"]
 
 
 def finish(path: Path, run, described: dict, *, skill: float | None = None) -> None:
-    """A finished run of 60 tagged sentences whose counts follow from its attention and seed."""
+    """Write a finished run of 60 tagged sentences whose counts follow from its attention and seed."""
     folder = RunFolder(path)
     folder.write_identity(described, run.to_dict())
     arm = "+".join(variant.name for variant in run.attention)

@@ -1,1 +1,1 @@
-"""What only makes training faster: it may change no result beyond rounding."""
+"""Code that only makes training faster: it must not change a result beyond rounding."""

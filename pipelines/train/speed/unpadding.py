@@ -1,58 +1,63 @@
-"""Layers that compute no padding: between the first and the last, a batch is one row of its tokens.
+"""Unpadding: between the first and the last layer, a batch is one row of its tokens, without padding.
 
-Everything in a layer but attention treats tokens one by one, so padding there is work for nothing, and a
-step can be cut into fewer micro-batches. At each attention site the tokens go back to their places, so
-kernels, masks and variants see the batch they always see, and no example can see another.
+All parts of a layer but attention treat tokens one by one, so computing padding there is wasted work; without
+it a step needs fewer micro-batches. At each attention site the tokens are put back into the padded batch, so
+kernels, masks and variants get their usual inputs, and no example sees another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import custom_attention
 from custom_attention.modes import quiet
 from pipelines.distributed.transfer import send
 from pipelines.tasks.base import Task
 
-TOLERANCE = 3e-4  # of what the last layer says at most: the root of float32's eps
+TOLERANCE = 3e-4  # relative to the largest output of the last layer: the square root of float32's eps
+
+Args = tuple[Any, ...]  # positional arguments or outputs of a module
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the tokens of a batch stand."""
+    """The positions of the tokens of a padded batch."""
 
     batch: int
-    length: int
-    rows: Tensor  # (num_tokens,): their places among all batch * length
-    ends: list[int]  # of each example, how far its tokens reach
+    length: int  # of the padded batch
+    rows: Tensor  # (num_tokens,): positions of the tokens in the flattened (batch * length)
+    ends: list[int]  # of each example, the position after its last token
 
     @classmethod
     def of(cls, mask: Tensor, device: torch.device) -> TokenLayout:
-        """Of a mask (batch, length) that is not 0 at tokens."""
+        """Return the layout of a mask `(batch, length)`, 0 at padding; `rows` is sent to `device`."""
+        batch, length = mask.shape
         places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
         rows = mask.flatten().nonzero().flatten()
-        return cls(*mask.shape, send(rows, device), (mask.bool() * places).amax(1).tolist())
+        ends = (mask.bool() * places).amax(1).tolist()
+        return cls(batch, length, send(rows, device), ends)
 
     def pack(self, states: Tensor) -> Tensor:
-        """(batch, len, ...) -> (1, num_tokens, ...)."""
+        """Remove padding: `(batch, length, ...)` -> `(1, num_tokens, ...)`."""
         if states.shape[:2] != (self.batch, self.length):
             raise ValueError(f"not the states of this batch: {tuple(states.shape)}")
         return states.flatten(0, 1).index_select(0, self.rows)[None]
 
     def spread(self, tokens: Tensor) -> Tensor:
-        """(1, num_tokens, ...) -> (batch, len, ...), zero at padding."""
+        """Put tokens back: `(1, num_tokens, ...)` -> `(batch, length, ...)`, zero at padding."""
         states = tokens.new_zeros(self.batch * self.length, *tokens.shape[2:])
         return states.index_add(0, self.rows, tokens[0]).unflatten(0, (self.batch, self.length))
 
 
 class Unpadding:
-    """Runs the layers of a model on tokens alone, where it is told of a batch; see `that_suits`."""
+    """Hooks by which the layers of a model compute no padding inside `skip`; made by `unpadding_for`."""
 
     def __init__(self, layers: nn.ModuleList, stacks: list[nn.Module]) -> None:
         self._layout: TokenLayout | None = None
@@ -64,13 +69,19 @@ class Unpadding:
         ]
 
     def remove(self) -> None:
+        """Remove the hooks from the model."""
         for hook in self._hooks:
             hook.remove()
 
     @contextmanager
-    def of(self, attention_mask: Tensor, device: torch.device) -> Iterator[None]:
-        """While active, forward and backward on `device` of a batch with this mask (batch, len) skip what it
-        hides. Its values are read: a mask that is still on the host makes nobody wait."""
+    def skip(self, attention_mask: Tensor, device: torch.device) -> Iterator[None]:
+        """Skip padding in forward and backward of one batch, inside the block.
+
+        Args:
+            attention_mask: of the batch, `(batch, length)`, 0 at padding. Its values are read, so it should
+                still be on the CPU: reading it from `device` would wait for the device.
+            device: where the model computes.
+        """
         if not attention_mask.all():
             self._layout = TokenLayout.of(attention_mask, device)
         try:
@@ -78,41 +89,44 @@ class Unpadding:
         finally:
             self._layout = None
 
-    def _enter(self, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+    def _enter(
+        self, layer: nn.Module, args: Args, kwargs: dict[str, Any]
+    ) -> tuple[Args, dict[str, Any]] | None:
         if self._layout is None:
             return None
         if args:
             return (self._layout.pack(args[0]), *args[1:]), kwargs
         return args, kwargs | {"hidden_states": self._layout.pack(kwargs["hidden_states"])}
 
-    def _leave(self, layer: nn.Module, args: tuple, output: Any) -> Any:
+    def _leave(self, layer: nn.Module, args: Args, output: Tensor | Args) -> Tensor | Args | None:
         if self._layout is None:
             return None
         if isinstance(output, tuple):
             return (self._layout.spread(output[0]), *output[1:])
         return self._layout.spread(output)
 
-    def _enter_site(self, stack: nn.Module, args: tuple) -> tuple | None:
-        """Queries, keys and values: (1, heads, num_tokens, head_dim) -> (batch, heads, len, head_dim).
+    def _enter_site(self, stack: nn.Module, args: Args) -> Args | None:
+        """Put tokens back: `(1, heads, num_tokens, head_dim)` -> `(batch, heads, length, head_dim)`.
 
-        Nobody reads what attention says at padding."""
+        This is done to query, key and value. Attention's output at padding is dropped by `_leave_site`.
+        """
         if self._layout is None:
             return None
         module, *states = args[:4]
         spread = (self._layout.spread(state.transpose(1, 2)).transpose(1, 2) for state in states)
         return (module, *spread, *args[4:], self._layout.ends)
 
-    def _leave_site(self, stack: nn.Module, args: tuple, output: tuple) -> tuple | None:
+    def _leave_site(self, stack: nn.Module, args: Args, output: Args) -> Args | None:
         if self._layout is None:
             return None
         return self._layout.pack(output[0]), None
 
 
-def that_suits(model: nn.Module, task: Task, batch: Mapping[str, Any]) -> Unpadding | None:
-    """What runs the layers of `model` on tokens alone; None where that would not be the same function.
+def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> Unpadding | None:
+    """Return an `Unpadding` for the layers of `model`; None where it would change the model's outputs.
 
-    That is found out on `batch`, which has padding: a layer may mix tokens outside attention (convolutions),
-    or know its tokens by their place in the batch (rotary and T5's positions).
+    A layer may mix tokens outside attention (convolutions), or use their position in the batch (rotary and
+    T5's positions). This is tested on `batch`, which must have padding.
     """
     mask, layers = batch.get("attention_mask"), _layers(model)
     if mask is None or mask.ndim != 2 or layers is None:
@@ -124,10 +138,12 @@ def that_suits(model: nn.Module, task: Task, batch: Mapping[str, Any]) -> Unpadd
     return None
 
 
-def _layers(model: nn.Module) -> nn.ModuleList | None:
-    """The layers, where each has one site of self-attention, there is no other, and none is ever left out."""
+def _layers(model: PreTrainedModel) -> nn.ModuleList | None:
+    """Return the layers, if each has one self-attention site, no other site exists, and none is skipped."""
     sites = {module for module, _ in custom_attention.attached(model)}
-    if any(site.is_cross for site in custom_attention.sites(model)) or getattr(model.config, "layerdrop", 0):
+    if any(site.is_cross for site in custom_attention.sites(model)) or getattr(
+        model.config, "layerdrop", False
+    ):
         return None
     for candidate in model.modules():
         if isinstance(candidate, nn.ModuleList) and len(candidate) == len(sites):
@@ -138,22 +154,24 @@ def _layers(model: nn.Module) -> nn.ModuleList | None:
 
 
 def _same_states(
-    model: nn.Module, task: Task, batch: Mapping[str, Any], last: nn.Module, unpadding: Unpadding
+    model: PreTrainedModel, task: Task, batch: dict[str, Any], last: nn.Module, unpadding: Unpadding
 ) -> bool:
-    """Whether the last layer says the same of every token."""
-    said: list[Tensor] = []
-    watch = last.register_forward_hook(
-        lambda layer, args, output: said.append(output[0] if isinstance(output, tuple) else output)
-    )
+    """Return whether the last layer's outputs at tokens are the same with and without padding."""
+    outputs: list[Tensor] = []
+
+    def keep(layer: nn.Module, args: Args, output: Tensor | Args) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    hook = last.register_forward_hook(keep)
     try:
         with quiet(model), torch.no_grad():
             task.loss(model, batch)
-            with unpadding.of(batch["attention_mask"], batch["attention_mask"].device):
+            with unpadding.skip(batch["attention_mask"], batch["attention_mask"].device):
                 task.loss(model, batch)
-    except (RuntimeError, ValueError):  # of shapes: some layer asks which example its tokens are of
+    except (RuntimeError, ValueError):  # shapes do not fit: a layer needs to know which example a token is of
         return False
     finally:
-        watch.remove()
-    expected, came = (states[batch["attention_mask"].bool()] for states in said)
-    bound = TOLERANCE * float(expected.abs().max())
-    return torch.allclose(came, expected, rtol=0.0, atol=bound, equal_nan=True)
+        hook.remove()
+    padded, unpadded = (states[batch["attention_mask"].bool()] for states in outputs)
+    bound = TOLERANCE * float(padded.abs().max())
+    return torch.allclose(unpadded, padded, rtol=0.0, atol=bound, equal_nan=True)

@@ -78,11 +78,11 @@ def test_the_model_folder_of_shares_is_a_whole_one(uninterrupted):
     from safetensors.torch import load_file
 
     import custom_attention
-    from pipelines.models import saving as model_folder
+    from pipelines.models import saving
 
     tensors = load_file(uninterrupted / "final.safetensors")
     auto = transformers.AutoModelForTokenClassification  # knows the folder, as custom_attention is imported
-    for model in (model_folder.load(uninterrupted / "model"), auto.from_pretrained(uninterrupted / "model")):
+    for model in (saving.load(uninterrupted / "model"), auto.from_pretrained(uninterrupted / "model")):
         state = model.state_dict()
         for name, tensor in tensors.items():
             assert torch.equal(state[name], tensor), name

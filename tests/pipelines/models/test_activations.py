@@ -1,4 +1,4 @@
-"""Activations that are computed again instead of kept change no bit of what is learned."""
+"""Activation recomputation changes no bit of the trained weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is said to be decides what it is asked; a model that reads in another way is refused."""
+"""A model that does not read in the direction of its stated family is refused."""
 
 from __future__ import annotations
 

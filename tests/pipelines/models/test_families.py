@@ -1,4 +1,4 @@
-"""Every model file from scratch learns every task by YAML alone, with a variant at every site."""
+"""Every model file from scratch trains on every task by YAML alone, with a variant at every site."""
 
 from __future__ import annotations
 

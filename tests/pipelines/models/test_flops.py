@@ -1,4 +1,4 @@
-"""The work of a forward, counted by hand: alike by every kernel, more only where a variant adds products."""
+"""Operations of a forward against a count by hand: equal for all kernels, more if a variant adds products."""
 
 from __future__ import annotations
 

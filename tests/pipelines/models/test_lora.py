@@ -1,4 +1,4 @@
-"""LoRA: pretrained weights move within a few directions or not at all, and what stays is a plain model."""
+"""LoRA: pretrained weights change by a low-rank update or not at all, and a plain model is saved."""
 
 from __future__ import annotations
 

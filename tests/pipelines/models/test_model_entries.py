@@ -1,4 +1,4 @@
-"""Entries of `model.config` that fit nothing are told in one sentence, whoever trips over them."""
+"""Entries of `model.config` that do not fit are refused in one sentence, whichever library fails on them."""
 
 from __future__ import annotations
 

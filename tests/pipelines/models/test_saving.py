@@ -1,4 +1,4 @@
-"""The model folder of a run loads as what was trained, or not at all."""
+"""The model folder of a run loads as the model that was trained, or not at all."""
 
 from __future__ import annotations
 

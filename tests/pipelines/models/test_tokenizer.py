@@ -1,4 +1,4 @@
-"""A tokenizer trained on a run's own text is the same in every process: arms and resumed runs read alike."""
+"""A tokenizer trained on a run's own text is the same in every process, so arms and resumed runs agree."""
 
 from __future__ import annotations
 

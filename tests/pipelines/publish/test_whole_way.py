@@ -120,7 +120,7 @@ def test_a_run_goes_on_from_it_with_its_attention_live(world, attnlab, tmp_path)
     settings = going_on(tmp_path, learning_rate=1e-9, variant_learning_rate=1e-9)  # where it began, it stays
     status, said = attnlab("train", settings, "--out", out)
     assert status == 0, said
-    assert "goes on with the attention that the model brings" in said
+    assert "continues with the attention that the model carries" in said
     found, before = manifest(out), manifest(root / "away")
     [commit] = hub.repos[f"models/{REPO}"].commits[1:]
     assert found["config"]["model"]["name"] == f"hub:{REPO}@{commit.oid}"  # part of the run's hash
@@ -160,7 +160,7 @@ def test_processes_that_others_started_and_that_found_two_commits_stop(monkeypat
     prepare._require_equal_ranks(configs[0], splits)
     other = json.dumps([splits.hashes, configs[1].model.model_dump()], sort_keys=True)
     monkeypatch.setattr(run, "gather_object", lambda own: [*own, other])
-    with pytest.raises(RunFailed, match="begin with different models"):
+    with pytest.raises(RunFailed, match="start from different models"):
         prepare._require_equal_ranks(configs[0], splits)
 
 

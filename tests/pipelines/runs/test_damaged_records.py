@@ -1,4 +1,4 @@
-"""A record that something else wrote, or damaged, is told in one sentence, whoever reads it."""
+"""A record that is damaged, or was not written by a run, is refused in one sentence by every reader."""
 
 from __future__ import annotations
 

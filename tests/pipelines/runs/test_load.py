@@ -1,4 +1,4 @@
-"""A finished run predicts, scores and refuses; inspect tells what training would see."""
+"""A finished run predicts and scores, or is refused; inspect prints what training would see."""
 
 from __future__ import annotations
 

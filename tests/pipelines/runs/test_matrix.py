@@ -1,4 +1,4 @@
-"""The matrix holds every task on every family, and cells of it learn; docs/results.md has all seeds."""
+"""The matrix has every task on every family, and some of its cells learn; docs/results.md has all seeds."""
 
 from __future__ import annotations
 

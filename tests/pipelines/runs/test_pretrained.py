@@ -1,4 +1,4 @@
-"""A pretrained model is scored as it stands, under its own labels; one without the head is refused."""
+"""A pretrained model is scored without training, with its own labels; one without the head is refused."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_model_that_could_only_guess_is_refused(folder, name, sentence, capsys
 def test_a_model_from_scratch_is_refused(folder, capsys):
     file = write(folder, "scratch", model={"architecture": "bert", "family": "encoder"})
     assert main(["evaluate", file]) == 2
-    assert "a model from scratch knows nothing yet" in capsys.readouterr().err
+    assert "a model from scratch is not trained yet" in capsys.readouterr().err
 
 
 def test_training_draws_a_head_for_other_labels_anew_and_says_so(folder, tmp_path, capsys):

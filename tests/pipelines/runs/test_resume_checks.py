@@ -1,4 +1,4 @@
-"""A run goes on under the conditions it began under, and a full disk at any moment loses nothing."""
+"""A run resumes only under the conditions it started with, and a full disk at any moment loses nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 
 from pipelines.config.load import run_from_dict
 from pipelines.errors import Interrupted, RunFailed, UserError
-from pipelines.runs import resume_checks
+from pipelines.runs import environment, resume_checks
 from pipelines.runs.execute import execute
-from pipelines.storage import run_folder
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.engine import Engine
 from pipelines.train.progress import Reporter
@@ -90,7 +89,7 @@ def test_another_device_or_version_is_named(tmp_path, monkeypatch):
     (folder.checkpoints / "step-00000003" / "seal.json").write_text("{}")
     with pytest.raises(UserError, match="device: 'cpu' -> 'cuda'"):
         resume_checks.refuse_other_conditions(folder, config, "cuda", writes=True)
-    monkeypatch.setattr(run_folder, "version", lambda name: "0.1")
+    monkeypatch.setattr(environment, "version", lambda name: "0.1")
     with pytest.raises(UserError, match=r"versions\.accelerate: .* -> '0\.1'"):
         resume_checks.refuse_other_conditions(folder, config, "cpu", writes=True)
 

@@ -1,4 +1,4 @@
-"""A tiny task and tiny models on which the loop's guarantees are tested, in this process or on several ranks.
+"""A tiny task and tiny models to test the guarantees of the training loop, in one process or on many ranks.
 
 A rank is a child of one fork server that has the imports done (seconds instead of tens of seconds);
 the server runs no torch operation, because a child forked after a multi-threaded one hangs.

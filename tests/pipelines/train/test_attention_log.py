@@ -1,4 +1,4 @@
-"""Looking at attention along a run: what is written, when, and that training does not notice."""
+"""Attention diagnostics along a run: what is written, when, and that they change no bit of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not used, the newest that verifies, never deleted when broken."""
+"""Checkpoints: the newest that verifies is used; damaged ones are moved aside, never deleted."""
 
 from __future__ import annotations
 

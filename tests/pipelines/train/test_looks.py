@@ -1,4 +1,4 @@
-"""Numbers read every few steps, as on a GPU: run, log and end are those of a look at each step."""
+"""Numbers are read every few steps, as on a GPU: weights and logs are as with a read at each step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_seldom_looks_change_neither_weights_nor_log(tmp_path):
 
 def test_a_look_takes_several_steps_and_none_goes_past_a_duty(tmp_path, monkeypatch):
     looks = []
-    monkeypatch.setattr(loop, "read", lambda steps, read=loop.read: looks.append(len(steps)) or read(steps))
+    read = loop.read_results
+    monkeypatch.setattr(loop, "read_results", lambda steps: looks.append(len(steps)) or read(steps))
     fit(tmp_path, **{**SELDOM, "checkpoint_every_steps": 4, "max_steps": 9})
     assert looks == [4, 2, 2, 1], "to the checkpoint of 4, the evaluation of 6, the checkpoint of 8, the end"
 

@@ -1,4 +1,4 @@
-"""Guarantee 1: the same global batch trains the same, whatever the cut and the number of processes."""
+"""Guarantee 1: a global batch gives the same gradient for any micro-batches and number of processes."""
 
 from __future__ import annotations
 

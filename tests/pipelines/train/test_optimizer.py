@@ -1,4 +1,4 @@
-"""Groups, rates and schedules."""
+"""Parameter groups, learning rates and schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several processes change is said, what they are worth is measured, and measuring changes no bit."""
+"""Advice on several processes: what they change, the measured speed-up, and that measuring changes no bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guarantees 5, 8 and 11: killed, stopped or diverged, a run ends as it would have."""
+"""Guarantees 5, 8 and 11: a killed or stopped run ends with the same bits; a diverged one ends in order."""
 
 from __future__ import annotations
 

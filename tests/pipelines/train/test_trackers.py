@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl gets; a missing package is said at once; the run is the same run."""
+"""Trackers get the numbers of metrics.jsonl; a missing package is refused; the run hash does not change."""
 
 from __future__ import annotations
 

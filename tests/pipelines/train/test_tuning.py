@@ -1,4 +1,4 @@
-"""What a task tunes: on validation alone, and kept with the weights it was tuned for."""
+"""A task tunes thresholds on validation only, and they are kept with the weights they were tuned for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step reads no number back from a device that works by itself, so that Python never waits for one.
+"""A step reads no number back from the device, so that Python never waits for it.
 
 The device is torch's `meta`: it computes shapes and holds no values, so each read of one is an error.
 """
@@ -17,7 +17,7 @@ import custom_attention
 from pipelines.config.load import load_run
 from pipelines.distributed import accelerator, transfer
 from pipelines.distributed.stop import StopRequest
-from pipelines.runs import execute, prepare
+from pipelines.runs import prepare
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train import batches
 from pipelines.train.progress import Reporter
@@ -46,16 +46,15 @@ def on_meta(monkeypatch):
     monkeypatch.setattr(Accelerator, "device", META)
     monkeypatch.setattr(accelerator, "expects_cpu", lambda config: True)  # so accelerate asks for no GPU
     monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *_: None)
-    monkeypatch.setattr(
-        execute, "agreed_to_stop", lambda *_: False
-    )  # between the phases before the first step
+    # Between the phases before the first step, ranks agree on whether to stop: that reads a number.
+    monkeypatch.setattr(prepare, "agreed_to_stop", lambda *_: False)
     # transformers itself looks once in each forward whether its mask hides anything.
     for name in ("_ignore_bidirectional_mask_sdpa", "_ignore_causal_mask_sdpa"):
         monkeypatch.setattr(transformers.masking_utils, name, lambda *_, **__: False)
 
 
 def skipping_padding(model, task, batch):
-    """`unpadding.that_suits`, which compares values, without that."""
+    """`unpadding.unpadding_for`, which compares values, without that."""
     layers = unpadding._layers(model)
     return layers and unpadding.Unpadding(layers, [stack for _, stack in custom_attention.attached(model)])
 
@@ -73,15 +72,14 @@ def ready(folder, model: str, task: str):
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     config = load_run([str(FOLDER / f"{model}-small-scratch.yaml"), str(folder / "run.yaml")])
     silent = Reporter(enabled=False)
-    return prepare.prepare(
-        config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent
-    ).training
+    run = prepare.prepare(config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent)
+    return run.training
 
 
 @pytest.mark.parametrize(("model", "task", "skips_padding"), JOBS)
 def test_a_step_reads_nothing_back(model, task, skips_padding, on_meta, monkeypatch, tmp_path):
     if skips_padding:
-        monkeypatch.setattr(unpadding, "that_suits", skipping_padding)
+        monkeypatch.setattr(unpadding, "unpadding_for", skipping_padding)
     training = ready(tmp_path, model, task)
     assert (training.engine.unpadding is not None) == skips_padding
     training.engine.model.train()

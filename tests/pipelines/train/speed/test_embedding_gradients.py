@@ -65,7 +65,7 @@ def test_each_step_has_the_dense_gradient_and_leaves_nothing_to_the_next(name):
 def test_a_run_learns_the_same_with_and_without(architecture, tmp_path, monkeypatch):
     options = {"architecture": architecture, "max_steps": 4, "max_tokens": 24}
     by_row = harness.fit(tmp_path / "rows", **options)
-    assert by_row.row_gradients._dense
+    assert by_row.engine.row_gradients._dense
     monkeypatch.setattr(embedding_gradients, "FEWEST_ELEMENTS", 2**62)
     densely = harness.fit(tmp_path / "dense", **options)
     found, expected = harness.weights(by_row), harness.weights(densely)

@@ -41,7 +41,7 @@ def loss_and_gradients(model, made, skipping=None):
         loss = ToyTagging().loss(model, made)
         loss.backward()
     else:
-        with skipping.of(made["attention_mask"], CPU):
+        with skipping.skip(made["attention_mask"], CPU):
             loss = ToyTagging().loss(model, made)
             loss.backward()
     return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -68,7 +68,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants
         model.activation_checkpointing_enable()
     model.train()
     expected = loss_and_gradients(model, made)
-    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    skipping = unpadding.unpadding_for(model, ToyTagging(), made)
     assert_same(loss_and_gradients(model, made, skipping), expected)
 
 
@@ -89,7 +89,7 @@ def test_attention_in_blocks_leaves_rows_of_padding_out_and_says_the_same(
     made = batch()
     model = tiny_model(architecture, 1e-9)  # a rate that rounds to none
     custom_attention.attach(model, variants, example=made)
-    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    skipping = unpadding.unpadding_for(model, ToyTagging(), made)
     model.train()
     with custom_attention.site_dropout(1):
         expected = loss_and_gradients(model, made)
@@ -101,12 +101,12 @@ def test_attention_in_blocks_leaves_rows_of_padding_out_and_says_the_same(
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_the_layers_get_tokens_and_no_padding(architecture):
     model, made = attached(architecture), batch()
-    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    skipping = unpadding.unpadding_for(model, ToyTagging(), made)
     seen = []
     for module in model.modules():
         if isinstance(module, (torch.nn.LayerNorm,)):
             module.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2]))
-    with skipping.of(made["attention_mask"], CPU):
+    with skipping.skip(made["attention_mask"], CPU):
         ToyTagging().loss(model, made)
     inside = [shape for shape in seen if shape == (1, int(made["attention_mask"].sum()))]
     assert len(inside) == 2 * 2  # two norms in each of two layers
@@ -119,9 +119,9 @@ def test_the_layers_get_tokens_and_no_padding(architecture):
 def test_no_example_sees_another(architecture):
     """The gradient of one example's output at the inputs of all others is zero."""
     model, made = attached(architecture), batch()
-    skipping = unpadding.that_suits(model, ToyTagging(), made)
+    skipping = unpadding.unpadding_for(model, ToyTagging(), made)
     inputs = model.get_input_embeddings()(made["input_ids"]).detach().requires_grad_()
-    with skipping.of(made["attention_mask"], CPU):
+    with skipping.skip(made["attention_mask"], CPU):
         logits = model(inputs_embeds=inputs, attention_mask=made["attention_mask"]).logits
         for example in range(len(inputs)):
             [gradient] = torch.autograd.grad(logits[example].sum(), inputs, retain_graph=True)
@@ -140,7 +140,7 @@ def test_a_model_that_places_tokens_by_their_row_is_left_as_it_is(architecture):
     made = batch()
     custom_attention.attach(model, [], example=made)
     before = ToyTagging().loss(model.eval(), made)
-    assert unpadding.that_suits(model, ToyTagging(), made) is None
+    assert unpadding.unpadding_for(model, ToyTagging(), made) is None
     assert torch.equal(ToyTagging().loss(model, made), before)
     assert not any(module._forward_pre_hooks for _, module in custom_attention.attached(model))
 
@@ -157,14 +157,14 @@ def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
     model, made = attached("bert"), batch()
     layer = model.bert.encoder.layer[0]
     layer.intermediate.dense = Mixing(layer.intermediate.dense)
-    assert unpadding.that_suits(model, ToyTagging(), made) is None
+    assert unpadding.unpadding_for(model, ToyTagging(), made) is None
 
 
 def test_layers_that_training_may_leave_out_are_not_unpadded():
     model = attached("bert")
-    assert unpadding.that_suits(model, ToyTagging(), batch()) is not None
+    assert unpadding.unpadding_for(model, ToyTagging(), batch()) is not None
     model.config.layerdrop = 0.1
-    assert unpadding.that_suits(model, ToyTagging(), batch()) is None
+    assert unpadding.unpadding_for(model, ToyTagging(), batch()) is None
 
 
 def test_dropout_is_paired_across_arms():
@@ -174,9 +174,9 @@ def test_dropout_is_paired_across_arms():
         model = tiny_model("bert", 0.3)
         assert set(DROPOUTS["bert"]) <= vars(model.config).keys()
         custom_attention.attach(model, variants, example=made)
-        skipping = unpadding.that_suits(model, ToyTagging(), made)
+        skipping = unpadding.unpadding_for(model, ToyTagging(), made)
         model.train()
-        with custom_attention.site_dropout(5), skipping.of(made["attention_mask"], CPU):
+        with custom_attention.site_dropout(5), skipping.skip(made["attention_mask"], CPU):
             losses.append(ToyTagging().loss(model, made))
     assert abs(losses[0] - losses[1]) <= 50 * EPS * losses[0]
 
