@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import RunFailed, UserError, UserErrors
-from pipelines.hub.address import checked
+from pipelines.hub.address import require_repo
 from pipelines.hub.worker import ask
 from pipelines.publish.send import only_push, preflight_of, show, upload
 from pipelines.publish.staging import PushRequest, Staged
@@ -28,7 +28,7 @@ def push_command(folder: str, wanted: PushRequest, *, dry_run: bool) -> None:
         RunFailed: the Hub could not be reached or the disk is full. The folder is as it was, what was
             made ready stays, and the same command goes on.
     """
-    checked(wanted.repo)
+    require_repo(wanted.repo)
     with _going_on(command(folder, wanted)):
         if (Path(folder) / RUNS).exists():
             from pipelines.publish.ablation_repository import push_ablation

@@ -87,6 +87,6 @@ def test_a_patience_that_is_no_number_is_told(hub, recorded, attnlab, monkeypatc
     for text in ("soon", "-1", "inf"):
         monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", text)
         status, said = attnlab("verify", ADDRESS)
-        assert (status, f"ATTNLAB_HUB_PATIENCE: is no number of seconds (got {text})" in said) == (2, True), (
+        assert (status, f"ATTNLAB_HUB_PATIENCE: is not a number of seconds (got {text})" in said) == (2, True), (
             said
         )
