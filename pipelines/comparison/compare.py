@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,22 @@ import numpy as np
 from pipelines.comparison import significance
 from pipelines.comparison import verdict as comparison_verdict
 from pipelines.comparison.pairing import share_identical
+from pipelines.comparison.results import (
+    SCHEMA_VERSION,
+    ArmSummary,
+    ComparisonResult,
+    Failure,
+    Registration,
+    Results,
+    RunPaths,
+    from_json,
+    to_json,
+)
 from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.comparison.significance import Bootstrap, TwoWay
 from pipelines.comparison.verdict import Verdict
 from pipelines.metrics.base import Metric, comparable
-
-SCHEMA_VERSION = 1
 
 
 def build(
@@ -32,13 +41,13 @@ def build(
     registration: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything a report needs beside the run folders, as `config/schema/results.schema.json` says.
+    """Return the content of results.json for one ablation, as `config/schema/results.schema.json` says.
 
     Args:
         ablation: `AblationConfig.to_dict()`: cells, arms, baseline, seeds, primary, margin.
         runs: folders of the finished runs.
-        failures: runs that diverged or failed: `{cell, arm, seed, run, status, step, reason}`.
-        registration: what was declared before the first run, passed through.
+        failures: runs that diverged, failed or never ran, each with the fields of `Failure`.
+        registration: what was declared before the first run, with the fields of `Registration`.
         folder: the ablation's folder; run folders are written relative to it.
 
     Raises:
@@ -49,7 +58,7 @@ def build(
 
 @dataclass(frozen=True)
 class Part:
-    """One ablation among several that are reported together; no two of them share the name of a cell."""
+    """One ablation of those reported together. A name of a cell may not occur in two of them."""
 
     ablation: Mapping[str, Any]
     runs: Mapping[Key, Path]
@@ -59,114 +68,115 @@ class Part:
 def combine(
     parts: Sequence[Part], registration: Mapping[str, Any] | None = None, folder: Path | None = None
 ) -> dict[str, Any]:
-    """`build` for several ablations at once: all their primary comparisons are one Holm family."""
+    """Return what `build` does for several ablations: their primary comparisons are one Holm family."""
     comparisons: list[Comparison] = []
-    facts: dict[str, Any] = {}
-    environments = []
+    arms: dict[str, dict[str, ArmSummary]] = {}
+    environments: list[Mapping[str, object]] = []
     for part in parts:
         for name in part.ablation["cells"]:
             cell = ScoredCell.load(name, part.ablation, part.runs)
             comparisons += _comparisons(cell)
-            facts[name] = {arm: cell.facts(arm) for arm in part.ablation["arms"]}
+            arms[name] = {arm: cell.summary(arm) for arm in part.ablation["arms"]}
             environments += [run.manifest["environment"] for run in cell.runs.values()]
     _adjust(comparisons)
-    failures = [dict(failure) for part in parts for failure in part.failures]
+    failures = [from_json(Failure, entry, "failures") for part in parts for entry in part.failures]
     ablations = [part.ablation for part in parts]
     stated = json.dumps(ablations if len(parts) > 1 else ablations[0], sort_keys=True)
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "hash": hashlib.sha256(stated.encode()).hexdigest(),
-        "registration": registration,
-        "environment": _shared(environments),
-        "comparisons": [comparison.row(failures, folder) for comparison in comparisons],
-        "arms": facts,
-        "publish_text": {
+    results = Results(
+        schema_version=SCHEMA_VERSION,
+        hash=hashlib.sha256(stated.encode()).hexdigest(),
+        registration=None if registration is None else from_json(Registration, registration, "registration"),
+        environment=_shared(environments),
+        comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
+        arms=arms,
+        failures=tuple(failures),
+        publish_text={
             name: bool(cell.get("data", {}).get("publish_text"))
             for ablation in ablations
             for name, cell in ablation["cells"].items()
         },
-        "failures": failures,
-    }
-    return _jsonable(content)
+    )
+    return to_json(results)
 
 
 @dataclass
 class Comparison:
-    """One arm against the baseline by one metric in one cell."""
+    """One arm against the baseline by one metric in one cell, while it is computed."""
 
     cell: ScoredCell
     arm: str
-    name: str
+    name: str  # of the metric
     primary: bool
     notes: Sequence[str] = ()  # what its pairs do not share
     result: TwoWay | None = None
     check: Bootstrap | None = None
     p_holm: float | None = None
 
-    def row(self, failures: Sequence[Mapping[str, Any]], folder: Path | None) -> dict[str, Any]:
-        """The object in results.json."""
-        cell, result = self.cell, self.result
-        sides = {"baseline": cell.baseline, "arm": self.arm}
+    def finish(self, failures: Sequence[Failure], folder: Path | None) -> ComparisonResult:
+        """Return the comparison as results.json holds it; run folders are relative to `folder`."""
+        cell, result, metric = self.cell, self.result, self.cell.metric(self.name)
         verdict = self._verdict(failures)
         aside = ", within the margin" if verdict.word in ("better", "worse") and verdict.within_margin else ""
-        metric = cell.metric(self.name)
-        pairs = cell.pairs(self.arm)
-        return {
-            "cell": cell.name,
-            "task": cell.task,
-            "model": cell.model,
-            "split": cell.split,
-            "metric": self.name,
-            "signature": metric.signature if metric else None,
-            "higher_is_better": metric.higher_is_better if metric else None,
-            "scale": metric.scale if metric else None,
-            "primary": self.primary,
-            "baseline": cell.baseline,
-            "arm": self.arm,
-            "n_examples": result.num_examples if result else None,
-            "n_clusters": result.num_clusters if result else None,
-            "n_differing": result.num_differing if result else None,
-            "identical_predictions": share_identical(list(pairs.values())),
-            "seeds": list(cell.seeds),
-            **{
-                f"{side}_scores": [cell.score(arm, seed, self.name) for seed in cell.seeds]
-                for side, arm in sides.items()
-            },
-            **self._numbers(metric),
-            "p_holm": self.p_holm,
-            "margin": self.margin,
-            "verdict": verdict.word + aside,
-            "within_margin": verdict.within_margin,
-            "reason": verdict.reason,
-            "flags": self._flags(),
-            "runs": {
-                side: [_relative(cell.runs.get((arm, seed)), folder) for seed in cell.seeds]
-                for side, arm in sides.items()
-            },
-        }
+        ratio, ratio_ci95 = _ratio(result, metric) if result and metric else (None, None)
+        return ComparisonResult(
+            cell=cell.name,
+            task=cell.task,
+            model=cell.model,
+            split=cell.split,
+            metric=self.name,
+            signature=metric.signature if metric else None,
+            higher_is_better=metric.higher_is_better if metric else None,
+            scale=metric.scale if metric else None,
+            primary=self.primary,
+            baseline=cell.baseline,
+            arm=self.arm,
+            n_examples=result.num_examples if result else None,
+            n_clusters=result.num_clusters if result else None,
+            n_differing=result.num_differing if result else None,
+            identical_predictions=share_identical(list(cell.pairs(self.arm).values())),
+            seeds=tuple(cell.seeds),
+            baseline_scores=self._scores(cell.baseline),
+            arm_scores=self._scores(self.arm),
+            difference=result.difference if result else None,
+            se=result.se if result else None,
+            df=result.df if result else None,
+            ci95=result.ci95 if result else None,
+            ci90=result.ci90 if result else None,
+            p=result.p if result else None,
+            mde80=result.mde80 if result else None,
+            variance=result.variance if result else None,
+            seed_differences=self._seed_differences(),
+            ratio=ratio,
+            ratio_ci95=ratio_ci95,
+            bootstrap=self.check,
+            p_holm=self.p_holm,
+            margin=self.margin,
+            verdict=verdict.word + aside,
+            within_margin=verdict.within_margin,
+            reason=verdict.reason,
+            flags=tuple(self._flags()),
+            runs=RunPaths(self._paths(cell.baseline, folder), self._paths(self.arm, folder)),
+        )
 
     @property
     def margin(self) -> float | None:
         return self.cell.ablation["margin"].get(self.name)
 
-    def _numbers(self, metric: Metric | None) -> dict[str, Any]:
-        names = ("difference", "se", "df", "ci95", "ci90", "p", "mde80", "variance")
-        numbers: dict[str, Any] = dict.fromkeys(names)
-        numbers["seed_differences"] = [None] * len(self.cell.seeds)
-        if self.result is not None:
-            numbers |= {name: asdict(self.result)[name] for name in names}
-            by_seed = dict(zip(self.cell.pairs(self.arm), self.result.seed_differences))
-            numbers["seed_differences"] = [by_seed.get(seed) for seed in self.cell.seeds]
-            if metric is not None and metric.scale == "log":
-                numbers["ratio"], numbers["ratio_ci95"] = _ratio(self.result, metric)
-        if self.check is not None:
-            numbers["bootstrap"] = asdict(self.check)
-        return numbers
+    def _scores(self, arm: str) -> tuple[float | None, ...]:
+        return tuple(self.cell.score(arm, seed, self.name) for seed in self.cell.seeds)
 
-    def _verdict(self, failures: Sequence[Mapping[str, Any]]) -> Verdict:
-        """An exploratory row is worded by its raw p; only the primary family is adjusted."""
+    def _paths(self, arm: str, folder: Path | None) -> tuple[str | None, ...]:
+        return tuple(_relative(self.cell.runs.get((arm, seed)), folder) for seed in self.cell.seeds)
+
+    def _seed_differences(self) -> tuple[float | None, ...]:
+        differences = self.result.seed_differences if self.result else ()
+        by_seed = dict(zip(self.cell.pairs(self.arm), differences))
+        return tuple(by_seed.get(seed) for seed in self.cell.seeds)
+
+    def _verdict(self, failures: Sequence[Failure]) -> Verdict:
+        """Return the verdict; an exploratory comparison is judged by its raw p, because Holm skips it."""
         cell, result = self.cell, self.result
-        ended = {(f.get("cell"), f.get("arm"), f.get("seed")): f.get("status") for f in failures}
+        ended = {(failure.cell, failure.arm, failure.seed): failure.status for failure in failures}
         lost = [
             (f"{arm} seed {seed}", ended.get((cell.name, arm, seed)))
             for arm in (cell.baseline, self.arm)
@@ -187,32 +197,36 @@ class Comparison:
         if self.result is None:
             return list(self.notes)
         runs = [run for pair in self.cell.pairs(self.arm).values() for run in pair]
-        blind = ["every score is 0: neither arm has learned to predict"] * (
-            not any(r.score(self.name) for r in runs)
-        )
+        found = list(self.notes)
+        if not any(run.score(self.name) for run in runs):
+            found.append("every score is 0: neither arm has learned to predict")
         seeds = list(self.cell.pairs(self.arm))
-        return [*self.notes, *blind, *comparison_verdict.flags(self.result, self.check, seeds)]
+        return found + comparison_verdict.flags(self.result, self.check, seeds)
 
     @property
-    def claims(self) -> bool:
-        """Whether its p may count as evidence: every planned pair is there, and there are enough."""
+    def family_p(self) -> float:
+        """Its p in the Holm family; NaN where it may claim nothing: a planned pair is missing, or no test."""
         complete = len(self.cell.pairs(self.arm)) == len(self.cell.seeds) >= significance.MIN_SEEDS
-        return complete and self.result is not None and self.result.problem is None
+        if self.result is None or self.result.problem is not None or not complete:
+            return math.nan
+        return self.result.p
 
 
 def _comparisons(cell: ScoredCell) -> Iterator[Comparison]:
-    """Primary metric first, then the others; arms in the order of the ablation."""
+    """Yield the comparisons of a cell: primary metric first; arms in the order of the ablation."""
     measured = list(next(iter(cell.runs.values())).metrics) if cell.runs else []
-    names = sorted({cell.primary, *measured} - {None}, key=lambda name: (name != cell.primary, name))
+    found = {name for name in (cell.primary, *measured) if name is not None}
+    names = sorted(found, key=lambda name: (name != cell.primary, name))
     arms = [arm for arm in cell.ablation["arms"] if arm != cell.baseline]
     notes = {arm: cell.notes(arm) for arm in arms}
     resampled = cell.resampled() if cell.runs else {}
     for name in names:
         for arm in arms:
             comparison = Comparison(cell, arm, name, name == cell.primary, notes[arm])
-            if pairs := cell.pairs(arm):
+            metric = cell.metric(name)
+            if metric is not None and (pairs := cell.pairs(arm)):
                 comparison.result = cell.two_way(name, pairs)
-                comparison.check = _check(comparison.result, cell.metric(name), pairs, resampled)
+                comparison.check = _check(comparison.result, metric, pairs, resampled)
             yield comparison
 
 
@@ -222,34 +236,41 @@ def _check(
     pairs: Mapping[int, tuple[ScoredRun, ScoredRun]],
     resampled: Mapping[tuple[Path, str], np.ndarray],
 ) -> Bootstrap | None:
-    """The bootstrap beside a test; none where nothing was tested."""
+    """Return the bootstrap beside a test, None where nothing was tested."""
     if result.identical or result.problem:
         return None
-    drawn = [
+    baseline, arm = (
         np.stack([resampled[pair[side].folder, metric.name] for pair in pairs.values()], axis=1)
         for side in (0, 1)
-    ]
-    return significance.bootstrap(*drawn, comparable(metric))
+    )
+    return significance.bootstrap(baseline, arm, comparable(metric))
 
 
-def _ratio(result: TwoWay, metric: Metric) -> tuple[float, list[float]]:
-    """The arm's score over the baseline's, and its 95 % interval."""
+def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] | tuple[None, None]:
+    """Return the arm's score over the baseline's and its 95 % interval; None on a linear scale."""
+    if metric.scale != "log":
+        return None, None
     sign = 1 if metric.higher_is_better else -1
-    ends = [math.exp(sign * end / 100) for end in (result.difference, *result.ci95)]
-    return ends[0], sorted(ends[1:])
+    ratio, *ends = (math.exp(sign * value / 100) for value in (result.difference, *result.ci95))
+    low, high = sorted(ends)
+    return ratio, (low, high)
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> None:
-    """Holm over the whole declared family; a comparison that may claim nothing keeps its place with p = 1."""
+    """Adjust p by Holm over the whole declared family.
+
+    A comparison that may claim nothing counts as p = 1 and gets no adjusted p: leaving it out would make the
+    others look better because a run is missing.
+    """
     family = [comparison for comparison in comparisons if comparison.primary]
-    raw = [comparison.result.p if comparison.claims else math.nan for comparison in family]
-    for comparison, adjusted in zip(family, significance.holm(raw)):
-        comparison.p_holm = adjusted if comparison.claims else None
+    raw = [comparison.family_p for comparison in family]
+    for comparison, p, adjusted in zip(family, raw, significance.holm(raw)):
+        comparison.p_holm = None if math.isnan(p) else adjusted
 
 
-def _shared(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all runs have in common; a field that differs lists its values."""
-    shared: dict[str, Any] = {}
+def _shared(environments: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return what all runs have in common; a field that differs lists its values."""
+    shared: dict[str, object] = {}
     for name in dict.fromkeys(name for environment in environments for name in environment):
         values = [environment.get(name) for environment in environments]
         distinct = [value for place, value in enumerate(values) if value not in values[:place]]
@@ -261,12 +282,3 @@ def _relative(run: ScoredRun | None, folder: Path | None) -> str | None:
     if run is None:
         return None
     return Path(os.path.relpath(run.folder, folder) if folder else run.folder).as_posix()
-
-
-def _jsonable(value: Any) -> Any:
-    """Plain JSON: tuples as lists, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -99,7 +99,7 @@ def _as_estimated(parts: Components, num_seeds: int, num_clusters: int) -> tuple
     drawn = seeds * chdtri(num_seeds - 1, 1 - (np.arange(DRAWS) + 0.5) / DRAWS) / (num_seeds - 1)
     counted_twice = parts.both / (num_seeds * num_clusters)
     total = examples + np.maximum(0.0, drawn - counted_twice)
-    return total, degrees_of_freedom(drawn, total, num_seeds, num_clusters)
+    return total, np.asarray(degrees_of_freedom(drawn, total, num_seeds, num_clusters))
 
 
 def detectable(

@@ -1,4 +1,4 @@
-"""The finished runs of one cell of an ablation, side by side: pairs, statistics, what an arm costs."""
+"""The finished runs of one cell of an ablation: pairs, tests, what an arm costs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.comparison import significance
 from pipelines.comparison.pairing import check_pair, check_same_examples
+from pipelines.comparison.results import ArmSummary, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
 from pipelines.comparison.significance import TwoWay
 from pipelines.metrics.base import Metric, comparable
@@ -30,11 +31,18 @@ class ScoredCell:
 
     @classmethod
     def load(cls, name: str, ablation: Mapping[str, Any], runs: Mapping[Key, Path]) -> ScoredCell:
-        mine = {(arm, seed): Path(path) for (cell, arm, seed), path in runs.items() if cell == name}
-        split = common_split(list(mine.values())) if mine else None
+        """Read the runs of a cell.
+
+        Raises:
+            UserError: a run is damaged, or two were not scored on the same examples.
+        """
+        folders = {(arm, seed): Path(path) for (cell, arm, seed), path in runs.items() if cell == name}
+        if not folders:
+            return cls(name, ablation, None, {})
+        split = common_split(list(folders.values()))
         loaded = {
             (arm, seed): read(path, f"{arm}, seed {seed} of {name}", split)
-            for (arm, seed), path in mine.items()
+            for (arm, seed), path in folders.items()
         }
         check_same_examples(list(loaded.values()))
         return cls(name, ablation, split, loaded)
@@ -53,7 +61,7 @@ class ScoredCell:
 
     @property
     def model(self) -> str:
-        """The model's name without the folder it lies in, or its architecture when it starts from scratch."""
+        """The model's name without its folder, or the architecture where training starts from scratch."""
         model = self.ablation["cells"][self.name]["model"]
         if not model.get("name"):
             return f"{model.get('architecture')} from scratch"
@@ -62,7 +70,7 @@ class ScoredCell:
 
     @property
     def primary(self) -> str | None:
-        """The declared metric of the task, else the one that chose checkpoints."""
+        """The declared metric of the task, else the metric that chose checkpoints; None without a run."""
         declared = self.ablation["primary"].get(self.task)
         return declared or next((run.manifest["primary"] for run in self.runs.values()), None)
 
@@ -74,25 +82,32 @@ class ScoredCell:
         return run.score(name) if run else None
 
     def pairs(self, arm: str) -> dict[int, tuple[ScoredRun, ScoredRun]]:
-        """(baseline, arm) of every seed that both finished."""
-        both = {
-            seed: (self.runs.get((self.baseline, seed)), self.runs.get((arm, seed))) for seed in self.seeds
+        """Return the runs of the baseline and of the arm for every seed that both finished."""
+        return {
+            seed: (self.runs[self.baseline, seed], self.runs[arm, seed])
+            for seed in self.seeds
+            if (self.baseline, seed) in self.runs and (arm, seed) in self.runs
         }
-        return {seed: pair for seed, pair in both.items() if None not in pair}
 
     def notes(self, arm: str) -> list[str]:
-        """What the pairs of an arm do not share, each said once; refuses what is no pair."""
+        """Return what the pairs of an arm do not share, each clause once.
+
+        Raises:
+            UserError: two runs cannot be paired (see `check_pair`).
+        """
         found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
         return list(dict.fromkeys(found))
 
     def two_way(self, name: str, pairs: Mapping[int, tuple[ScoredRun, ScoredRun]]) -> TwoWay:
-        """The arm of some pairs against the baseline by one metric."""
-        sides = [np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)]
-        clusters = next(iter(pairs.values()))[0].clusters
-        return significance.two_way(*sides, comparable(self.metric(name)), clusters)
+        """Compare the two sides of some pairs (at least one) by one metric."""
+        baseline, arm = (
+            np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)
+        )  # each (seeds, examples, columns)
+        first = next(iter(pairs.values()))[0]
+        return significance.two_way(baseline, arm, comparable(first.metrics[name]), first.clusters)
 
     def resampled(self) -> dict[tuple[Path, str], np.ndarray]:
-        """Sums `(resamples, columns)` of every run and metric, all with the same draws."""
+        """Return sums `(resamples, columns)` of every run and metric; all share the same resamples."""
         parts = {
             (run.folder, name): significance.cluster_sums(run.statistics[name], run.clusters)
             for run in self.runs.values()
@@ -102,32 +117,31 @@ class ScoredCell:
         sums = significance.resample(np.concatenate(list(parts.values()), axis=1))
         return dict(zip(parts, np.split(sums, ends[:-1], axis=1)))
 
-    def facts(self, arm: str) -> dict[str, Any]:
-        """What an arm costs and how it began, over its finished runs."""
+    def summary(self, arm: str) -> ArmSummary:
+        """Return what an arm costs and how it started, over its finished runs."""
         manifests = [self.runs[arm, seed].manifest for seed in self.seeds if (arm, seed) in self.runs]
         if not manifests:
-            return {"num_runs": 0}
+            return ArmSummary(num_runs=0)
         proofs = [manifest.get("proof") or {} for manifest in manifests]
         first = manifests[0]
-        return {
-            "num_runs": len(manifests),
-            "num_parameters": first.get("num_parameters"),
-            "num_variant_parameters": first.get("num_variant_parameters"),
-            "forward_flops": first.get("forward_flops"),
-            "train_seconds": _mean([manifest.get("train_seconds") for manifest in manifests]),
-            "train_cpu_seconds": _mean([manifest.get("train_cpu_seconds") for manifest in manifests]),
-            "total_seconds": _mean([manifest.get("total_seconds") for manifest in manifests]),
-            "peak_memory_bytes": max(manifest.get("peak_memory_bytes") or 0 for manifest in manifests)
-            or None,
-            "num_steps": [manifest.get("num_steps") for manifest in manifests],
-            "best_step": [manifest.get("best_step") for manifest in manifests],
-            "proof": {
-                "max_difference": max(proof.get("max_difference") or 0.0 for proof in proofs),
-                "starts_as_stock": proofs[0].get("starts_as_stock"),
-                "sites": proofs[0].get("reached"),
-                "sentence": proofs[0].get("sentence"),
-            },
-        }
+        return ArmSummary(
+            num_runs=len(manifests),
+            num_parameters=first.get("num_parameters"),
+            num_variant_parameters=first.get("num_variant_parameters"),
+            forward_flops=first.get("forward_flops"),
+            train_seconds=_mean([manifest.get("train_seconds") for manifest in manifests]),
+            train_cpu_seconds=_mean([manifest.get("train_cpu_seconds") for manifest in manifests]),
+            total_seconds=_mean([manifest.get("total_seconds") for manifest in manifests]),
+            peak_memory_bytes=max(manifest.get("peak_memory_bytes") or 0 for manifest in manifests) or None,
+            num_steps=tuple(manifest.get("num_steps") for manifest in manifests),
+            best_step=tuple(manifest.get("best_step") for manifest in manifests),
+            proof=StartSummary(
+                max_difference=max(proof.get("max_difference") or 0.0 for proof in proofs),
+                starts_as_stock=proofs[0].get("starts_as_stock"),
+                sites=proofs[0].get("reached"),
+                sentence=proofs[0].get("sentence"),
+            ),
+        )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 from pipelines.report import format as fmt
 from pipelines.report import sentences
 from pipelines.report.data import ReportData
 from pipelines.report.figures import palette
 from pipelines.report.sections import SECTIONS
+from pipelines.report.templating import TEMPLATES
 
-_CSS = Path(__file__).with_name("page.css")
+_CSS = TEMPLATES / "page.css"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 

@@ -5,28 +5,7 @@ from __future__ import annotations
 from pipelines.report import sentences
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, headers, notes
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "·": r"$\cdot$",
-    "–": "--",
-    "…": r"\dots{}",
-    "≥": r"$\ge$",
-}
+from pipelines.report.templating import escape_latex as escape
 
 
 def render(facts: ReportData) -> str:
@@ -49,11 +28,6 @@ def render(facts: ReportData) -> str:
     lines += ["\\parbox{\\textwidth}{\\footnotesize " + escape(" ".join([*notes(facts), *signatures])) + "}"]
     lines += [f"\\caption{{{escape(facts.title)}. {escape(sentences.lead(facts))}}}", "\\end{table*}"]
     return "\n".join(lines) + "\n"
-
-
-def escape(text: object) -> str:
-    """Text that LaTeX shows as it stands."""
-    return "".join(_SPECIAL.get(character, character) for character in str(text))
 
 
 def _cells(record: Record) -> list[str]:

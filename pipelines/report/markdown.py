@@ -6,6 +6,7 @@ from pipelines.report import attention, sentences
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, headers, notes
+from pipelines.report.templating import escape_markdown as escape
 
 
 def render(facts: ReportData) -> str:
@@ -34,14 +35,6 @@ def render(facts: ReportData) -> str:
         "The page with all figures is `report.html`; the numbers are in `results.json`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def escape(text: object) -> str:
-    """Text that Markdown shows as it stands."""
-    shown = str(text).replace("\\", "\\\\")
-    for character in "|*_`[]<>#":
-        shown = shown.replace(character, f"\\{character}")
-    return " ".join(shown.split())
 
 
 def _tables(facts: ReportData, primary: bool) -> str:

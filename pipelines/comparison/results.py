@@ -1,0 +1,227 @@
+"""The content of results.json as types: `compare` builds it, reports read it.
+
+`config/schema/results.schema.json` describes the file for readers elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from pipelines.comparison.significance import Bootstrap, Variance
+from pipelines.errors import UserError
+
+SCHEMA_VERSION: Literal[1] = 1
+# Fields that are left out of the file where they are None; all others are written as null.
+LEFT_OUT = frozenset(
+    {
+        "bootstrap",
+        "ratio",
+        "ratio_ci95",
+        "search",
+        "title",
+        "time",
+        "finished_before",
+        "declared",
+        "ablations",
+    }
+)
+T = TypeVar("T")
+
+
+def _null_as_nan(stored: object) -> object:
+    """Read null as NaN: JSON has no NaN, so an estimate that does not exist is stored as null."""
+    if isinstance(stored, Mapping):
+        return {name: _null_as_nan(item) for name, item in stored.items()}
+    if isinstance(stored, list | tuple):
+        return [_null_as_nan(item) for item in stored]
+    return math.nan if stored is None else stored
+
+
+Interval = Annotated[tuple[float, float], BeforeValidator(_null_as_nan)]  # NaN, NaN where nothing was tested
+StoredVariance = Annotated[Variance, BeforeValidator(_null_as_nan)]
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Run folders of the two sides by seed, relative to results.json; None where a run is missing."""
+
+    baseline: tuple[str | None, ...]
+    arm: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult:
+    """One arm against the baseline by one metric in one cell.
+
+    Differences are positive where the arm is better. Lists by seed have None where a run is missing.
+    """
+
+    cell: str
+    task: str
+    model: str
+    split: str | None  # test, or validation where there is no test split
+    metric: str
+    signature: str | None
+    higher_is_better: bool | None
+    scale: Literal["linear", "log"] | None  # log: differences are 100 * log of the ratio of the scores
+    primary: bool  # in the Holm family; other comparisons are exploratory
+    baseline: str
+    arm: str
+    n_examples: int | None
+    n_clusters: int | None
+    n_differing: int | None  # examples that score differently in any seed
+    identical_predictions: float | None  # share of predictions equal in both runs of a pair
+    seeds: tuple[int, ...]
+    baseline_scores: tuple[float | None, ...]
+    arm_scores: tuple[float | None, ...]
+    difference: float | None  # mean over seeds
+    se: float | None
+    df: float | None
+    ci95: Interval | None
+    ci90: Interval | None
+    p: float | None  # two-sided, unadjusted
+    mde80: float | None  # difference found with power 80 %
+    variance: StoredVariance | None
+    seed_differences: tuple[float | None, ...] = ()
+    ratio: float | None = None  # log scale only: the arm's score over the baseline's
+    ratio_ci95: Interval | None = None
+    bootstrap: Bootstrap | None = None  # examples resampled, seeds fixed: a check of variance.examples
+    p_holm: float | None  # adjusted over the primary comparisons; None where it may claim nothing
+    margin: float | None
+    verdict: str
+    within_margin: bool
+    reason: str
+    flags: tuple[str, ...]
+    runs: RunPaths
+
+
+@dataclass(frozen=True)
+class StartSummary:
+    """How far an arm was from stock attention before training: the largest difference over its runs."""
+
+    max_difference: float
+    starts_as_stock: bool | None = None
+    sites: int | None = None
+    sentence: str | None = None
+
+
+@dataclass(frozen=True)
+class TriedRate:
+    """One learning rate of a search."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class LearningRateSearch:
+    """Learning rates tried on validation data, the same ones for every arm."""
+
+    tried: tuple[TriedRate, ...]
+    chosen: float
+    reason: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """What an arm costs in a cell and how it started, over its finished runs."""
+
+    num_runs: int
+    num_parameters: int | None = None
+    num_variant_parameters: int | None = None
+    forward_flops: int | None = None  # of the matrix products in one forward of four training features
+    train_seconds: float | None = None  # mean over runs
+    train_cpu_seconds: float | None = None  # mean over runs, of one process
+    total_seconds: float | None = None
+    peak_memory_bytes: float | None = None  # most over runs
+    num_steps: tuple[int | None, ...] = ()
+    best_step: tuple[int | None, ...] = ()
+    proof: StartSummary | None = None
+    search: LearningRateSearch | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, diverged or never ran."""
+
+    cell: str
+    arm: str
+    seed: int
+    run: str
+    status: str
+    step: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What was declared before the first run, and what has changed since."""
+
+    hash: str
+    time: str | None = None
+    finished_before: Mapping[str, int] | None = None  # arm -> runs that were finished by then
+    changed_afterwards: tuple[str, ...] = ()
+    declared: Mapping[str, object] | None = None
+    ablations: Mapping[str, Mapping[str, object]] | None = None  # of several reported together
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report needs beside the run folders."""
+
+    schema_version: Literal[1]
+    hash: str  # sha256 of the ablation
+    registration: Registration | None
+    environment: Mapping[str, object]  # what all runs share; a field that differs lists its values
+    comparisons: tuple[ComparisonResult, ...]
+    arms: Mapping[str, Mapping[str, ArmSummary]]  # cell -> arm -> summary
+    failures: tuple[Failure, ...]
+    publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
+    title: str | None = None
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """Return plain JSON values: tuples become lists, and numbers that are not finite become null."""
+    content: dict[str, Any] = _plain(results)
+    return content
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, ArmSummary) and value.num_runs == 0:
+        return {"num_runs": 0}
+    if is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            name: _plain(item) for name, item in named.items() if item is not None or name not in LEFT_OUT
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(kind: type[T], stored: Mapping[str, object], where: str) -> T:
+    """Return `stored` as a dataclass of this module, with every field checked.
+
+    Fields that the class does not have are ignored: a newer attnlab may have written them.
+
+    Args:
+        where: the file it comes from, for the message.
+
+    Raises:
+        UserError: a field is missing or has another type; the first one is named.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        came = None if first["type"] == "missing" else repr(first["input"])[:80]
+        what = f"the field {field} is {'missing' if came is None else 'not valid'}"
+        raise UserError(where, what, came, "write the file again with attnlab report") from error
