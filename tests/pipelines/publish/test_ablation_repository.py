@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from pipelines.publish.portable import manifest_of
 from pipelines.storage.run_folder import RunFolder
 from tests.pipelines import stored_ablation
-from tests.pipelines.hub.conftest import fingerprint
+from tests.pipelines.hub.conftest import Attnlab, fingerprint
 from tests.pipelines.hub.connection import Fault
+from tests.pipelines.hub.double import Hub
 
 REPO = "lab/toy"
 
 
 @pytest.fixture
-def ablation(tmp_path):
+def ablation(tmp_path: Path) -> Path:
     """An ablation with results, whose models were not kept."""
     return stored_ablation.reported(tmp_path / "runs", seeds=(1, 2, 3))
 
 
-def test_every_number_of_a_pushed_ablation_is_verified_from_the_hub_alone(hub, ablation, attnlab, tmp_path):
+def test_every_number_of_a_pushed_ablation_is_verified_from_the_hub_alone(
+    hub: Hub, ablation: Path, attnlab: Attnlab, tmp_path: Path
+) -> None:
     before = fingerprint(ablation.parent)
     status, said = attnlab("push", ablation, REPO)
     assert status == 0, said
@@ -33,7 +38,7 @@ def test_every_number_of_a_pushed_ablation_is_verified_from_the_hub_alone(hub, a
     assert f"hub:{REPO} at commit {commit.oid}" in said
 
 
-def test_one_altered_number_is_found(hub, ablation, attnlab):
+def test_one_altered_number_is_found(hub: Hub, ablation: Path, attnlab: Attnlab) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
     repo = hub.repos[f"models/{REPO}"]
     files = dict(repo.refs["main"].files)
@@ -45,7 +50,9 @@ def test_one_altered_number_is_found(hub, ablation, attnlab):
     assert (status, "ablation/results.json is not as it was pushed" in said) == (1, True)
 
 
-def test_the_text_of_the_data_and_paths_of_this_machine_stay_at_home(hub, ablation, attnlab, tmp_path):
+def test_the_text_of_the_data_and_paths_of_this_machine_stay_at_home(
+    hub: Hub, ablation: Path, attnlab: Attnlab, tmp_path: Path
+) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
     sent = hub.repos[f"models/{REPO}"].refs["main"].files
     assert not [name for name in sent if name.endswith(".jsonl") and "predictions" in name]
@@ -53,7 +60,9 @@ def test_the_text_of_the_data_and_paths_of_this_machine_stay_at_home(hub, ablati
     assert not [name for name in sent if "/model/" in name]
 
 
-def test_the_card_is_the_report_with_links_that_lead_somewhere(hub, ablation, attnlab):
+def test_the_card_is_the_report_with_links_that_lead_somewhere(
+    hub: Hub, ablation: Path, attnlab: Attnlab
+) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
     sent = hub.repos[f"models/{REPO}"].refs["main"].files
     card = sent["README.md"].decode()
@@ -66,14 +75,16 @@ def test_the_card_is_the_report_with_links_that_lead_somewhere(hub, ablation, at
 
 
 @pytest.fixture
-def with_models(ablation, stock):
+def with_models(ablation: Path, stock: None) -> Path:
     """The same, every model of it kept."""
     for folder in (ablation.parent / "cells").iterdir():
         (folder / "model" / "config.json").write_text("{}")
     return ablation
 
 
-def test_each_arm_has_a_branch_with_its_best_model_and_the_card_names_them(hub, with_models, attnlab):
+def test_each_arm_has_a_branch_with_its_best_model_and_the_card_names_them(
+    hub: Hub, with_models: Path, attnlab: Attnlab
+) -> None:
     status, said = attnlab("push", with_models, REPO)
     assert status == 0, said
     repo = hub.repos[f"models/{REPO}"]
@@ -87,16 +98,18 @@ def test_each_arm_has_a_branch_with_its_best_model_and_the_card_names_them(hub, 
         assert f"`{listed['tag']}`" in card
         manifest = json.loads(files["run/manifest.json"])
         runs = [RunFolder(stored_ablation.run_folder(with_models, arm, seed)) for seed in (1, 2, 3)]
-        best = max(runs, key=lambda run: run.manifest()["scores"]["validation"]["f1"])
-        assert manifest["run_hash"] == best.manifest()["run_hash"]
+        best = max(runs, key=lambda run: manifest_of(run)["scores"]["validation"]["f1"])
+        assert manifest["run_hash"] == manifest_of(best)["run_hash"]
     assert "model.safetensors" not in repo.refs["main"].files
 
 
-def test_an_ablation_that_was_pushed_in_part_is_completed(hub, with_models, attnlab, monkeypatch):
+def test_an_ablation_that_was_pushed_in_part_is_completed(
+    hub: Hub, with_models: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault("commit", status=503, after=1)]  # the first branch is there, the second is not
     status, said = attnlab("push", with_models, REPO)
-    assert (status, f"To go on: attnlab push {with_models} {REPO}" in said) == (1, True), said
+    assert (status, f"To resume: attnlab push {with_models} {REPO}" in said) == (1, True), said
     hub.faults = []
     assert attnlab("push", with_models, REPO)[0] == 0
     repo = hub.repos[f"models/{REPO}"]
@@ -104,13 +117,13 @@ def test_an_ablation_that_was_pushed_in_part_is_completed(hub, with_models, attn
     assert {commit.oid for commit in repo.tags.values()} == {commit.oid for commit in repo.commits[1:]}
 
 
-def test_an_ablation_is_no_model(hub, ablation, attnlab):
+def test_an_ablation_is_no_model(hub: Hub, ablation: Path, attnlab: Attnlab) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
     status, said = attnlab("predict", f"hub:{REPO}", "--input", "-")
     assert (status, "is an ablation, not a model" in said) == (2, True)
 
 
-def test_an_ablation_without_results_is_refused(hub, tmp_path, attnlab):
+def test_an_ablation_without_results_is_refused(hub: Hub, tmp_path: Path, attnlab: Attnlab) -> None:
     folder = stored_ablation.write(tmp_path / "runs", seeds=(1, 2, 3))
     status, said = attnlab("push", folder, REPO)
     assert (status, "has no results.json yet" in said) == (2, True)
