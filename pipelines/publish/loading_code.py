@@ -30,7 +30,7 @@ class Way:
 def ways(kind: str, auto_class: str, source: str, revision: str | None) -> list[Way]:
     """Return every way to load a model of a `ModelKind` from `source`, a Hub id or a folder."""
     if kind != "custom":
-        return [Way("plain", "transformers is all it needs.", _lines(auto_class, source, revision), True)]
+        return [Way("plain", "It needs only transformers.", _lines(auto_class, source, revision), True)]
     trusted = _lines(auto_class, source, revision, trust=True)
     plain = _lines(auto_class, source, revision)
     registered = f"import custom_attention  # registers this architecture\n{plain}"
@@ -41,7 +41,12 @@ def ways(kind: str, auto_class: str, source: str, revision: str | None) -> list[
             trusted,
             standalone=True,
         ),
-        Way("registered", "With attnlab installed, and no code from here:", registered, standalone=False),
+        Way(
+            "registered",
+            "With attnlab installed, and no code from this repository:",
+            registered,
+            standalone=False,
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The card of a run: valid by the client's reading and the Hub's, with all that a reader has to know."""
+"""The card of a run: valid for the client and for the Hub, with all that a reader has to know."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_before_training_it_is_valid_too_and_claims_no_number() -> None:
 
 
 @pytest.mark.parametrize("variant", catalog.names(catalog.VARIANT))
-def test_it_says_what_the_attention_is(variant: str) -> None:
+def test_it_describes_the_attention(variant: str) -> None:
     text = rendered(config=config(attention=[variant]))
     equation = variant_text.describe(variant).equation
     assert f"**{variant}**".replace("_", "\\_") in text
@@ -66,18 +66,18 @@ def test_it_says_what_the_attention_is(variant: str) -> None:
     assert any(sign in equation for sign in "()=")
 
 
-def test_scores_come_with_their_interval_their_seed_and_what_was_found_about_the_arm() -> None:
+def test_scores_come_with_their_interval_their_seed_and_the_comparisons_of_the_arm() -> None:
     sentence = "toy: gate against stock by f1: inconclusive"
     text = rendered(comparisons=[sentence], figures=[("curves.svg", "Training loss")])
     assert "| f1 | 81.25 | 75.50 to 87.00 | 60 | seqeval\\|mode:conlleval |" in text
-    assert "seed 1: the interval knows nothing of other seeds" in text
+    assert "seed 1: the interval does not cover the spread over seeds" in text
     assert f"- {sentence}" in text
     assert "![Training loss](curves.svg)" in text
     assert "One seed without a baseline" not in text
     assert "One seed without a baseline" in rendered()
 
 
-def test_each_licence_is_said_of_what_it_is_for() -> None:
+def test_each_licence_is_stated_beside_its_subject() -> None:
     model = {"name": "org/base", "family": "encoder"}
     known = {"config": config(model=model), "base_model": "org/base", "base_license": "apache-2.0"}
     text = rendered(**known, base_revision="abc123")
@@ -99,7 +99,7 @@ def test_its_commands_name_the_branch_and_its_lines_the_tag() -> None:
     assert "attnlab predict hub:lab/tagger --input" in rendered(ways=both, branch="main")
 
 
-def test_what_a_user_calls_things_does_not_break_it() -> None:
+def test_user_text_is_escaped_and_invalid_metadata_refused() -> None:
     text = rendered(data_license="<b>none</b> | *mine*")
     assert "<b>" not in text.replace("\\<b>", "").replace("&lt;b>", "")
     with pytest.raises(UserError, match=r"README\.md: has metadata that is not valid"):
@@ -131,14 +131,14 @@ def test_the_interval_is_the_jackknife_over_examples(ablation: Path) -> None:
     assert score.interval == pytest.approx((score.value - reach, score.value + reach))
 
 
-def test_a_run_of_an_ablation_tells_what_the_ablation_found(ablation: Path) -> None:
+def test_a_run_of_an_ablation_reports_the_comparisons_of_its_arm(ablation: Path) -> None:
     [row] = json.loads((ablation / "results.json").read_text())["comparisons"]
     [found] = scores.comparisons(stored_ablation.run_folder(ablation, "gate", 2))
     assert found.startswith("toy: gate against stock by f1 on test, seeds 1, 2, 3: " + row["verdict"])
     assert not list(scores.comparisons(stored_ablation.run_folder(ablation, "stock", 2)))
 
 
-def test_the_commit_of_the_base_model_is_told_however_it_was_named() -> None:
+def test_the_commit_of_the_base_model_is_found_however_it_was_named() -> None:
     by_address = {"config": {"model": {"name": "hub:lab/base@abc", "revision": None}}}
     by_id = {"config": {"model": {"name": "lab/base", "revision": "v1"}}, "model_commit": "def"}
     assert [pushed_run.base_revision(one) for one in (by_address, by_id)] == ["abc", "def"]
