@@ -83,8 +83,8 @@ def recorded(hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path) -> Path:
     """A run that was pushed with its whole record, and weights of which only the bytes count."""
     folder, config = tmp_path / "recorded", run_from_dict(stored_ablation.RUN)
     stored_ablation.finish(folder, config, identity.describe(config))
-    status, said = attnlab("push", folder, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", folder, REPO)
+    assert status == 0, output
     return folder
 
 
@@ -94,8 +94,8 @@ def attnlab(capsys: pytest.CaptureFixture[str]) -> Attnlab:
 
     def call(*arguments: object) -> tuple[int, str]:
         status = main.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return status, said.out + said.err
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
 
     return call
 

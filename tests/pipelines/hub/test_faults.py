@@ -1,4 +1,4 @@
-"""Whatever goes wrong while pushing: nothing local is lost, the user is told, the same command completes."""
+"""A push that fails at any step loses nothing, reports why, and the same command completes it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BUSY = b'{"error": "Cannot create repo: another conflicting operation is in prog
 
 
 def commits(hub: Hub) -> list[str]:
-    """Titles of the commits that a push made."""
+    """Return the titles of the commits that pushes made."""
     return [commit.title for commit in hub.repos[f"models/{REPO}"].commits[1:]]
 
 
 def complete(hub: Hub, run: Path) -> bool:
-    """Whether the Hub holds exactly the staged folder, in one commit, tagged."""
+    """Return whether the newest commit holds exactly the staged folder and has the only tag."""
     repo = hub.repos[f"models/{REPO}"]
     [staged] = [path for path in (run / "hub").iterdir() if path.is_dir()]
     sent = {
@@ -41,10 +41,10 @@ def complete(hub: Hub, run: Path) -> bool:
 
 
 def pushes_at_once_past(faults: list[Fault], hub: Hub, run: Path, attnlab: Attnlab) -> None:
-    """One command ends well, although it meets the faults, with everything in one commit."""
+    """Check that one command succeeds despite the faults, with everything in one commit."""
     hub.faults = faults
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert hub.faults[0].times == 0
     assert len(commits(hub)) == 1
     assert complete(hub, run)
@@ -70,7 +70,7 @@ def pushes_at_once_past(faults: list[Fault], hub: Hub, run: Path, attnlab: Attnl
     ],
     ids=lambda value: f"{value.endpoint}-{value.status}" if isinstance(value, Fault) else None,
 )
-def test_a_refusal_is_told_at_once_and_the_same_command_completes_later(
+def test_a_refusal_is_reported_at_once_and_the_same_command_completes_later(
     hub: Hub,
     run: Path,
     attnlab: Attnlab,
@@ -82,9 +82,9 @@ def test_a_refusal_is_told_at_once_and_the_same_command_completes_later(
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "2")
     before = fingerprint(run)
     hub.faults = [fault]
-    found, said = attnlab("push", run, REPO)
-    assert (found, says in said) == (status, True), said
-    assert f"attnlab push {run} {REPO}" in said
+    found, output = attnlab("push", run, REPO)
+    assert (found, says in output) == (status, True), output
+    assert f"attnlab push {run} {REPO}" in output
     if status == 2:
         assert hub.count(fault.endpoint) == 1  # a refusal is not asked for twice
     assert fingerprint(run) == before
@@ -115,8 +115,8 @@ def test_a_server_that_asks_for_an_hour_is_asked_again_within_our_own_patience(
 ) -> None:
     hub.faults = [Fault(step, status=429, headers={"Retry-After": "3600"}, times=1)]
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert time.monotonic() - begun < 60
     assert len(commits(hub)) == 1
 
@@ -128,10 +128,10 @@ def test_a_server_that_keeps_failing_is_given_up_and_the_same_command_completes_
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     before = fingerprint(run)
     hub.faults = [Fault(step, status=503)]
-    status, said = attnlab("push", run, REPO)
+    status, output = attnlab("push", run, REPO)
     assert status == 1
-    assert "the Hub was unavailable for 1 s while" in said
-    assert f"Nothing is lost. To resume: attnlab push {run} {REPO}" in said
+    assert "the Hub was unavailable for 1 s while" in output
+    assert f"Nothing is lost. To resume: attnlab push {run} {REPO}" in output
     assert fingerprint(run) == before
     hub.faults = []
     assert attnlab("push", run, REPO)[0] == 0
@@ -160,8 +160,8 @@ def test_a_connection_that_breaks_or_hangs_leaves_one_commit(
 ) -> None:
     before = fingerprint(run)
     hub.faults = [fault]
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert fingerprint(run) == before
     assert len(commits(hub)) == 1
     assert complete(hub, run)
@@ -174,8 +174,8 @@ def test_a_server_that_never_answers_cannot_hang_the_command(
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault(step, stall=True)]
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert (status, "To resume:" in said) == (1, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "To resume:" in output) == (1, True), output
     assert time.monotonic() - begun < 30
     hub.released.set()
     hub.faults = []
@@ -189,13 +189,13 @@ def test_bytes_that_changed_on_the_way_are_sent_again_before_there_is_a_commit(
     pushes_at_once_past([Fault("put", corrupt=True, times=1)], hub, run, attnlab)
 
 
-def test_bytes_that_change_every_time_are_told_and_their_commit_is_never_tagged(
+def test_bytes_that_change_every_time_are_reported_and_their_commit_is_never_tagged(
     hub: Hub, run: Path, attnlab: Attnlab
 ) -> None:
     before = fingerprint(run)
     hub.faults = [Fault("put", corrupt=True)]
-    status, said = attnlab("push", run, REPO)
-    assert (status, "is not what was sent: model.safetensors" in said) == (1, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "is not what was sent: model.safetensors" in output) == (1, True), output
     assert not hub.repos[f"models/{REPO}"].tags  # nothing tells a reader to load it
     assert fingerprint(run) == before
     hub.faults = []
@@ -260,9 +260,11 @@ def test_a_full_disk_leaves_the_run_as_it_was(
         config = run_from_dict(stored_ablation.RUN)
         stored_ablation.finish(disk, config, identity.describe(config))
         before = fingerprint(disk)
-        status, said = attnlab("push", disk, REPO)
-        assert (status, "cannot hold the files to push (No space left on device)" in said) == (1, True), said
-        assert f"Nothing is lost. To resume: attnlab push {disk} {REPO}" in said
+        status, output = attnlab("push", disk, REPO)
+        assert (status, "cannot hold the files to push (No space left on device)" in output) == (1, True), (
+            output
+        )
+        assert f"Nothing is lost. To resume: attnlab push {disk} {REPO}" in output
         assert fingerprint(disk) == before
         assert not any(path.is_dir() for path in (disk / "hub").iterdir())
         assert not hub.repos
@@ -280,16 +282,16 @@ def test_what_a_second_push_asks_besides_is_asked_again_too(
     assert attnlab("push", run, REPO)[0] == 0
     hub.faults = [Fault(step, status=503, times=1)]
     elsewhere = ["--revision", "arm"] if step == "branch" else []
-    status, said = attnlab("push", run, REPO, *elsewhere)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO, *elsewhere)
+    assert status == 0, output
     assert hub.faults[0].times == 0
     assert len(commits(hub)) == (2 if elsewhere else 1)
 
 
-# ---- Xet, by which the Hub's client uploads where nobody says otherwise
+# ---- Xet, the default of the Hub's client for uploads
 @pytest.fixture
 def xet(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is Xet storage."""
+    """The folder that serves as Xet storage."""
     monkeypatch.delenv("HF_HUB_DISABLE_XET")
     hub.xet = tmp_path / "xet"
     hub.xet.mkdir()
@@ -297,8 +299,8 @@ def xet(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_weights_go_by_xet_in_one_commit(hub: Hub, run: Path, attnlab: Attnlab, xet: Path) -> None:
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert hub.count("xet_token") > 0 == hub.count("put")
     assert any(path.is_file() for path in xet.rglob("*"))
     assert len(commits(hub)) == 1
@@ -315,8 +317,8 @@ def test_a_xet_that_hangs_is_ended_and_the_same_command_completes_later(
     before = fingerprint(run)
     hub.faults = [Fault("xet_token", status=503)]  # asked again for 244 s by hf_xet, whatever we say
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert (status, "no answer within 8 s" in said, "To resume:" in said) == (1, True, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "no answer within 8 s" in output, "To resume:" in output) == (1, True, True), output
     assert time.monotonic() - begun < 60
     assert fingerprint(run) == before
     hub.faults = []
@@ -324,12 +326,12 @@ def test_a_xet_that_hangs_is_ended_and_the_same_command_completes_later(
     assert len(commits(hub)) == 1
 
 
-def test_a_token_that_may_only_read_is_told_before_anything_is_made(
+def test_a_token_that_may_only_read_is_refused_before_anything_is_made(
     hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
-    status, said = attnlab("push", run, REPO)
-    assert (status, "may only read" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "may only read" in output) == (2, True)
     assert not hub.repos
 
 
@@ -337,8 +339,8 @@ def test_without_a_token_nothing_is_asked_but_to_log_in(
     hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    status, said = attnlab("push", run, REPO)
-    assert (status, "log in with hf auth login" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "log in with hf auth login" in output) == (2, True)
 
 
 def test_a_model_of_somebody_else_is_never_overwritten(hub: Hub, run: Path, attnlab: Attnlab) -> None:
@@ -346,8 +348,8 @@ def test_a_model_of_somebody_else_is_never_overwritten(hub: Hub, run: Path, attn
         assert attnlab("push", run, REPO)[0] == 0
     repo = hub.repos[f"models/{REPO}"]
     repo.commit("main", "theirs", {"model.safetensors": b"weights", "config.json": b"{}"})
-    status, said = attnlab("push", run, REPO)
-    assert (status, "which attnlab did not push" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "which attnlab did not push" in output) == (2, True)
     assert repo.refs["main"].title == "theirs"
 
 
@@ -355,13 +357,13 @@ def test_a_public_repository_is_refused_where_a_private_one_is_wanted(
     hub: Hub, run: Path, attnlab: Attnlab
 ) -> None:
     assert attnlab("push", run, REPO)[0] == 0
-    status, said = attnlab("push", run, REPO, "--private")
-    assert (status, "is public, and --private was asked for" in said) == (2, True)
-    assert os.environ["HF_TOKEN"] not in said
+    status, output = attnlab("push", run, REPO, "--private")
+    assert (status, "is public, and --private was asked for" in output) == (2, True)
+    assert os.environ["HF_TOKEN"] not in output
 
 
 def test_an_upload_that_breaks_after_longer_than_our_patience_is_tried_again() -> None:
-    """The time in which all went well does not count."""
+    """The time before the first failure does not count."""
     tried = []
 
     def call() -> str:

@@ -1,4 +1,4 @@
-"""No token and no path of this machine ever reaches the Hub, wherever it was put."""
+"""No token and no path of this machine reaches the Hub, from any file or setting."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def finished(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def refused(hub: Hub, status: int, said: str, secret: str) -> None:
-    assert status == 2, said
-    assert "so nothing was sent" in said
-    assert secret not in said
+def refused(hub: Hub, status: int, output: str, secret: str) -> None:
+    assert status == 2, output
+    assert "so nothing was sent" in output
+    assert secret not in output
     assert secret.encode() not in hub.received
     assert not hub.repos
 
@@ -63,17 +63,19 @@ def test_the_value_of_a_secret_variable_is_refused_whatever_it_looks_like(
 ) -> None:
     monkeypatch.setenv(name, "correct horse battery")
     run = finished(tmp_path / "run")
-    status, said = attnlab("push", run, REPO, "--data-license", "correct horse battery")
-    refused(hub, status, said.replace("--data-license 'correct horse battery'", ""), "correct horse battery")
-    assert name in said
+    status, output = attnlab("push", run, REPO, "--data-license", "correct horse battery")
+    refused(
+        hub, status, output.replace("--data-license 'correct horse battery'", ""), "correct horse battery"
+    )
+    assert name in output
 
 
 def test_the_very_token_that_pushes_is_refused_in_what_is_pushed(
     hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path
 ) -> None:
     run = finished(tmp_path / "run", data={**stored_ablation.RUN["data"], "revision": WRITER})
-    status, said = attnlab("push", run, REPO)
-    assert (status, WRITER in said) == (2, False)
+    status, output = attnlab("push", run, REPO)
+    assert (status, WRITER in output) == (2, False)
     assert not hub.repos
     bodies = hub.received.replace(f"Bearer {WRITER}".encode(), b"")  # where a token belongs
     assert WRITER.encode() not in bodies
@@ -83,14 +85,14 @@ def test_the_very_token_that_pushes_is_refused_in_what_is_pushed(
     "place",
     ["log.txt", "model/training_args.bin", f"model/{TOKEN}.json", "checkpoints/step-1/state.json", ".env"],
 )
-def test_a_token_in_a_file_that_is_not_on_the_list_stays_at_home(
+def test_a_token_in_a_file_that_is_not_on_the_list_is_not_sent(
     hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path, place: str
 ) -> None:
     run = finished(tmp_path / "run")
     (run / place).parent.mkdir(parents=True, exist_ok=True)
     (run / place).write_text(f"token={TOKEN}")
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert TOKEN.encode() not in hub.received
     assert b"model.safetensors" in hub.received  # the search would have found it
 
@@ -105,8 +107,8 @@ def test_a_token_as_a_file_name_is_refused_without_being_shown(tmp_path: Path) -
 def test_a_token_as_the_name_of_the_run_is_refused(
     hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path
 ) -> None:
-    status, said = attnlab("push", finished(tmp_path / TOKEN), REPO)
-    assert (status, "the title for the Hub: holds what looks like a token" in said) == (2, True), said
+    status, output = attnlab("push", finished(tmp_path / TOKEN), REPO)
+    assert (status, "the title for the Hub: holds what looks like a token" in output) == (2, True), output
     assert TOKEN.encode() not in hub.received
 
 
@@ -118,14 +120,14 @@ def test_a_secret_that_only_a_later_process_knows_is_found_in_what_was_staged(
         log.write(json.dumps({"event": "note", "step": 40, "text": "correct horse battery"}) + "\n")
     assert attnlab("push", run, REPO, "--dry-run")[0] == 0
     monkeypatch.setenv("MY_SECRET", "horse battery")
-    status, said = attnlab("push", run, REPO)
-    assert (status, "run/metrics.jsonl: holds the value of MY_SECRET" in said) == (2, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "run/metrics.jsonl: holds the value of MY_SECRET" in output) == (2, True), output
     assert b"horse battery" not in hub.received
 
 
 def test_nothing_is_asked_of_the_hub_unsearched(hub: Hub, attnlab: Attnlab) -> None:
-    status, said = attnlab("verify", f"hub:lab/{TOKEN}")
-    assert (status, "the repo for the Hub: holds what looks like a token" in said) == (2, True), said
+    status, output = attnlab("verify", f"hub:lab/{TOKEN}")
+    assert (status, "the repo for the Hub: holds what looks like a token" in output) == (2, True), output
     assert not hub.requests
 
 

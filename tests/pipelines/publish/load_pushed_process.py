@@ -1,8 +1,8 @@
-"""Run in an environment without attnlab, with an empty cache: load what was pushed by its card's own lines.
+"""Load pushed models by the lines of their cards, in an environment without attnlab and with an empty cache.
 
-Reads `{repo: staged folder}` and the path of our sources, which are there for the second pass only. Answers,
-for every repository and way, the largest differences to the folder that was pushed and to the model that was
-trained.
+The request has `repos`, {repository: staged folder}, and `sources`, the path of attnlab's sources, which are
+importable in the second pass only. The answer has, for every repository and way to load it, the largest
+difference to the staged folder and to the trained model.
 """
 
 import importlib.util
@@ -11,25 +11,34 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-OURS = ("custom_attention", "pipelines")
+PACKAGES = ("custom_attention", "pipelines")
 
 
 def lines_of(card: str) -> list[str]:
+    """Return every block of Python in a card."""
     return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
 
 
-def run(code: str, batch: dict) -> dict:
+def outputs(code: str, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors that the model of the lines `code` returns for a batch."""
     import torch
 
-    names: dict = {}
+    names: dict[str, Any] = {}
     exec(code, names)
     names["tokenizer"]("some words")
     with torch.no_grad():
-        return {k: v for k, v in names["model"](**batch).items() if torch.is_tensor(v)}
+        return {key: value for key, value in names["model"](**batch).items() if torch.is_tensor(value)}
+
+
+def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """Return the largest absolute difference of two models' outputs, of the names of `second`."""
+    return max((first[name] - value).abs().max().item() for name, value in second.items())
 
 
 def main() -> None:
+    """Read one request from standard input and write one answer to standard output."""
     import torch
     import transformers
     from huggingface_hub import hf_hub_download
@@ -37,30 +46,27 @@ def main() -> None:
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    request, found = json.load(sys.stdin), {}
+    request, differences = json.load(sys.stdin), {}
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    assert not any(map(importlib.util.find_spec, OURS)), "attnlab is installed here"
-    for ours in (False, True):
-        sys.path += [request["ours"]] if ours else []
+    assert not any(map(importlib.util.find_spec, PACKAGES)), "attnlab is installed here"
+    for with_attnlab in (False, True):
+        sys.path += [request["sources"]] if with_attnlab else []
         for repo, folder in request["repos"].items():
-            stored = load_file(Path(folder, "probe.safetensors"))
-            batch = {n.removeprefix("input."): v for n, v in stored.items() if n.startswith("input.")}
+            probe = load_file(Path(folder, "probe.safetensors"))
+            batch = {n.removeprefix("input."): v for n, v in probe.items() if n.startswith("input.")}
+            trained = {n.removeprefix("output."): v for n, v in probe.items() if n.startswith("output.")}
             card = Path(hf_hub_download(repo, "README.md")).read_text()
             for code in lines_of(card):
-                if ("import custom_attention" in code) != ours:
+                if ("import custom_attention" in code) != with_attnlab:
                     continue
-                there = run(code, batch)
-                here = run(re.sub(r'"[\w/-]+", revision="[\w-]+"', repr(folder), code), batch)
-                found[f"{repo} {'registered' if ours else 'alone'}"] = {
-                    "to_folder": max((there[n] - here[n]).abs().max().item() for n in here),
-                    "to_trained": max(
-                        (there[n.removeprefix("output.")] - v).abs().max().item()
-                        for n, v in stored.items()
-                        if n.startswith("output.")
-                    ),
+                pushed = outputs(code, batch)
+                staged = outputs(re.sub(r'"[\w/-]+", revision="[\w-]+"', repr(folder), code), batch)
+                differences[f"{repo} {'registered' if with_attnlab else 'alone'}"] = {
+                    "to_folder": largest_difference(pushed, staged),
+                    "to_trained": largest_difference(pushed, trained),
                 }
-    answer_to.write(json.dumps(found))
+    answer_to.write(json.dumps(differences))
     answer_to.close()
 
 

@@ -1,4 +1,4 @@
-"""An ablation that was pushed: checked and repeated from the Hub alone."""
+"""A pushed ablation is checked and repeated from the Hub alone."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_every_number_of_a_pushed_ablation_is_verified_from_the_hub_alone(
     hub: Hub, ablation: Path, attnlab: Attnlab, tmp_path: Path
 ) -> None:
     before = fingerprint(ablation.parent)
-    status, said = attnlab("push", ablation, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", ablation, REPO)
+    assert status == 0, output
     assert {k: v for k, v in fingerprint(ablation.parent).items() if "toy/hub/" not in k} == before
     ablation.parent.rename(tmp_path / "away")
-    status, said = attnlab("verify", f"hub:{REPO}")
-    assert (status, "every number is what the stored statistics give" in said) == (0, True), said
+    status, output = attnlab("verify", f"hub:{REPO}")
+    assert (status, "every number is what the stored statistics give" in output) == (0, True), output
     [commit] = hub.repos[f"models/{REPO}"].commits[1:]
-    assert f"hub:{REPO} at commit {commit.oid}" in said
+    assert f"hub:{REPO} at commit {commit.oid}" in output
 
 
 def test_one_altered_number_is_found(hub: Hub, ablation: Path, attnlab: Attnlab) -> None:
@@ -46,11 +46,11 @@ def test_one_altered_number_is_found(hub: Hub, ablation: Path, attnlab: Attnlab)
     results["comparisons"][0]["difference"] += 0.01
     files["ablation/results.json"] = json.dumps(results).encode()
     repo.commit("main", "prettier", files)
-    status, said = attnlab("verify", f"hub:{REPO}")
-    assert (status, "ablation/results.json is not as it was pushed" in said) == (1, True)
+    status, output = attnlab("verify", f"hub:{REPO}")
+    assert (status, "ablation/results.json is not as it was pushed" in output) == (1, True)
 
 
-def test_the_text_of_the_data_and_paths_of_this_machine_stay_at_home(
+def test_the_text_of_the_data_and_paths_of_this_machine_are_not_sent(
     hub: Hub, ablation: Path, attnlab: Attnlab, tmp_path: Path
 ) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
@@ -60,13 +60,12 @@ def test_the_text_of_the_data_and_paths_of_this_machine_stay_at_home(
     assert not [name for name in sent if "/model/" in name]
 
 
-def test_the_card_is_the_report_with_links_that_lead_somewhere(
-    hub: Hub, ablation: Path, attnlab: Attnlab
-) -> None:
-    assert attnlab("push", ablation, REPO)[0] == 0
+def test_the_card_is_the_report_whose_links_name_files(hub: Hub, ablation: Path, attnlab: Attnlab) -> None:
+    assert attnlab("push", ablation, REPO, "--data-license", "mine <b>")[0] == 0
     sent = hub.repos[f"models/{REPO}"].refs["main"].files
     card = sent["README.md"].decode()
     assert "## Verdicts" in card
+    assert "- Data: mine \\<b\\>." in card
     assert f"attnlab reproduce hub:{REPO}" in card
     links = [link for link in re.findall(r"\]\(([^)]+)\)", card) if not link.startswith("http")]
     assert links
@@ -76,7 +75,7 @@ def test_the_card_is_the_report_with_links_that_lead_somewhere(
 
 @pytest.fixture
 def with_models(ablation: Path, stock: None) -> Path:
-    """The same, every model of it kept."""
+    """The same ablation with all its models."""
     for folder in (ablation.parent / "cells").iterdir():
         (folder / "model" / "config.json").write_text("{}")
     return ablation
@@ -85,8 +84,8 @@ def with_models(ablation: Path, stock: None) -> Path:
 def test_each_arm_has_a_branch_with_its_best_model_and_the_card_names_them(
     hub: Hub, with_models: Path, attnlab: Attnlab
 ) -> None:
-    status, said = attnlab("push", with_models, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", with_models, REPO)
+    assert status == 0, output
     repo = hub.repos[f"models/{REPO}"]
     assert repo.refs.keys() == {"main", "stock", "gate"}
     card = repo.refs["main"].files["README.md"].decode()
@@ -108,8 +107,8 @@ def test_an_ablation_that_was_pushed_in_part_is_completed(
 ) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault("commit", status=503, after=1)]  # the first branch is there, the second is not
-    status, said = attnlab("push", with_models, REPO)
-    assert (status, f"To resume: attnlab push {with_models} {REPO}" in said) == (1, True), said
+    status, output = attnlab("push", with_models, REPO)
+    assert (status, f"To resume: attnlab push {with_models} {REPO}" in output) == (1, True), output
     hub.faults = []
     assert attnlab("push", with_models, REPO)[0] == 0
     repo = hub.repos[f"models/{REPO}"]
@@ -119,12 +118,12 @@ def test_an_ablation_that_was_pushed_in_part_is_completed(
 
 def test_an_ablation_is_no_model(hub: Hub, ablation: Path, attnlab: Attnlab) -> None:
     assert attnlab("push", ablation, REPO)[0] == 0
-    status, said = attnlab("predict", f"hub:{REPO}", "--input", "-")
-    assert (status, "is an ablation, not a model" in said) == (2, True)
+    status, output = attnlab("predict", f"hub:{REPO}", "--input", "-")
+    assert (status, "is an ablation, not a model" in output) == (2, True)
 
 
 def test_an_ablation_without_results_is_refused(hub: Hub, tmp_path: Path, attnlab: Attnlab) -> None:
     folder = stored_ablation.write(tmp_path / "runs", seeds=(1, 2, 3))
-    status, said = attnlab("push", folder, REPO)
-    assert (status, "has no results.json yet" in said) == (2, True)
+    status, output = attnlab("push", folder, REPO)
+    assert (status, "has no results.json yet" in output) == (2, True)
     assert not hub.repos

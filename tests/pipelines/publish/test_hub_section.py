@@ -37,33 +37,33 @@ def train(hub: Hub, run: Path, tmp_path: Path, attnlab: Attnlab, monkeypatch: py
     def call(**hub_section: Any) -> tuple[int, str, bool]:
         file = tmp_path / "my.yaml"
         file.write_text(yaml.safe_dump({**stored_ablation.RUN, "hub": {"repo": REPO, **hub_section}}))
-        status, said = attnlab("train", file, "--out", tmp_path / "out")
-        return status, said, bool(trained)
+        status, output = attnlab("train", file, "--out", tmp_path / "out")
+        return status, output, bool(trained)
 
     return call
 
 
 def test_a_run_is_pushed_when_it_is_finished(hub: Hub, train: Train, tmp_path: Path) -> None:
-    status, said, _ = train()
-    assert status == 0, said
-    assert "ada may push there when the run is finished" in said
+    status, output, _ = train()
+    assert status == 0, output
+    assert "ada may push there when the run is finished" in output
     assert "model.safetensors" in hub.repos[f"models/{REPO}"].refs["main"].files
     [record] = (tmp_path / "out" / "hub").glob("*.json")
     assert json.loads(record.read_text())["status"] == "pushed"
 
 
-def test_a_token_that_may_not_write_is_told_before_anything_is_trained(
+def test_a_token_that_may_not_write_is_refused_before_anything_is_trained(
     hub: Hub, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
-    status, said, trained = train()
-    assert (status, "may only read" in said, trained) == (2, True, False)
+    status, output, trained = train()
+    assert (status, "may only read" in output, trained) == (2, True, False)
 
 
-def test_a_card_that_the_hub_refuses_is_told_before_anything_is_trained(hub: Hub, train: Train) -> None:
+def test_a_card_that_the_hub_refuses_is_reported_before_anything_is_trained(hub: Hub, train: Train) -> None:
     hub.faults = [Fault("validate", status=400, body=b'{"errors": [{"message": "no such license"}]}')]
-    status, said, trained = train(license="my-own")
-    assert (status, "no such license" in said, trained) == (2, True, False)
+    status, output, trained = train(license="my-own")
+    assert (status, "no such license" in output, trained) == (2, True, False)
 
 
 @pytest.mark.parametrize(("choice", "status"), [("stop", 1), ("train", 0)])
@@ -72,28 +72,28 @@ def test_when_the_hub_is_down_the_user_has_chosen_whether_to_train(
 ) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault("whoami", status=503)]
-    found, said, trained = train(on_unreachable=choice)
-    assert (found, trained) == (status, choice == "train"), said
-    assert ("Nothing was trained" in said) == (choice == "stop")
-    assert ("training anyway" in said) == (choice == "train")
+    found, output, trained = train(on_unreachable=choice)
+    assert (found, trained) == (status, choice == "train"), output
+    assert ("Nothing was trained" in output) == (choice == "stop")
+    assert ("training anyway" in output) == (choice == "train")
 
 
-def test_a_push_that_fails_leaves_a_finished_run_and_the_command_to_go_on(
+def test_a_push_that_fails_leaves_a_finished_run_and_the_command_to_resume(
     hub: Hub, train: Train, attnlab: Attnlab, tmp_path: Path
 ) -> None:
     hub.faults = [Fault("create", status=403)]
-    status, said, _ = train()
+    status, output, _ = train()
     out = tmp_path / "out"
-    assert (status, "is finished, but not pushed" in said) == (1, True), said
+    assert (status, "is finished, but not pushed" in output) == (1, True), output
     assert (out / "manifest.json").exists()
-    command = said.split("then ")[-1].strip().rstrip(".")
+    command = output.split("then ")[-1].strip().rstrip(".")
     assert command == f"attnlab push {out} {REPO}"
     hub.faults = []
     assert attnlab(*command.split()[1:])[0] == 0
     assert len(hub.repos[f"models/{REPO}"].commits) == 2
 
 
-def test_the_section_is_no_part_of_what_a_run_is() -> None:
+def test_the_section_does_not_change_the_run_hash() -> None:
     from pipelines.config.load import run_from_dict
     from pipelines.runs import identity
 
@@ -115,5 +115,5 @@ def test_an_ablation_whose_runs_would_all_go_to_one_place_is_refused(
     }
     file = Path(tmp_path / "ablation.yaml")
     file.write_text(yaml.safe_dump(values))
-    status, said = attnlab("validate", file)
-    assert (status, "attnlab push" in said) == (2, True), said
+    status, output = attnlab("validate", file)
+    assert (status, "attnlab push" in output) == (2, True), output

@@ -1,4 +1,4 @@
-"""What is pushed loads for a stranger, by the lines of its card, as the very function that was trained."""
+"""A pushed model loads without attnlab, by the lines of its card, with the outputs of the trained model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipelines.runs import identity
 from tests.pipelines import stored_ablation
 from tests.pipelines.hub.conftest import know_only
 from tests.pipelines.hub.double import Hub
-from tests.pipelines.publish import stranger
+from tests.pipelines.publish import load_pushed_process
 
 BERT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 29}
 GPT2 = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64}
@@ -48,13 +48,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> (task, model sectio
     "bert2bert": ("translation", {"architecture": "bert", "family": "encoder", "config": BERT}),
 }
 VARIANTS = {"folded": "temperature", "custom": "gate"}
-TEXTS = ["a stranger reads the card and loads the model", "what was trained is what they get"] * 3
+TEXTS = ["a reader of the card loads the model", "what was trained is what they get"] * 3
 
 Pushed = tuple[Hub, dict[str, str]]  # the Hub, and repository -> staged folder
 
 
 def trained(folder: Path, name: str, kind: str) -> Path:
-    """A finished run whose model carries a variant that has moved away from stock."""
+    """Write a finished run whose model has a variant with random parameters, far from stock."""
     task, section = MODELS[name]
     data = {"generated": {"name": task, "train": 30, "validation": 20, "test": 60}}
     attention = [VARIANTS[kind]]
@@ -107,7 +107,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
 
 @pytest.fixture(scope="module")
 def without_attnlab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has all that is installed here but attnlab."""
+    """The Python of an environment with all packages of this one except attnlab."""
     home = tmp_path_factory.mktemp("without-attnlab")
     venv.create(home, with_pip=False)
     [packages] = home.glob("lib/python*/site-packages")
@@ -118,14 +118,14 @@ def without_attnlab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(pushed: Pushed, without_attnlab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What a stranger finds who has an empty cache and no token, first without attnlab and then with it."""
+    """The differences of models loaded with an empty cache and no token, without attnlab, then with it."""
     hub, folders = pushed
-    home = tmp_path_factory.mktemp("stranger")
+    home = tmp_path_factory.mktemp("empty-cache")
     environment = {name: value for name, value in os.environ.items() if not NAMED_SECRET.search(name)}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    request = {"repos": folders, "ours": str(Path(__file__).parents[3])}
+    request = {"repos": folders, "sources": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [without_attnlab, "-I", stranger.__file__],
+        [without_attnlab, "-I", load_pushed_process.__file__],
         input=json.dumps(request),
         env=environment,
         capture_output=True,
@@ -137,7 +137,7 @@ def alone(pushed: Pushed, without_attnlab: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.mark.parametrize("kind", VARIANTS)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_stranger_loads_the_very_bits_that_were_pushed(
+def test_without_attnlab_the_pushed_weights_load_exactly(
     alone: dict[str, dict[str, float]], name: str, kind: str
 ) -> None:
     found = alone[f"lab/{name.replace('_', '-')}-{kind}" + " alone"]
@@ -160,7 +160,7 @@ def test_a_folded_model_is_stock_and_brings_no_code(pushed: Pushed, name: str) -
     assert "attnlab" not in json.dumps({k: v for k, v in config.items() if k != "_name_or_path"})
 
 
-def test_what_a_trained_model_folder_holds_besides_stays_at_home(pushed: Pushed) -> None:
+def test_other_files_of_a_model_folder_are_not_sent(pushed: Pushed) -> None:
     hub, _ = pushed
     for repo in hub.repos.values():
         names = repo.refs["main"].files

@@ -1,4 +1,4 @@
-"""Models of pictures, sounds and series are pushed as what was trained, under the classes they need."""
+"""Models of images, audio and series load as they were trained, with the classes that their cards name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No name in what was downloaded leads out of its folder, whoever pushed it: the command stops."""
+"""A downloaded file that names a path outside of its folder stops the command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refused = Callable[[str, str], None]  # a command and the name that it must refu
 
 
 def plant(hub: Hub, name: str, change: Callable[[Any], None]) -> None:
-    """What the owner of the repository can do: another content of one file, every hash made to fit."""
+    """Change one file of the repository and correct every hash, as its owner can."""
     repo = hub.repos[f"models/{REPO}"]
     files = dict(repo.refs["main"].files)
     load, dump = (yaml.safe_load, yaml.safe_dump) if name.endswith(".yaml") else (json.loads, json.dumps)
@@ -37,7 +37,7 @@ def plant(hub: Hub, name: str, change: Callable[[Any], None]) -> None:
 
 @pytest.fixture
 def refused(hub: Hub, attnlab: Attnlab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Whether a command refuses what was planted, naming it, and trains nothing."""
+    """Check that a command refuses a planted name, reports it, and trains nothing."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secret.txt").write_text("secret\n")
     for trains in ("pipelines.actions.train.train_command", "pipelines.actions.ablate.ablate_command"):
@@ -45,8 +45,8 @@ def refused(hub: Hub, attnlab: Attnlab, tmp_path: Path, monkeypatch: pytest.Monk
 
     def call(command: str, name: str) -> None:
         options = ["--input", "secret.txt"] if command == "predict" else []
-        status, said = attnlab(command, f"hub:{REPO}", *options)
-        assert (status, f"names a file outside of its own folder (got {name})" in said) == (2, True), said
+        status, output = attnlab(command, f"hub:{REPO}", *options)
+        assert (status, f"names a file outside of its own folder (got {name})" in output) == (2, True), output
 
     return call
 
@@ -115,8 +115,8 @@ class TestAblation:
         repo = hub.repos[f"models/{REPO}"]
         files = repo.refs["main"].files | {"ablation/ablations.json": json.dumps([str(tmp_path)]).encode()}
         repo.commit("main", "planted", files)
-        status, said = attnlab("verify", f"hub:{REPO}")
-        assert (status, "names folders outside of it" in said) == (2, True), said
+        status, output = attnlab("verify", f"hub:{REPO}")
+        assert (status, "names folders outside of it" in output) == (2, True), output
 
 
 def test_a_name_on_the_hub_itself(
@@ -125,8 +125,8 @@ def test_a_name_on_the_hub_itself(
     """The client's own guard, which we rely on: it writes nowhere but in its cache."""
     repo = hub.repos[f"models/{REPO}"]
     repo.commit("main", "planted", repo.refs["main"].files | {"../../../../../planted.txt": b"here"})
-    status, said = attnlab("verify", f"hub:{REPO}")
-    assert status == 1, said
+    status, output = attnlab("verify", f"hub:{REPO}")
+    assert status == 1, output
     assert not list(tmp_path.rglob("planted.txt"))
 
 

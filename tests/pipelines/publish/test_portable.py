@@ -1,4 +1,4 @@
-"""The record of a run that read local files: no path travels, and what it read is found again by content."""
+"""The portable record of a run that read local files: no path in it, and the files are found by content."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_files_of_the_same_content_are_found_in_the_working_folder(record: RunFo
     )
 
 
-def test_one_that_is_missing_and_one_that_is_another_are_both_named_with_what_they_held(
+def test_a_missing_and_a_changed_file_are_both_named_with_their_hashes(
     record: RunFolder,
 ) -> None:
     Path("train.conll").write_text("another O\n")

@@ -1,4 +1,4 @@
-"""One run all the way: trained and pushed by its YAML, then read from the Hub alone by every command."""
+"""One run from training to reuse: pushed by its YAML, then read from the Hub alone by every command."""
 
 from __future__ import annotations
 
@@ -93,19 +93,19 @@ def test_it_predicts_and_scores_as_the_run_itself(world: World, attnlab: Attnlab
     lines.write_text("the lawyers of Jordan slept .\nMrs Kent wept .\n")
     answers = []
     for run in (f"hub:{REPO}", world[1] / "away"):
-        status, said = attnlab("predict", run, "--input", lines, "--out", tmp_path / "answers")
-        assert status == 0, said
+        status, output = attnlab("predict", run, "--input", lines, "--out", tmp_path / "answers")
+        assert status == 0, output
         answers.append((tmp_path / "answers").read_text())
     assert answers[0] == answers[1]
-    status, said = attnlab("evaluate", f"hub:{REPO}", "--split", "test")
-    assert (status, "as the run said" in said) == (0, True), said
+    status, output = attnlab("evaluate", f"hub:{REPO}", "--split", "test")
+    assert (status, "as the run output" in output) == (0, True), output
 
 
 def test_it_is_verified_and_reproduced(world: World, attnlab: Attnlab, tmp_path: Path) -> None:
-    status, said = attnlab("verify", f"hub:{REPO}")
-    assert status == 0, said
-    status, said = attnlab("reproduce", f"hub:{REPO}", "--out", tmp_path / "again")
-    assert status == 0, said
+    status, output = attnlab("verify", f"hub:{REPO}")
+    assert status == 0, output
+    status, output = attnlab("reproduce", f"hub:{REPO}", "--out", tmp_path / "again")
+    assert status == 0, output
 
 
 def going_on(tmp_path: Path, **changes: Any) -> Path:
@@ -123,9 +123,9 @@ def test_a_run_goes_on_from_it_with_its_attention_live(
     hub, root = world
     out = tmp_path / "on"
     settings = going_on(tmp_path, learning_rate=1e-9, variant_learning_rate=1e-9)  # where it began, it stays
-    status, said = attnlab("train", settings, "--out", out)
-    assert status == 0, said
-    assert "goes on with the attention that the model brings" in said
+    status, output = attnlab("train", settings, "--out", out)
+    assert status == 0, output
+    assert "goes on with the attention that the model brings" in output
     found, before = manifest(out), manifest(root / "away")
     [commit] = hub.repos[f"models/{REPO}"].commits[1:]
     assert found["config"]["model"]["name"] == f"hub:{REPO}@{commit.oid}"  # part of the run's hash
@@ -145,8 +145,8 @@ def test_before_several_processes_start_one_asks_what_a_name_means(
     fetch.KNOWN.clear()
     hub.received.clear()
     settings = going_on(tmp_path, processes=2, max_steps=2, diagnostics_every_steps=None)
-    status, said = attnlab("train", settings, "--out", tmp_path / "on")
-    assert status == 0, said
+    status, output = attnlab("train", settings, "--out", tmp_path / "on")
+    assert status == 0, output
     name = manifest(tmp_path / "on")["config"]["model"]["name"]
     assert name == f"hub:{REPO}@{hub.repos[f'models/{REPO}'].refs['main'].oid}"
     asked = Counter(re.findall(rb"GET /api/models/lab/tagger/revision/(\S+)", hub.received))
@@ -174,8 +174,8 @@ def test_processes_that_others_started_and_that_found_two_commits_stop(
 
 def test_it_goes_on_with_no_other_attention(world: World, attnlab: Attnlab, tmp_path: Path) -> None:
     file = going_on(tmp_path, attention=["temperature"])
-    status, said = attnlab("train", file, "--out", tmp_path / "on")
-    assert (status, "the model carries the attention ['gate']" in said) == (2, True), said
+    status, output = attnlab("train", file, "--out", tmp_path / "on")
+    assert (status, "the model carries the attention ['gate']" in output) == (2, True), output
     assert not (tmp_path / "on").exists()
 
 
@@ -185,15 +185,18 @@ def test_without_the_prefix_it_is_not_taken_for_stock(
     """The folder as transformers downloads it, which tells nothing of its record."""
     monkeypatch.setattr("pipelines.models.starting_point._carried", lambda config: None)
     file = going_on(tmp_path, model={"name": str(world[1] / "away" / "model"), "family": "encoder"})
-    status, said = attnlab("train", file, "--out", tmp_path / "on")
-    assert (status, "model.name: carries variants (gate)" in said) == (2, True), said
+    status, output = attnlab("train", file, "--out", tmp_path / "on")
+    assert (status, "model.name: carries variants (gate)" in output) == (2, True), output
 
 
 def test_it_goes_on_with_no_other_head(world: World, attnlab: Attnlab, tmp_path: Path) -> None:
     task = {"task": {"name": "language_modelling", "max_len": 24, "overlap": 4}}
     data = {"data": {"generated": {"name": "language_modelling", "train": 20, "validation": 9, "test": 9}}}
-    status, said = attnlab("train", going_on(tmp_path, **task, **data), "--out", tmp_path / "on")
-    assert (status, "attention in a BertForTokenClassification, which has no other head" in said) == (2, True)
+    status, output = attnlab("train", going_on(tmp_path, **task, **data), "--out", tmp_path / "on")
+    assert (status, "attention in a BertForTokenClassification, which has no other head" in output) == (
+        2,
+        True,
+    )
 
 
 def test_it_is_no_cell_of_an_ablation(world: World, attnlab: Attnlab, tmp_path: Path) -> None:
@@ -202,5 +205,5 @@ def test_it_is_no_cell_of_an_ablation(world: World, attnlab: Attnlab, tmp_path: 
     ablation.write_text(
         yaml.safe_dump({"cells": cells, "arms": {"stock": [], "gate": ["gate"]}, "seeds": [1]})
     )
-    status, said = attnlab("ablate", ablation, "--out", tmp_path / "runs" / "toy")
-    assert (status, "so no arm could be stock" in said) == (2, True), said
+    status, output = attnlab("ablate", ablation, "--out", tmp_path / "runs" / "toy")
+    assert (status, "so no arm could be stock" in output) == (2, True), output
