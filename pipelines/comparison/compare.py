@@ -1,4 +1,4 @@
-"""From run folders to results.json: every arm against the baseline, in every cell, by every metric."""
+"""The content of results.json: every arm against the baseline, in every cell, by every metric."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build(
         folder: the ablation's folder; run folders are written relative to it.
 
     Raises:
-        UserError: runs that cannot be paired (see `pairing.check_pair`).
+        UserError: two runs cannot be paired (see `pairing.check_pair`).
     """
     return combine([Part(ablation, runs, failures)], registration, folder)
 
@@ -85,7 +85,11 @@ def combine(
     results = Results(
         schema_version=SCHEMA_VERSION,
         hash=hashlib.sha256(stated.encode()).hexdigest(),
-        registration=None if registration is None else from_json(Registration, registration, "registration"),
+        registration=None
+        if registration is None
+        else from_json(
+            Registration, registration, "registration.json", "restore the file that attnlab ablate wrote"
+        ),
         environment=_shared(environments),
         comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
         arms=arms,

@@ -1,19 +1,17 @@
-"""Refuse to compare runs that differ in more than their arm."""
+"""Whether two runs may be compared: they may differ in their arm only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.comparison.scored_run import ScoredRun
+from pipelines.comparison.scored_run import Manifest, ScoredRun
 from pipelines.errors import UserError
 
 CONDITIONS = ("threads", "processes", "max_tokens", "device")
 
-
-# Settings that rightly change which examples a step holds; anything else that does is a fault.
+# Settings that may change which examples a step holds; if anything else does, it is a fault of the program.
 ORDER_SETTINGS = ("seed", "batch_size", "num_epochs", "max_steps", "data", "task", "model")
 
 
@@ -21,7 +19,7 @@ def check_same_examples(runs: Sequence[ScoredRun]) -> None:
     """Refuse runs that were not scored on the same examples in the same order.
 
     Raises:
-        UserError: with the first place where two of them part.
+        UserError: with the first row where two of them differ.
     """
     for run in runs[1:]:
         rows, others = ([*zip(one.ids, one.clusters)] for one in (runs[0], run))
@@ -37,44 +35,48 @@ def check_same_examples(runs: Sequence[ScoredRun]) -> None:
 
 
 def check_pair(baseline: ScoredRun, arm: ScoredRun) -> list[str]:
-    """Refuse two runs that cannot be compared; what is not shared but may differ comes back as clauses.
+    """Refuse two runs that cannot be compared; return clauses on what they do not share but may differ in.
 
     Raises:
-        UserError: one folder for both; other metrics, machine conditions or versions; or other batches
-            although no setting says so.
+        UserError: both have one folder; metrics, machine conditions or versions differ; or their batches
+            differ although no setting does.
     """
     pair = f"{arm.label} and {baseline.label}"
     again = "run both alike: start again with --fresh"
     if baseline.folder.resolve() == arm.folder.resolve():
         raise UserError(pair, "are one run in one folder", str(arm.folder), "--fresh gives each arm its own")
-    for field, ours, theirs in _conditions(baseline.manifest, arm.manifest):
-        raise UserError(pair, f"cannot be paired: {field} differs", f"{theirs} and {ours}", again)
+    for field, baseline_value, arm_value in _conditions(baseline.manifest, arm.manifest):
+        raise UserError(
+            pair, f"cannot be paired: {field} differs", f"{arm_value} and {baseline_value}", again
+        )
     return [*_batches(baseline, arm, pair, again), *_dropout(baseline, arm)]
 
 
-def _conditions(baseline: Mapping, arm: Mapping) -> Iterator[tuple[str, Any, Any]]:
-    """Conditions under which equal runs may give other numbers, where they differ: (field, ours, theirs)."""
-    ours, theirs = baseline["environment"], arm["environment"]
-    fields = [(name, _kind(ours.get(name)), _kind(theirs.get(name))) for name in CONDITIONS]
-    versions = ours.get("versions", {}), theirs.get("versions", {})
+def _conditions(baseline: Manifest, arm: Manifest) -> Iterator[tuple[str, object, object]]:
+    """Yield (field, baseline's, arm's) of differing conditions that may change the numbers of equal runs."""
+    environments = baseline["environment"], arm["environment"]
+    fields: list[tuple[str, object, object]] = [
+        (name, _kind(environments[0].get(name)), _kind(environments[1].get(name))) for name in CONDITIONS
+    ]
+    versions = [one.get("versions", {}) for one in environments]
     for name in sorted({*versions[0], *versions[1]}):
         fields.append((f"the version of {name}", versions[0].get(name), versions[1].get(name)))
     for name in sorted({*baseline["metrics"], *arm["metrics"]}):
-        signatures = (side["metrics"].get(name, {}).get("signature") for side in (baseline, arm))
-        fields.append((f"the signature of {name}", *signatures))
+        signatures = [side["metrics"].get(name, {}).get("signature") for side in (baseline, arm)]
+        fields.append((f"the signature of {name}", signatures[0], signatures[1]))
     yield from (field for field in fields if field[1] != field[2])
 
 
-def _kind(value: Any) -> Any:
-    """A device without its number: cuda:0 and cuda:1 are one kind."""
+def _kind(value: object) -> object:
+    """Return a device without its number: cuda:0 and cuda:1 are one kind."""
     return value.split(":")[0] if isinstance(value, str) else value
 
 
 def _batches(baseline: ScoredRun, arm: ScoredRun, pair: str, again: str) -> list[str]:
     if baseline.manifest.get("batches_hash") == arm.manifest.get("batches_hash"):
         return []
-    ours, theirs = baseline.manifest["config"], arm.manifest["config"]
-    differing = [name for name in ORDER_SETTINGS if ours.get(name) != theirs.get(name)]
+    configs = baseline.manifest["config"], arm.manifest["config"]
+    differing = [name for name in ORDER_SETTINGS if configs[0].get(name) != configs[1].get(name)]
     if not differing:
         raise UserError(pair, "saw different batches although no setting differs", accepted=again)
     return [f"batches are not shared: {', '.join(differing)} differ{'s' * (len(differing) == 1)}"]
@@ -86,7 +88,7 @@ def _dropout(baseline: ScoredRun, arm: ScoredRun) -> list[str]:
 
 
 def share_identical(pairs: Sequence[tuple[ScoredRun, ScoredRun]]) -> float | None:
-    """Share of examples with the same prediction in both runs of a pair, over all pairs; None if unknown."""
+    """Return the share of examples with equal predictions in a pair, over all pairs; None if unknown."""
     hashes = [(a.prediction_hashes, b.prediction_hashes) for a, b in pairs]
     if not hashes or any(len(a) != len(b) or not a for a, b in hashes):
         return None

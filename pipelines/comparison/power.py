@@ -1,7 +1,7 @@
-"""How many seeds and examples a difference needs to be found, and what more of either cannot buy.
+"""How many seeds and examples are needed to detect a difference, and the limit of adding more of either.
 
-Pure functions of the three variance parts of a paired difference. docs/ablations.md has the model, the tests
-how well they foretell the share of simulated comparisons that find a difference.
+Pure functions of the three variance parts of a paired difference. docs/ablations.md describes the model; the
+tests compare its predictions with simulated comparisons.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Components:
 
     seeds: float  # true differences of the seeds around their mean
     examples: float  # lasting preferences of clusters of examples, times G
-    both: float  # what is new for every seed and cluster
+    both: float  # varies anew for every pair of seed and cluster
 
     def parts(self, num_seeds: int, num_clusters: float) -> tuple[float, float]:
-        """What the test expects to measure over seeds and over examples; each holds the part of both."""
+        """Return the variances that the test measures over seeds and over examples; each includes `both`."""
         both = self.both / (num_seeds * num_clusters)
         return self.seeds / num_seeds + both, self.examples / num_clusters + both
 
     def variance(self, num_seeds: float, num_clusters: float) -> float:
-        """Variance of the mean difference; an infinite number of seeds or clusters is allowed."""
+        """Return the variance of the mean difference; an infinite number of seeds or clusters is allowed."""
         shares = (
             self.seeds / num_seeds,
             self.examples / num_clusters,
@@ -45,7 +45,7 @@ class Components:
         return sum(shares)
 
     def cautious(self, num_seeds: int) -> Components:
-        """The same with the seeds' part at its upper 80 % bound, as a pilot of `num_seeds` pairs knows it."""
+        """Return the parts with that of the seeds at its upper 80 % bound after `num_seeds` pairs."""
         from scipy.special import chdtri
 
         bound = (num_seeds - 1) / float(chdtri(num_seeds - 1, CAUTION))  # of a chi-square's lower fifth
@@ -53,10 +53,10 @@ class Components:
 
 
 def components(variance: Variance | Mapping[str, float], num_seeds: int, num_clusters: int) -> Components:
-    """Variance parts as a comparison of at least two seeds measured them (`TwoWay.variance`).
+    """Return the variance parts that a comparison of at least two seeds measured (`TwoWay.variance`).
 
     Raises:
-        ValueError: fewer than two seeds tell nothing about seeds.
+        ValueError: fewer than two seeds, which have no variance over seeds.
     """
     if num_seeds < 2:
         raise ValueError("a pilot needs at least 2 seeds")
@@ -72,11 +72,11 @@ def components(variance: Variance | Mapping[str, float], num_seeds: int, num_clu
 def power(
     parts: Components, difference: float, num_seeds: int, num_clusters: int, level: float = LEVEL
 ) -> float:
-    """Probability that the two-way t finds a true `difference` at a two-sided `level`.
+    """Return the probability that the two-way t detects a true `difference` at a two-sided `level`.
 
-    The spread that the test will see between few seeds is a chi-square: now too small, now too large. The
-    probability is the mean over it of what the test then does, with its own standard error and degrees of
-    freedom. The rule of thumb behind MDE80 takes that spread for known, and promises too much at few seeds.
+    The variance that the test estimates between few seeds follows a chi-square distribution. The probability
+    is the mean over that distribution, with the standard error and degrees of freedom of each estimate. MDE80
+    takes the variance as known instead, so it is too optimistic for few seeds.
     """
     from scipy.special import ndtr, stdtrit
 
@@ -90,7 +90,7 @@ def power(
 
 
 def _as_estimated(parts: Components, num_seeds: int, num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Variance and degrees of freedom as `statistics.two_way` will estimate them, at equally likely draws."""
+    """Return variance and degrees of freedom as `two_way` will estimate them, at equally likely draws."""
     from scipy.special import chdtri
 
     seeds, examples = parts.parts(num_seeds, num_clusters)
@@ -105,7 +105,7 @@ def _as_estimated(parts: Components, num_seeds: int, num_clusters: int) -> tuple
 def detectable(
     parts: Components, num_seeds: int, num_clusters: int, level: float = LEVEL, wanted: float = POWER
 ) -> float:
-    """The smallest true difference found with the wanted power."""
+    """Return the smallest true difference that is detected with the wanted power."""
     high = se = math.sqrt(parts.variance(num_seeds, num_clusters))
     if se == 0:
         return 0.0
@@ -122,26 +122,26 @@ def detectable(
 def seeds_needed(
     parts: Components, difference: float, num_clusters: int, level: float = LEVEL, wanted: float = POWER
 ) -> int | None:
-    """Fewest seeds (at least 2) that find a difference on so many clusters; None where none do."""
+    """Return the fewest seeds (at least 2) that detect a difference on `num_clusters`; None where none do."""
     return _fewest(lambda n: power(parts, difference, n, num_clusters, level) >= wanted, 2, MOST_SEEDS)
 
 
 def clusters_needed(
     parts: Components, difference: float, num_seeds: int, level: float = LEVEL, wanted: float = POWER
 ) -> int | None:
-    """Fewest clusters of examples that find a difference with so many seeds; None where none do."""
+    """Return the fewest clusters that detect a difference with `num_seeds` seeds; None where none do."""
     return _fewest(lambda n: power(parts, difference, num_seeds, n, level) >= wanted, 2, MOST_CLUSTERS)
 
 
 def floor_of_seeds(
     parts: Components, num_clusters: int, level: float = LEVEL, wanted: float = POWER
 ) -> float:
-    """What cannot be undercut by any number of seeds: the examples' own noise decides."""
+    """Return the difference below which no number of seeds helps: the noise of the examples decides."""
     return detectable(Components(0.0, parts.examples, 0.0), MOST_SEEDS, num_clusters, level, wanted)
 
 
 def _fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
-    """Smallest number that is enough, where more never is less."""
+    """Return the smallest number from `least` to `most` that is enough; a larger one always is, too."""
     high = least
     while not enough(high):
         if high >= most:

@@ -1,4 +1,4 @@
-"""What finished runs left behind, read back for comparison, and the refusal to pair what is no pair."""
+"""A finished run read for comparison: its manifest and its statistics per example."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from pipelines.metrics import base as metrics
 from pipelines.metrics import load
 from pipelines.metrics.base import Metric
 
+Manifest = Mapping[str, Any]  # the content of manifest.json
+
 PREDICTIONS, HASHES = "predictions.{}.jsonl", "predictions.{}.hashes"
 SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
 
@@ -29,42 +31,43 @@ class ScoredRun:
     folder: Path
     label: str  # "gate, seed 2 of ner-minilm"
     split: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
     statistics: Mapping[str, np.ndarray]  # metric -> (examples, columns)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics it was scored with, built again."""
+        """The metrics that the run was scored with, by name."""
         return {
             name: load.load(entry["module"], entry["options"])
             for name, entry in self.manifest["metrics"].items()
         }
 
     def score(self, name: str) -> float:
+        """Return the score of the split by one metric."""
         return float(self.metrics[name].score(metrics.total(self.statistics[name])))
 
     @cached_property
     def prediction_hashes(self) -> tuple[bytes, ...]:
-        """One per example, equal where the line of predictions (id, prediction, reference) is equal."""
+        """One hash per example, equal where the line of predictions (id, prediction, reference) is equal."""
         path, hashes = (self.folder / name.format(self.split) for name in (PREDICTIONS, HASHES))
-        if hashes.exists():  # a record that travelled without the text of its data
+        if hashes.exists():  # a published record holds no text of the data
             return tuple(map(bytes.fromhex, hashes.read_text(encoding="ascii").split()))
         return hashed_lines(path) if path.exists() else ()
 
 
 def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
-    """One hash for each line of a file of predictions."""
+    """Return one hash for each line of a file of predictions."""
     lines = predictions.read_bytes().splitlines()
     return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
 
 
 def common_split(folders: Sequence[Path]) -> str:
-    """The split to compare on: test where all runs have it, else validation.
+    """Return the split to compare on: test where all runs have it, else validation.
 
     Raises:
-        UserError: no split that all of them were scored on.
+        UserError: all of them were scored on neither.
     """
     for split in SPLITS:
         if all((folder / f"statistics.{split}.parquet").exists() for folder in folders):
@@ -77,11 +80,10 @@ def common_split(folders: Sequence[Path]) -> str:
 
 
 def read(folder: Path, label: str, split: str) -> ScoredRun:
-    """A finished run.
+    """Read a finished run.
 
     Raises:
-        UserError: its files do not belong together: a column is missing, or a score of the manifest is
-            not the one its statistics give.
+        UserError: the statistics are damaged or lack a column, or give another score than the manifest.
     """
     import pyarrow
     import pyarrow.parquet

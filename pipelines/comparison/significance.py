@@ -1,4 +1,4 @@
-"""Whether an arm differs from the baseline: the two-way t over seeds and examples, Holm, margins, verdicts.
+"""Whether an arm differs from the baseline: the two-way t over seeds and examples, Holm, the bootstrap.
 
 Everything here is arithmetic on stored statistics; method and measured error rates are in docs/statistics.md.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,13 +56,13 @@ class TwoWay:
 
     @property
     def identical(self) -> bool:
-        """Every example has the same statistics in both arms, for every seed."""
+        """Whether every example has the same statistics in both arms, for every seed."""
         return self.num_differing == 0
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Examples-only resampling of the same difference: a check of the jackknife, and a picture."""
+    """The same difference over resampled examples: a check of the jackknife, drawn as a histogram."""
 
     se: float  # to compare with sqrt(variance.examples)
     interval95: tuple[float, float]  # percentile interval, seeds held fixed
@@ -74,7 +74,9 @@ class Bootstrap:
 def two_way(
     baseline: np.ndarray, arm: np.ndarray, value: Value, clusters: Sequence[object] | None = None
 ) -> TwoWay:
-    """Crossed seeds x examples t comparison, paired on both, with jackknife example variance.
+    """Test an arm against the baseline by a t over seeds x examples, paired on both.
+
+    The variance over examples is a delete-one jackknife over clusters.
 
     Args:
         baseline: statistics of the baseline, `(seeds, examples, columns)`.
@@ -84,8 +86,8 @@ def two_way(
             None makes every example its own cluster.
 
     With one seed the variance is that of the examples alone: a comparison of two checkpoints.
-    A difference that never varies has no standard error, nor has one of a single cluster; `problem` then says
-    so and `p` is NaN.
+    A difference that never varies has no standard error, and neither has one of a single cluster: `problem`
+    then gives the reason, and `p` is NaN.
 
     Raises:
         ValueError: shapes differ, or there is no seed or no example.
@@ -108,33 +110,44 @@ def two_way(
     if num_clusters > 1:
         without = value(arm_total - arm_groups) - value(baseline_total - baseline_groups)  # (seeds, clusters)
         variance = _variance(by_seed, without)
-    # rounding alone moves a left-out score by an eps or two; a spread below that is no spread
+    # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
     differing = int(np.any(baseline != arm, axis=(0, 2)).sum())
-    facts = {
-        "seed_differences": tuple(by_seed.tolist()),
-        "variance": variance,
-        "num_seeds": num_seeds,
-        "num_examples": num_examples,
-        "num_clusters": num_clusters,
-        "num_differing": differing,
-    }
+    untested = TwoWay(
+        difference=difference,
+        se=math.nan,
+        df=math.nan,
+        p=math.nan,
+        ci95=(math.nan, math.nan),
+        ci90=(math.nan, math.nan),
+        mde80=math.nan,
+        seed_differences=tuple(by_seed.tolist()),
+        variance=variance,
+        num_seeds=num_seeds,
+        num_examples=num_examples,
+        num_clusters=num_clusters,
+        num_differing=differing,
+    )
     if num_clusters == 1:
-        return _untested(difference, "a test needs more than one cluster of examples", facts)
+        return replace(untested, problem="a test needs more than one cluster of examples")
     if not (math.isfinite(difference) and math.isfinite(se)):
-        return _untested(difference, "a score is not a finite number", facts)
+        return replace(untested, problem="a score is not a finite number")
     if se <= noise * math.sqrt(num_clusters):
         if differing == 0:
-            df, none = float(num_seeds - 1 if num_seeds > 1 else num_clusters - 1), (0.0, 0.0)
-            return TwoWay(0.0, 0.0, df, 1.0, none, none, 0.0, **facts)
-        return _untested(difference, "the difference is the same whichever examples are left out", facts)
+            return _identical(untested)
+        return replace(untested, problem="the difference is the same whichever examples are left out")
     df = float(degrees_of_freedom(variance.seeds, variance.total, num_seeds, num_clusters))
-    return _tested(difference, se, df, facts)
+    return _tested(untested, se, df)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
-    """Parts of the variance from the seeds' differences `(S,)` and the left-one-out ones `(S, G)`."""
+    """Return the parts of the variance.
+
+    Args:
+        by_seed: difference of each seed, `(seeds,)`.
+        without: difference of each seed without each cluster, `(seeds, clusters)`.
+    """
     num_seeds = len(without)
     per_seed = jackknife_variance(without)
     examples = float(jackknife_variance(without.mean(axis=0)))
@@ -155,11 +168,11 @@ def jackknife_variance(without: np.ndarray) -> np.ndarray:
 def degrees_of_freedom(
     seeds: float | np.ndarray, total: float | np.ndarray, num_seeds: int, num_clusters: int
 ) -> float | np.ndarray:
-    """Harmonic mean of S - 1 for the seeds and G - 1 for the clusters, weighted by their shares of `total`.
+    """Return the harmonic mean of S - 1 (seeds) and G - 1 (clusters), weighted by their shares of `total`.
 
     Critical values are nearly linear in 1/df, so this is Cochran's mean of the two critical values (1964).
-    Satterthwaite's squared weights believe a spread of three seeds that came out small by chance: their
-    false alarms reach 7.9 %, these 5.8 % (docs/statistics.md).
+    Satterthwaite's squared weights give too many degrees of freedom where three seeds agree by chance: the
+    false alarms reach 7.9 %, with these weights 5.8 % (docs/statistics.md).
     """
     if num_seeds == 1:
         return num_clusters - 1.0
@@ -167,29 +180,36 @@ def degrees_of_freedom(
     return 1 / (share / (num_seeds - 1) + (1 - share) / (num_clusters - 1))
 
 
-def _tested(difference: float, se: float, df: float, facts: dict) -> TwoWay:
+def _identical(untested: TwoWay) -> TwoWay:
+    """Return the result of two arms with equal statistics: no difference, with certainty."""
+    df = float(untested.num_seeds - 1 if untested.num_seeds > 1 else untested.num_clusters - 1)
+    none = (0.0, 0.0)
+    return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
+
+
+def _tested(untested: TwoWay, se: float, df: float) -> TwoWay:
+    """Return the t test of a difference from its standard error and degrees of freedom."""
     from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
     t95, t90, t80 = (float(stdtrit(df, q)) for q in (1 - LEVEL / 2, 1 - LEVEL, POWER))
-    return TwoWay(
-        difference=difference,
+    difference = untested.difference
+    return replace(
+        untested,
         se=se,
         df=df,
         p=float(2 * stdtr(df, -abs(difference) / se)),
         ci95=(difference - t95 * se, difference + t95 * se),
         ci90=(difference - t90 * se, difference + t90 * se),
         mde80=(t95 + t80) * se,
-        **facts,
     )
 
 
-def _untested(difference: float, problem: str, facts: dict) -> TwoWay:
-    nan = math.nan
-    return TwoWay(difference, nan, nan, nan, (nan, nan), (nan, nan), nan, **facts, problem=problem)
-
-
 def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = None) -> np.ndarray:
-    """`(..., examples, columns)` summed over the examples of each cluster, in order of first appearance."""
+    """Sum statistics `(..., examples, columns)` over each cluster, in the order of their first examples.
+
+    Raises:
+        ValueError: the number of labels is not that of the examples.
+    """
     if clusters is None:
         return statistics
     order: dict[object, int] = {}
@@ -204,7 +224,10 @@ def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = Non
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given; NaN counts as 1 and stays in the family."""
+    """Return Holm's step-down adjusted p-values, in the order given; NaN counts as 1 within the family.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
     filled = np.nan_to_num(np.asarray(p_values, dtype=np.float64), nan=1.0)
     ranked = np.argsort(filled, kind="stable")
     scaled = np.minimum(1.0, filled[ranked] * np.arange(len(filled), 0, -1))
@@ -214,11 +237,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def resample(groups: np.ndarray, num_resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Sums of `groups` (clusters, columns) over bootstrap resamples of the clusters: (resamples, columns).
+    """Return sums of `groups` (clusters, columns) over bootstrap resamples of clusters: (resamples, columns).
 
     Put the columns of all arms, seeds and metrics side by side: one call draws the same clusters for all of
     them, which keeps every pairing. The draw depends on `seed` and the number of clusters only.
-    Single precision: exact for counts up to 16 million, 1e-7 of a sum else, and twice as fast.
+    Single precision is twice as fast; it is exact for counts up to 16 million, else within 1e-7 of a sum.
     """
     num_clusters = len(groups)
     generator = np.random.default_rng(seed)
@@ -234,7 +257,7 @@ def resample(groups: np.ndarray, num_resamples: int = RESAMPLES, seed: int = 0) 
 
 
 def bootstrap(baseline: np.ndarray, arm: np.ndarray, value: Value, num_bins: int = 40) -> Bootstrap:
-    """The difference over resampled sums of the two arms, each `(resamples, seeds, columns)`."""
+    """Return the distribution of the difference; each arm is resampled sums `(resamples, seeds, columns)`."""
     differences = (value(arm) - value(baseline)).mean(axis=1)
     counts, edges = np.histogram(differences, bins=num_bins)
     low, high = np.quantile(differences, [LEVEL / 2, 1 - LEVEL / 2])

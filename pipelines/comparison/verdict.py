@@ -1,4 +1,4 @@
-"""The verdict of a comparison: a rule from interval, p value and margin to one word."""
+"""The verdict of a comparison: one word, by a rule on interval, p value and margin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.comparison.significance import (
 
 
 def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object] = ()) -> list[str]:
-    """Reasons to read a comparison with care, as sentences; empty when there are none."""
+    """Return reasons to read a comparison with care, as clauses; empty where there are none."""
     found = []
     if result.num_clusters < MIN_CLUSTERS:
         found.append(f"only {result.num_clusters} clusters of examples: the interval is approximate")
@@ -38,9 +38,10 @@ def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object
 
 
 def outliers(differences: Sequence[float]) -> list[int]:
-    """Places of the seeds whose difference is more than 5 median absolute deviations from the median.
+    """Return the places of seeds whose difference is more than 5 median absolute deviations from the median.
 
-    The deviations are scaled to estimate a standard deviation (divided by 0.6745)."""
+    The deviations are scaled to estimate a standard deviation (divided by 0.6745).
+    """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < MIN_SEEDS:
         return []
@@ -50,7 +51,7 @@ def outliers(differences: Sequence[float]) -> list[int]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word for one comparison, fixed by rule, and what the rule rests on."""
+    """The word for one comparison, and the reason that the rule gave."""
 
     word: str
     reason: str
@@ -66,7 +67,7 @@ def verdict(
     diverged: Sequence[str] = (),
     missing: Sequence[str] = (),
 ) -> Verdict:
-    """The first word that holds, in this order.
+    """Return the first word that applies, in this order.
 
     unstable, no-verdict, identical, better / worse, equivalent, non-inferior, inconclusive.
 

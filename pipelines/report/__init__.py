@@ -7,27 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
+def write(results: Mapping[str, object], folder: Path) -> list[Path]:
     """Write report.html, report.md, report.tex and forest.svg into `folder`; return their paths.
 
-    `results` is what `compare.build` returns. Its run folders are absolute or relative to `folder`; one
-    that is missing costs the figures that need it, never the report.
+    `results` is what `compare.build` returns. Its run folders are absolute or relative to `folder`; figures
+    that need a missing one are left out.
+
+    Raises:
+        UserError: a field of the results is missing or has the wrong type.
     """
     from pipelines.report import data, html, latex, markdown
     from pipelines.report.figures import forest
 
-    known = data.load(results, folder)
+    facts = data.load(results, folder)
     outputs = {
-        "report.html": html.render(known),
-        "report.md": markdown.render(known),
-        "report.tex": latex.render(known),
-        "forest.svg": forest.standalone(known),
+        "report.html": html.render(facts),
+        "report.md": markdown.render(facts),
+        "report.tex": latex.render(facts),
+        "forest.svg": forest.standalone(facts),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in outputs]
@@ -36,9 +39,8 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
-def print_table(results: Mapping[str, Any], console: Console, folder: Path = Path()) -> None:
-    """Print verdicts, table, failures and notes; `folder` is where relative run folders start."""
-    from pipelines.report import data as facts
-    from pipelines.report import terminal
+def print_table(results: Mapping[str, object], console: Console, folder: Path = Path()) -> None:
+    """Print verdicts, table, failures and notes; relative run folders start at `folder`."""
+    from pipelines.report import data, terminal
 
-    terminal.show(facts.load(results, folder), console)
+    terminal.show(data.load(results, folder), console)

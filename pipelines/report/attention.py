@@ -1,4 +1,4 @@
-"""What attention did in the end, by site and head: the last line of each run's diagnostics.jsonl."""
+"""Attention diagnostics after training, by site and head: the last line of each run's diagnostics.jsonl."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Sites = Sequence[Mapping[str, Any]]  # as `custom_attention.SiteDiagnostics.to_d
 
 ENTROPY, SINK, OWN = "entropy", "weight on the first token", "what the arm learned"
 GATE = "mean gate minus 1"
-COMMON = {ENTROPY: "entropy", SINK: "sink_mass"}  # what every arm has, and where it stands
+COMMON = {ENTROPY: "entropy", SINK: "sink_mass"}  # quantities of every arm, and their keys in the file
 STACKS = {"encoder": "enc", "decoder": "dec"}
 
 
 @dataclass(frozen=True)
 class AttentionStats:
-    """What the attention of one arm did in a cell, for every seed that kept diagnostics.
+    """Attention diagnostics of one arm in a cell, for every seed that recorded them.
 
     Attributes:
         sites: short names, `3` or `dec 3` or `cross 3`.
         by_seed: quantity -> rows, for each seed. The quantities are those of every arm (`ENTROPY`, `SINK`),
-            then what the arm's own variants say of themselves (`own`).
+            then those of the arm's own variants (`own`).
     """
 
     sites: tuple[str, ...]
@@ -34,34 +34,35 @@ class AttentionStats:
 
     @property
     def own(self) -> list[str]:
-        """What only this arm has: the mean of its gate, its learned numbers. All are 0 in stock attention."""
-        names = dict.fromkeys(name for seen in self.by_seed.values() for name in seen)
+        """Quantities of this arm alone: the mean of its gate, its learned numbers; 0 in stock attention."""
+        names = dict.fromkeys(name for quantities in self.by_seed.values() for name in quantities)
         return [name for name in names if name not in (ENTROPY, SINK)]
 
     def mean(self, quantity: str) -> Rows:
-        """Mean over seeds."""
-        return _combine([seen[quantity] for seen in self.by_seed.values() if quantity in seen], fmt.mean)
+        """Return the mean over seeds."""
+        found = [quantities[quantity] for quantities in self.by_seed.values() if quantity in quantities]
+        return _combine(found, fmt.mean)
 
     def reach(self, quantity: str) -> tuple[float, float] | None:
-        """Least and most of any head, of means over seeds."""
-        known = [value for row in self.mean(quantity) for value in row if fmt.known(value)]
+        """Return the least and the most of any head, of means over seeds."""
+        known = fmt.finite(value for row in self.mean(quantity) for value in row)
         return (min(known), max(known)) if known else None
 
     def minus(self, other: AttentionStats, quantity: str) -> Rows:
-        """Mean difference over the seeds that both have."""
+        """Return the mean difference over the seeds that both have."""
         seeds = sorted(self.by_seed.keys() & other.by_seed.keys())
         pairs = [(self.by_seed[seed][quantity], other.by_seed[seed][quantity]) for seed in seeds]
         return _combine([_combine(pair, _difference) for pair in pairs], fmt.mean)
 
 
-def look(facts: ReportData, cell: str) -> dict[str, AttentionStats]:
-    """The arms of a cell whose runs kept diagnostics; runs made before there were any have no such file."""
+def of_cell(facts: ReportData, cell: str) -> dict[str, AttentionStats]:
+    """Return the arms of a cell whose runs recorded diagnostics; runs of older versions did not."""
     found = {arm: _of_runs(facts.runs_of(cell, arm)) for arm in facts.arms}
-    return {arm: seen for arm, seen in found.items() if seen.by_seed}
+    return {arm: stats for arm, stats in found.items() if stats.by_seed}
 
 
 def overall(rows: Rows) -> float | None:
-    """Mean over sites and heads."""
+    """Return the mean over sites and heads."""
     return fmt.mean([value for row in rows for value in row])
 
 
@@ -69,12 +70,13 @@ def _of_runs(runs: Sequence[RunLink]) -> AttentionStats:
     ends = {run.seed: RunFolder(run.folder).diagnostics() for run in runs}
     ends = {seed: sites for seed, sites in ends.items() if sites}
     names = _names(next(iter(ends.values()), []))
+    # A run whose sites differ from those of the first has another model: it cannot be averaged with it.
     same = {seed: _quantities(sites) for seed, sites in ends.items() if _names(sites) == names}
     return AttentionStats(names, same)
 
 
 def _names(sites: Sites) -> tuple[str, ...]:
-    """The layer, and the stack where there are two."""
+    """Return the name of each site: its layer, with the stack where there are several kinds."""
     kinds = {(site["stack"], site["kind"]) for site in sites}
     if len(kinds) < 2:
         return tuple(str(site["layer"]) for site in sites)
@@ -85,7 +87,7 @@ def _names(sites: Sites) -> tuple[str, ...]:
 
 
 def _quantities(sites: Sites) -> dict[str, Rows]:
-    """Every quantity of one run."""
+    """Return every quantity of one run."""
     found = {name: tuple(tuple(site[key]) for site in sites) for name, key in COMMON.items()}
     if any(site["gate"] for site in sites):
         means = [(site["gate"] or {}).get("mean", ()) for site in sites]
@@ -96,10 +98,10 @@ def _quantities(sites: Sites) -> dict[str, Rows]:
 
 
 def _combine(tables: Sequence[Rows], by: Callable[[Sequence[float | None]], float | None]) -> Rows:
-    """Tables of one shape, number by number."""
+    """Combine tables of one shape, number by number."""
     return tuple(tuple(by(values) for values in zip(*rows)) for rows in zip(*tables))
 
 
 def _difference(pair: Sequence[float | None]) -> float | None:
-    ours, stock = pair
-    return ours - stock if fmt.known(ours) and fmt.known(stock) else None
+    arm, baseline = pair
+    return arm - baseline if fmt.known(arm) and fmt.known(baseline) else None

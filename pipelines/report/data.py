@@ -1,17 +1,19 @@
-"""What a report knows: the rows of results.json and the manifests of the runs behind them."""
+"""What a report shows: the content of results.json and the manifests of the runs behind it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from pipelines.comparison.results import ArmSummary, ComparisonResult, Results, from_json
 from pipelines.report import format as fmt
+from pipelines.storage.names import RESULTS
+from pipelines.storage.run_folder import MANIFEST, WRITTEN_BY_A_RUN
 
 VERDICTS = {  # word -> (glyph, whether it settles the question)
     "better": ("▲", True),
@@ -26,6 +28,37 @@ VERDICTS = {  # word -> (glyph, whether it settles the question)
 
 
 @dataclass(frozen=True)
+class RunProof:
+    """The part of a run's check before training that a report uses."""
+
+    expected: int | None = None  # attention sites of the model
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The part of a run's data record that a report uses."""
+
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> what -> how many
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The part of a run's manifest.json that a report uses."""
+
+    status: str = "unknown"
+    best_step: int | None = None
+    num_steps: int | None = None
+    train_seconds: float | None = None
+    train_cpu_seconds: float | None = None  # of one process
+    total_seconds: float | None = None
+    batches_hash: str | None = None
+    dropout_paired: bool | None = None  # whether its dropout masks are those of the other arms
+    proof: RunProof | None = None
+    data: RunData = field(default_factory=RunData)
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunLink:
     """One training run: a seed of an arm in a cell. `href` is relative to the report's folder."""
 
@@ -37,49 +70,44 @@ class RunLink:
     score: float | None = None
 
     @cached_property
-    def manifest(self) -> Mapping[str, Any]:
-        """What the run says of itself; empty when the folder is not here (a report that travelled)."""
-        return _read_json(self.folder / "manifest.json")
+    def record(self) -> RunRecord | None:
+        """The run's manifest; None where the run folder is missing, as in a report that was copied alone.
 
-    @property
-    def status(self) -> str:
-        return self.manifest.get("status", "unknown")
+        Raises:
+            UserError: a field of the manifest has the wrong type.
+        """
+        path = self.folder / MANIFEST
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return from_json(RunRecord, stored, str(path), WRITTEN_BY_A_RUN)
 
     @property
     def step_seconds(self) -> float | None:
-        """Training seconds of an optimizer step."""
-        device = self.manifest.get("environment", {}).get("device")
-        return _step_seconds(self.manifest, self.manifest.get("num_steps"), device)
+        """Training seconds of one optimizer step."""
+        if self.record is None:
+            return None
+        return _step_seconds(self.record, self.record.num_steps, self.record.environment.get("device"))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison: a cell, an arm against the baseline, one metric."""
+@dataclass(frozen=True, kw_only=True)
+class Row(ComparisonResult):
+    """One comparison with links to the runs behind it."""
 
-    source: Mapping[str, Any]
     baseline_runs: tuple[RunLink, ...] = ()
     arm_runs: tuple[RunLink, ...] = ()
 
-    def __getattr__(self, name: str) -> Any:
-        """Fields of the comparison by their names in the schema; absent optional ones are None."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self.source.get(name)
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.cell, self.metric, self.arm
-
     @property
     def places(self) -> int:
+        """Decimals of its differences."""
         return fmt.decimals(self.se, self.margin)
 
     @property
     def word(self) -> str:
         """The verdict's first word, one of VERDICTS where it is known."""
-        verdict = self.verdict or "no-verdict"
-        known = [word for word in VERDICTS if verdict.startswith(word)]
-        return max(known, key=len) if known else verdict
+        known = [word for word in VERDICTS if self.verdict.startswith(word)]
+        return max(known, key=len) if known else self.verdict
 
     @property
     def glyph(self) -> str:
@@ -87,24 +115,23 @@ class Row:
 
     @property
     def settled(self) -> bool:
+        """Whether the verdict answers the question, one way or the other."""
         return VERDICTS.get(self.word, ("?", False))[1]
 
     @property
     def by_seed(self) -> list[float | None]:
         """Difference of every seed's pair, positive where the arm is better; None where a run is missing."""
-        if self.seed_differences is not None:
-            return list(self.seed_differences)
-        return [None] * len(self.seeds or ())
+        return list(self.seed_differences) or [None] * len(self.seeds)
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the outputs are written from."""
+    """Everything that the outputs are written from."""
 
-    results: Mapping[str, Any]
+    results: Results
     folder: Path
     rows: tuple[Row, ...]
-    runs: Mapping[tuple[str, str, int], RunLink] = field(default_factory=dict)
+    runs: Mapping[tuple[str, str, int], RunLink]  # by cell, arm and seed
 
     @cached_property
     def primary(self) -> list[Row]:
@@ -120,7 +147,7 @@ class ReportData:
 
     @cached_property
     def arms(self) -> list[str]:
-        """The baseline, then the other arms in the order of the results: an arm's place is its colour."""
+        """The baseline, then the other arms as the results order them; the place of an arm is its colour."""
         return list(dict.fromkeys([self.baseline, *(row.arm for row in self.rows)]))
 
     @cached_property
@@ -128,30 +155,26 @@ class ReportData:
         return list(dict.fromkeys(row.cell for row in self.rows))
 
     @property
-    def failures(self) -> list[Mapping[str, Any]]:
-        return list(self.results.get("failures") or ())
-
-    @property
     def title(self) -> str:
-        return self.results.get("title") or self.folder.resolve().name
+        return self.results.title or self.folder.resolve().name
 
     def place(self, arm: str) -> int:
+        """Return the place of an arm in `arms`; 0 is the baseline."""
         return self.arms.index(arm)
 
-    def about(self, cell: str, arm: str) -> Mapping[str, Any]:
-        """What an arm costs in a cell and how it began; empty where nothing finished."""
-        return ((self.results.get("arms") or {}).get(cell) or {}).get(arm) or {}
+    def summary(self, cell: str, arm: str) -> ArmSummary:
+        """Return what an arm costs in a cell and how it started; `num_runs` is 0 where no run finished."""
+        return self.results.arms.get(cell, {}).get(arm) or ArmSummary(num_runs=0)
 
     def step_seconds(self, cell: str, arm: str) -> float | None:
-        """Mean training seconds of an optimizer step."""
-        about = self.about(cell, arm)
-        device = (self.results.get("environment") or {}).get("device")
-        return _step_seconds(about, fmt.mean(about.get("num_steps") or ()), device)
+        """Return the mean training seconds of one optimizer step."""
+        summary = self.summary(cell, arm)
+        return _step_seconds(summary, fmt.mean(summary.num_steps), self.results.environment.get("device"))
 
     def time_ratio(self, row: Row) -> float | None:
-        """Seconds per step of the arm over those of the baseline."""
+        """Return the seconds per step of the arm over those of the baseline."""
         arm, baseline = (self.step_seconds(row.cell, name) for name in (row.arm, row.baseline))
-        return arm / baseline if fmt.known(arm) and baseline else None
+        return arm / baseline if arm is not None and baseline else None
 
     def primary_of(self, cell: str) -> list[Row]:
         return [row for row in self.primary if row.cell == cell]
@@ -159,49 +182,65 @@ class ReportData:
     def runs_of(self, cell: str, arm: str) -> list[RunLink]:
         return [run for run in self.runs.values() if (run.cell, run.arm) == (cell, arm)]
 
+    def records_of(self, cell: str, arm: str) -> list[RunRecord]:
+        """Return the manifests of the runs whose folders exist."""
+        return [run.record for run in self.runs_of(cell, arm) if run.record is not None]
 
-def load(results: Mapping[str, Any], folder: Path) -> ReportData:
-    """Facts of `results`, whose run folders are absolute or relative to `folder`."""
-    rows, runs = [], {}
-    for comparison in results.get("comparisons") or ():
-        pair = [_runs_of(comparison, side, folder) for side in ("baseline", "arm")]
-        row = Row(comparison, *pair)
-        rows.append(row)
-        for run in (*row.baseline_runs, *row.arm_runs):
-            key = (run.cell, run.arm, run.seed)
-            runs[key] = run if row.primary else runs.get(key, run)  # a run's score is the primary one
+
+def load(results: Mapping[str, object], folder: Path) -> ReportData:
+    """Return the report data of results.json; its run folders are absolute or relative to `folder`.
+
+    Raises:
+        UserError: a field of the results is missing or has the wrong type.
+    """
+    checked = from_json(Results, results, str(folder / RESULTS))
+    rows = [_row(comparison, folder) for comparison in checked.comparisons]
     rows.sort(key=lambda row: not row.primary)  # stable: primary first, the order of the file otherwise
-    return ReportData(results, folder, tuple(rows), runs)
+    runs: dict[tuple[str, str, int], RunLink] = {}
+    for row in rows:
+        for run in (*row.baseline_runs, *row.arm_runs):
+            runs.setdefault((run.cell, run.arm, run.seed), run)  # the score of a run is its primary one
+    return ReportData(checked, folder, tuple(rows), runs)
 
 
-def _step_seconds(times: Mapping[str, Any], steps: float | None, device: object) -> float | None:
-    """On a CPU what the process computed: by the clock, busy neighbours make an arm slow."""
-    seconds = times.get("train_cpu_seconds" if device == "cpu" else "train_seconds")
+def _step_seconds(times: RunRecord | ArmSummary, steps: float | None, device: object) -> float | None:
+    """Return seconds per step; on a CPU those that the process computed.
+
+    Other processes on a busy CPU make an arm slow by the clock, but do not change its computing time.
+    """
+    seconds = times.train_cpu_seconds if device == "cpu" else times.train_seconds
     return seconds / steps if fmt.known(seconds) and steps else None
 
 
-def _runs_of(comparison: Mapping[str, Any], side: str, folder: Path) -> tuple[RunLink, ...]:
-    """The runs of one side; a seed without a folder has no run."""
-    arm = comparison["baseline"] if side == "baseline" else comparison["arm"]
-    paths = (comparison.get("runs") or {}).get(side) or ()
-    scores = comparison.get(f"{side}_scores") or ()
-    scores = [*scores, *[None] * (len(paths) - len(scores))]
+def _row(comparison: ComparisonResult, folder: Path) -> Row:
+    runs, cell, seeds = comparison.runs, comparison.cell, comparison.seeds
+    return Row(
+        **vars(comparison),
+        baseline_runs=_links(
+            cell, comparison.baseline, seeds, runs.baseline, comparison.baseline_scores, folder
+        ),
+        arm_runs=_links(cell, comparison.arm, seeds, runs.arm, comparison.arm_scores, folder),
+    )
+
+
+def _links(
+    cell: str,
+    arm: str,
+    seeds: Sequence[int],
+    paths: Sequence[str | None],
+    scores: Sequence[float | None],
+    folder: Path,
+) -> tuple[RunLink, ...]:
+    """Return the runs of one side; a seed without a folder has none."""
     return tuple(
-        RunLink(comparison["cell"], arm, seed, *_locate(path, folder), score)
-        for seed, path, score in zip(comparison.get("seeds") or (), paths, scores)
-        if path
+        RunLink(cell, arm, seed, *_locate(path, folder), score)
+        for seed, path, score in zip(seeds, paths, scores)
+        if path is not None
     )
 
 
 def _locate(path: str, folder: Path) -> tuple[Path, str]:
-    """Where a run folder is, and a relative link to it from the report."""
+    """Return a run folder's absolute path, and a relative link to it from the report."""
     absolute = Path(os.path.abspath(folder / path))
     relative = os.path.relpath(absolute, os.path.abspath(folder))
     return absolute, quote(Path(relative).as_posix()) + "/"
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

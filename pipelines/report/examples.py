@@ -1,4 +1,4 @@
-"""Which examples make the difference: by length, and the best and worst ones with both predictions."""
+"""The examples behind a difference: by length, and the most influential ones with both predictions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
-from pipelines.report.data import ReportData, Row
+from pipelines.report.data import Row
 
 if TYPE_CHECKING:
     import numpy as np
 
     from pipelines.comparison.scored_run import ScoredRun
+    from pipelines.comparison.significance import Value
 
+Prediction = Mapping[str, object]  # a line of predictions.<split>.jsonl
 BINS = 4
 SHOWN = 5  # best and worst examples of a comparison
 
@@ -33,20 +35,20 @@ class LengthBin:
 
 @dataclass(frozen=True)
 class Example:
-    """One example, what it moves the mean difference by, and what both arms said with one seed."""
+    """One example, its influence on the mean difference, and the predictions of both arms with one seed."""
 
     id: str
     influence: float
     seed: int
-    shown: Any
-    reference: Any
-    baseline: Any
-    arm: Any
+    shown: object  # the input; None where it was not kept or may not be published
+    reference: object
+    baseline: object
+    arm: object
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A comparison seen example by example; best first and worst first."""
+    """A comparison by example; `best` starts with the best example, `worst` with the worst."""
 
     row: Row
     bins: tuple[LengthBin, ...]
@@ -54,7 +56,7 @@ class Breakdown:
     worst: tuple[Example, ...]
 
     def without_texts(self) -> Breakdown | None:
-        """The same with labels alone; None where what the arms said is itself text."""
+        """Return the same with labels only; None where the predictions are themselves text."""
         if not all(isinstance(one.baseline, list) for one in (*self.best, *self.worst)):
             return None
         best, worst = (tuple(replace(one, shown=None) for one in side) for side in (self.best, self.worst))
@@ -66,10 +68,10 @@ class Reader:
 
     def __init__(self) -> None:
         self._runs: dict[Path, ScoredRun | None] = {}
-        self._predictions: dict[Path, list[dict[str, Any]]] = {}
+        self._predictions: dict[Path, list[Prediction]] = {}
 
     def run(self, folder: Path, label: str, split: str) -> ScoredRun | None:
-        """None where the folder is not here, or no longer what the results were made of."""
+        """Return a run's statistics; None where the folder is missing or damaged."""
         from pipelines.comparison import scored_run  # numpy and pyarrow: only where there are run folders
 
         if folder not in self._runs:
@@ -79,7 +81,7 @@ class Reader:
                 self._runs[folder] = None
         return self._runs[folder]
 
-    def predictions(self, run: ScoredRun) -> list[dict[str, Any]]:
+    def predictions(self, run: ScoredRun) -> list[Prediction]:
         if run.folder not in self._predictions:
             path = run.folder / f"predictions.{run.split}.jsonl"
             lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
@@ -87,8 +89,8 @@ class Reader:
         return self._predictions[run.folder]
 
 
-def breakdown(facts: ReportData, row: Row, reader: Reader) -> Breakdown | None:
-    """The examples behind a row; None without its run folders."""
+def breakdown(row: Row, reader: Reader) -> Breakdown | None:
+    """Return the examples behind a row; None without its run folders."""
     pairs = _pairs(row, reader)
     if not pairs:
         return None
@@ -96,48 +98,56 @@ def breakdown(facts: ReportData, row: Row, reader: Reader) -> Breakdown | None:
 
     first = next(iter(pairs.values()))[0]
     value = comparable(first.metrics[row.metric])
-    sides = [[pair[side].statistics[row.metric] for pair in pairs.values()] for side in (0, 1)]
-    influences = _influences(*sides, value)
-    said = {seed: [reader.predictions(run) for run in pair] for seed, pair in pairs.items()}
-    complete = all(len(lines) == influences.shape[1] for pair in said.values() for lines in pair)
-    lengths = [_length(line) for line in next(iter(said.values()))[0]] if complete else []
+    baseline, arm = ([pair[side].statistics[row.metric] for pair in pairs.values()] for side in (0, 1))
+    influences = _influences(baseline, arm, value)
+    predictions = {seed: [reader.predictions(run) for run in pair] for seed, pair in pairs.items()}
+    complete = all(len(lines) == influences.shape[1] for pair in predictions.values() for lines in pair)
+    lengths = [_length(line) for line in next(iter(predictions.values()))[0]] if complete else []
     order = influences.mean(axis=0).argsort(kind="stable").tolist() if complete else []
-    examples = {place: _example(place, influences, said) for place in {*order[:SHOWN], *order[-SHOWN:]}}
+    shown = {*order[:SHOWN], *order[-SHOWN:]}
+    examples = {place: _example(place, influences, predictions) for place in shown}
     return Breakdown(
         row,
-        tuple(_bins(lengths, sides, value)),
+        tuple(_bins(lengths, (baseline, arm), value)),
         tuple(examples[place] for place in order[::-1][:SHOWN] if examples[place].influence > 0),
         tuple(examples[place] for place in order[:SHOWN] if examples[place].influence < 0),
     )
 
 
 def _pairs(row: Row, reader: Reader) -> dict[int, tuple[ScoredRun, ScoredRun]]:
-    """(baseline, arm) of every seed whose folders are here, on the same examples."""
+    """Return (baseline, arm) of every seed whose folders exist and hold the same examples."""
     split = row.split or "test"
     arms = {run.seed: run for run in row.arm_runs}
     found = {}
     for run in row.baseline_runs:
         other = arms.get(run.seed)
-        pair = [reader.run(one.folder, one.arm, split) for one in (run, other) if one]
-        if len(pair) == 2 and None not in pair and pair[0].ids == pair[1].ids:
-            found[run.seed] = tuple(pair)
+        if other is None:
+            continue
+        baseline = reader.run(run.folder, run.arm, split)
+        arm = reader.run(other.folder, other.arm, split)
+        if baseline is not None and arm is not None and baseline.ids == arm.ids:
+            found[run.seed] = (baseline, arm)
     return found
 
 
-def _influences(baseline: Sequence[np.ndarray], arm: Sequence[np.ndarray], value: Any) -> np.ndarray:
-    """What leaving each example out takes from the difference, `(seeds, examples)`, positive for the arm."""
+def _influences(baseline: Sequence[np.ndarray], arm: Sequence[np.ndarray], value: Value) -> np.ndarray:
+    """Return by how much the difference falls without each example, `(seeds, examples)`.
+
+    Positive values favour the arm. Each list holds an array `(examples, columns)` per seed.
+    """
     import numpy as np
 
     rows = []
-    for stock, ours in zip(baseline, arm):
-        stock_sum, our_sum = stock.sum(axis=0), ours.sum(axis=0)
-        whole = value(our_sum) - value(stock_sum)
-        rows.append(whole - (value(our_sum - ours) - value(stock_sum - stock)))
+    for baseline_statistics, arm_statistics in zip(baseline, arm):
+        baseline_sum, arm_sum = baseline_statistics.sum(axis=0), arm_statistics.sum(axis=0)
+        whole = value(arm_sum) - value(baseline_sum)
+        without = value(arm_sum - arm_statistics) - value(baseline_sum - baseline_statistics)
+        rows.append(whole - without)
     return np.nan_to_num(np.stack(rows))
 
 
-def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: Any) -> list[LengthBin]:
-    """About equally many examples each; one length is never split between two bins."""
+def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: Value) -> list[LengthBin]:
+    """Return bins with about equally many examples; examples of one length are always in one bin."""
     import numpy as np
 
     if not lengths:
@@ -154,7 +164,7 @@ def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: 
         inside = (known >= low) & (known < high)
         scores = [[float(value(one[inside].sum(axis=0))) for one in side] for side in sides]
         if inside.any() and np.isfinite(scores).all():
-            differences = tuple(ours - stock for stock, ours in zip(*scores))
+            differences = tuple(after - before for before, after in zip(*scores))
             lengths_inside = known[inside]
             found.append(
                 LengthBin(
@@ -164,8 +174,8 @@ def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: 
     return found
 
 
-def _length(line: Mapping[str, Any]) -> int:
-    """Words of the input where it was kept, else of the reference (one label is one word)."""
+def _length(line: Prediction) -> int:
+    """Return the number of words of the input where it was kept, else of the reference (a word per label)."""
     shown = line.get("input")
     if shown is None:
         labels = isinstance(line["prediction"], list)
@@ -175,17 +185,19 @@ def _length(line: Mapping[str, Any]) -> int:
     return len(shown) if isinstance(shown, list) else len(str(shown).split())
 
 
-def _example(place: int, influences: np.ndarray, said: Mapping[int, Sequence[list[dict]]]) -> Example:
-    """Shown with the seed on which it counts most."""
+def _example(
+    place: int, influences: np.ndarray, predictions: Mapping[int, Sequence[list[Prediction]]]
+) -> Example:
+    """Return an example with the predictions of the seed that it influences most."""
     mean = float(influences[:, place].mean())
-    seed = list(said)[int((influences[:, place] * (1 if mean >= 0 else -1)).argmax())]
-    stock, ours = (lines[place] for lines in said[seed])
+    seed = list(predictions)[int((influences[:, place] * (1 if mean >= 0 else -1)).argmax())]
+    baseline, arm = (lines[place] for lines in predictions[seed])
     return Example(
-        str(stock["id"]),
+        str(baseline["id"]),
         mean,
         seed,
-        stock.get("input"),
-        stock["reference"],
-        stock["prediction"],
-        ours["prediction"],
+        baseline.get("input"),
+        baseline["reference"],
+        baseline["prediction"],
+        arm["prediction"],
     )

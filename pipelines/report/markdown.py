@@ -1,98 +1,75 @@
-"""report.md: the same facts where HTML does not go, such as a pull request."""
+"""report.md: the same content for places that show no HTML, such as a pull request."""
 
 from __future__ import annotations
 
-from pipelines.report import attention, sentences
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment
+
+from pipelines.report import attention, sentences, tables, templating
 from pipelines.report import format as fmt
-from pipelines.report.data import ReportData
-from pipelines.report.rows import Record, groups, headers, notes
-from pipelines.report.templating import escape_markdown as escape
+from pipelines.report.data import ReportData, RunLink
+from pipelines.report.rows import notes
+
+
+@dataclass(frozen=True)
+class AttentionLine:
+    """Attention of an arm in a cell: means over seeds, sites and heads of the page's heat maps."""
+
+    cell: str
+    arm: str
+    entropy: float | None
+    first_token: float | None
+    learned: str
 
 
 def render(facts: ReportData) -> str:
-    """The whole file; it shows `forest.svg`, which is written beside it."""
-    parts = [
-        f"# {escape(facts.title)}",
-        escape(sentences.lead(facts)),
-        "## Verdicts",
-        "\n".join(f"- **{escape(arm)}**: {escape(sentences.arm(facts, arm))}" for arm in facts.arms[1:]),
-        "![Differences to the baseline with 95 % intervals and the margin](forest.svg)",
-        "## Comparisons",
-        _tables(facts, True),
-    ]
-    if facts.exploratory:
-        parts += ["### Exploratory", _tables(facts, False)]
-    parts.append("\n".join(f"- {note}" for note in notes(facts)))
-    alerts = sentences.alerts(facts)
-    if alerts:
-        parts += ["## To read with care", "\n".join(f"- {escape(alert)}" for alert in alerts)]
-    parts += _attention(facts)
-    parts += ["## Methods", escape(sentences.methods(facts))]
-    parts += ["## Registration", escape(sentences.registration(facts))]
-    parts += [
-        "## Runs",
-        _runs(facts),
-        "The page with all figures is `report.html`; the numbers are in `results.json`.",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    """Return the whole file; it shows `forest.svg`, which is written beside it."""
+    return (
+        _environment()
+        .get_template("report.md")
+        .render(
+            facts=facts,
+            introduction=sentences.introduction(facts),
+            verdicts=[(arm, sentences.arm(facts, arm)) for arm in facts.arms[1:]],
+            primary=tables.comparisons(facts, primary=True),
+            exploratory=tables.comparisons(facts, primary=False),
+            notes=notes(facts),
+            alerts=sentences.alerts(facts),
+            attention=list(_attention(facts)),
+            methods=sentences.methods(facts),
+            registration=sentences.registration(facts),
+            runs=list(_runs(facts)),
+        )
+    )
 
 
-def _tables(facts: ReportData, primary: bool) -> str:
-    parts = []
-    for name, records in groups(facts, primary):
-        lines = [
-            _line([escape(header) for header in headers(facts, primary)]),
-            "|:--|--:|--:|--:|--:|--:|:--|--:|",
-        ]
-        lines += [_line(_cells(record)) for record in records]
-        parts.append(f"**{escape(name)}**\n\n" + "\n".join(lines))
-    return "\n\n".join(parts)
+@cache
+def _environment() -> Environment:
+    return templating.markdown()
 
 
-def _cells(record: Record) -> list[str]:
-    """Numbers hold no Markdown but the brackets of intervals, harmless without a link after them."""
-    return [
-        escape(record.row.arm),
-        record.baseline,
-        record.arm,
-        record.effect,
-        record.p.replace("<", "&lt;"),
-        record.mde80,
-        f"{record.row.glyph} {escape(record.verdict)}",
-        record.time,
-    ]
-
-
-def _attention(facts: ReportData) -> list[str]:
-    """Means over seeds, sites and heads of what the page draws as heat maps."""
-    lines = []
+def _attention(facts: ReportData) -> Iterator[AttentionLine]:
     for cell in facts.cells:
-        for arm, seen in attention.look(facts, cell).items():
-            common = [fmt.number(attention.overall(seen.mean(name))) for name in attention.COMMON]
-            own = "; ".join(f"{name} {_spread(seen, name)}" for name in seen.own)
-            lines.append(_line([escape(cell), escape(arm), *common, escape(own)]))
-    if not lines:
-        return []
-    head = "| Cell | Arm | Entropy, 0 to 1 | On the first token | Learned: mean [least, most of a head] |"
-    return ["## Attention", "\n".join([head, "|:--|:--|--:|--:|:--|", *lines])]
+        for arm, stats in attention.of_cell(facts, cell).items():
+            entropy, first_token = (
+                attention.overall(stats.mean(name)) for name in (attention.ENTROPY, attention.SINK)
+            )
+            learned = "; ".join(f"{name} {_spread(stats, name)}" for name in stats.own)
+            yield AttentionLine(cell, arm, entropy, first_token, learned)
 
 
-def _spread(seen: attention.AttentionStats, quantity: str) -> str:
-    mean = attention.overall(seen.mean(quantity))
-    return f"{fmt.signed(mean, 3)} {fmt.interval(seen.reach(quantity), 3)}"
+def _spread(stats: attention.AttentionStats, quantity: str) -> str:
+    mean = attention.overall(stats.mean(quantity))
+    return f"{fmt.signed(mean, 3)} {fmt.interval(stats.reach(quantity), 3)}"
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _runs(facts: ReportData) -> str:
-    """Every run with a link to its folder."""
-    lines = ["| Cell | Arm | Seed: run |", "|:--|:--|:--|"]
+def _runs(facts: ReportData) -> Iterator[tuple[str, str, list[RunLink]]]:
+    """Yield the runs of every cell and arm by seed."""
     for cell in facts.cells:
         for arm in facts.arms:
-            runs = facts.runs_of(cell, arm)
-            links = " · ".join(f"[{run.seed}]({run.href})" for run in sorted(runs, key=lambda run: run.seed))
-            if links:
-                lines.append(_line([escape(cell), escape(arm), links]))
-    return "\n".join(lines)
+            runs = sorted(facts.runs_of(cell, arm), key=lambda run: run.seed)
+            if runs:
+                yield cell, arm, runs

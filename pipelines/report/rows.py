@@ -1,4 +1,4 @@
-"""The table of comparisons as text cells, one list for every format."""
+"""The table of comparisons as text, shared by every format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Record:
-    """What a line of the table says."""
+    """One line of the table as text."""
 
     row: Row
     baseline: str
@@ -38,7 +38,7 @@ class Record:
 
 
 def headers(facts: ReportData, primary: bool = True) -> tuple[str, ...]:
-    """Column names; only primary p values are adjusted."""
+    """Return the column names; only p values of primary rows are adjusted."""
     return (
         "Arm",
         f"{facts.baseline}, mean ± sd",
@@ -52,29 +52,30 @@ def headers(facts: ReportData, primary: bool = True) -> tuple[str, ...]:
 
 
 def record(facts: ReportData, row: Row) -> Record:
+    """Return a row as text, with the decimals that its standard error supports."""
     return Record(
         row,
-        fmt.mean_sd(row.baseline_scores or ()),
-        fmt.mean_sd(row.arm_scores or ()),
+        fmt.mean_sd(row.baseline_scores),
+        fmt.mean_sd(row.arm_scores),
         fmt.signed(row.difference, row.places),
         fmt.interval(row.ci95, row.places),
         fmt.p_value(row.p_holm if row.primary else row.p),
         fmt.number(row.mde80, row.places),
-        row.verdict or "no-verdict",
+        row.verdict,
         fmt.percent_change(facts.time_ratio(row)),
     )
 
 
 def notes(facts: ReportData) -> list[str]:
-    """How to read the table."""
-    told = list(NOTES)
+    """Return how to read the table, as sentences."""
+    found = list(NOTES)
     if any(row.scale == "log" for row in facts.rows):
-        told.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
-    return told
+        found.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
+    return found
 
 
 def groups(facts: ReportData, primary: bool) -> list[tuple[str, list[Record]]]:
-    """Lines of each cell and metric under their common name."""
+    """Return the lines of each cell and metric under their common name."""
     named: dict[str, list[Record]] = {}
     for row in facts.primary if primary else facts.exploratory:
         named.setdefault(f"{row.cell} · {row.metric}", []).append(record(facts, row))

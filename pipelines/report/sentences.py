@@ -1,16 +1,16 @@
-"""Sentences written from the facts: verdicts in plain words, the methods paragraph, the registration."""
+"""Sentences about the results: verdicts, the methods paragraph, the registration, what went wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from pipelines.comparison.results import ArmSummary, Failure
 from pipelines.data.counts import losses_said
 from pipelines.report import format as fmt
-from pipelines.report.data import VERDICTS, ReportData, Row
+from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 
-BEST = "best on validation"  # why a search chose what it did, where there is nothing more to say
+BEST = "best on validation"  # the reason of an ordinary choice in a search; any other reason is reported
 MEANINGS = {
     "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
     "worse": "the same, on the other side",
@@ -24,10 +24,10 @@ MEANINGS = {
 
 
 def comparison(row: Row) -> str:
-    """One row in a sentence: what was found, how sure, and what could have been found."""
+    """Return one row as a clause: the difference, its interval, and what could have been detected."""
     found = f"{row.metric} {fmt.signed(row.difference, row.places)}, 95 % interval {_range(row)}{_ratio(row)}"
     if row.word in ("better", "worse"):
-        aside = ", within the margin" if "within the margin" in (row.verdict or "") else ""
+        aside = ", within the margin" if "within the margin" in row.verdict else ""
         return f"{row.word} than {row.baseline}{aside} ({found})"
     if row.word == "equivalent":
         return f"equivalent to {row.baseline} within ±{_margin(row)} ({found})"
@@ -45,7 +45,7 @@ def comparison(row: Row) -> str:
 
 
 def arm(facts: ReportData, name: str) -> str:
-    """An arm over all its primary comparisons; several cells are counted by verdict."""
+    """Return an arm's verdict as a sentence; several primary comparisons are counted by verdict."""
     rows = [row for row in facts.primary if row.arm == name]
     if not rows:
         return "no primary comparison"
@@ -59,10 +59,10 @@ def arm(facts: ReportData, name: str) -> str:
     return f"{fmt.listing(parts)} of {len(rows)} primary comparisons."
 
 
-def lead(facts: ReportData) -> str:
-    """What was compared, in a sentence."""
+def introduction(facts: ReportData) -> str:
+    """Return what was compared, as a sentence."""
     metrics = fmt.listing(list(dict.fromkeys(row.metric for row in facts.primary)))
-    seeds = sorted({len(row.seeds or ()) for row in facts.primary})
+    seeds = sorted({len(row.seeds) for row in facts.primary})
     spread = (
         f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else fmt.plural(seeds[0] if seeds else 0, "seed")
     )
@@ -75,11 +75,11 @@ def lead(facts: ReportData) -> str:
 
 
 def methods(facts: ReportData) -> str:
-    """A paragraph to paste into a paper; every figure in it comes from the results and the manifests."""
+    """Return a paragraph for the methods section of a paper, from the results and the manifests."""
     rows = facts.primary or list(facts.rows)
     if not rows:
         return "No comparison was finished."
-    seeds = sorted({len(row.seeds or ()) for row in rows})
+    seeds = sorted({len(row.seeds) for row in rows})
     counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     cells = "; ".join(_cell(facts, cell) for cell in facts.cells)
     margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
@@ -96,28 +96,30 @@ def methods(facts: ReportData) -> str:
     if margin:
         text += f"Equivalence margins, declared beforehand: {margin}. "
     text += search(facts)
-    if facts.failures:
-        text += f"{fmt.plural(len(facts.failures), 'run')} failed or diverged and stayed in the count. "
+    if facts.results.failures:
+        text += (
+            f"{fmt.plural(len(facts.results.failures), 'run')} failed or diverged and stayed in the count. "
+        )
     return text + _versions(facts)
 
 
 def search(facts: ReportData) -> str:
-    """How learning rates were chosen, as a sentence; empty where they were stated."""
+    """Return how learning rates were chosen, as a sentence; empty where the configuration states them."""
     found = {
-        (cell, arm): facts.about(cell, arm)["search"]
+        (cell, arm): search
         for cell in facts.cells
         for arm in facts.arms
-        if facts.about(cell, arm).get("search")
+        if (search := facts.summary(cell, arm).search) is not None
     }
     if not found:
         return ""
     first = next(iter(found.values()))
-    rates = fmt.listing([f"{one['learning_rate']:g}" for one in first["tried"]])
+    rates = fmt.listing([f"{rate.learning_rate:g}" for rate in first.tried])
     several = len(facts.cells) > 1
     chosen = "; ".join(
-        f"{arm}{f' on {cell}' if several else ''} {one['chosen']:g}" for (cell, arm), one in found.items()
+        f"{arm}{f' on {cell}' if several else ''} {one.chosen:g}" for (cell, arm), one in found.items()
     )
-    tries = len(first["tried"]) * len(first["seeds"])
+    tries = len(first.tried) * len(first.seeds)
     return (
         f"Every arm was given the same search on validation data, {fmt.plural(tries, 'run')} over the "
         f"learning rates {rates}; chosen: {chosen}. "
@@ -125,82 +127,83 @@ def search(facts: ReportData) -> str:
 
 
 def registration(facts: ReportData) -> str:
-    """Whether what is claimed was written down before the first run."""
-    known = facts.results.get("registration")
-    if not known:
+    """Return whether metric, margin and seeds were declared before the first run, as a sentence."""
+    known = facts.results.registration
+    if known is None:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
-    written = f"{known['time']}, " if known.get("time") else ""
-    before = {arm: n for arm, n in (known.get("finished_before") or {}).items() if n}
-    seen = sum(n for arm, n in before.items() if arm != facts.baseline)
-    when = f"after {fmt.plural(seen, 'run')} of its arms" if seen else "before the first run"
-    if before and not seen:
+    written = f"{known.time}, " if known.time else ""
+    before = {arm: n for arm, n in (known.finished_before or {}).items() if n}
+    already = sum(n for arm, n in before.items() if arm != facts.baseline)
+    when = f"after {fmt.plural(already, 'run')} of its arms" if already else "before the first run"
+    if before and not already:
         when += f" of an arm; {fmt.plural(before[facts.baseline], 'run')} of {facts.baseline} had been made"
-    text = f"Registered {when} ({written}{str(known.get('hash', ''))[:16]})"
-    changed = known.get("changed_afterwards")
-    if changed:
-        return f"{text}, but changed afterwards: {fmt.listing(changed)}. Read its p values as exploratory."
-    if seen:
+    text = f"Registered {when} ({written}{known.hash[:16]})"
+    if known.changed_afterwards:
+        changed = fmt.listing(known.changed_afterwards)
+        return f"{text}, but changed afterwards: {changed}. Read its p values as exploratory."
+    if already:
         return (
             f"{text}; unchanged since. Read its p values as exploratory where those runs had been looked at."
         )
     return f"{text}: primary metric, margin, seeds, arms, cells and stopping rule; unchanged since."
 
 
-def failure(entry: Mapping[str, Any]) -> str:
-    """One failed run in a sentence."""
-    known = [str(entry[name]) for name in ("cell", "arm") if entry.get(name)]
-    known += [f"seed {entry['seed']}"] if entry.get("seed") is not None else []
-    name = ", ".join(known) or str(entry.get("run", "a run"))
-    step = f" at step {entry['step']}" if entry.get("step") is not None else ""
-    reason = f" ({entry['reason']})" if entry.get("reason") else ""
-    return f"{name} {entry.get('status', 'failed')}{step}{reason}"
+def failure(entry: Failure) -> str:
+    """Return one failed run as a clause."""
+    step = f" at step {entry.step}" if entry.step is not None else ""
+    reason = f" ({entry.reason})" if entry.reason else ""
+    return f"{entry.cell}, {entry.arm}, seed {entry.seed} {entry.status}{step}{reason}"
 
 
 def alerts(facts: ReportData) -> list[str]:
-    """Failed runs, then every reason to read a primary comparison with care."""
-    found = [failure(entry) for entry in facts.failures]
+    """Return failed runs, then every reason to read a primary comparison with care."""
+    found = [failure(entry) for entry in facts.results.failures]
     several = [
         row for row in facts.primary if len(facts.cells) > 1 and row.word in ("unstable", "no-verdict")
     ]
     found += [f"{row.arm} on {row.cell}: {comparison(row)}" for row in several]
     found += [
-        f"{arm} on {cell}: {about['search']['reason']} (learning rate {about['search']['chosen']:g})"
+        f"{arm} on {cell}: {search.reason} (learning rate {search.chosen:g})"
         for cell in facts.cells
         for arm in facts.arms
-        if (about := facts.about(cell, arm)).get("search") and about["search"]["reason"] != BEST
+        if (search := facts.summary(cell, arm).search) is not None and search.reason != BEST
     ]
-    return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags or ()]
+    return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags]
 
 
-def proof(about: Mapping[str, Any]) -> str:
-    """The largest figure of an arm's proofs before training, or why there is none."""
-    known = about.get("proof") or {}
-    if known.get("starts_as_stock") is False:
+def start_difference(summary: ArmSummary) -> str:
+    """Return an arm's largest difference from stock before training, or why there is none."""
+    if summary.proof is None:
+        return fmt.MISSING
+    if summary.proof.starts_as_stock is False:
         return "not stock, by design"
-    return fmt.small(known.get("max_difference"))
+    return fmt.small(summary.proof.max_difference)
 
 
-def sites(about: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]]) -> str:
-    """Attention modules reached, of those expected where a manifest says so."""
-    reached = (about.get("proof") or {}).get("sites")
-    expected = [m["proof"].get("expected") for m in manifests if m.get("proof")]
+def sites(summary: ArmSummary, records: Sequence[RunRecord]) -> str:
+    """Return the attention sites reached, "6 of 6" where a manifest states how many there are."""
+    reached = summary.proof.sites if summary.proof is not None else None
+    expected = [record.proof.expected for record in records if record.proof is not None]
     return f"{fmt.count(reached)} of {fmt.count(expected[0])}" if expected else fmt.count(reached)
 
 
 def _dropout_paired(facts: ReportData) -> bool:
-    """Whether no run says that its dropout masks could not be those of its pair."""
-    return all(run.manifest.get("dropout_paired", True) for run in facts.runs.values())
+    """Return whether no run states that its dropout masks differ from those of its pair."""
+    return all(
+        record.dropout_paired is not False
+        for run in facts.runs.values()
+        if (record := run.record) is not None
+    )
 
 
 def _range(row: Row) -> str:
-    if not row.ci95 or not all(map(fmt.known, row.ci95)):
-        return "unknown"
-    return f"{fmt.signed(row.ci95[0], row.places)} to {fmt.signed(row.ci95[1], row.places)}"
+    ends = fmt.bounds(row.ci95)
+    return f"{fmt.signed(ends[0], row.places)} to {fmt.signed(ends[1], row.places)}" if ends else "unknown"
 
 
 def _ratio(row: Row) -> str:
-    """On a log scale, the arm's score over the baseline's."""
-    if not fmt.known(row.ratio):
+    """Return the arm's score over the baseline's, on a log scale; empty on a linear one."""
+    if not fmt.known(row.ratio) or row.ratio_ci95 is None:
         return ""
     places = row.places + 2  # a difference of 1 is a ratio of 1.01
     low, high = (fmt.number(bound, places) for bound in row.ratio_ci95)
@@ -218,18 +221,19 @@ def _cell(facts: ReportData, cell: str) -> str:
 
 
 def _versions(facts: ReportData) -> str:
-    environment = facts.results.get("environment") or {}
-    packages = environment.get("versions") or environment
+    packages = facts.results.environment.get("versions")
+    if not isinstance(packages, Mapping):
+        return ""
     named = [f"{name} {packages[name]}" for name in ("attnlab", "torch", "transformers") if name in packages]
     return f"Software: {', '.join(named)}." if named else ""
 
 
-def cut(facts: ReportData) -> Iterator[str]:
-    """What of each cell's data was cut to fit the model, a sentence per split; the same in every arm."""
+def data_losses(facts: ReportData) -> Iterator[str]:
+    """Yield what was cut from each cell's data to fit the model, a sentence per split; all arms share it."""
     for cell in facts.cells:
-        manifests = [run.manifest for arm in facts.arms for run in facts.runs_of(cell, arm) if run.manifest]
-        counts = manifests[0].get("data", {}).get("counts", {}) if manifests else {}
+        records = [record for arm in facts.arms for record in facts.records_of(cell, arm)]
+        counts = records[0].data.counts if records else {}
         for split, found in counts.items():
-            said = losses_said(found)
-            if said:
-                yield f"{cell}, {split}{said.replace(';', ':', 1)}."
+            losses = losses_said(found)
+            if losses:
+                yield f"{cell}, {split}{losses.replace(';', ':', 1)}."

@@ -1,78 +1,85 @@
-"""Best and worst examples with what both arms said, where the data may be shown."""
+"""The most influential examples with the predictions of both arms, word by word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from typing import Any
+from dataclasses import dataclass
 
-from pipelines.report import format as fmt
+from pipelines.report.data import Row
 from pipelines.report.examples import Breakdown, Example
 
 LONGEST = 1200  # characters of a text
+OUTSIDE = "O"  # the label of words outside of everything
 
 
-def render(breakdown: Breakdown) -> str:
-    """Examples of one comparison, folded under its name; empty when no example moves the difference."""
-    parts = [
-        _ranked("Moves the difference most towards the arm", breakdown.best, breakdown),
-        _ranked("Moves it most towards the baseline", breakdown.worst, breakdown),
+@dataclass(frozen=True)
+class Word:
+    """A piece of text between spaces, or a whole text; `wrong` where its label is not the reference."""
+
+    text: str
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class ShownExample:
+    """One example as named boxes of words: input, reference, baseline, arm."""
+
+    id: str
+    influence: float
+    seed: int
+    boxes: tuple[tuple[str, list[Word]], ...]
+
+
+@dataclass(frozen=True)
+class ShownComparison:
+    """Examples of one comparison under their headings."""
+
+    row: Row
+    ranked: list[tuple[str, list[ShownExample]]]
+
+
+def show(breakdown: Breakdown) -> ShownComparison:
+    """Return the best and worst examples of a comparison; `ranked` is empty without any influence."""
+    ranked = (
+        ("Moves the difference most towards the arm", breakdown.best),
+        ("Moves it most towards the baseline", breakdown.worst),
+    )
+    shown = [(title, [_example(one, breakdown.row) for one in examples]) for title, examples in ranked]
+    return ShownComparison(breakdown.row, [(title, examples) for title, examples in shown if examples])
+
+
+def _example(example: Example, row: Row) -> ShownExample:
+    boxes = [
+        ("reference", words(example, example.reference, marked=False)),
+        (row.baseline, words(example, example.baseline)),
+        (row.arm, words(example, example.arm)),
     ]
-    row = breakdown.row
-    name = f"{escape(row.arm)} on {escape(row.cell)}"
-    body = "".join(parts)
-    return f'<details class="texts"><summary>{name}</summary>{body}</details>' if body else ""
+    if isinstance(example.shown, str):
+        boxes.insert(0, ("input", [_whole(example.shown)]))
+    return ShownExample(example.id, example.influence, example.seed, tuple(boxes))
 
 
-def _ranked(title: str, examples: Sequence[Example], breakdown: Breakdown) -> str:
-    shown = "".join(_example(example, breakdown) for example in examples)
-    return f"<h3>{title}</h3>{shown}" if shown else ""
+def words(example: Example, labels: object, marked: bool = True) -> list[Word]:
+    """Return labels word by word, wrong ones marked; anything else as one whole text."""
+    reference = example.reference
+    if not (isinstance(labels, list) and isinstance(reference, list) and isinstance(example.baseline, list)):
+        return [_whole(labels)]
+    texts: Sequence[object] = [None] * len(labels)
+    if isinstance(example.shown, list) and len(example.shown) == len(labels):
+        texts = example.shown
+    return [
+        _labelled(text, label, marked and label != right)
+        for text, label, right in zip(texts, labels, reference)
+    ]
 
 
-def _example(example: Example, breakdown: Breakdown) -> str:
-    row = breakdown.row
-    moved = fmt.signed(example.influence, row.places + 2)
-    about = f"{escape(example.id)} · {moved} {escape(row.metric)} · seed {example.seed}"
-    source = _box("input", _plain(example.shown)) if isinstance(example.shown, str) else ""
-    boxes = (
-        _box("reference", _said(example, example.reference, marked=False)),
-        _box(row.baseline, _said(example, example.baseline)),
-        _box(row.arm, _said(example, example.arm)),
-    )
-    return f'<p class="note">{about}</p><div class="pair">{source}{"".join(boxes)}</div>'
+def _labelled(text: object, label: object, wrong: bool) -> Word:
+    outside = label == OUTSIDE and not wrong
+    if text is None:  # the text may not be shown: a dot keeps the place of a word without a label
+        return Word("·" if outside else str(label), wrong)
+    return Word(str(text) if outside else f"{text}/{label}", wrong)
 
 
-def _box(name: str, body: str) -> str:
-    return f'<div><h4>{escape(name)}</h4><p class="text">{body}</p></div>'
-
-
-def _said(example: Example, said: Any, marked: bool = True) -> str:
-    """Labels word by word, wrong ones marked; anything else as its text."""
-    if (
-        not isinstance(said, list)
-        or not isinstance(example.reference, list)
-        or not isinstance(example.baseline, list)
-    ):
-        return _plain(said)
-    words = (
-        example.shown
-        if isinstance(example.shown, list) and len(example.shown) == len(said)
-        else [None] * len(said)
-    )
-    return " ".join(
-        _label(word, label, marked and label != right)
-        for word, label, right in zip(words, said, example.reference)
-    )
-
-
-def _label(word: Any, label: Any, wrong: bool) -> str:
-    if word is None:  # labels alone: those outside of everything shrink to a dot
-        text = "·" if label == "O" and not wrong else str(label)
-    else:
-        text = str(word) if label == "O" and not wrong else f"{word}/{label}"
-    return f"<mark>{escape(text)}</mark>" if wrong else escape(text)
-
-
-def _plain(said: Any) -> str:
-    text = " | ".join(map(str, said)) if isinstance(said, list) else str(said)
-    return escape(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+def _whole(content: object) -> Word:
+    text = " | ".join(map(str, content)) if isinstance(content, list) else str(content)
+    return Word(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")

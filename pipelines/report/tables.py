@@ -1,217 +1,102 @@
-"""The tables of the page: comparisons, runs, environment; numbers link to the run folders behind them."""
+"""The lines of the page's tables: verdicts, comparisons, arms, runs, environment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pipelines.report import format as fmt
 from pipelines.report import sentences
 from pipelines.report.data import ReportData, Row, RunLink
-from pipelines.report.figures import svg
-from pipelines.report.rows import Record, groups, headers, notes
-
-_NUMERIC = {1, 2, 3, 4, 5, 7}
+from pipelines.report.rows import Record, groups, headers
 
 
-def comparisons(facts: ReportData) -> str:
-    """Primary rows, then the exploratory ones folded away."""
-    told = "".join(f'<p class="note">{escape(note)}</p>' for note in notes(facts))
-    signatures = dict.fromkeys((row.metric, row.signature) for row in facts.rows if row.signature)
-    told += "".join(
-        f'<p class="note">{escape(metric)}: <code>{escape(signature)}</code></p>'
-        for metric, signature in signatures
-    )
-    body = _table(facts, True) if facts.primary else "<p>No primary comparison.</p>"
-    if facts.exploratory:
-        count = fmt.plural(len(facts.exploratory), "exploratory comparison")
-        body += f"<details><summary>{count}</summary>{_table(facts, False)}</details>"
-    return body + told
+@dataclass(frozen=True)
+class VerdictMatrix:
+    """Arms down, cells across; None where an arm has no primary comparison in a cell."""
+
+    names: list[str]
+    lines: list[tuple[str, list[Row | None]]]
 
 
-def scroll(table: str, label: str) -> str:
-    """A box that scrolls sideways when its table is wider than the page, also from the keyboard."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Comparisons grouped by cell and metric."""
+
+    primary: bool
+    names: tuple[str, ...]
+    groups: list[tuple[str, list[Record]]]
 
 
-def header(names: Sequence[str], numeric: set[int]) -> str:
-    cells = "".join(
-        f'<th scope="col"{_numeric(place in numeric)}>{escape(name)}</th>' for place, name in enumerate(names)
-    )
-    return f"<thead><tr>{cells}</tr></thead>"
+@dataclass(frozen=True)
+class ArmLine:
+    """How an arm started, what it costs, and whether its runs had the data of their pairs."""
+
+    name: str
+    numbers: tuple[str, ...]
+    dropout: str
 
 
-def _numeric(yes: bool) -> str:
-    return ' class="n"' if yes else ""
+@dataclass(frozen=True)
+class RunLine:
+    """One run with its steps, minutes and status."""
+
+    link: RunLink
+    step: str
+    minutes: str
+    status: str
 
 
-def _table(facts: ReportData, primary: bool) -> str:
-    names = headers(facts, primary)
-    body = ""
-    for name, records in groups(facts, primary):
-        row = records[0].row
-        size = f"n = {fmt.count(row.n_examples)}"
-        if row.n_clusters and row.n_clusters != row.n_examples:
-            size += f" in {fmt.count(row.n_clusters)} clusters"
-        heading = f'{escape(name)} <span class="note">· {size}</span>'
-        lines = "".join(_line(facts, record) for record in records)
-        body += f'<tbody><tr><th scope="rowgroup" colspan="8">{heading}</th></tr>{lines}</tbody>'
-    label = "Primary comparisons" if primary else "Exploratory comparisons"
-    return scroll(f"<table>{header(names, _NUMERIC)}{body}</table>", label)
-
-
-def _line(facts: ReportData, record: Record) -> str:
-    row = record.row
-    cells = (
-        f'<th scope="row">{arm_name(facts, row.arm)}</th>',
-        f'<td class="n">{record.baseline}{seed_links(row.baseline_runs)}</td>',
-        f'<td class="n">{record.arm}{seed_links(row.arm_runs)}</td>',
-        f'<td class="n">{record.effect}</td>',
-        f'<td class="n">{escape(record.p)}</td>',
-        f'<td class="n">{record.mde80}</td>',
-        f'<td class="verdict">{row.glyph} {escape(record.verdict)}</td>',
-        f'<td class="n">{record.time}</td>',
-    )
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def seed_links(runs: Sequence[RunLink]) -> str:
-    """The runs behind a mean, by seed."""
-    if not runs:
-        return ""
-    links = " ".join(f'<a href="{escape(run.href)}">{run.seed}</a>' for run in runs)
-    return f'<span class="seeds">{"seed" if len(runs) == 1 else "seeds"} {links}</span>'
-
-
-def verdicts(facts: ReportData) -> str:
-    """Arms down, cells across: the difference and the verdict of every primary comparison."""
+def verdicts(facts: ReportData) -> VerdictMatrix:
+    """Return the row of every primary comparison by arm and cell."""
     columns = list(dict.fromkeys((row.cell, row.metric) for row in facts.primary))
     found = {(row.arm, row.cell, row.metric): row for row in facts.primary}
-    body = ""
-    for arm in facts.arms[1:]:
-        rows = [found.get((arm, *column)) for column in columns]
-        cells = "".join(_verdict(row) for row in rows)
-        body += f'<tr><th scope="row">{arm_name(facts, arm)}</th>{cells}</tr>'
-    names = ["Arm", *(f"{cell} · {metric}" for cell, metric in columns)]
-    table = f"<table>{header(names, set())}<tbody>{body}</tbody></table>"
-    return scroll(table, "Verdicts of arms by cell")
-
-
-def _verdict(row: Row | None) -> str:
-    if row is None:
-        return f"<td>{fmt.MISSING}</td>"
-    value = fmt.signed(row.difference, row.places)
-    verdict = f"{row.glyph} {escape(row.verdict or 'no-verdict')}"
-    class_ = ' class="settled"' if row.settled else ""
-    return f'<td{class_}><span class="big">{value}</span><span class="under">{verdict}</span></td>'
-
-
-def arm_name(facts: ReportData, arm: str) -> str:
-    """The arm's mark and its name, kept together."""
-    picture = svg.mark(8, 8, facts.place(arm))
-    mark = f'<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true">{picture}</svg>'
-    return f'<span class="arm">{mark}<span>{escape(arm)}</span></span>'
-
-
-def runs(facts: ReportData) -> str:
-    """Every run: score, status, steps, time, linked to its folder."""
-    names = ("Arm", "Seed", "Score", "Best step", "Minutes", "Status")
-    body = ""
-    for cell in facts.cells:
-        lines = "".join(_run(facts, run) for arm in facts.arms for run in facts.runs_of(cell, arm))
-        if lines:
-            body += f'<tbody><tr><th scope="rowgroup" colspan="6">{escape(cell)}</th></tr>{lines}</tbody>'
-    if not body:
-        return ""
-    table = scroll(f"<table>{header(names, {1, 2, 3, 4})}{body}</table>", "Runs")
-    count = fmt.plural(len(facts.runs), "run")
-    return f"<details><summary>{count}, each with its folder</summary>{table}</details>"
-
-
-def _run(facts: ReportData, run: RunLink) -> str:
-    known = run.manifest
-    seconds = known.get("total_seconds", known.get("train_seconds"))
-    minutes = fmt.number(seconds / 60, 1) if fmt.known(seconds) else fmt.MISSING
-    step = (
-        f"{fmt.count(known.get('best_step'))} of {fmt.count(known.get('num_steps'))}"
-        if known
-        else fmt.MISSING
-    )
-    link = f'<a href="{escape(run.href)}">{run.seed}</a>'
-    score = f'<a href="{escape(run.href)}">{fmt.number(run.score, 2)}</a>'
-    return (
-        f'<tr><th scope="row">{arm_name(facts, run.arm)}</th><td class="n">{link}</td>'
-        f'<td class="n">{score}</td><td class="n">{step}</td><td class="n">{minutes}</td>'
-        f"<td>{escape(run.status)}</td></tr>"
+    return VerdictMatrix(
+        ["Arm", *(f"{cell} · {metric}" for cell, metric in columns)],
+        [(arm, [found.get((arm, *column)) for column in columns]) for arm in facts.arms[1:]],
     )
 
 
-def arms(facts: ReportData) -> str:
-    """Per arm: what the swap did before training, what it costs, whether it was fed what its pair was fed."""
-    body = ""
-    for cell in facts.cells:
-        lines = "".join(
-            _arm(facts, cell, arm) for arm in facts.arms if facts.about(cell, arm).get("num_runs")
-        )
-        if lines:
-            heading = f'<tr><th scope="rowgroup" colspan="{len(_ARM_HEADERS)}">{escape(cell)}</th></tr>'
-            body += f"<tbody>{heading}{lines}</tbody>"
-    note = (
-        "Max |Δ| at start: the largest difference between the outputs of the stock model and of the swapped "
-        "one on a real batch, before any step. FLOPs: of the products of matrices in one forward of four "
-        "features. Same output: share of examples with equal predictions. Same "
-        "batches: pairs of one seed whose steps held the same examples."
-    )
-    note += "".join(f" {escape(sentence)}" for sentence in sentences.cut(facts))
-    table = f"<table>{header(_ARM_HEADERS, set(range(1, 10)))}{body}</table>"
-    return f'{scroll(table, "Arms")}<p class="note">{note}</p>' if body else ""
+def comparisons(facts: ReportData, primary: bool) -> ComparisonTable | None:
+    """Return the table of the primary or of the exploratory rows; None where there are none."""
+    named = groups(facts, primary)
+    return ComparisonTable(primary, headers(facts, primary), named) if named else None
 
 
-_ARM_HEADERS = (
-    "Arm",
-    "Max |Δ| at start",
-    "Sites",
-    "Parameters",
-    "added",
-    "FLOPs",
-    "ms / step",
-    "Peak memory",
-    "Same output",
-    "Same batches",
-    "Dropout",
-)
+def arms(facts: ReportData) -> list[tuple[str, list[ArmLine]]]:
+    """Return the arms of each cell that have a finished run."""
+    cells = [
+        (cell, [_arm(facts, cell, arm) for arm in facts.arms if facts.summary(cell, arm).num_runs])
+        for cell in facts.cells
+    ]
+    return [(cell, lines) for cell, lines in cells if lines]
 
 
-def _arm(facts: ReportData, cell: str, arm: str) -> str:
-    about, manifests = (
-        facts.about(cell, arm),
-        [run.manifest for run in facts.runs_of(cell, arm) if run.manifest],
-    )
+def _arm(facts: ReportData, cell: str, arm: str) -> ArmLine:
+    summary, records = facts.summary(cell, arm), facts.records_of(cell, arm)
     row = next((row for row in facts.rows if (row.cell, row.arm) == (cell, arm)), None)
-    seconds, memory = facts.step_seconds(cell, arm), about.get("peak_memory_bytes")
+    seconds, memory = facts.step_seconds(cell, arm), summary.peak_memory_bytes
     same = row.identical_predictions if row else None
-    cells = (
-        sentences.proof(about),
-        sentences.sites(about, manifests),
-        fmt.count(about.get("num_parameters")),
-        fmt.count(about.get("num_variant_parameters")),
+    numbers = (
+        sentences.start_difference(summary),
+        sentences.sites(summary, records),
+        fmt.count(summary.num_parameters),
+        fmt.count(summary.num_variant_parameters),
         _flops(facts, cell, arm),
-        fmt.number(1000 * seconds, 1) if fmt.known(seconds) else fmt.MISSING,
+        fmt.number(1000 * seconds, 1) if seconds is not None else fmt.MISSING,
         f"{memory / 2**30:.2f} GiB" if fmt.known(memory) else fmt.MISSING,
         f"{100 * same:.1f} %" if fmt.known(same) else fmt.MISSING,
         _same_batches(facts, cell, arm) if row else fmt.MISSING,
     )
-    paired = {manifest.get("dropout_paired") for manifest in manifests}
+    paired = {record.dropout_paired for record in records}
     dropout = "not paired" if False in paired else "paired" if True in paired else fmt.MISSING
-    numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
-    last = f"<td>{dropout if row else fmt.MISSING}</td>"
-    return f'<tr><th scope="row">{arm_name(facts, arm)}</th>{numbers}{last}</tr>'
+    return ArmLine(arm, numbers, dropout if row else fmt.MISSING)
 
 
 def _flops(facts: ReportData, cell: str, arm: str) -> str:
-    """Of a forward on the same batch: the baseline's own, and what an arm has more."""
-    mine, theirs = (facts.about(cell, name).get("forward_flops") for name in (arm, facts.baseline))
-    if not fmt.known(mine) or not theirs:
+    """Return the FLOPs of the baseline's forward on a batch, or how many per cent more the arm has."""
+    mine, theirs = (facts.summary(cell, name).forward_flops for name in (arm, facts.baseline))
+    if mine is None or not theirs:
         return fmt.MISSING
     if arm == facts.baseline:
         return f"{fmt.number(mine / 1e6, 1)} M"
@@ -219,31 +104,48 @@ def _flops(facts: ReportData, cell: str, arm: str) -> str:
 
 
 def _same_batches(facts: ReportData, cell: str, arm: str) -> str:
-    """Whether the batches of every pair of runs were the same examples in the same order."""
-    baseline = {run.seed: run.manifest.get("batches_hash") for run in facts.runs_of(cell, facts.baseline)}
-    pairs = [(run.manifest.get("batches_hash"), baseline.get(run.seed)) for run in facts.runs_of(cell, arm)]
-    known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
-    same = sum(mine == theirs for mine, theirs in known)
-    return f"{same} of {len(known)}" if known else fmt.MISSING
+    """Return how many pairs of runs had the same examples in the same order in every batch: "3 of 3"."""
+    mine, baseline = (
+        {run.seed: run.record for run in facts.runs_of(cell, name)} for name in (arm, facts.baseline)
+    )
+    pairs = [(record, other) for seed, record in mine.items() if record and (other := baseline.get(seed))]
+    hashes = [(one.batches_hash, other.batches_hash) for one, other in pairs]
+    known = [pair for pair in hashes if None not in pair]
+    return f"{sum(a == b for a, b in known)} of {len(known)}" if known else fmt.MISSING
 
 
-def environment(facts: ReportData) -> str:
-    """Versions and machine as a list of terms."""
-    known = facts.results.get("environment") or {}
-    items = list(_flat(known))
-    if facts.results.get("hash"):
-        items.insert(0, ("ablation", str(facts.results["hash"])))
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in items)
-    return f'<dl class="facts">{listed}</dl>' if items else ""
+def runs(facts: ReportData) -> list[tuple[str, list[RunLine]]]:
+    """Return the runs of each cell, by arm."""
+    cells = [
+        (cell, [_run(run) for arm in facts.arms for run in facts.runs_of(cell, arm)]) for cell in facts.cells
+    ]
+    return [(cell, lines) for cell, lines in cells if lines]
 
 
-def _flat(known: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    items = []
-    for name, value in known.items():
+def _run(run: RunLink) -> RunLine:
+    record = run.record
+    if record is None:
+        return RunLine(run, fmt.MISSING, fmt.MISSING, "unknown")
+    seconds = record.total_seconds if record.total_seconds is not None else record.train_seconds
+    return RunLine(
+        run,
+        f"{fmt.count(record.best_step)} of {fmt.count(record.num_steps)}",
+        fmt.number(seconds / 60, 1) if fmt.known(seconds) else fmt.MISSING,
+        record.status,
+    )
+
+
+def environment(facts: ReportData) -> list[tuple[str, str]]:
+    """Return the hash of the ablation, then versions and machine, as terms with their values."""
+    return [("ablation", facts.results.hash), *_flat(facts.results.environment)]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
         if isinstance(value, Mapping):
-            items += _flat(value, f"{prefix}{name} ")
-        elif value not in (None, "", [], {}):
-            items.append(
-                (f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-            )
-    return items
+            yield from _flat(value, f"{prefix}{name} ")
+        elif isinstance(value, list):
+            if value:
+                yield f"{prefix}{name}", ", ".join(map(str, value))
+        elif value is not None and value != "":
+            yield f"{prefix}{name}", str(value)

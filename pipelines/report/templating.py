@@ -42,7 +42,10 @@ _LATEX_SPECIAL = {
 
 
 def escape_markdown(text: object) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
+    """Return `text` so that Markdown shows it as it is, on one line and without spaces around it.
+
+    A separator with spaces is therefore written as template text, not as a value.
+    """
     characters = (
         f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in str(text)
     )

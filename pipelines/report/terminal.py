@@ -1,4 +1,4 @@
-"""The table and the verdicts as they stand in a terminal."""
+"""The table and the verdicts in a terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from pipelines.report import sentences
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
 
-WIDE = (
-    116  # columns that one line per comparison needs; below, both scores and the interval take a second line
-)
+# Columns that one line per comparison needs; a narrower terminal gets scores and interval on two lines.
+WIDE = 116
 
 
 def show(facts: ReportData, console: Console) -> None:
-    """Verdicts first, then the table, then what went wrong and how to read it."""
+    """Print verdicts, then the table, then what went wrong and how to read the table."""
     for arm in facts.arms[1:]:
         console.print(Text.assemble((f"{arm}: ", "bold"), sentences.arm(facts, arm)))
     for primary in (True, False):
@@ -32,7 +31,7 @@ def show(facts: ReportData, console: Console) -> None:
 
 
 def _groups(facts: ReportData, primary: bool, console: Console) -> None:
-    """A title and a table for each cell and metric, all with the same columns."""
+    """Print a title and a table for each cell and metric, all with the same column widths."""
     named = groups(facts, primary)
     wide = console.width >= WIDE
     headings = _headings(facts, primary, wide)
@@ -64,8 +63,9 @@ def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, int(wide), 0, 0))
     left = {0, len(headings) - 2}
     for place, (heading, width) in enumerate(zip(headings, widths)):
-        justify = "left" if place in left else "right"
-        table.add_column(Text(heading), justify=justify, min_width=width, no_wrap=True)
+        table.add_column(
+            Text(heading), justify="left" if place in left else "right", min_width=width, no_wrap=True
+        )
     return table
 
 

@@ -1,9 +1,12 @@
-"""The resampled differences of each comparison: a check of the interval that the eye can make."""
+"""The resampled differences of each comparison, a visual check of its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
+from pipelines.comparison.significance import Bootstrap
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -12,20 +15,20 @@ WIDTH, HEIGHT = 126, 96
 LEFT, RIGHT, TOP, BOTTOM = 4, 122, 26, 72
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
-    """A histogram per arm of a cell, all on the same axis."""
-    known = [row for row in rows if (row.bootstrap or {}).get("counts")]
-    edges = [edge for row in known for edge in (row.bootstrap["edges"][0], row.bootstrap["edges"][-1], 0.0)]
-    if not known or not all(map(fmt.known, edges)):
+def draw(facts: ReportData, rows: Sequence[Row]) -> list[Markup]:
+    """Draw a histogram per arm of a cell, all on the same axis."""
+    drawn = [(row, row.bootstrap) for row in rows if row.bootstrap is not None]
+    edges = [edge for _, bootstrap in drawn for edge in (bootstrap.edges[0], bootstrap.edges[-1])]
+    if not drawn:
         return []
-    scale = svg.Scale(*svg.padded(edges), LEFT, RIGHT)
-    return [_panel(facts, row, scale) for row in known]
+    scale = svg.Scale(*svg.padded([*edges, 0.0]), LEFT, RIGHT)
+    return [_panel(facts, row, bootstrap, scale) for row, bootstrap in drawn]
 
 
-def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
-    counts, edges = row.bootstrap["counts"], row.bootstrap["edges"]
+def _panel(facts: ReportData, row: Row, bootstrap: Bootstrap, scale: svg.Scale) -> Markup:
+    counts, edges = bootstrap.counts, bootstrap.edges
     heights = svg.Scale(0, max(counts), BOTTOM, TOP)
-    corners = [(scale(edges[0]), BOTTOM)]
+    corners: list[tuple[float, float]] = [(scale(edges[0]), BOTTOM)]
     for count, left, right in zip(counts, edges, edges[1:]):
         corners += [(scale(left), heights(count)), (scale(right), heights(count))]
     corners.append((scale(edges[-1]), BOTTOM))
@@ -37,6 +40,5 @@ def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
     )
     for tick in scale.ticks(3):
         body += svg.tick(scale(tick), BOTTOM + 16, tick, WIDTH)
-    found = row.bootstrap.get("interval95")
-    told = f"95 % of the resamples lie in {fmt.interval(found, row.places)}."
-    return svg.figure(WIDTH, HEIGHT, f"Resampled differences of {row.arm} on {row.cell}", told, body)
+    description = f"95 % of the resamples lie in {fmt.interval(bootstrap.interval95, row.places)}."
+    return svg.figure(WIDTH, HEIGHT, f"Resampled differences of {row.arm} on {row.cell}", description, body)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
@@ -10,37 +14,35 @@ WIDTH, HEIGHT = 298, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 284, 28, 190
 
 
-def draw(facts: ReportData, cell: str) -> str:
-    """Panel of a cell; empty when no run says how long it took."""
+def draw(facts: ReportData, cell: str) -> Markup:
+    """Draw the panel of a cell; empty where no run recorded its time."""
     known = {arm: _points(facts, cell, arm) for arm in facts.arms}
     known = {arm: points for arm, points in known.items() if points}
     drawn = [point[:2] for points in known.values() for point in points]
     if len(known) < 2:
-        return ""
+        return Markup()
     xs = svg.Scale(*svg.padded([x for x, _ in drawn], 0.12), LEFT, RIGHT)
     ys = svg.Scale(*svg.padded([y for _, y in drawn], 0.12), BOTTOM, TOP)
     row = next(row for row in facts.rows if row.cell == cell)
     body = _frame(xs, ys, f"{cell} · {row.metric}")
     centres = {
-        arm: (fmt.mean([p[0] for p in points]), fmt.mean([p[1] for p in points]))
-        for arm, points in known.items()
+        arm: (fmean(x for x, _, _ in points), fmean(y for _, y, _ in points)) for arm, points in known.items()
     }
     start = centres.get(facts.baseline)
     for arm, points in known.items():
         body += _seeds(facts, arm, points, xs, ys)
     for arm, (x, y) in centres.items():
         body += _centre(facts, arm, (xs(x), ys(y)), (xs(start[0]), ys(start[1])) if start else None)
-    told = "; ".join(f"{arm}: {x:.3g} ms a step, {fmt.number(y)}" for arm, (x, y) in centres.items())
-    return svg.figure(WIDTH, HEIGHT, f"Cost and {row.metric} on {cell}", told, body)
+    description = "; ".join(f"{arm}: {x:.3g} ms a step, {fmt.number(y)}" for arm, (x, y) in centres.items())
+    return svg.figure(WIDTH, HEIGHT, f"Cost and {row.metric} on {cell}", description, body)
 
 
 def _points(facts: ReportData, cell: str, arm: str) -> list[tuple[float, float, RunLink]]:
-    """(milliseconds per step, score, run) of the finished runs."""
-    found = [(run.step_seconds, run.score, run) for run in facts.runs_of(cell, arm)]
+    """Return (milliseconds per step, score, run) of the finished runs."""
     return [
-        (1000 * seconds, score, run)
-        for seconds, score, run in found
-        if fmt.known(seconds) and fmt.known(score)
+        (1000 * seconds, run.score, run)
+        for run in facts.runs_of(cell, arm)
+        if (seconds := run.step_seconds) is not None and fmt.known(run.score)
     ]
 
 

@@ -9,6 +9,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
@@ -21,11 +24,11 @@ Curve = list[tuple[float, float]]
 
 
 def read(run: RunLink, metric: str) -> tuple[Curve, Curve]:
-    """(step, training loss) and (step, validation score) of a run, in the order of its metrics.jsonl."""
+    """Return (step, training loss) and (step, validation score) of a run, in the order of steps."""
     losses: dict[int, float] = {}
     scores: dict[int, float] = {}
     for event in _events(run.folder / "metrics.jsonl"):
-        step = event.get("step")
+        step = event["step"]
         if event.get("event") == "step" and "loss" in event:
             losses[step] = float(event["loss"])  # a loss that is not finite is logged as text
         elif event.get("split") == "validation" and fmt.known(event.get(metric)):
@@ -33,8 +36,8 @@ def read(run: RunLink, metric: str) -> tuple[Curve, Curve]:
     return sorted(losses.items()), sorted(scores.items())
 
 
-def _events(path: Path) -> Iterator[Mapping]:
-    """Lines of a log; a last line cut off by a kill is left out."""
+def _events(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the events of a log; a last line that a kill cut off is left out."""
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -47,7 +50,7 @@ def _events(path: Path) -> Iterator[Mapping]:
 
 
 def thin(curve: Curve, points: int) -> Curve:
-    """Means over about `points` stretches of equal length; what is not finite ends the curve."""
+    """Return means over about `points` equal stretches; a value that is not finite ends the curve."""
     finite = []
     for step, value in curve:
         if not math.isfinite(value):
@@ -60,13 +63,13 @@ def thin(curve: Curve, points: int) -> Curve:
     return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in parts]
 
 
-def draw(facts: ReportData) -> dict[str, list[str]]:
-    """Panels of each cell, by its name."""
+def draw(facts: ReportData) -> dict[str, list[Markup]]:
+    """Draw the panels of each cell, by its name."""
     points = max(8, min(90, POINT_BUDGET // max(2 * len(facts.runs), 1)))
     return {cell: _cell(facts, cell, points) for cell in facts.cells}
 
 
-def _cell(facts: ReportData, cell: str, points: int) -> list[str]:
+def _cell(facts: ReportData, cell: str, points: int) -> list[Markup]:
     row = next(iter(facts.primary_of(cell)), None) or next(row for row in facts.rows if row.cell == cell)
     losses: dict[str, dict[int, Curve]] = {}
     scores: dict[str, dict[int, Curve]] = {}
@@ -93,7 +96,7 @@ def _cell(facts: ReportData, cell: str, points: int) -> list[str]:
 def _differences(
     scores: Mapping[str, Mapping[int, Curve]], baseline: str, sign: int
 ) -> dict[str, dict[int, Curve]]:
-    """Arm minus baseline of the same seed at the steps both evaluated."""
+    """Return arm minus baseline of the same seed at the steps where both were evaluated."""
     stock = scores.get(baseline, {})
     paired: dict[str, dict[int, Curve]] = {}
     for arm, curves in scores.items():
@@ -104,7 +107,7 @@ def _differences(
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean of the curves where every one of them exists, between its points by straight lines."""
+    """Return the mean of the curves over the steps that all of them cover, interpolated linearly."""
     curves = [curve for curve in curves if curve]
     if len(curves) < 2:
         return []
@@ -121,11 +124,11 @@ def _at(curve: Curve, step: float) -> float:
     return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> str:
-    """One picture; empty where less than two steps were logged: the slopes show scores at a single one."""
+def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: str, title: str) -> Markup:
+    """Draw one panel; empty for fewer than two steps, because the slopes show scores at a single step."""
     drawn = [point for seeds in curves.values() for curve in seeds.values() for point in curve]
     if len({step for step, _ in drawn}) < 2:
-        return ""
+        return Markup()
     xs, ys = svg.Scale(0, max(x for x, _ in drawn), LEFT, RIGHT), _range(drawn)
     body, thick = _frame(xs, ys, label), ""
     for arm, seeds in curves.items():
@@ -144,7 +147,7 @@ def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: s
 
 
 def _range(points: Curve) -> svg.Scale:
-    """Vertical axis; a spike in the top hundredth of the points is cut, so that it does not hide the rest."""
+    """Return the vertical axis; a spike among the top hundredth of the points is cut."""
     values = sorted(value for _, value in points)
     top = values[min(len(values) - 1, int(len(values) * 0.99))]
     spike = values[-1] > top + 2 * (top - values[0])

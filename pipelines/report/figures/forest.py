@@ -1,9 +1,11 @@
-"""The forest plot: every primary difference its interval, the margin, what could be detected."""
+"""The forest plot: every primary difference with its interval, the margin and the detectable difference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
@@ -12,7 +14,7 @@ from pipelines.report.figures import palette, svg
 
 @dataclass(frozen=True)
 class PlotLayout:
-    """Where things stand. A stacked row puts the names above its interval, for narrow pages."""
+    """Positions in the plot. A stacked row has the names above its interval, for narrow pages."""
 
     width: float
     left: float
@@ -26,8 +28,8 @@ NARROW = PlotLayout(width=350, left=10, right=340, row=56, stacked=True)
 HEAD, FOOT, GAP = 34, 52, 12
 
 
-def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | None = None) -> str:
-    """One panel per metric, each with its own axis, because margins and units belong to a metric."""
+def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | None = None) -> Markup:
+    """Draw one panel per metric, each with its own axis, because margins and units belong to a metric."""
     rows = facts.primary if rows is None else list(rows)
     body, top = "", 0.0
     for metric in dict.fromkeys(row.metric for row in rows):
@@ -45,7 +47,7 @@ def draw(facts: ReportData, layout: PlotLayout = WIDE, rows: Sequence[Row] | Non
 
 
 def standalone(facts: ReportData) -> str:
-    """The wide plot as a file of its own."""
+    """Draw the wide plot as a file of its own."""
     return palette.standalone(draw(facts))
 
 
@@ -58,13 +60,13 @@ def _describe(rows: Sequence[Row]) -> str:
 
 
 def _reach(row: Row) -> list[float]:
-    """Everything of a row that its axis should show."""
-    both = [x for x in (row.mde80, row.margin) if fmt.known(x)]
-    return [*(x for x in (row.difference, *(row.ci95 or ())) if fmt.known(x)), *both, *(-x for x in both)]
+    """Return the values of a row that its axis should show."""
+    both = fmt.finite((row.mde80, row.margin))
+    return [*fmt.finite((row.difference, *(row.ci95 or ()))), *both, *(-x for x in both)]
 
 
 def _panel(facts: ReportData, rows: Sequence[Row], layout: PlotLayout, top: float) -> tuple[str, float]:
-    """Everything of one metric, and how high it came out."""
+    """Return the drawing of one metric, and its height."""
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), layout.left, layout.right)
     cells = list(dict.fromkeys(row.cell for row in rows))
     body, y = "", top
@@ -81,9 +83,9 @@ def _panel(facts: ReportData, rows: Sequence[Row], layout: PlotLayout, top: floa
 
 
 def _heading(row: Row, y: float, layout: PlotLayout) -> str:
-    """The cell's name, with a hair under it so that groups are seen at a glance."""
+    """Return the cell's name, with a thin line under it that separates the groups."""
     base = y + 22
-    note = f"{row.metric} · {fmt.plural(len(row.seeds or ()), 'seed')} · n = {fmt.count(row.n_examples)}"
+    note = f"{row.metric} · {fmt.plural(len(row.seeds), 'seed')} · n = {fmt.count(row.n_examples)}"
     room = layout.width - 185 if layout.stacked else 420
     name = svg.tag(
         "text",
@@ -128,22 +130,21 @@ def _name(row: Row, x: float, y: float, room: float) -> str:
 
 
 def _verdict(row: Row, x: float, y: float) -> str:
-    """The word alone: whether it lies within the margin is to be seen beside it."""
+    """Return the first word only: the plot itself shows whether the difference lies within the margin."""
     word = f"{row.glyph} {row.word}"
-    return svg.tag("text", svg.escape(word) + svg.hover(row.verdict or row.word), x=float(x), y=float(y))
+    return svg.tag("text", svg.escape(word) + svg.hover(row.verdict), x=float(x), y=float(y))
 
 
 def _interval(row: Row, place: int, scale: svg.Scale, y: float) -> str:
-    """Interval, MDE ticks and estimate; whatever leaves the axis ends in an arrow head."""
+    """Return interval, MDE ticks and estimate; a bar that leaves the axis ends in an arrow head."""
     if not fmt.known(row.difference):
         return svg.text(scale(0) + 8, y + 4, "no estimate", None, "soft tiny")
     body = ""
     if fmt.known(row.mde80):
         ticks = [edge for edge in (-row.mde80, row.mde80) if scale.inside(edge)]
-        ends = scale.clamp(-row.mde80), scale.clamp(row.mde80)
-        body += svg.line(ends[0], y, ends[1], y, "reach")
+        body += svg.line(scale.clamp(-row.mde80), y, scale.clamp(row.mde80), y, "reach")
         body += "".join(svg.line(scale(edge), y - 4, scale(edge), y + 4, "mde") for edge in ticks)
-    bounds = row.ci95 if row.ci95 and all(map(fmt.known, row.ci95)) else (row.difference, row.difference)
+    bounds = fmt.bounds(row.ci95) or (row.difference, row.difference)
     ends = [scale.clamp(bound) for bound in bounds]
     bar = svg.line(ends[0], y, ends[1], y, "bar")
     tips = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.attention import ENTROPY, OWN, SINK, AttentionStats, Rows, overall
 from pipelines.report.data import ReportData
@@ -14,40 +16,40 @@ LEFT, TOP, GAP, RAMP = 46.0, 44.0, 24.0, 30.0
 STEPS = 5  # of the key beneath a map
 
 
-def draw(facts: ReportData, seen: Mapping[str, AttentionStats]) -> dict[str, list[str]]:
-    """Panels of one cell by what they show; the arms share their shades."""
-    drawn = {quantity: _against_baseline(facts, seen, quantity) for quantity in (ENTROPY, SINK)}
+def draw(facts: ReportData, stats: Mapping[str, AttentionStats]) -> dict[str, list[Markup]]:
+    """Draw the panels of one cell by what they show; all arms have one scale of shades."""
+    drawn = {quantity: _against_baseline(facts, stats, quantity) for quantity in (ENTROPY, SINK)}
     drawn[OWN] = [
         _panel(facts, arm, one.sites, [_own(one, quantity)])
-        for arm, one in seen.items()
+        for arm, one in stats.items()
         for quantity in one.own
     ]
     return drawn
 
 
-def _against_baseline(facts: ReportData, seen: Mapping[str, AttentionStats], quantity: str) -> list[str]:
-    """Each arm as it is and, beside it, what differs from the baseline."""
-    stock = seen.get(facts.baseline)
-    means = {arm: one.mean(quantity) for arm, one in seen.items()}
-    apart = {arm: one.minus(stock, quantity) for arm, one in seen.items() if stock and one is not stock}
+def _against_baseline(facts: ReportData, stats: Mapping[str, AttentionStats], quantity: str) -> list[Markup]:
+    """Draw each arm and, beside it, its difference from the baseline."""
+    stock = stats.get(facts.baseline)
+    means = {arm: one.mean(quantity) for arm, one in stats.items()}
+    apart = {arm: one.minus(stock, quantity) for arm, one in stats.items() if stock and one is not stock}
     most = 1.0 if quantity == ENTROPY else _furthest(means.values())
     reach = _furthest(apart.values())
     panels = []
     for arm, rows in means.items():
         maps = [Map("mean over seeds", rows, 0.0, most)]
         maps += [Map(f"minus {facts.baseline}", apart[arm], -reach, reach)] if apart.get(arm) else []
-        panels.append(_panel(facts, arm, seen[arm].sites, maps))
+        panels.append(_panel(facts, arm, stats[arm].sites, maps))
     return panels
 
 
 class Map:
-    """One heat map; `low` is 0 for amounts, `-high` for what goes both ways."""
+    """One heat map; `low` is 0 for quantities without a sign, `-high` for those with one."""
 
     def __init__(self, name: str, rows: Rows, low: float, high: float) -> None:
         self.name, self.rows, self.low, self.high = name, rows, low, high
 
     def shade(self, value: float | None) -> tuple[str, str] | None:
-        """Class and opacity of a tile; None where there is no number."""
+        """Return class and opacity of a tile; None where there is no number."""
         if not fmt.known(value):
             return None
         share = min(abs(value) / self.high, 1.0)
@@ -55,21 +57,21 @@ class Map:
         return f"tile{sign}", f"{share:.2f}".removeprefix("0") or "0"
 
 
-def _own(seen: AttentionStats, quantity: str) -> Map:
-    """What the arm's variants say of themselves: a size, or a number that is 0 in stock attention."""
-    rows = seen.mean(quantity)
+def _own(stats: AttentionStats, quantity: str) -> Map:
+    """Return the map of what only this arm has: a size, or a number that is 0 in stock attention."""
+    rows = stats.mean(quantity)
     reach = _furthest([rows])
     return Map(quantity.split(": ")[-1], rows, 0.0 if quantity.endswith(".rms") else -reach, reach)
 
 
 def _furthest(tables: Iterable[Rows]) -> float:
-    """The largest absolute value: the end of the scale."""
-    values = [abs(value) for rows in tables for row in rows for value in row if fmt.known(value)]
-    return max(values, default=0.0) or 1.0
+    """Return the largest absolute value, the end of the scale; 1 where all are zero."""
+    values = fmt.finite(value for rows in tables for row in rows for value in row)
+    return max(map(abs, values), default=0.0) or 1.0
 
 
-def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> str:
-    """The maps of one arm side by side."""
+def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map]) -> Markup:
+    """Draw the maps of one arm side by side."""
     heads = max(len(row) for one in maps for row in one.rows)
     tile = max(SMALLEST, min(LARGEST, WIDEST / heads))
     step = max(WIDEST, tile * heads) + GAP
@@ -89,7 +91,7 @@ def _panel(facts: ReportData, arm: str, sites: Sequence[str], maps: Sequence[Map
 
 
 def _map(one: Map, left: float, tile: float, heads: int, sites: Sequence[str]) -> str:
-    """A row of tiles for each site; a number that a site has once is as wide as its heads."""
+    """Draw a row of tiles for each site; a number per site is as wide as all its heads."""
     body = svg.text(left, TOP - 8, svg.shorten(one.name, WIDEST, 11), None, "soft tiny")
     for place, row in enumerate(one.rows):
         wide = heads / len(row) if row else 0
@@ -97,8 +99,8 @@ def _map(one: Map, left: float, tile: float, heads: int, sites: Sequence[str]) -
             _tile(one, value, left + number * tile * wide, TOP + place * tile, tile * wide, tile)
             for number, value in enumerate(row)
         )
-        told = " ".join(_short(value) for value in row)
-        body += svg.tag("g", svg.hover(f"{one.name}, {sites[place]}: {told}") + tiles)
+        values = " ".join(_short(value) for value in row)
+        body += svg.tag("g", svg.hover(f"{one.name}, {sites[place]}: {values}") + tiles)
     return body
 
 
@@ -107,12 +109,19 @@ def _tile(one: Map, value: float | None, x: float, y: float, width: float, heigh
     if shade is None:
         return ""
     class_, opacity = shade
-    place = {"x": float(x), "y": float(y), "width": float(width - 1), "height": float(height - 1)}
-    return svg.tag("rect", **place, class_=class_, fill_opacity=opacity)
+    return svg.tag(
+        "rect",
+        x=float(x),
+        y=float(y),
+        width=float(width - 1),
+        height=float(height - 1),
+        class_=class_,
+        fill_opacity=opacity,
+    )
 
 
 def _key(one: Map, left: float, top: float) -> str:
-    """Which shade is which number."""
+    """Draw the key: which shade is which number."""
     low, high = _short(one.low), _short(one.high)
     y, start = top + 10, left + 7 * len(low) + 4
     size = min(11.0, (WIDEST - 7 * len(low + high) - 7) / STEPS)
@@ -124,13 +133,13 @@ def _key(one: Map, left: float, top: float) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Two significant digits."""
+    """Return a number with two significant digits."""
     return f"{value:.2g}".replace("-", "−") if fmt.known(value) else fmt.MISSING
 
 
 def _describe(sites: Sequence[str], maps: Sequence[Map]) -> str:
-    """The mean, and the head that stands out, for those who cannot see the map."""
-    told = []
+    """Describe the mean and the most extreme head, for screen readers."""
+    parts = []
     for one in maps:
         known = [
             (value, site, head)
@@ -141,5 +150,5 @@ def _describe(sites: Sequence[str], maps: Sequence[Map]) -> str:
         if known:
             value, site, head = max(known, key=lambda item: abs(item[0]))
             where = f"{_short(value)} at layer {site}, head {head}"
-            told.append(f"{one.name}: {_short(overall(one.rows))} on average, {where}.")
-    return " ".join(told)
+            parts.append(f"{one.name}: {_short(overall(one.rows))} on average, {where}.")
+    return " ".join(parts)

@@ -1,8 +1,11 @@
-"""The difference among short and among long examples: attention changes show up in length."""
+"""The difference by length of the examples: a change of attention may matter more for long ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
+
+from markupsafe import Markup
 
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
@@ -13,11 +16,11 @@ WIDTH, HEIGHT = 440, 246
 LEFT, RIGHT, TOP, BOTTOM = 46, 432, 30, 186
 
 
-def draw(facts: ReportData, breakdowns: Sequence[Breakdown]) -> str:
-    """Arms of a cell side by side in each bin of length; empty where lengths are not known."""
+def draw(facts: ReportData, breakdowns: Sequence[Breakdown]) -> Markup:
+    """Draw the arms of a cell side by side in each bin of length; empty where lengths are not known."""
     known = [one for one in breakdowns if len(one.bins) > 1]
     if not known:
-        return ""
+        return Markup()
     values = [difference for one in known for bin_ in one.bins for difference in bin_.differences]
     scale = svg.Scale(*svg.padded([0.0, *values]), BOTTOM, TOP)
     body = "".join(
@@ -52,7 +55,7 @@ def _bin(
         differences = one.bins[place].differences
         dots = "".join(svg.tag("circle", cx=x, cy=scale.clamp(d), r=2, class_="dot") for d in differences)
         arm = facts.place(one.row.arm)
-        middle = fmt.mean(differences)
+        middle = fmean(differences)
         words = f"{one.row.arm}: {fmt.signed(middle, one.row.places)}"
         size = min(5.0, max(2.6, gap / 3))
         body += svg.tag("g", dots, class_=svg.colour(arm))
@@ -63,7 +66,7 @@ def _bin(
 def _describe(known: Sequence[Breakdown]) -> str:
     return " ".join(
         f"{one.row.arm}, {bin_.shortest} to {bin_.longest} words: "
-        f"{fmt.signed(fmt.mean(bin_.differences), one.row.places)}."
+        f"{fmt.signed(fmean(bin_.differences), one.row.places)}."
         for one in known
         for bin_ in one.bins
     )

@@ -1,8 +1,8 @@
 """Colours of the arms and the style of every figure, light and dark.
 
-Index 0 is the baseline. The hues were searched for the largest smallest distance (OKLab) under normal sight
-and simulated protanopia, deuteranopia and tritanopia, with at least 3:1 contrast to the page; a test holds
-them to it.
+Index 0 is the baseline. The hues maximize the smallest distance between two of them (OKLab) under normal
+sight and simulated protanopia, deuteranopia and tritanopia, with a contrast of at least 3:1 to the page; a
+test checks it.
 """
 
 from __future__ import annotations
@@ -61,20 +61,20 @@ svg .share-both { fill: var(--hair) }
 
 
 def variables(theme: dict[str, str], arms: tuple[str, ...]) -> str:
-    """CSS custom properties of one theme."""
+    """Return the CSS custom properties of one theme."""
     named = [f"--{name}: {value};" for name, value in theme.items()]
     return " ".join([*named, *(f"--arm-{place}: {value};" for place, value in enumerate(arms))])
 
 
 def style() -> str:
-    """CSS of both themes and of everything drawn; a page and a picture that stands alone share it."""
+    """Return the CSS of both themes and of every figure, shared by the page and by single pictures."""
     arms = " ".join(f".arm-{place} {{ color: var(--arm-{place}) }}" for place in range(len(LIGHT_ARMS)))
     dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables(DARK, DARK_ARMS)} }} }}"
     return f":root {{ color-scheme: light dark; {variables(LIGHT, LIGHT_ARMS)} }}\n{dark}\n{arms}\n{_FIGURES}"
 
 
 def standalone(drawn: str) -> str:
-    """A picture as a file of its own, style and background included."""
+    """Return a picture as a file of its own, with style and background."""
     opening, rest = drawn.split(">", 1)
     backdrop = '<rect width="100%" height="100%" fill="var(--raised)"/>'
     return f"{opening}><style>{style()}</style>{backdrop}{rest}\n"

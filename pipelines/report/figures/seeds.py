@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -14,11 +16,11 @@ WIDTH, ROW, TOP, FOOT = 330, 46, 4, 46
 LEFT, RIGHT = 8, 322
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> str:
-    """A strip per arm of a cell on one axis; empty without differences."""
+def draw(facts: ReportData, rows: Sequence[Row]) -> Markup:
+    """Draw a strip per arm of a cell on one axis; empty without differences."""
     rows = [row for row in rows if any(map(fmt.known, row.by_seed))]
     if not rows:
-        return ""
+        return Markup()
     scale = svg.Scale(*svg.domain([_reach(row) for row in rows]), LEFT, RIGHT)
     bottom = TOP + ROW * len(rows)
     body = "".join(_strip(facts, row, scale, TOP + ROW * place) for place, row in enumerate(rows))
@@ -28,7 +30,7 @@ def draw(facts: ReportData, rows: Sequence[Row]) -> str:
 
 
 def seeds_interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    """95 % t interval over seeds alone: what holds for these very examples. None for one seed."""
+    """Return the 95 % t interval over seeds alone, valid for these examples only. None for one seed."""
     if len(differences) < 2:
         return None
     from scipy.special import stdtrit  # kept out of reports that draw no strip
@@ -43,13 +45,12 @@ def seeds_interval(differences: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _known(row: Row) -> list[float]:
-    return [difference for difference in row.by_seed if fmt.known(difference)]
+    return fmt.finite(row.by_seed)
 
 
 def _reach(row: Row) -> list[float]:
-    bounds = [bound for bound in row.ci95 or () if fmt.known(bound)]
     margin = [row.margin, -row.margin] if fmt.known(row.margin) else []
-    return [*_known(row), *bounds, *margin]
+    return [*_known(row), *fmt.finite(row.ci95 or ()), *margin]
 
 
 def _describe(row: Row) -> str:
@@ -61,14 +62,14 @@ def _strip(facts: ReportData, row: Row, scale: svg.Scale, y: float) -> str:
     place = facts.place(row.arm)
     name = svg.escape(svg.shorten(row.arm, WIDTH - 30, 14)) + svg.hover(row.arm)
     label = svg.mark(12, y + 11, place, size=4) + svg.tag("text", name, x=22, y=float(y + 15))
-    narrow, wide, body = seeds_interval(_known(row)), row.ci95, ""
+    narrow, wide, body = seeds_interval(_known(row)), fmt.bounds(row.ci95), ""
     label += svg.backdrop(scale, row.margin, y + 20, y + 43)  # not behind the name
-    if wide and all(map(fmt.known, wide)):
+    if wide:
         body += _bar(wide, scale, y + 39, "reach")
     if narrow:
         body += _bar(narrow, scale, y + 39, "bar slim")
     hrefs = {run.seed: run.href for run in row.arm_runs}
-    for seed, value in zip(row.seeds or (), row.by_seed):
+    for seed, value in zip(row.seeds, row.by_seed):
         if fmt.known(value):
             body += _dot(seed, value, scale, y + 28, hrefs.get(seed), row.places)
     return label + svg.tag("g", body or " ", class_=svg.colour(place))

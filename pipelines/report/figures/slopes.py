@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
+
+from markupsafe import Markup
 
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
@@ -12,8 +15,8 @@ WIDTH, HEIGHT = 126, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 112, 30, 158
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
-    """One panel per arm of a cell, all on the same axis."""
+def draw(facts: ReportData, rows: Sequence[Row]) -> list[Markup]:
+    """Draw one panel per arm of a cell, all on the same axis."""
     scores = [x for row in rows for pair in _pairs(row) for x in pair[1:]]
     if not scores:
         return []
@@ -22,12 +25,12 @@ def draw(facts: ReportData, rows: Sequence[Row]) -> list[str]:
 
 
 def _pairs(row: Row) -> list[tuple[int, float, float]]:
-    """(seed, baseline score, arm score) of the seeds that have both."""
-    known = zip(row.seeds or (), row.baseline_scores or (), row.arm_scores or ())
+    """Return (seed, baseline score, arm score) of the seeds that have both."""
+    known = zip(row.seeds, row.baseline_scores, row.arm_scores)
     return [(seed, a, b) for seed, a, b in known if fmt.known(a) and fmt.known(b)]
 
 
-def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
+def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> Markup:
     place, pairs = facts.place(row.arm), _pairs(row)
     name = svg.escape(svg.shorten(row.arm, WIDTH, 15)) + svg.hover(row.arm)
     body = svg.tag("text", name, x=0, y=13, class_="strong")
@@ -38,14 +41,14 @@ def _panel(facts: ReportData, row: Row, scale: svg.Scale) -> str:
     body += svg.text(RIGHT, BOTTOM + 18, "arm", "middle", "soft tiny")
     hrefs = {run.seed: run.href for run in row.arm_runs}
     body += "".join(_seed(seed, a, b, place, scale, hrefs.get(seed)) for seed, a, b in pairs)
-    middle = [fmt.mean([pair[side] for pair in pairs]) for side in (1, 2)]
+    middle = [fmean(pair[side] for pair in pairs) for side in (1, 2)]
     points = [(LEFT, scale(middle[0])), (RIGHT, scale(middle[1]))]
     body += svg.tag("g", svg.path(points, "thick"), class_=svg.colour(place))
     body += svg.mark(*points[0], 0, size=4) + svg.mark(*points[1], place, size=4.5)
-    told = "; ".join(
+    description = "; ".join(
         f"seed {s}: {fmt.number(a, row.places)} to {fmt.number(b, row.places)}" for s, a, b in pairs
     )
-    return svg.figure(WIDTH, HEIGHT, f"{row.arm} on {row.cell}, seed by seed", told, body)
+    return svg.figure(WIDTH, HEIGHT, f"{row.arm} on {row.cell}, seed by seed", description, body)
 
 
 def _seed(seed: int, a: float, b: float, place: int, scale: svg.Scale, href: str | None) -> str:

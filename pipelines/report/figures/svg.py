@@ -1,4 +1,4 @@
-"""Words of SVG: elements with escaped attributes, linear scales, round ticks, marks of the arms."""
+"""SVG elements with escaped attributes, linear scales, round ticks, marks of the arms."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import statistics
 from collections.abc import Sequence
 from html import escape
 
+from markupsafe import Markup
+
 SHAPES = 5
 HUES = 7
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
-    """One element; `class_` and `text_anchor` become `class` and `text-anchor`, None leaves one out."""
+    """Return one element; `class_` and `text_anchor` become `class` and `text-anchor`, None is left out."""
     words = [name]
     for key, value in attributes.items():
         if value is None:
@@ -24,14 +26,16 @@ def tag(name: str, content: str = "", **attributes: object) -> str:
 
 
 def coordinate(value: float) -> str:
-    """A length in user units, to a tenth."""
+    """Return a length in user units, to a tenth."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-def figure(width: float, height: float, title: str, description: str, body: str, **attributes: object) -> str:
-    """A whole picture with a name and a description for those who cannot see it."""
+def figure(
+    width: float, height: float, title: str, description: str, body: str, **attributes: object
+) -> Markup:
+    """Return a whole picture with a title and a description for screen readers."""
     heading = tag("title", escape(title)) + tag("desc", escape(description))
-    return tag(
+    picture = tag(
         "svg",
         heading + body,
         xmlns="http://www.w3.org/2000/svg",
@@ -41,6 +45,7 @@ def figure(width: float, height: float, title: str, description: str, body: str,
         role="img",
         **attributes,
     )
+    return Markup(picture)
 
 
 def text(x: float, y: float, content: str, anchor: str | None = None, class_: str | None = None) -> str:
@@ -64,13 +69,13 @@ def rect(x: float, y: float, width: float, height: float, class_: str, content: 
 
 
 def path(points: Sequence[tuple[float, float]], class_: str) -> str:
-    """A line through `points`."""
+    """Return a line through `points`."""
     steps = " ".join(f"{coordinate(x)},{coordinate(y)}" for x, y in points)
     return tag("path", d=f"M{steps}", class_=class_) if points else ""
 
 
 def hover(content: str) -> str:
-    """The words shown when a pointer rests on a mark."""
+    """Return the text shown when a pointer is on a mark."""
     return tag("title", escape(content))
 
 
@@ -79,12 +84,12 @@ def link(href: str, content: str, label: str) -> str:
 
 
 def colour(place: int) -> str:
-    """The class that gives an arm its colour: the baseline is neutral ink, the others take turns."""
+    """Return the class of an arm's colour: neutral for the baseline, the hues in turn for the others."""
     return "arm-0" if place == 0 else f"arm-{(place - 1) % HUES + 1}"
 
 
 def mark(x: float, y: float, place: int, filled: bool = True, size: float = 5, content: str = "") -> str:
-    """An arm's mark: hue and shape go round with different periods, so no two of 35 arms look alike."""
+    """Return an arm's mark: hue and shape repeat with different periods, so 35 arms all differ."""
     fill = "mark" if filled else "mark hollow"
     classes = f"{fill} {colour(place)}"
     shape = 0 if place == 0 else (place - 1) % SHAPES
@@ -96,7 +101,7 @@ def mark(x: float, y: float, place: int, filled: bool = True, size: float = 5, c
 
 
 def _polygon(shape: int, size: float) -> list[tuple[float, float]]:
-    """Corners of a square, diamond, triangle up or triangle down of about the circle's area."""
+    """Return the corners of a square, diamond or triangle of about the circle's area."""
     if shape == 1:
         half = size * 0.89
         return [(-half, -half), (half, -half), (half, half), (-half, half)]
@@ -108,7 +113,7 @@ def _polygon(shape: int, size: float) -> list[tuple[float, float]]:
 
 
 def shorten(name: str, width: float, size: float = 13) -> str:
-    """`name` cut in its middle to about `width` units; both ends of a long name tell it from others."""
+    """Return `name` cut in its middle to about `width` units, as long names often differ at their ends."""
     room = max(5, int(width / (size * 0.62)))
     if len(name) <= room:
         return name
@@ -117,10 +122,10 @@ def shorten(name: str, width: float, size: float = 13) -> str:
 
 
 def domain(reach: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Values that an axis of effects shows, from the values of each row; zero is always inside.
+    """Return the range of an axis of effects, from the values of each row; zero is always inside.
 
-    A row more than three times as far out as the median row is cut: it must not squeeze the others to dots.
-    Whoever draws it says so with an arrow.
+    A row more than three times as far out as the median row is cut, because it would shrink the others to
+    dots; the figure marks it with an arrow.
     """
     far = [max(map(abs, row)) for row in reach if any(row)]
     cap = 3 * statistics.median(far) if far else 1.0
@@ -146,7 +151,7 @@ class Scale:
         return self.low <= value <= self.high
 
     def ticks(self, wanted: int = 5) -> list[float]:
-        """Round values inside the domain, about `wanted` of them."""
+        """Return about `wanted` round values inside the domain."""
         rough = (self.high - self.low) / max(wanted, 1)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
@@ -155,14 +160,14 @@ class Scale:
 
 
 def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
-    """The range of `values` with a little air on both sides."""
+    """Return the range of `values`, widened a little on both sides."""
     low, high = min(values), max(values)
     air = (high - low) * share or abs(high) * share or 0.5
     return low - air, high + air
 
 
 def arrow(x: float, y: float, left: bool) -> str:
-    """A head that says that something goes on beyond the axis."""
+    """Return an arrow head, which shows that something continues beyond the axis."""
     way = -1 if left else 1
     corners = [(x + way * 5, y), (x - way * 4, y - 5), (x - way * 4, y + 5)]
     points = " ".join(f"{coordinate(px)},{coordinate(py)}" for px, py in corners)
@@ -170,7 +175,7 @@ def arrow(x: float, y: float, left: bool) -> str:
 
 
 def backdrop(scale: Scale, margin: float | None, top: float, bottom: float) -> str:
-    """The margin band and the line of no difference between two heights."""
+    """Return the margin band and the line of no difference between two heights."""
     band = ""
     if margin:
         left, right = scale.clamp(-margin), scale.clamp(margin)
@@ -179,20 +184,20 @@ def backdrop(scale: Scale, margin: float | None, top: float, bottom: float) -> s
 
 
 def tick(x: float, y: float, value: float, width: float) -> str:
-    """A number under its place on an axis, moved aside where it would leave a picture of `width`."""
+    """Return a number below its place on an axis, moved where it would leave a picture of `width`."""
     label = tick_label(value)
     half = 3.6 * len(label)
     return text(min(max(x, half), width - half), y, label, "middle", "soft tiny")
 
 
 def tick_beside(end: float, y: float, value: float) -> str:
-    """A number that ends left of an axis, at `end`, moved right where it would begin before the picture."""
+    """Return a number that ends at `end`, moved right where it would begin before the picture."""
     label = tick_label(value)
     return text(max(end, 7.2 * len(label)), y, label, "end", "soft tiny")
 
 
 def tick_label(value: float) -> str:
-    """Axis numbers without trailing noise: 0.5, 12, 1.25, 20k, 1e-05."""
+    """Return an axis number in its shortest form: 0.5, 12, 1.25, 20k, 1e-05."""
     if value and abs(value) < 1e-3:
         return f"{value:.0e}".replace("-", "−", 1) if value < 0 else f"{value:.0e}"
     if abs(value) >= 10_000:

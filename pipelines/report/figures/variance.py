@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
+from pipelines.comparison.significance import Variance
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -12,40 +15,39 @@ WIDTH, ROW, TOP = 330, 46, 0
 LEFT, RIGHT = 0, 330
 
 
-def shares(row: Row) -> tuple[float, float, float] | None:
-    """Shares of seeds alone, of both at once and of examples alone in the variance of a difference.
+Shares = tuple[float, float, float]
 
-    `variance.seeds` and `variance.examples` both count the interaction; it is taken out of each
-    and shown once.
-    None where there is no variance to share.
+
+def shares(variance: Variance | None) -> Shares | None:
+    """Return the shares of seeds alone, of both at once and of examples alone in a variance.
+
+    `variance.seeds` and `variance.examples` both count the interaction; it is taken out of each and shown
+    once. None where there is no variance to divide.
     """
-    known = row.variance or {}
-    seeds, examples, both = (known.get(name) for name in ("seeds", "examples", "interaction"))
-    if not all(map(fmt.known, (seeds, examples, both))):
+    if variance is None or not fmt.known(variance.seeds + variance.examples + variance.interaction):
         return None
-    both = min(both, seeds, examples)
-    parts = seeds - both, both, examples - both
-    total = sum(parts)
-    return tuple(part / total for part in parts) if total > 0 else None
+    both = min(variance.interaction, variance.seeds, variance.examples)
+    seeds, examples = variance.seeds - both, variance.examples - both
+    total = seeds + both + examples
+    return (seeds / total, both / total, examples / total) if total > 0 else None
 
 
-def draw(facts: ReportData, rows: Sequence[Row]) -> str:
-    """Bars of one cell's arms; empty where nothing is known."""
-    known = [(row, shares(row)) for row in rows]
-    known = [(row, parts) for row, parts in known if parts]
+def draw(facts: ReportData, rows: Sequence[Row]) -> Markup:
+    """Draw a bar for each arm of a cell; empty where no variance is known."""
+    known = [(row, parts) for row in rows if (parts := shares(row.variance))]
     if not known:
-        return ""
+        return Markup()
     body = "".join(_bar(facts, row, parts, TOP + ROW * place) for place, (row, parts) in enumerate(known))
-    told = "; ".join(f"{row.arm}: {_percent(parts)}" for row, parts in known)
+    description = "; ".join(f"{row.arm}: {_percent(parts)}" for row, parts in known)
     title = f"Shares of variance on {known[0][0].cell}"
-    return svg.figure(WIDTH, TOP + ROW * len(known), title, told, body)
+    return svg.figure(WIDTH, TOP + ROW * len(known), title, description, body)
 
 
-def _percent(parts: Sequence[float]) -> str:
+def _percent(parts: Shares) -> str:
     return ", ".join(f"{name} {part:.0%}" for name, part in zip(("seeds", "both", "examples"), parts))
 
 
-def _bar(facts: ReportData, row: Row, parts: Sequence[float], y: float) -> str:
+def _bar(facts: ReportData, row: Row, parts: Shares, y: float) -> str:
     name = svg.escape(svg.shorten(row.arm, 165, 14)) + svg.hover(row.arm)
     body = svg.mark(7, y + 11, facts.place(row.arm), size=4) + svg.tag("text", name, x=18, y=float(y + 15))
     start = float(LEFT)

@@ -1,4 +1,4 @@
-"""From run folders to results.json: what is computed, what is said about it, and what is refused."""
+"""From run folders to results.json: numbers, verdicts, flags and refusals."""
 
 import json
 import math
@@ -116,7 +116,7 @@ def only(results):
     return row
 
 
-def test_a_row_holds_what_the_two_way_t_says_of_the_stored_statistics(folders):
+def test_a_row_holds_the_two_way_t_of_the_stored_statistics(folders):
     results = compare.build(ablation(), folders.grid(), folder=folders.root / "ablation")
     row = only(results)
     baseline, arm = (np.stack([counts(hash_of(a, s)) for s in (1, 2, 3)]) for a in ("stock", "gate"))
@@ -137,7 +137,7 @@ def test_a_row_holds_what_the_two_way_t_says_of_the_stored_statistics(folders):
     assert results == json.loads(json.dumps(results, allow_nan=False))
 
 
-def test_rows_are_what_the_published_schema_says(folders):
+def test_rows_follow_the_published_schema(folders):
     results = compare.build(ablation(arms=("stock", "gate", "cap")), folders.grid(("stock", "gate")))
     schema = json.loads((files("pipelines") / "config/schema/results.schema.json").read_text())
     check(results, schema, schema)
@@ -232,7 +232,7 @@ def test_identical_runs_are_identical_and_two_seeds_never_earn_a_word(folders):
     assert "checkpoint comparison" in row["reason"]
 
 
-def test_arms_that_both_score_nothing_are_not_passed_off_as_a_finding(folders):
+def test_two_arms_that_score_zero_are_flagged(folders):
     nothing = counts(1) * [0, 0, 1]
     row = only(compare.build(ablation(), folders.grid(stats=nothing)))
     assert row["verdict"] == "identical"
@@ -280,7 +280,7 @@ def test_examples_of_one_cluster_are_left_out_together(folders):
     assert any("10 clusters" in flag for flag in row["flags"])
 
 
-def test_examples_of_a_single_cluster_have_no_verdict_and_the_report_says_why(folders):
+def test_examples_of_a_single_cluster_have_no_verdict_and_a_reason(folders):
     row = only(compare.build(ablation(), folders.grid(clusters=["one document"] * 60)))
     assert (row["verdict"], row["ci95"], row["p"]) == ("no-verdict", [None, None], None)
     assert "more than one cluster" in row["reason"]
@@ -309,7 +309,7 @@ def test_a_cell_without_any_finished_run_still_has_its_row(folders):
     assert rows[0]["p_holm"] == min(1.0, 2 * rows[0]["p"])
 
 
-# ---- pairs that are none
+# ---- runs that cannot be paired
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -349,7 +349,7 @@ def test_two_arms_that_read_one_folder_are_refused(folders):
         compare.build(ablation(arms=("stock", "again")), runs)
 
 
-def test_other_batches_are_said_where_a_setting_explains_them(folders):
+def test_other_batches_are_flagged_where_a_setting_explains_them(folders):
     for seed in (1, 2, 3):
         folders.add("stock", seed)
         folders.add("gate", seed, batches_hash="other", config={"batch_size": 32}, dropout_paired=False)

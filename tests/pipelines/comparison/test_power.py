@@ -1,4 +1,4 @@
-"""What a plan promises is what simulated comparisons do."""
+"""The predicted power is the share of simulated comparisons that detect the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heat maps show what the runs kept: means over seeds, paired differences, a word where there is nothing."""
+"""Heat maps show the recorded diagnostics: means over seeds and paired differences; a note without any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import synthetic
 
 from pipelines import report
+from pipelines.comparison.results import to_json
 from pipelines.report import attention, data
 from pipelines.report.figures import heatmap
 
@@ -51,7 +52,7 @@ def test_a_map_is_the_mean_over_seeds_and_a_difference_pairs_them(tmp_path):
             ("gate", 3): [site(entropy=(0.1, 0.3))],
         },
     )
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].mean(attention.ENTROPY) == ((pytest.approx(0.6), 0.25),)
     assert seen["gate"].mean(attention.ENTROPY) == ((pytest.approx(0.35), pytest.approx(0.4)),)
     assert seen["gate"].minus(seen["stock"], attention.ENTROPY) == (
@@ -64,13 +65,13 @@ def test_an_end_that_was_not_reached_is_not_shown(tmp_path):
     [run] = [run for run in known.runs.values() if (run.arm, run.seed) == ("stock", 1)]
     path = run.folder / "diagnostics.jsonl"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert attention.look(known, "ner-minilm") == {}
+    assert attention.of_cell(known, "ner-minilm") == {}
 
 
-def test_two_stacks_are_told_apart_and_one_is_numbered(tmp_path):
+def test_sites_of_two_stacks_have_the_stack_in_their_names(tmp_path):
     stacks = [site("encoder"), site("decoder", layer=1), site("decoder", "cross", layer=1)]
     known = kept(tmp_path, {("stock", 1): stacks, ("gate", 1): [site(), site(layer=1)]})
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].sites == ("enc 0", "dec 1", "cross 1")
     assert seen["gate"].sites == ("0", "1")
 
@@ -79,7 +80,7 @@ def test_what_an_arm_learned_is_drawn_around_stock(tmp_path):
     learned = {"temperature.log_temperature": [-0.2], "gate.weight.rms": [0.5, 1.0]}
     mine = [site(gate={"mean": [1.5, 0.75]}, learned=learned)]
     known = kept(tmp_path, {("stock", 1): [site()], ("gate", 1): mine})
-    seen = attention.look(known, "ner-minilm")
+    seen = attention.of_cell(known, "ner-minilm")
     assert seen["stock"].own == []
     assert seen["gate"].mean(attention.GATE) == ((0.5, -0.25),)
     panels = heatmap.draw(known, seen)[attention.OWN]
@@ -100,7 +101,7 @@ def test_what_an_arm_learned_is_drawn_around_stock(tmp_path):
 def test_tiles_stand_in_layers_and_heads_and_are_as_dark_as_their_number(tmp_path):
     rows = [(0.1, 0.2, 0.3), (0.4, 0.5, 0.6)]
     known = kept(tmp_path, {("stock", 1): [site(layer=n, entropy=row) for n, row in enumerate(rows)]})
-    [panel] = heatmap.draw(known, attention.look(known, "ner-minilm"))[attention.ENTROPY]
+    [panel] = heatmap.draw(known, attention.of_cell(known, "ner-minilm"))[attention.ENTROPY]
     layers = list(ElementTree.fromstring(panel).iter(f"{SVG}g"))
     assert len(layers) == len(rows)
     for layer, row in zip(layers, rows):
@@ -112,19 +113,21 @@ def test_tiles_stand_in_layers_and_heads_and_are_as_dark_as_their_number(tmp_pat
 
 def test_old_runs_say_that_they_kept_nothing(tmp_path):
     known = kept(tmp_path, {})
-    page = {path.name: path.read_text() for path in report.write(known.results, known.folder)}
-    assert "keeps attention diagnostics" in page["report.html"]
+    page = {path.name: path.read_text() for path in report.write(to_json(known.results), known.folder)}
+    assert "has attention diagnostics" in page["report.html"]
     assert "## Attention" not in page["report.md"]
     some = kept(tmp_path, {("stock", 1): [site()]})
-    page = {path.name: path.read_text() for path in report.write(some.results, some.folder)}
-    assert "Not kept by the runs of gate on ner-minilm." in page["report.html"]
+    page = {path.name: path.read_text() for path in report.write(to_json(some.results), some.folder)}
+    assert "Missing for the runs of gate on ner-minilm." in page["report.html"]
 
 
-def test_the_markdown_report_says_the_means(tmp_path):
+def test_the_markdown_report_has_the_means(tmp_path):
     learned = {"temperature.log_temperature": [-0.25, 0.5]}
     mine = {("gate", seed): [site(entropy=(0.2, 0.4), learned=learned)] for seed in (1, 2)}
     known = kept(tmp_path, mine)
-    text = {path.name: path.read_text() for path in report.write(known.results, known.folder)}["report.md"]
+    text = {path.name: path.read_text() for path in report.write(to_json(known.results), known.folder)}[
+        "report.md"
+    ]
     entropy, sink = fmean((0.2, 0.4)), 0.125
     assert f"| ner-minilm | gate | {entropy:.2f} | {sink:.2f} | temperature: log\\_temperature +0.125" in text
     assert "\\[−0.250, +0.500\\]" in text
@@ -135,4 +138,4 @@ def test_a_last_line_cut_off_by_a_kill_counts_as_none(tmp_path):
     [run] = [run for run in known.runs.values() if (run.arm, run.seed) == ("stock", 1)]
     path = run.folder / "diagnostics.jsonl"
     path.write_text(path.read_text()[:-20])
-    assert attention.look(known, "ner-minilm") == {}
+    assert attention.of_cell(known, "ner-minilm") == {}

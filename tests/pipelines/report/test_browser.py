@@ -1,4 +1,4 @@
-"""The page in a real browser: silent, complete, and as wide as the window it is given."""
+"""The page in a real browser: no errors, every section, and no wider than the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples move a difference, checked against leaving them out, and when their text may be shown."""
+"""The influence of examples against leaving them out, and when their text may be shown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipelines import report
 from pipelines.comparison import compare
 from pipelines.metrics import load
 from pipelines.report import data, examples
+from pipelines.report.side_by_side import Word, words
 
 SEEDS = (1, 2, 3)
 
@@ -40,9 +41,8 @@ def compared(tmp_path_factory) -> tuple[dict, Path]:
     return compare.build(ablation, runs, folder=root / "report"), root / "report"
 
 
-def row_of(compared) -> tuple[data.ReportData, data.Row]:
-    known = data.load(*compared)
-    return known, known.primary[0]
+def row_of(compared) -> data.Row:
+    return data.load(*compared).primary[0]
 
 
 def test_what_compare_builds_becomes_a_whole_report(compared):
@@ -63,8 +63,8 @@ def test_what_compare_builds_becomes_a_whole_report(compared):
 
 
 def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
-    known, row = row_of(compared)
-    breakdown = examples.breakdown(known, row, examples.Reader())
+    row = row_of(compared)
+    breakdown = examples.breakdown(row, examples.Reader())
     one = load.load("entity_f1")
     pairs = examples._pairs(row, examples.Reader())
     for example in (breakdown.best[0], breakdown.worst[0]):
@@ -86,17 +86,17 @@ def test_an_influence_is_what_leaving_the_example_out_takes_away(compared):
 
 
 def test_bins_of_length_hold_every_example_once(compared):
-    known, row = row_of(compared)
-    bins = examples.breakdown(known, row, examples.Reader()).bins
+    row = row_of(compared)
+    bins = examples.breakdown(row, examples.Reader()).bins
     assert sum(one.num_examples for one in bins) == 61
     assert all(a.longest < b.shortest for a, b in itertools.pairwise(bins))
     assert all(len(one.differences) == len(SEEDS) for one in bins)
 
 
 def test_one_bin_of_everything_has_the_difference_itself(compared, monkeypatch):
-    known, row = row_of(compared)
+    row = row_of(compared)
     monkeypatch.setattr(examples, "BINS", 1)
-    [whole] = examples.breakdown(known, row, examples.Reader()).bins
+    [whole] = examples.breakdown(row, examples.Reader()).bins
     assert whole.differences == pytest.approx(row.by_seed, abs=1e-9)
 
 
@@ -116,7 +116,7 @@ def test_texts_are_shown_only_where_the_data_may_be_published(compared):
         assert "difference by length" in hidden
 
 
-def test_what_says_nothing_of_publishing_shows_no_text(compared):
+def test_results_without_publish_text_show_no_text(compared):
     results, folder = compared
     assert results["publish_text"] == {"ner-minilm": False}
     old = {name: value for name, value in results.items() if name != "publish_text"}
@@ -134,13 +134,11 @@ def test_answers_that_are_text_are_hidden_as_the_inputs_are():
 
 
 def test_wrong_labels_are_marked_and_right_ones_are_not(compared):
-    from pipelines.report.side_by_side import _said
-
     example = examples.Example(
         "x", 0.1, 1, ["Jordan", "sings"], ["B-PER", "O"], ["B-LOC", "O"], ["B-PER", "O"]
     )
-    assert _said(example, example.baseline) == "<mark>Jordan/B-LOC</mark> sings"
-    assert _said(example, example.arm) == "Jordan/B-PER sings"
+    assert words(example, example.baseline) == [Word("Jordan/B-LOC", wrong=True), Word("sings")]
+    assert words(example, example.arm) == [Word("Jordan/B-PER"), Word("sings")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Marks stand where their numbers say, curves are thinned honestly, colours are told apart by everyone."""
+"""Marks are at the places of their numbers, thinned curves keep their means, colours differ for everyone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipelines.comparison.significance import Variance
 from pipelines.report import data, sentences
 from pipelines.report.figures import curves, forest, palette, seeds, svg, variance
 
@@ -135,9 +136,8 @@ def test_the_interval_over_seeds_is_that_of_scipy(differences):
 
 @given(st.floats(0, 4), st.floats(0, 4), st.floats(0, 4))
 def test_shares_of_variance_add_up_to_one(seed_part, example_part, both):
-    parts = {"seeds": seed_part + both, "examples": example_part + both, "interaction": both}
-    row = data.Row({"variance": parts})
-    shares = variance.shares(row)
+    parts = Variance(seed_part + both, example_part + both, both, seed_part + example_part + both)
+    shares = variance.shares(parts)
     total = seed_part + example_part + both
     if total < 1e-9:
         return
@@ -211,7 +211,7 @@ def contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("arms", [palette.LIGHT_ARMS, palette.DARK_ARMS], ids=["light", "dark"])
-def test_arms_are_told_apart_under_every_kind_of_sight(arms, sight):
+def test_colours_of_arms_differ_under_every_kind_of_sight(arms, sight):
     closest = min(math.dist(seen(a, sight), seen(b, sight)) for a, b in itertools.combinations(arms, 2))
     assert closest > 0.08
 
@@ -254,18 +254,18 @@ def test_a_log_scale_also_tells_the_ratio(tmp_path):
     assert "ratio 0.97" in sentences.comparison(data.load(results, tmp_path).primary[0])
 
 
-def test_a_registration_that_changed_is_told(tmp_path):
+def test_a_registration_that_changed_is_reported(tmp_path):
     results = synthetic.build(tmp_path, with_runs=False)
     assert "unchanged since" in sentences.registration(data.load(results, tmp_path))
     results["registration"]["changed_afterwards"] = ["margin", "seeds"]
     assert "changed afterwards: margin and seeds" in sentences.registration(data.load(results, tmp_path))
     results["registration"] |= {"changed_afterwards": [], "finished_before": {"stock": 3}}
-    told = sentences.registration(data.load(results, tmp_path))
-    assert "before the first run of an arm; 3 runs of stock had been made" in told
+    sentence = sentences.registration(data.load(results, tmp_path))
+    assert "before the first run of an arm; 3 runs of stock had been made" in sentence
     results["registration"]["finished_before"]["gate"] = 2
-    told = sentences.registration(data.load(results, tmp_path))
-    assert "after 2 runs of its arms" in told
-    assert "exploratory" in told
+    sentence = sentences.registration(data.load(results, tmp_path))
+    assert "after 2 runs of its arms" in sentence
+    assert "exploratory" in sentence
     results["registration"] = None
     assert "Not registered" in sentences.registration(data.load(results, tmp_path))
 

@@ -1,4 +1,4 @@
-"""Numbers show what their standard error can carry, and never a sign or a digit too many."""
+"""Numbers show the decimals that their standard error supports, and the right sign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every report keeps: all primary numbers in every format, nothing fetched, no name that breaks it."""
+"""Reports hold all primary numbers in every format, fetch nothing, and escape every name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines import report
-from pipelines.report import data as facts
+from pipelines.errors import UserError
+from pipelines.report import data, sentences
 from pipelines.report import format as fmt
-from pipelines.report import latex, sentences
+from pipelines.report.templating import escape_latex
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
@@ -144,7 +145,7 @@ def grid(tmp_path: Path) -> tuple[dict, Path]:
     return accidents(results), tmp_path
 
 
-def test_every_primary_number_stands_in_every_format(grid):
+def test_every_primary_number_is_in_every_format(grid):
     results, root = grid
     written = write(results, root)
     tex = written["report.tex"]
@@ -159,7 +160,7 @@ def test_every_primary_number_stands_in_every_format(grid):
             assert number in page
             assert number in markdown
             assert number in shown
-            assert latex.escape(number) in tex
+            assert escape_latex(number) in tex
         if row["difference"] is not None and math.isfinite(row["difference"]):
             assert numbers(row)[0] in svg
         for text in (page, markdown, shown):
@@ -183,7 +184,7 @@ def test_the_page_fetches_nothing_and_every_link_is_relative(grid):
 def test_every_run_is_linked_and_every_link_leads_to_a_run(grid):
     results, root = grid
     written = write(results, root)
-    known = facts.load(results, root / "report")
+    known = data.load(results, root / "report")
     linked = {href for href in Page(written["report.html"]).hrefs if href.startswith("../cells/")}
     assert linked == {run.href for run in known.runs.values()}
     for href in linked:
@@ -215,7 +216,7 @@ def test_every_table_header_has_a_scope(grid):
             assert attributes.get("scope") in ("col", "row", "rowgroup")
 
 
-def test_accidents_are_told_in_words(grid):
+def test_accidents_are_reported_in_words(grid):
     results, root = grid
     written = write(results, root)
     for text in (Page(written["report.html"]).text, written["report.md"], terminal(results, root / "report")):
@@ -273,13 +274,11 @@ def test_a_report_that_travelled_without_its_runs_keeps_its_numbers(tmp_path):
 
 
 def test_nothing_finished_is_still_a_report(tmp_path):
-    results = {
-        "schema_version": 1,
-        "comparisons": [],
-        "failures": [{"run": "ab", "status": "failed", "reason": "x"}],
-    }
+    failure = {"cell": "qa", "arm": "gate", "seed": 2, "run": "ab", "status": "failed", "reason": "x"}
+    empty = {"hash": "", "registration": None, "environment": {}, "comparisons": [], "arms": {}}
+    results = {"schema_version": 1, **empty, "failures": [failure]}
     written = write(results, tmp_path)
-    assert "ab failed (x)" in Page(written["report.html"]).text
+    assert "qa, gate, seed 2 failed (x)" in Page(written["report.html"]).text
     terminal(results, tmp_path)
 
 
@@ -290,7 +289,7 @@ def test_the_terminal_table_fits_its_terminal(grid, width):
     lines = terminal(results, root / "report", width).splitlines()
     assert max(map(len, lines)) <= width
     assert any("Δ time" in line for line in lines)
-    known = facts.load(results, root)
+    known = data.load(results, root)
     times = [fmt.percent_change(known.time_ratio(row)) for row in known.rows]
     ends = [line.split()[-2:] for line in lines if line.rstrip().endswith(" %")]
     assert [" ".join(end) for end in ends] == [told for told in times if told != fmt.MISSING]
@@ -324,12 +323,12 @@ def test_a_thousand_runs_take_seconds_and_few_bytes(tmp_path):
     assert (tmp_path / "report" / "report.html").stat().st_size < 5_000_000
 
 
-def test_the_time_of_an_arm_is_told_against_the_baseline_per_step(tmp_path):
+def test_the_time_of_an_arm_is_reported_per_step_against_the_baseline(tmp_path):
     results = synthetic.build(tmp_path, arms=("gate",), with_runs=False, steps=100)
     about = results["arms"]["ner-minilm"]
     about["stock"] |= {"train_seconds": 20.0, "num_steps": [100, 100, 100]}
     about["gate"] |= {"train_seconds": 12.4, "num_steps": [50, 50, 50]}  # stopped early
-    known = facts.load(results, tmp_path)
+    known = data.load(results, tmp_path)
     assert known.time_ratio(known.primary[0]) == pytest.approx(1.24)
     assert "+24 %" in terminal(results, tmp_path)
 
@@ -341,16 +340,15 @@ def test_on_a_cpu_the_time_of_an_arm_does_not_depend_on_what_else_the_machine_di
     about["gate"] |= {"train_seconds": 12.0, "train_cpu_seconds": 11.0}
     for device, ratio in (("cpu", 1.1), ("cuda:0", 12 / 90)):
         results["environment"]["device"] = device
-        known = facts.load(results, tmp_path)
+        known = data.load(results, tmp_path)
         assert known.time_ratio(known.primary[0]) == pytest.approx(ratio)
 
 
-def test_a_report_says_what_of_the_data_was_cut():
-    manifest = {"data": {"counts": {"train": {"examples": 9}, "test": {"examples": 7, "sources_cut": 2}}}}
-    facts = SimpleNamespace(
-        cells=["news"], arms=["stock"], runs_of=lambda cell, arm: [SimpleNamespace(manifest=manifest)]
-    )
-    assert list(sentences.cut(facts)) == ["news, test: 2 sources cut."]
+def test_a_report_names_what_was_cut_from_the_data():
+    counts = {"train": {"examples": 9}, "test": {"examples": 7, "sources_cut": 2}}
+    record = data.RunRecord(data=data.RunData(counts))
+    facts = SimpleNamespace(cells=["news"], arms=["stock"], records_of=lambda cell, arm: [record])
+    assert list(sentences.data_losses(facts)) == ["news, test: 2 sources cut."]
 
 
 def test_the_arms_table_shows_parameters_and_work_against_the_baseline(tmp_path):
@@ -358,3 +356,16 @@ def test_the_arms_table_shows_parameters_and_work_against_the_baseline(tmp_path)
     page = Page(write(results, tmp_path)["report.html"]).text
     assert "2000.0 M" in page
     assert "+0.25 %" in page
+
+
+def test_a_damaged_field_is_named(tmp_path):
+    results = synthetic.build(tmp_path, with_runs=False)
+    results["comparisons"][0]["ci95"] = "wide"
+    with pytest.raises(UserError, match=r"results\.json: the field comparisons\.0\.ci95 is not valid"):
+        data.load(results, tmp_path)
+
+
+def test_a_misspelled_field_of_a_row_is_an_error(tmp_path):
+    row = data.load(synthetic.build(tmp_path, with_runs=False), tmp_path).rows[0]
+    with pytest.raises(AttributeError):
+        _ = row.diffrence

@@ -40,7 +40,7 @@ def test_a_constant_is_escaped_as_a_value(kind):
 
 
 @pytest.mark.parametrize("kind", ESCAPED)
-def test_what_is_marked_and_what_the_template_says_stay_as_they_are(kind):
+def test_marked_values_and_template_text_are_not_escaped(kind):
     assert render(kind, "| {{ value }}", value=Markup(VALUE)) == f"| {VALUE}"
 
 
