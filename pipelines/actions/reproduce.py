@@ -15,7 +15,7 @@ from pipelines.config.load import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import is_address, parse
 from pipelines.metrics.base import comparable
-from pipelines.publish.portable import located
+from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
 from pipelines.storage.atomic import read_json
@@ -68,7 +68,7 @@ def _beside(folder: str) -> str:
 
 def _again_run(name: str, old: Path, new: Path) -> Reproduced:
     stated = _alone(RunFolder(old).manifest()["config"])
-    config = run_from_dict(located(stated, old, [RunFolder(old)]))
+    config = run_from_dict(locate_files(stated, old, [RunFolder(old)]))
     if config.processes > 1:
         what = f"ran on {config.processes} processes"
         advice = f"attnlab train {old}/run.yaml --out {new}, then attnlab reproduce {old} --out {new}"
@@ -99,7 +99,7 @@ def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
     stated = stored.config.to_dict()
     stated["cells"] = {name: _alone(cell) for name, cell in stated["cells"].items()}
-    config = ablation_from_dict(located(stated, old, finished))
+    config = ablation_from_dict(locate_files(stated, old, finished))
     ablate_command(config, str(out), jobs=jobs, executor="local", fresh=twins and not (out / RUNS).exists())
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))

@@ -144,16 +144,21 @@ def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
         by_seed: difference of each seed, `(seeds,)`.
         without: difference of each seed without each cluster, `(seeds, clusters)`.
     """
-    num_seeds, num_clusters = without.shape
-    factor = (num_clusters - 1) / num_clusters
-    per_seed = factor * np.square(without - without.mean(axis=1, keepdims=True)).sum(axis=1)
-    mean = without.mean(axis=0)
-    examples = float(factor * np.square(mean - mean.mean()).sum())
+    num_seeds = len(without)
+    per_seed = jackknife_variance(without)
+    examples = float(jackknife_variance(without.mean(axis=0)))
     if num_seeds == 1:
         return Variance(0.0, examples, 0.0, examples)
     seeds = float(by_seed.var(ddof=1)) / num_seeds
     interaction = max(0.0, float(per_seed.mean()) - examples) / (num_seeds - 1)
     return Variance(seeds, examples, interaction, examples + max(0.0, seeds - interaction))
+
+
+def jackknife_variance(without: np.ndarray) -> np.ndarray:
+    """Return the delete-one-cluster variance of a value, from the values without each cluster `(..., G)`."""
+    num_clusters = without.shape[-1]
+    spread = np.square(without - without.mean(axis=-1, keepdims=True)).sum(axis=-1)
+    return (num_clusters - 1) / num_clusters * spread
 
 
 def degrees_of_freedom(

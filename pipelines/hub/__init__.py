@@ -1,1 +1,1 @@
-"""Models and ablations on the Hugging Face Hub: pushed once and whole, read back exactly as pushed."""
+"""Models and ablations on the Hugging Face Hub: pushed in one commit, downloaded and checked by hash."""

@@ -1,9 +1,10 @@
-"""Where something is on the Hub: `hub:ORG/NAME`, perhaps with `@revision`."""
+"""The address of something on the Hub: `hub:ORG/NAME`, optionally with `@revision`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from pipelines.errors import UserError
 
@@ -23,28 +24,28 @@ class Address:
         return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
-def is_address(text: str | None) -> bool:
-    """Whether a name that a user wrote means the Hub and not a folder."""
+def is_address(text: str | None) -> TypeGuard[str]:
+    """Return whether a name that a user wrote is an address on the Hub, not a folder."""
     return text is not None and text.startswith(PREFIX)
 
 
 def parse(text: str) -> Address:
-    """The address behind "hub:ORG/NAME" or "hub:ORG/NAME@REVISION".
+    """Return the address behind "hub:ORG/NAME" or "hub:ORG/NAME@REVISION".
 
     Raises:
-        UserError: it is not of that form.
+        UserError: the text does not have that form.
     """
     repo, _, revision = text.removeprefix(PREFIX).partition("@")
-    return Address(checked(repo, text), revision or None)
+    return Address(require_repo(repo, text), revision or None)
 
 
-def checked(repo: str, where: str = "ORG/NAME") -> str:
-    """The name of a repository, if it is one.
+def require_repo(repo: str, where: str = "ORG/NAME") -> str:
+    """Return `repo` if it can name a repository.
 
     Raises:
-        UserError: it is not of the form ORG/NAME.
+        UserError: it does not have the form ORG/NAME.
     """
     if not re.fullmatch(f"{PART}/{PART}", repo) or "--" in repo or ".." in repo:
         accepted = "write ORG/NAME: an organization or user, a slash, a name of letters, digits, - _ ."
-        raise UserError(where, "is no repository of the Hub", repo, accepted)
+        raise UserError(where, "is not a repository name of the Hub", repo, accepted)
     return repo

@@ -1,7 +1,7 @@
-"""`attnlab.json`, in everything we push: what it is, how it was proven, and the hash of every file.
+"""`attnlab.json`, in everything that attnlab pushes: its kind, its load check and the hash of every file.
 
-It tells a pushed repository from any other, tells a later push which files are its own to replace, and
-lets whoever downloads see whether every byte is as it was pushed, without asking the Hub again.
+It marks a repository as pushed by attnlab. A later push reads in it which files it may replace, and a
+download checks every file by its hash, without asking the Hub again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.storage import atomic
@@ -20,12 +20,22 @@ CONTENTS, CARD = "attnlab.json", "README.md"
 SCHEMA_VERSION = 1
 
 
-def write(folder: Path, about: Mapping[str, Any]) -> str:
-    """List every file of a staged folder but the card, which names the tag; return that tag.
+class Contents(TypedDict):
+    """The entries of `attnlab.json` that are read again; a push adds others about what it holds."""
 
-    The tag follows from the content alone, so the card can pin it before there is a commit.
+    schema_version: int
+    tag: str
+    attnlab: str  # the version that pushed it
+    files: dict[str, str]  # name -> sha256
+
+
+def write(folder: Path, about: Mapping[str, object]) -> str:
+    """Write `attnlab.json` into a staged folder, with every file but the card, and return the tag.
+
+    The card names the tag, so it is not listed. The tag follows from the content alone, so the card can pin
+    it before there is a commit.
     """
-    hashes = dict(hashes_of(folder))
+    hashes = dict(file_hashes(folder))
     digest = hashlib.sha256(json.dumps([about, hashes], sort_keys=True).encode()).hexdigest()
     tag = f"attnlab-{digest[:12]}"
     content = {"schema_version": SCHEMA_VERSION, "tag": tag, **about, "files": hashes}
@@ -33,27 +43,30 @@ def write(folder: Path, about: Mapping[str, Any]) -> str:
     return tag
 
 
-def hashes_of(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name, sha256) of every file of a folder but the list and the card, by name."""
+def file_hashes(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name, sha256) of every file of a folder but `attnlab.json` and the card, in order of name."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in (CONTENTS, CARD):
             yield name, atomic.sha256_of(path)
 
 
-def read(folder: Path, where: str) -> dict[str, Any]:
-    """The list of a folder that was pushed, each of its files checked.
+def check(folder: Path, where: str) -> None:
+    """Check every file of a downloaded folder against its `attnlab.json`.
+
+    Args:
+        where: the address of the folder, for messages.
 
     Raises:
         UserError: attnlab did not push it, or something in it names a file outside of the folder.
-        RunFailed: a file is not as it was pushed.
+        RunFailed: a file is missing or differs from what was pushed.
     """
     path = folder / CONTENTS
     if not path.is_file():
         what = f"was not pushed by attnlab: it has no {CONTENTS}"
         raise UserError(where, what, accepted="a model of another origin is named without hub:")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: Contents = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunFailed(f"{where}: {CONTENTS} is not as it was pushed") from error
     if content["schema_version"] != SCHEMA_VERSION:
@@ -67,4 +80,3 @@ def read(folder: Path, where: str) -> dict[str, Any]:
     for index in folder.glob("*.index.json"):  # transformers opens whatever it names
         for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values():
             inside(folder, shard, f"{where}, {index.name}")
-    return content

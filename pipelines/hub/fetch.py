@@ -1,4 +1,4 @@
-"""`hub:ORG/NAME` wherever a command takes a folder: fetched, checked, pinned, and said which commit it is."""
+"""Resolve `hub:ORG/NAME` to a folder, for every command that takes one; its commit is printed."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from pipelines.errors import UserError
 from pipelines.hub import address
 from pipelines.hub.worker import ask
 
-RUN, ABLATION = "run", "ablation"  # where in a repository the records are
+RUN, ABLATION = "run", "ablation"  # folders of a repository that hold the records
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What stands at an address: a folder in the cache of the Hub's client, and the commit that it is."""
+    """A downloaded repository: its folder in the cache of the Hub's client, and its commit."""
 
     folder: Path
     commit: str
 
 
-KNOWN: dict[str, Fetched] = {}  # what this process has fetched, by name and by commit
+KNOWN: dict[str, Fetched] = {}  # downloads of this process, by name and by commit
 
 
 def fetch(text: str) -> Fetched:
-    """Fetch, once in a process, what "hub:ORG/NAME" or "hub:ORG/NAME@REVISION" means.
+    """Download "hub:ORG/NAME" or "hub:ORG/NAME@REVISION", once in a process.
 
     Raises:
-        UserError: it is no address, there is nothing, or attnlab did not push it.
+        UserError: the text is not an address, nothing is there, or attnlab did not push it.
         RunFailed: the Hub cannot be reached, or sends other bytes than were pushed.
     """
     if text not in KNOWN:
-        known = address.parse(text)
-        answer = ask("download", {"repo": known.repo, "revision": known.revision}, num_bytes=None)
-        if answer["commit"] != known.revision:
-            print(f"hub:{known.repo} at commit {answer['commit']}", file=sys.stderr)
-        pinned = str(address.Address(known.repo, answer["commit"]))
+        parsed = address.parse(text)
+        answer = ask("download", {"repo": parsed.repo, "revision": parsed.revision}, num_bytes=None)
+        if answer["commit"] != parsed.revision:
+            print(f"hub:{parsed.repo} at commit {answer['commit']}", file=sys.stderr)
+        pinned = str(address.Address(parsed.repo, answer["commit"]))
         KNOWN[text] = KNOWN[pinned] = Fetched(Path(answer["folder"]), answer["commit"])
     return KNOWN[text]
 
 
 def fetch_model(text: str) -> Fetched:
-    """The same for what has to be a model.
+    """Download the model at an address, as `fetch`.
 
     Raises:
-        UserError: as `fetch`, or an ablation stands at the address.
+        UserError: as `fetch`, or the address is that of an ablation.
     """
     found = fetch(text)
     if not (found.folder / RUN).is_dir():
@@ -55,5 +55,5 @@ def fetch_model(text: str) -> Fetched:
 
 
 def model_source(name: str) -> str:
-    """A model's folder or Hub id, as transformers takes it: that of a pushed model is in the cache."""
+    """Return what transformers loads a model from: its name, or the downloaded folder of an address."""
     return str(fetch_model(name).folder) if address.is_address(name) else name

@@ -1,53 +1,47 @@
-"""Before anything is trained or staged: does the token work, may it write there, is the card acceptable?"""
+"""The checks before anything is trained or staged: the token, the right to write, the card."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from pipelines.errors import UserError
-from pipelines.hub.client import LOG_IN, Patience, retried
+from pipelines.hub.client import LOG_IN, Patience, card_refused, retried
+from pipelines.hub.messages import PreflightAnswer, PreflightRequest, TokenOwner
 
 
-def answer(request: dict[str, Any], patience: Patience) -> dict[str, Any]:
+def preflight(request: PreflightRequest, patience: Patience) -> PreflightAnswer:
     """Check what a push will need. Nothing is created or changed.
 
-    Args:
-        request: `repo`; `card`, the text of a README.md; `private`; `base_model`, an id on the Hub or None.
-
-    Returns:
-        `user`; `exists`, whether the repository is there; `base_license`, that of the base model or None.
-
     Raises:
-        UserError: no token, a token that cannot write there, a public repository where a private one is
-            wanted, or a card that the Hub refuses.
+        UserError: there is no token, or it cannot write there; or the repository is public and should be
+            private; or the Hub refuses the card.
         RunFailed: the Hub cannot be reached.
     """
     repo = request["repo"]
     if get_token() is None:
         raise UserError(repo, "there is no token for the Hub", accepted=LOG_IN)
     api = HfApi()
-    user = retried("asking who the token belongs to", api.whoami, patience)
-    _check_role(repo, user)
-    exists = _exists(api, repo, bool(request.get("private")), patience)
+    owner = cast(TokenOwner, retried("asking who the token belongs to", api.whoami, patience))
+    _check_role(repo, owner)
+    exists = _exists(api, repo, request["private"], patience)
     if exists:
         retried("asking for permission", lambda: api.auth_check(repo, write=True), patience)
-    if request.get("card"):
-        retried("checking the card", lambda: api._validate_yaml(request["card"]), patience)
-    license_id = _license(api, request.get("base_model"), patience)
-    return {"user": user["name"], "exists": exists, "base_license": license_id}
+    _check_card(repo, request["card"], patience)
+    base_license = _license(api, request["base_model"], patience)
+    return {"user": owner["name"], "exists": exists, "base_license": base_license}
 
 
-def _check_role(repo: str, user: dict[str, Any]) -> None:
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
+def _check_role(repo: str, owner: TokenOwner) -> None:
+    role = owner.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise UserError(repo, "this token may only read", accepted=LOG_IN)
-    namespace, groups = repo.split("/")[0], [one["name"] for one in user.get("orgs", [])]
-    if namespace not in (user["name"], *groups):
-        known = ", ".join([user["name"], *groups])
-        raise UserError(repo, f"{user['name']} is no member of {namespace}", accepted=f"push to {known}")
+    namespace, groups = repo.split("/")[0], [group["name"] for group in owner.get("orgs", [])]
+    if namespace not in (owner["name"], *groups):
+        known = ", ".join([owner["name"], *groups])
+        raise UserError(repo, f"{owner['name']} is not a member of {namespace}", accepted=f"push to {known}")
 
 
 def _exists(api: HfApi, repo: str, private: bool, patience: Patience) -> bool:
@@ -62,13 +56,21 @@ def _exists(api: HfApi, repo: str, private: bool, patience: Patience) -> bool:
     return True
 
 
+def _check_card(repo: str, text: str, patience: Patience) -> None:
+    card = ModelCard(text, ignore_metadata_errors=True)  # the Hub decides, not the client's own reading
+    try:
+        retried("checking the card", card.validate, patience)
+    except ValueError as error:  # its text is the Hub's answer
+        raise card_refused(repo, str(error)) from error
+
+
 def _license(api: HfApi, base_model: str | None, patience: Patience) -> str | None:
-    """The licence that the card of the base model states; None where there is none to be read."""
+    """Return the licence that the card of the base model states; None where it cannot be read."""
     if base_model is None:
         return None
     try:
         info = retried("reading the base model's licence", lambda: api.model_info(base_model), patience)
     except HfHubHTTPError:
         return None
-    stated = (info.card_data or {}).get("license")
+    stated = info.card_data.to_dict().get("license") if info.card_data else None
     return stated if isinstance(stated, str) else None

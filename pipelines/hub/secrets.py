@@ -1,17 +1,16 @@
-"""Nothing secret leaves: all that is sent is searched for tokens and for paths of this machine."""
+"""Search everything that is sent to the Hub for tokens and for paths of this machine."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.errors import UserError, raise_all
 
-# Tokens by the form that their makers gave them, so that a scan finds them.
+# Services give their tokens a fixed form so that scanners find them.
 FORMS = re.compile(
     rb"hf_[A-Za-z0-9]{30,}"  # Hugging Face
     rb"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"  # GitHub
@@ -28,15 +27,16 @@ BLOCK_BYTES, OVERLAP_BYTES = 1 << 24, 1 << 10
 
 
 def refuse(folder: Path, own_paths: Iterable[Path] = ()) -> None:
-    """Refuse a staged folder in which a name or a content looks like a secret, or names this machine.
+    """Refuse a staged folder if a file name or a content holds a secret or a path of this machine.
 
     Args:
-        own_paths: folders whose paths must not be told, besides the home and the working folder.
+        own_paths: folders whose paths must stay private, besides the home and the working folder.
 
     Raises:
-        UserError: with every file concerned. What was found is not shown.
+        UserError: it names every such file, but never shows the secret.
     """
-    search, errors = Search.of_this_process(own_paths), []
+    search = Search.of_this_process(own_paths)
+    errors: list[UserError] = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder).as_posix()
         found = {what for block in _blocks(file, name) for what in search.secrets(block)}
@@ -47,11 +47,13 @@ def refuse(folder: Path, own_paths: Iterable[Path] = ()) -> None:
     raise_all(errors)
 
 
-def refuse_request(request: Any) -> None:
-    """The same for what is about to be said to the Hub, a JSON value. A `Path` in it stays here.
+def refuse_request(request: Mapping[str, object]) -> None:
+    """Refuse a request to the Hub if a text in it holds a secret or a path of this machine.
+
+    A `Path` in it is not searched: it is never sent.
 
     Raises:
-        UserError: with every entry concerned.
+        UserError: it names every such entry.
     """
     search = Search.of_this_process()
     raise_all(
@@ -65,23 +67,26 @@ def refuse_request(request: Any) -> None:
 
 @dataclass(frozen=True)
 class Search:
-    """What to look for: forms of tokens, secrets that this process knows, paths of this machine."""
+    """What to search for: forms of tokens, the secrets of this process, paths of this machine."""
 
-    values: dict[str, bytes]  # what the secret is called -> itself
+    values: dict[str, bytes]  # name of a secret -> its value
     local: re.Pattern[bytes]
 
     @classmethod
     def of_this_process(cls, own_paths: Iterable[Path] = ()) -> Search:
+        """Return the search for what this process knows; `own_paths` as `refuse` takes them."""
         paths = {str(path.resolve()) for path in (Path.home(), Path.cwd(), *own_paths)} - {"/"}
-        either = "|".join(re.escape(path) for path in sorted(paths)) or "(?!)"  # nothing matches that
+        either = "|".join(re.escape(path) for path in sorted(paths)) or "(?!)"  # matches nothing
         return cls(dict(_secret_values()), re.compile(rf"(?<![\w.-])(?:{either})(?![\w.-])".encode()))
 
     def secrets(self, content: bytes) -> Iterator[str]:
+        """Yield a description of each kind of secret in `content`."""
         if FORMS.search(content):
             yield "what looks like a token or a key"
         yield from (f"the value of {name}" for name, value in self.values.items() if value in content)
 
     def paths(self, content: bytes) -> Iterator[str]:
+        """Yield a description if `content` holds a path of this machine."""
         if self.local.search(content):
             yield "a path of this machine"
 
@@ -90,9 +95,9 @@ def _error(where: str, what: str) -> UserError:
     return UserError(where, f"holds {what}, so nothing was sent")
 
 
-def _texts(value: Any, name: str = "request") -> Iterator[tuple[str, str]]:
-    """Every text of a JSON value, by the key that it stands under."""
-    if isinstance(value, dict):
+def _texts(value: object, name: str = "request") -> Iterator[tuple[str, str]]:
+    """Yield (key, text) for every text of a JSON value; `name` is the key of `value` itself."""
+    if isinstance(value, Mapping):
         for key, inner in value.items():
             yield name, key
             yield from _texts(inner, key)
@@ -104,7 +109,7 @@ def _texts(value: Any, name: str = "request") -> Iterator[tuple[str, str]]:
 
 
 def _secret_values() -> Iterator[tuple[str, bytes]]:
-    """Secrets that this process knows: of the environment, and the token of the Hub's login."""
+    """Yield (name, value) of the secrets of the environment and of the Hub's login."""
     for name, value in os.environ.items():
         if NAMED_SECRET.search(name) and len(value) >= SHORTEST:
             yield name, value.encode(errors="surrogateescape")
@@ -116,10 +121,10 @@ def _secret_values() -> Iterator[tuple[str, bytes]]:
 
 
 def _blocks(file: Path, name: str) -> Iterator[bytes]:
-    """The name, then the content in overlapping blocks, so that nothing hides at a border."""
+    """Yield the name and the content of a file in blocks, which overlap so that no secret is cut in two."""
     yield name.encode()
     with open(file, "rb") as content:
-        kept = b""
+        overlap = b""
         while block := content.read(BLOCK_BYTES):
-            yield kept + block
-            kept = block[-OVERLAP_BYTES:]
+            yield overlap + block
+            overlap = block[-OVERLAP_BYTES:]

@@ -1,42 +1,38 @@
-"""From a staged folder to one commit on the Hub that holds exactly it, however often it takes."""
+"""Upload a staged folder as one commit on the Hub, which may be repeated until it has arrived."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils._runtime import is_xet_available
+from huggingface_hub.utils import is_package_available
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.client import Patience, retried
 from pipelines.hub.contents import CONTENTS
+from pipelines.hub.messages import UploadAnswer, UploadRequest
 
+Operation: TypeAlias = CommitOperationAdd | CommitOperationDelete
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".h5", ".msgpack")
 
 
-def answer(request: dict[str, Any], patience: Patience) -> dict[str, Any]:
+def upload(request: UploadRequest, patience: Patience) -> UploadAnswer:
     """Create the repository and the branch if they are missing, commit the folder once, check what arrived.
 
-    A commit replaces what an earlier push left there and leaves other people's files alone. Nothing is
-    committed where the branch holds the folder already, so a second call goes on where the first ended.
-
-    Args:
-        request: `repo`, `revision` (a branch), `private`, `folder`, `files` (name -> sha256 of what is
-            staged), `title` (of the commit), `tag` (of the commit, once it is checked).
-
-    Returns:
-        `commit` and `url`.
+    A commit replaces the files of an earlier push and leaves all others alone. Nothing is committed where the
+    branch holds the folder already, so a second call resumes where the first ended.
 
     Raises:
-        UserError: a repository that is not ours to change; HfHubHTTPError: what the Hub refuses.
-        RunFailed: the Hub stayed unavailable, or what arrived is not what was sent.
+        UserError: the repository holds a model that attnlab did not push, or is public and should be private.
+        HfHubHTTPError: the Hub refuses.
+        RunFailed: the Hub stayed unavailable, or what arrived differs from what was sent.
     """
     api, repo, revision = HfApi(), request["repo"], request["revision"]
-    private = True if request["private"] else None  # None: as the organization has it
+    private = True if request["private"] else None  # None: the default of the organization
     retried(
         "creating the repository", lambda: api.create_repo(repo, private=private, exist_ok=True), patience
     )
@@ -46,51 +42,61 @@ def answer(request: dict[str, Any], patience: Patience) -> dict[str, Any]:
     if revision != "main":
         create = lambda: api.create_branch(repo, branch=revision, exist_ok=True)
         retried(f"creating the branch {revision}", create, patience)
-    done = retried("uploading", lambda: _commit(api, request), patience)
-    found = retried("checking what arrived", lambda: _files(api, repo, done), patience)
-    folder = Path(request["folder"])
+    commit = retried("uploading", lambda: _commit(api, request), patience)
+    found = retried("checking what arrived", lambda: _files(api, repo, commit), patience)
+    folder = Path(request["folder"])  # JSON made it a text
     sent = request["files"].items()
     wrong = [name for name, digest in sent if not _arrived(found.get(name), folder / name, digest)]
     if wrong:
         shown = ", ".join(wrong[:3])
-        raise RunFailed(f"{repo}: what arrived at {done} is not what was sent: {shown}")
-    tag = lambda: api.create_tag(repo, tag=request["tag"], revision=done, exist_ok=True)
+        raise RunFailed(f"{repo}: what arrived at {commit} is not what was sent: {shown}")
+    tag = lambda: api.create_tag(repo, tag=request["tag"], revision=commit, exist_ok=True)
     retried("tagging the commit", tag, patience)
-    return {"commit": done, "url": f"{api.endpoint}/{repo}"}
+    return {"commit": commit, "url": f"{api.endpoint}/{repo}"}
 
 
-def _commit(api: HfApi, request: dict[str, Any]) -> str:
-    """One attempt, which looks at what is there first: a lost answer leaves no second commit."""
+def _commit(api: HfApi, request: UploadRequest) -> str:
+    """Commit the folder to the branch and return the commit.
+
+    It reads the branch first: if the answer to an earlier attempt was lost, there is no second commit.
+    """
     repo, revision = request["repo"], request["revision"]
     head = api.repo_info(repo, revision=revision).sha
-    there = _files(api, repo, head)
-    foreign = [name for name in there if name.endswith(WEIGHTS)]
-    if foreign and CONTENTS not in there:
+    if head is None:
+        raise RunFailed(f"{repo}: the Hub names no commit for {revision}")
+    on_branch = _files(api, repo, head)
+    foreign = [name for name in on_branch if name.endswith(WEIGHTS)]
+    if foreign and CONTENTS not in on_branch:
         what = f"holds {foreign[0]}, which attnlab did not push"
         raise UserError(f"{repo}, {revision}", what, accepted="choose another ORG/NAME or --revision")
-    before = _pushed_before(repo, head) if CONTENTS in there else set()
-    stale = before & there.keys() - request["files"].keys()
-    operations = [CommitOperationDelete(path_in_repo=name, is_folder=False) for name in sorted(stale)]
-    operations += _additions(api, request)
-    done = api.create_commit(
+    before = _pushed_before(repo, head) if CONTENTS in on_branch else set()
+    stale = before & on_branch.keys() - request["files"].keys()
+    deletions = [CommitOperationDelete(path_in_repo=name, is_folder=False) for name in sorted(stale)]
+    operations: list[Operation] = [*deletions, *_additions(api, request)]
+    commit = api.create_commit(
         repo, operations, commit_message=request["title"], revision=revision, parent_commit=head
     )
-    return done.oid
+    return commit.oid
 
 
-def _additions(api: HfApi, request: dict[str, Any]) -> list[CommitOperationAdd]:
-    """All that is staged; where large files go by LFS they are with the Hub already, and were offered twice.
+def _additions(api: HfApi, request: UploadRequest) -> list[CommitOperationAdd]:
+    """Return all staged files as parts of a commit; large files that go by LFS are uploaded first, twice.
 
-    The second time it asks for what it does not hold under its hash, so bytes that changed on the way are
-    sent again before there is a commit of them. Xet refuses such bytes itself.
+    The second upload sends only what the Hub does not hold under its hash. So bytes that changed on the way
+    are sent again before they are committed. Xet refuses such bytes itself.
     """
     folder = Path(request["folder"])
     for _ in range(2):
         additions = [CommitOperationAdd(name, folder / name) for name in sorted(request["files"])]
-        if is_xet_available():
+        if _uses_xet():
             break
         api.preupload_lfs_files(request["repo"], additions, revision=request["revision"])
     return additions
+
+
+def _uses_xet() -> bool:
+    """Return whether the Hub's client sends large files by Xet: it is installed and not disabled."""
+    return not constants.HF_HUB_DISABLE_XET and is_package_available("hf_xet")
 
 
 def _files(api: HfApi, repo: str, revision: str) -> dict[str, RepoFile]:
@@ -99,13 +105,13 @@ def _files(api: HfApi, repo: str, revision: str) -> dict[str, RepoFile]:
 
 
 def _pushed_before(repo: str, head: str) -> set[str]:
-    """The files that an earlier push put there, by the list that it left; others are not ours to delete."""
+    """Return the files of an earlier push, from its `attnlab.json`; no other file may be deleted."""
     listed = Path(hf_hub_download(repo, CONTENTS, revision=head)).read_text(encoding="utf-8")
     return set(json.loads(listed)["files"])
 
 
 def _arrived(entry: RepoFile | None, path: Path, digest: str) -> bool:
-    """Whether the Hub holds these bytes: it knows large files by their sha256, others as git does."""
+    """Return whether the Hub holds the bytes of `path`: by sha256 for large files, else by git's hash."""
     if entry is None:
         return False
     if entry.lfs is not None:

@@ -1,56 +1,85 @@
-"""The one process that talks to the Hub: `python -m pipelines.hub.worker`, a request in, an answer out.
+"""The one process that talks to the Hub: `python -m pipelines.hub.worker`, one request in, one answer out.
 
-A client library that hangs for ever cannot hang its caller: `ask` gives the process a deadline. It imports
-neither torch nor transformers, and ends when the process that started it does.
+A client library that hangs cannot hang its caller: `ask` gives the process a deadline. The process imports
+neither torch nor transformers, and ends when the process that started it ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, overload
 
 from pipelines.errors import RunFailed, UserError
+from pipelines.hub import messages
 
-SLOWEST_LINE = 50_000  # bytes per second; a slower one is taken for a hang
+SLOWEST_LINE = 50_000  # bytes per second; a slower upload counts as a hang
 
 
-def ask(action: str, request: dict[str, Any], *, num_bytes: int | None = 0) -> dict[str, Any]:
-    """Have the Hub asked for something in a process of its own; what `action` of `pipelines.hub` answers.
+@overload
+def ask(action: Literal["preflight"], request: messages.PreflightRequest) -> messages.PreflightAnswer: ...
+@overload
+def ask(
+    action: Literal["upload"], request: messages.UploadRequest, *, num_bytes: int
+) -> messages.UploadAnswer: ...
+@overload
+def ask(
+    action: Literal["download"], request: messages.DownloadRequest, *, num_bytes: None
+) -> messages.DownloadAnswer: ...
+def ask(action: str, request: Mapping[str, Any], *, num_bytes: int | None = 0) -> Any:
+    """Run an action of `pipelines.hub` in the worker process and return its answer.
 
-    Every text of the request is searched for secrets and local paths first: this is the only door.
+    No other function sends anything to the Hub, so every text of the request is searched here for secrets
+    and local paths first.
 
     Args:
-        action: "preflight", "upload" or "download".
-        request: JSON-able, and each `Path` in it stays on this machine.
-        num_bytes: how much is to travel, which makes the deadline; None: not known, so there is none.
+        action: the name of a module of `pipelines.hub` and of its function.
+        request: what the action takes; a `Path` in it stays on this machine.
+        num_bytes: the size of the transfer, which sets the deadline; None: not known, so no deadline.
 
     Raises:
-        UserError: the request holds a secret; or as the action found.
-        RunFailed: as the action found, or the deadline has passed.
+        UserError: the request holds a secret; or as the action raised it.
+        RunFailed: as the action raised it, or the deadline has passed.
     """
     from pipelines.hub import secrets
     from pipelines.hub.client import Patience
 
     secrets.refuse_request(request)
-    patience = Patience.of_user()
+    patience = Patience.from_environment()
     deadline = None if num_bytes is None else 6 * patience.seconds + num_bytes / SLOWEST_LINE
+    answer, status = _converse({"action": action, **request}, deadline)
+    if not answer:
+        killed = status == -signal.SIGKILL and deadline is not None
+        reason = f"no answer within {deadline:.0f} s" if killed else f"status {status}"
+        raise RunFailed(f"{request['repo']}: talking to the Hub ended without a result ({reason})")
+    return _result(json.loads(answer))
+
+
+def _converse(request: Mapping[str, Any], deadline: float | None) -> tuple[bytes, int]:
+    """Start the worker, send it a request, and return its answer and its exit status.
+
+    After `deadline` seconds it is killed; its answer is then empty.
+    """
     command = [sys.executable, "-m", "pipelines.hub.worker"]
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} if not sys.stderr.isatty() else {}
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | quiet, start_new_session=True
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
     watchdog = threading.Timer(deadline or threading.TIMEOUT_MAX, child.kill)
     watchdog.daemon = True
     watchdog.start()
     try:
-        child.stdin.write(json.dumps({"action": action, **request}, default=str).encode() + b"\n")
-        child.stdin.flush()  # and stays open: its end tells the child that we are gone
+        child.stdin.write(json.dumps(request, default=str).encode() + b"\n")
+        child.stdin.flush()  # stays open: the worker ends when this process no longer holds it
         answer = child.stdout.read()
-        child.wait()
+        return answer, child.wait()
     except BaseException:
         child.kill()
         child.wait()
@@ -59,17 +88,10 @@ def ask(action: str, request: dict[str, Any], *, num_bytes: int | None = 0) -> d
         watchdog.cancel()
         child.stdin.close()
         child.stdout.close()
-    if not answer:
-        late = (
-            f"no answer within {deadline:.0f} s" if child.returncode == -9 else f"status {child.returncode}"
-        )
-        raise RunFailed(
-            f"{request.get('repo', 'the Hub')}: talking to the Hub ended without a result ({late})"
-        )
-    return _opened(json.loads(answer))
 
 
-def _opened(answer: dict[str, Any]) -> dict[str, Any]:
+def _result(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer of the worker, or raise the error that it carries."""
     if "user_error" in answer:
         raise UserError(*answer["user_error"])
     if "failed" in answer:
@@ -78,46 +100,52 @@ def _opened(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read one request, write one answer."""
+    """Read one request from standard input and write one answer to standard output."""
     request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     answer_to = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints is not part of the answer
     answer_to.write(json.dumps(_answer(request)).encode())
     answer_to.flush()
-    os._exit(0)  # not a word from threads that are still busy
+    os._exit(0)  # without waiting for threads of the client that are still busy
 
 
-def _leave_with_parent() -> None:
-    sys.stdin.buffer.read()
+def _exit_with_parent() -> None:
+    sys.stdin.buffer.read()  # returns when the parent has ended
     os._exit(1)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
+    """Run the action of a request and return its result, or its error as an entry."""
     import warnings
 
     from huggingface_hub.utils import logging
 
-    from pipelines.hub import client, download, preflight, upload
+    from pipelines.hub import client
     from pipelines.hub.address import Address
+    from pipelines.hub.download import download
+    from pipelines.hub.preflight import preflight
+    from pipelines.hub.upload import upload
 
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=UserWarning, module="huggingface_hub")
-    actions = {"preflight": preflight.answer, "upload": upload.answer, "download": download.answer}
-    patience, action = client.Patience.of_user(), request.pop("action")
+    actions: dict[str, Callable[..., Mapping[str, Any]]]
+    actions = {"preflight": preflight, "upload": upload, "download": download}
+    patience, action = client.Patience.from_environment(), request.pop("action")
     where = str(Address(request["repo"], request["revision"])) if action == "download" else request["repo"]
-    client.set_up(patience)
+    client.configure(patience)
     try:
         return actions[action](request, patience)
-    except UserError as error:
-        return {"user_error": [error.where, error.what, error.came, error.accepted]}
-    except RunFailed as error:
-        return {"failed": str(error)}
+    except (UserError, RunFailed) as error:
+        return _error_entry(error)
     except Exception as error:
-        refused = client.refusal(error, where)
-        if isinstance(refused, UserError):
-            return {"user_error": [refused.where, refused.what, refused.came, refused.accepted]}
-        return {"failed": str(refused)}
+        return _error_entry(client.in_words(error, where))
+
+
+def _error_entry(error: UserError | RunFailed) -> dict[str, Any]:
+    if isinstance(error, UserError):
+        return {"user_error": [error.where, error.what, error.came, error.accepted]}
+    return {"failed": str(error)}
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""A whole ablation as one repository: its report on main, the model of every arm on a branch of its own.
+"""An ablation as one repository: its report on main, the model of every arm on a branch of its own.
 
-One repository and not a collection of many: one name and one commit pin everything, `hub:ORG/NAME` is all
-that `verify` and `reproduce` need, and no right beyond writing to one repository is asked for.
+It is one repository and not a collection of many: one name and one commit pin everything, `verify` and
+`reproduce` need only `hub:ORG/NAME`, and the token needs the right to write to only one repository.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from pipelines.ablation import results
 from pipelines.ablation.cell import Cell
@@ -23,44 +22,50 @@ from pipelines.hub.fetch import ABLATION
 from pipelines.hub.worker import ask
 from pipelines.models import saving
 from pipelines.publish import ablation_card, portable, run_repository, staging
-from pipelines.publish.ablation_card import Branch
-from pipelines.publish.send import only_push, preflight_of, show, upload
-from pipelines.publish.staging import PushRequest, Staged
+from pipelines.publish.ablation_card import Branch, BranchModel
+from pipelines.publish.send import only_push, preflight_request, show, upload
+from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.storage import atomic
 from pipelines.storage.names import ABLATION as ABLATION_YAML
 from pipelines.storage.names import RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
-CELLS = "cells"  # beside the ablation, there as here
+CELLS = "cells"  # beside the ablation, on the Hub as on this machine
 COPIED = (RUNS, SEARCH, "registration.json")
 
 
-def push_ablation(path: Path, wanted: PushRequest, *, dry_run: bool) -> None:
-    """Push the models that the ablation kept, each to its branch, and then the report that names them."""
-    if wanted.revision != "main":
-        raise UserError("--revision", "an ablation has its own branches", wanted.revision, "leave it out")
+def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
+    """Push the models that the ablation kept, each to its branch, and then the report that names them.
+
+    Raises:
+        UserError: a revision is given, or the ablation has no results yet.
+    """
+    if request.revision != "main":
+        raise UserError("--revision", "an ablation has its own branches", request.revision, "leave it out")
     if not (path / RESULTS).exists():
         raise UserError(str(path), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     stored = open_ablation(path)
-    known = {} if dry_run else {name: _asked(wanted, cell) for name, cell in stored.config.cells.items()}
-    send = (lambda staged, *_: show(staged)) if dry_run else upload
-    models: list[tuple[Branch, Staged]] = []
+    cells = {} if dry_run else stored.config.cells
+    licenses = {name: _base_license(request, cell) for name, cell in cells.items()}
+    models: list[BranchModel] = []
     with only_push(path):
         for branch in branches(stored):
-            there = replace(wanted, revision=branch.name)
-            license = known.get(branch.cell.cell, {}).get("base_license")
-            staged = run_repository.stage(RunFolder(branch.cell.folder), there, license)
-            models.append((branch, send(staged, there, f"{branch.cell.label}, by attnlab")))
-        send(stage(stored, models, wanted), wanted, f"{path.resolve().name}, by attnlab")
+            on_branch = replace(request, revision=branch.name)
+            run, license = RunFolder(branch.cell.folder), licenses.get(branch.cell.cell)
+            staged = run_repository.stage(run, on_branch, license)
+            title = f"{branch.cell.label}, by attnlab"
+            models.append((branch, show(staged) if dry_run else upload(staged, on_branch, title)))
+        staged = stage(stored, models, request)
+        show(staged) if dry_run else upload(staged, request, f"{path.resolve().name}, by attnlab")
 
 
-def _asked(wanted: PushRequest, cell: RunConfig) -> dict[str, Any]:
-    """What the Hub says before the models of a cell are pushed."""
-    return ask("preflight", preflight_of(wanted, cell.to_dict()))
+def _base_license(request: PushRequest, cell: RunConfig) -> str | None:
+    """Check what the push of a cell's models will need, and return the licence of their base model."""
+    return ask("preflight", preflight_request(request, cell.to_dict()))["base_license"]
 
 
 def branches(stored: StoredAblation) -> Iterator[Branch]:
-    """A branch for every cell and arm of which a model was kept."""
+    """Yield a branch for every cell and arm of which a model was kept."""
     best: dict[tuple[str, str], Cell] = {}
     for cell in stored.cells:
         folder = RunFolder(cell.folder)
@@ -70,8 +75,8 @@ def branches(stored: StoredAblation) -> Iterator[Branch]:
         if _validation(cell) > _validation(rival):
             best[cell.cell, cell.arm] = cell
     alone = len(stored.config.cells) == 1
-    for (cell, arm), chosen in best.items():
-        yield Branch(arm if alone else f"{cell}--{arm}", chosen)
+    for (name, arm), chosen in best.items():
+        yield Branch(arm if alone else f"{name}--{arm}", chosen)
 
 
 def _validation(cell: Cell) -> float:
@@ -79,37 +84,40 @@ def _validation(cell: Cell) -> float:
     return float("-inf") if score is None else score
 
 
-def stage(stored: StoredAblation, models: list[tuple[Branch, Staged]], wanted: PushRequest) -> Staged:
-    """The staged folder of the report: everything that `verify` and `reproduce` read, and the card."""
+def stage(stored: StoredAblation, models: Sequence[BranchModel], request: PushRequest) -> Staged:
+    """Return the staged folder of the report: everything that `verify` and `reproduce` read, and the card."""
 
-    def build(folder: Path) -> dict[str, Any]:
+    def build(folder: Path) -> Built:
         records(stored, folder)
-        about = {"kind": ABLATION, "attnlab": version("attnlab"), "proof": {}}
-        about["models"] = {branch.name: staged.record["tag"] for branch, staged in models}
+        tags = {branch.name: staged.record["tag"] for branch, staged in models}
+        about: About = {"kind": ABLATION, "attnlab": version("attnlab"), "proof": {}, "models": tags}
         tag = contents.write(folder, about)
-        text = ablation_card.render(stored, folder, models, wanted)
+        text = ablation_card.render(stored, folder, models, request)
         atomic.write_bytes(folder / contents.CARD, text.encode())
         return {"tag": tag, **about}
 
     state = hashlib.sha256((stored.folder / RESULTS).read_bytes())
     state.update("".join(staged.record["tag"] for _, staged in models).encode())
-    return staging.stage(stored.folder, wanted, state.hexdigest(), build)
+    return staging.stage(stored.folder, request, state.hexdigest(), build)
 
 
 def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
-    """The portable records of all runs, and the report written again from them: `verify` finds them agree.
+    """Write the portable records of all runs, and results computed again from these records.
 
-    They are `folder`/cells and `folder`/`name`; a run that another ablation left there is taken as it is.
+    The results are computed again so that `verify`, which reads the same records, finds the same numbers.
+    The records go to `folder`/cells and the results to `folder`/`name`. A run that is there already, from
+    another ablation, is kept.
     """
     runs = {cell.folder: RunFolder(cell.folder) for cell in (*stored.cells, *stored.tries)}
-    over = {path: one for path, one in runs.items() if one.manifest() is not None}
-    names = portable.names_of([*(one.manifest()["config"] for one in over.values()), *_cell_configs(stored)])
-    for path, one in over.items():
+    ended = {path: run for path, run in runs.items() if run.manifest() is not None}
+    configs = [portable.manifest_of(run)["config"] for run in ended.values()]
+    names = portable.portable_names([*configs, *(cell.to_dict() for cell in stored.config.cells.values())])
+    for path, run in ended.items():
         if not (folder / CELLS / path.name).exists():
-            portable.copy_run(one, folder / CELLS / path.name, names)
-    for path in runs.keys() - over.keys():
+            portable.copy_run(run, folder / CELLS / path.name, names)
+    for path in runs.keys() - ended.keys():
         if (path / "failure.txt").exists():
-            text = portable.renamed((path / "failure.txt").read_text(encoding="utf-8"), names)
+            text = portable.replace_paths((path / "failure.txt").read_text(encoding="utf-8"), names)
             (folder / CELLS / path.name).mkdir(parents=True)
             atomic.write_bytes(folder / CELLS / path.name / "failure.txt", text.encode())
     target = folder / name
@@ -117,10 +125,6 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
     for copied in COPIED:
         if (stored.folder / copied).exists():
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
-    stated = portable.renamed(stored.config.to_dict(), names)
+    stated = portable.replace_paths(stored.config.to_dict(), names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
     results.write(results.results_of([results.stored_in(target)], target), target)
-
-
-def _cell_configs(stored: StoredAblation) -> list[dict[str, Any]]:
-    return [config.to_dict() for config in stored.config.cells.values()]

@@ -1,20 +1,24 @@
-"""One run's learning curves as a picture that stands alone, for its card."""
+"""The learning curves of one run as an SVG figure of its own, for its card."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipelines.report.data import RunLink
 from pipelines.report.figures import curves, palette, svg
-from pipelines.storage.run_folder import RunFolder
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 640, 220, 48, 30, 180, 60
 POINTS = 120
 
 
-def draw(run: RunFolder) -> str | None:
-    """Training loss, and the validation score where there are two or more; None where nothing was logged."""
-    manifest = run.manifest()
-    metric = manifest["primary"]
-    loss, score = curves.read(RunLink("", "", 0, run.path, ""), metric)
+def draw(run: Path, metric: str) -> str | None:
+    """Draw training loss and validation score over steps; None if fewer than two points were logged.
+
+    Args:
+        run: the folder of the run.
+        metric: the metric of the validation score.
+    """
+    loss, score = curves.read(RunLink("", "", 0, run, ""), metric)
     drawn = [("training loss", curves.thin(loss, POINTS)), (f"validation {metric}", score)]
     drawn = [(label, curve) for label, curve in drawn if len(curve) > 1]
     if not drawn:

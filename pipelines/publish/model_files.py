@@ -1,4 +1,4 @@
-"""The model of a run as others will load it: stock, folded into stock weights, or with its own code."""
+"""The model of a run as it is pushed: stock, folded into stock weights, or with its own code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pipelines.errors import UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.publish.load_check import write_probe
+from pipelines.publish.loading_code import ModelKind
 
-# All that ever leaves a model folder. A file of another name stays at home, whatever it is.
+# The only files of a model folder that are pushed.
 MODEL = (
     "config.json",
     "generation_config.json",
@@ -44,18 +45,18 @@ PROCESSOR = (
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a model in a staged folder is: "stock", "folded" or "custom", and how folding went."""
+class StagedModel:
+    """The kind of the model in a staged folder, and a sentence on whether it could be folded."""
 
-    kind: str
+    kind: ModelKind
     note: str = ""
 
 
-def write(source: Path, target: Path) -> Written:
-    """Write the model of the folder `source` into `target`, folded where its variants allow, and its probe.
+def write(source: Path, target: Path) -> StagedModel:
+    """Write the model of the folder `source` and its probe into `target`, folded if its variants allow it.
 
     Raises:
-        UserError: there is no model.
+        UserError: `source` holds no model.
     """
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -68,19 +69,21 @@ def write(source: Path, target: Path) -> Written:
     write_probe(model, target)
     if not is_saved(source):
         _copy(source, target, MODEL)
-        return Written("stock")
+        return StagedModel("stock")
     try:
         folded = custom_attention.fold(model)
     except custom_attention.VariantError as error:
         _copy(source, target, MODEL)
-        return Written("custom", f"Not folded, because it {error.what}.")
+        return StagedModel("custom", f"Not folded, because it {error.what}.")
+    assert isinstance(model, transformers.PreTrainedModel)
     model.save_pretrained(target)
-    return Written("folded", folded.sentence)
+    return StagedModel("folded", folded.sentence)
 
 
 def auto_class(folder: Path, stock: str) -> str:
-    """The Auto class that loads a staged folder: that of its own code, else `stock`."""
+    """Return the Auto class that loads a staged folder: that of its own code, else `stock`."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # One model may be registered for several classes; AutoModel would load it without its head.
     own = [name for name in config.get("auto_map", {}) if name != "AutoConfig"]
     return min(own, key=lambda name: name == "AutoModel") if own else stock
 

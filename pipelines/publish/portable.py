@@ -1,15 +1,15 @@
-"""A run's record without what belongs to this machine: what others need to check it and to run it again.
+"""The portable record of a run: what others need to check it and to run it again, without local paths.
 
-Paths become the names of the files; the identity of a run has their hashes, so whoever has the same files
-can run the same run: `located` finds them there. References and predictions stay at home (they are the data
-set's text); a hash of each line goes along, so that a repetition can still be told equal.
+Paths are replaced by names of files. The identity of a run has the hashes of these files, so whoever has the
+same files can repeat the run: `locate_files` finds them. References and predictions are not copied (they are
+the text of the data set). A hash of each line is, so that a repetition can be compared with the original.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 from pipelines.comparison.scored_run import HASHES, hashed_lines
 from pipelines.errors import UserError, raise_all
@@ -19,7 +19,9 @@ from pipelines.storage import atomic
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
 
-LOCAL = (
+Manifest: TypeAlias = Mapping[str, Any]  # as JSON
+# The settings (section, key) that may name a local file or folder.
+LOCAL_PATHS = (
     ("data", "train"),
     ("data", "validation"),
     ("data", "test"),
@@ -29,10 +31,39 @@ LOCAL = (
 RECORD = ("identity.json", "metrics.jsonl", "diagnostics.jsonl", "statistics.*.parquet")
 
 
-def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
-    """Write the portable record of a run that is over into a new folder; `names` as `names_of` gives them."""
-    target.mkdir(parents=True)
+def manifest_of(run: RunFolder) -> Manifest:
+    """Return the manifest of a run that has ended.
+
+    Raises:
+        UserError: the folder holds no such run.
+    """
     manifest = run.manifest()
+    if manifest is None:
+        what = "is neither a finished run nor an ablation"
+        raise UserError(str(run.path), what, accepted="see attnlab ls runs")
+    return manifest
+
+
+def identity_of(run: RunFolder) -> Mapping[str, Any]:
+    """Return the identity of a run: its settings, with a hash for the content of every local file.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    stored = run.identity()
+    if stored is None:
+        raise UserError(str(run.path), "has no identity.json", accepted="name the folder of a run")
+    return stored
+
+
+def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
+    """Write the portable record of a run that has ended into a new folder `target`.
+
+    Args:
+        names: local path -> name, from `portable_names`.
+    """
+    target.mkdir(parents=True)
+    manifest = manifest_of(run)
     for pattern in RECORD:
         for path in sorted(run.path.glob(pattern)):
             atomic.write_bytes(target / path.name, path.read_bytes())
@@ -40,22 +71,24 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
         split = path.name.split(".")[1]
         lines = "".join(f"{digest.hex()}\n" for digest in hashed_lines(path))
         atomic.write_bytes(target / HASHES.format(split), lines.encode())
-    config = renamed({key: value for key, value in manifest["config"].items() if key != "hub"}, names)
+    config = replace_paths({key: value for key, value in manifest["config"].items() if key != "hub"}, names)
     atomic.write_yaml(target / "run.yaml", config)
     files = {path.name: atomic.sha256_of(path) for path in sorted(target.iterdir())}
     files.pop("identity.json")  # the manifest knows it by the hash of the run
-    portable = renamed({**manifest, "files": files}, names)
+    portable = replace_paths({**manifest, "files": files}, names)
     atomic.write_json(target / "manifest.json", {**portable, "config": config})
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration with the names of local files and folders instead of their paths."""
-    return renamed({key: value for key, value in config.items() if key != "hub"}, names_of([config]))
+    """Return a run's configuration with names of files and folders instead of local paths."""
+    return replace_paths(
+        {key: value for key, value in config.items() if key != "hub"}, portable_names([config])
+    )
 
 
-def names_of(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Every local path of some configurations, and the shortest end of it that no other one has."""
-    values = (config[section][key] for config in configs for section, key in LOCAL)
+def portable_names(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Map every local path of some configurations to its shortest end that no other path has."""
+    values = (config[section][key] for config in configs for section, key in LOCAL_PATHS)
     paths = {value for value in values if value is not None and PurePath(value).is_absolute()}
     return {path: _shortest_end(path, paths - {path}) for path in paths}
 
@@ -66,75 +99,76 @@ def _shortest_end(path: str, others: set[str]) -> str:
     return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), parts[-1])
 
 
-def renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A JSON value in which no text holds one of the paths any more."""
+def replace_paths(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a JSON value with every path of `names` in its texts replaced by its name."""
     if isinstance(value, Mapping):
-        return {renamed(key, names): renamed(inner, names) for key, inner in value.items()}
+        return {replace_paths(key, names): replace_paths(inner, names) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [renamed(inner, names) for inner in value]
+        return [replace_paths(inner, names) for inner in value]
     if isinstance(value, str):
-        for path in sorted(names, key=len, reverse=True):
+        for path in sorted(names, key=len, reverse=True):  # a folder may be the start of another path
             value = value.replace(path, names[path])
     return value
 
 
 # ---- on another machine
-def located(values: dict[str, Any], record: Path, runs: Iterable[RunFolder]) -> dict[str, Any]:
-    """A run's or an ablation's settings with paths of this machine for the names of files that travelled.
+def locate_files(values: dict[str, Any], record: Path, runs: Iterable[RunFolder]) -> dict[str, Any]:
+    """Return the settings of a run or an ablation with local paths instead of names of files.
 
-    Each is looked for under its name in the working folder, and must have the content that the runs read.
+    Each file is searched under its name in the working folder, and must have the content that the runs read.
 
     Args:
-        record: the folder that the settings are from. What was pushed names nothing outside of the working
-            folder; a record of this machine has its paths.
+        record: the folder of the settings. If it was downloaded, no name in it may lead out of the working
+            folder; a record of this machine may hold paths.
 
     Raises:
-        UserError: with every file that is missing or another one, or a name that leads elsewhere.
+        UserError: it names every file that is missing or has another content, or a name that leads elsewhere.
     """
     if (record.parent / CONTENTS).is_file():
-        for name in _names(values):
+        for name in _local_names(values):
             inside(Path.cwd(), name, str(record))
-    paths, errors = {}, []
-    for name, content in _known(runs).items():
+    paths: dict[str, str] = {}
+    errors: list[UserError] = []
+    for name, content in _contents_by_name(runs).items():
         path = Path(name).resolve()
         if identity.content_of(str(path)) == content:
             paths[name] = str(path)
             continue
-        what = "is not the one that the run read" if path.exists() else "is not here, and does not travel"
-        errors.append(UserError(name, what, accepted=f"put what has {content} at {path}"))
+        what = "differs from what the run read" if path.exists() else "is missing, and is never pushed"
+        errors.append(UserError(name, what, accepted=f"put the file with {content} at {path}"))
     raise_all(errors)
-    return _with(values, paths)
+    return _with_paths(values, paths)
 
 
-def _known(runs: Iterable[RunFolder]) -> dict[str, str]:
-    """Names of local files and folders in the records of runs, and the hash of what each held."""
+def _contents_by_name(runs: Iterable[RunFolder]) -> dict[str, str]:
+    """Map the names of files and folders in the records of runs to the hashes of their contents."""
     known = {}
     for run in runs:
-        config, described = run.manifest()["config"], run.identity()["config"]
-        for section, key in LOCAL:
+        config, described = manifest_of(run)["config"], identity_of(run)["config"]
+        for section, key in LOCAL_PATHS:
             name, content = config[section][key], described[section][key]
             if content is not None and content.startswith("sha256:") and not PurePath(name).is_absolute():
                 known[name] = content
     return known
 
 
-def _names(values: Any) -> Iterator[str]:
-    """What settings, nested or not, have where a local file or folder may be named."""
+def _local_names(values: object) -> Iterator[str]:
+    """Yield every value of nested settings that may name a local file or folder."""
     if isinstance(values, dict):
-        for section, key in LOCAL:
+        for section, key in LOCAL_PATHS:
             part = values.get(section)
             if isinstance(part, dict) and part.get(key) is not None:
                 yield part[key]
         for value in values.values():
-            yield from _names(value)
+            yield from _local_names(value)
 
 
-def _with(values: Any, paths: Mapping[str, str]) -> Any:
-    """Settings, nested or not, in which every name of a local file is its path."""
+def _with_paths(values: Any, paths: Mapping[str, str]) -> Any:
+    """Return nested settings in which every name of a local file is replaced by its path."""
     if not isinstance(values, dict):
         return values
-    found = {key: _with(value, paths) for key, value in values.items()}
-    for section, key in LOCAL:
+    found = {key: _with_paths(value, paths) for key, value in values.items()}
+    for section, key in LOCAL_PATHS:
         part = found.get(section)
         if isinstance(part, dict) and part.get(key) in paths:
             part[key] = paths[part[key]]

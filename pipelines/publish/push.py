@@ -1,6 +1,6 @@
-"""`attnlab push`: a finished run or an ablation to the Hub, repeatable at any point, in one commit.
+"""`attnlab push`: one commit on the Hub for a finished run or an ablation, repeatable after any failure.
 
-With `hub:` in a run the Hub is asked before its first step, and the same push follows its last.
+If a run has a `hub:` section, the Hub is asked before its first step, and the same push follows its last.
 """
 
 from __future__ import annotations
@@ -11,98 +11,108 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.config.load import RunConfig
+from pipelines.config.run import HubConfig
 from pipelines.errors import RunFailed, UserError, UserErrors
-from pipelines.hub.address import checked
+from pipelines.hub.address import require_repo
 from pipelines.hub.worker import ask
-from pipelines.publish.send import only_push, preflight_of, show, upload
+from pipelines.publish.send import only_push, preflight_request, show, upload
 from pipelines.publish.staging import PushRequest, Staged
 from pipelines.storage.names import RUNS
 
 
-def push_command(folder: str, wanted: PushRequest, *, dry_run: bool) -> None:
-    """Push a folder and say where it is; with `dry_run` make it ready, and say what would be sent.
+def push_command(folder: str, request: PushRequest, *, dry_run: bool) -> None:
+    """Push a folder and print its address; with `dry_run`, stage it and print what would be sent.
 
     Raises:
-        UserError: it is no finished run or ablation, the Hub refuses the token or the name, or something
-            in it must not leave this machine.
-        RunFailed: the Hub could not be reached or the disk is full. The folder is as it was, what was
-            made ready stays, and the same command goes on.
+        UserError: it is not a finished run or ablation, the Hub refuses the token or the name, or its files
+            hold a secret or a path of this machine.
+        RunFailed: the Hub could not be reached or the disk is full. The folder is unchanged, what was
+            staged is kept, and the same command resumes.
     """
-    checked(wanted.repo)
-    with _going_on(command(folder, wanted)):
+    require_repo(request.repo)
+    with _naming_the_command(command(folder, request)):
         if (Path(folder) / RUNS).exists():
             from pipelines.publish.ablation_repository import push_ablation
 
-            push_ablation(Path(folder), wanted, dry_run=dry_run)
+            push_ablation(Path(folder), request, dry_run=dry_run)
         else:
-            push_run(Path(folder), wanted, dry_run=dry_run)
+            push_run(Path(folder), request, dry_run=dry_run)
 
 
-def push_run(path: Path, wanted: PushRequest, *, dry_run: bool = False) -> Staged:
-    """Push one finished run."""
+def push_run(path: Path, request: PushRequest, *, dry_run: bool = False) -> Staged:
+    """Push one finished run; with `dry_run`, stage it only."""
     from pipelines.publish import run_repository
 
-    folder = run_repository.finished(path)
-    known = {} if dry_run else ask("preflight", preflight_of(wanted, folder.manifest()["config"]))
+    folder, manifest = run_repository.finished(path)
+    base_license = None
+    if not dry_run:
+        answer = ask("preflight", preflight_request(request, manifest["config"]))
+        base_license = answer["base_license"]
     with only_push(path):
-        staged = run_repository.stage(folder, wanted, known.get("base_license"))
-        return show(staged) if dry_run else upload(staged, wanted, f"{path.resolve().name}, by attnlab")
+        staged = run_repository.stage(folder, request, base_license)
+        return show(staged) if dry_run else upload(staged, request, f"{path.resolve().name}, by attnlab")
 
 
-def command(folder: str, wanted: PushRequest) -> str:
-    """The command that pushes this, as a user would type it."""
-    words = ["attnlab", "push", folder, wanted.repo]
-    words += ["--revision", wanted.revision] if wanted.revision != "main" else []
-    words += ["--private"] if wanted.private else []
-    for option, value in (("--license", wanted.license), ("--data-license", wanted.data_license)):
+def command(folder: str, request: PushRequest) -> str:
+    """Return the command that pushes this, as a user types it."""
+    words = ["attnlab", "push", folder, request.repo]
+    words += ["--revision", request.revision] if request.revision != "main" else []
+    words += ["--private"] if request.private else []
+    for option, value in (("--license", request.license), ("--data-license", request.data_license)):
         words += [option, value] if value else []
     return shlex.join(words)
 
 
 @contextmanager
-def _going_on(again: str) -> Iterator[None]:
-    """Whatever fails, say that nothing is lost and how to go on."""
+def _naming_the_command(again: str) -> Iterator[None]:
+    """Add to every error that nothing is lost, and the command that resumes the push."""
     try:
         yield
     except UserErrors:
         raise
     except UserError as error:
-        fix = f"{error.accepted or 'mend it'}, then {again}"
+        fix = f"{error.accepted or 'correct this'}, then {again}"
         raise UserError(error.where, error.what, error.came, fix) from error
     except RunFailed as error:
-        raise RunFailed(f"{str(error).rstrip('.')}. Nothing is lost. To go on: {again}") from error
+        raise RunFailed(f"{str(error).rstrip('.')}. Nothing is lost. To resume: {again}") from error
 
 
 # ---- the `hub:` section of a run
 def before_training(config: RunConfig, say: Callable[[str], None]) -> None:
-    """Ask the Hub what the push will need, while nothing is spent yet: token, permission, a valid card.
+    """Check what the push will need before time is spent: token, permission, a valid card.
 
     Raises:
         UserError: the Hub would refuse the push.
-        RunFailed: it cannot be asked, and `hub.on_unreachable` is "stop".
+        RunFailed: the Hub cannot be asked, and `hub.on_unreachable` is "stop".
     """
+    hub = _section(config)
     try:
-        user = ask("preflight", preflight_of(_wanted(config), config.to_dict()))["user"]
+        user = ask("preflight", preflight_request(_push_request(hub), config.to_dict()))["user"]
     except RunFailed as error:
-        if config.hub.on_unreachable == "stop":
-            fix = "hub.on_unreachable=train trains all the same and pushes at the end"
+        if hub.on_unreachable == "stop":
+            fix = "hub.on_unreachable=train trains anyway and pushes at the end"
             raise RunFailed(f"{error}. Nothing was trained; {fix}") from error
-        say(f"{error}; training all the same")
+        say(f"{error}; training anyway")
     else:
-        say(f"{config.hub.repo}: {user} may push there when the run is finished")
+        say(f"{hub.repo}: {user} may push there when the run is finished")
 
 
 def after_training(config: RunConfig, folder: Path) -> None:
     """Push the finished run, as `attnlab push` does.
 
     Raises:
-        RunFailed: it is not on the Hub; the run is finished all the same, and the message says how to go on.
+        RunFailed: the run is finished but not on the Hub; the message names the command that pushes it.
     """
     try:
-        push_command(str(folder), _wanted(config), dry_run=False)
+        push_command(str(folder), _push_request(_section(config)), dry_run=False)
     except UserError as error:
         raise RunFailed(f"{folder} is finished, but not pushed: {error.sentence()}") from error
 
 
-def _wanted(config: RunConfig) -> PushRequest:
-    return PushRequest(**config.hub.model_dump(exclude={"on_unreachable"}))
+def _section(config: RunConfig) -> HubConfig:
+    assert config.hub is not None, "called for a run without a hub section"
+    return config.hub
+
+
+def _push_request(hub: HubConfig) -> PushRequest:
+    return PushRequest(**hub.model_dump(exclude={"on_unreachable"}))

@@ -2,119 +2,137 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pipelines.errors import UserError
 from pipelines.hub import contents
 from pipelines.hub.fetch import RUN
 from pipelines.publish import card, portable, staging
 from pipelines.publish.loading_code import ways
-from pipelines.publish.staging import PushRequest, Staged
+from pipelines.publish.portable import Manifest
+from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.registry import catalog
 from pipelines.storage import atomic
 from pipelines.storage.run_folder import MANIFEST, RunFolder
 
 
-def finished(path: Path) -> RunFolder:
-    """The folder of a run that has ended well.
+class CardBasis(TypedDict):
+    """The fields of a card that are known before anything is trained."""
+
+    repo: str
+    branch: str
+    config: Mapping[str, Any]
+    head: str
+    base_model: str | None
+    license: str | None
+    data_license: str | None
+
+
+def finished(path: Path) -> tuple[RunFolder, Manifest]:
+    """Return a run that has finished, and its manifest.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder holds no run that has ended, or one that diverged.
     """
     run = RunFolder(path)
-    manifest = run.manifest()
-    if manifest is None:
-        raise UserError(
-            str(path), "is neither a finished run nor an ablation", accepted="see attnlab ls runs"
-        )
+    manifest = portable.manifest_of(run)
     if manifest["status"] != "finished":
         raise UserError(str(path), f"this run has no model to push: it {manifest['status']}")
-    return run
+    return run, manifest
 
 
-def stage(run: RunFolder, wanted: PushRequest, base_license: str | None) -> Staged:
-    """The staged folder of a run; see `staging.stage`."""
+def stage(run: RunFolder, request: PushRequest, base_license: str | None) -> Staged:
+    """Return the staged folder of a run; see `staging.stage`."""
 
-    def build(folder: Path) -> dict[str, Any]:
-        return _build(run, wanted, base_license, folder)
+    def build(folder: Path) -> Built:
+        return _build(run, request, base_license, folder)
 
-    return staging.stage(run.path, wanted, state_of(run, base_license), build)
+    return staging.stage(run.path, request, state_of(run, base_license), build)
 
 
 def state_of(run: RunFolder, base_license: str | None) -> list[str | None]:
-    """What the staged folder of a run follows from, besides what the user asked for."""
+    """Return what the content of a staged folder follows from, besides the request."""
     return [atomic.sha256_of(run.path / MANIFEST), base_license]
 
 
-def _build(run: RunFolder, wanted: PushRequest, base_license: str | None, folder: Path) -> dict[str, Any]:
-    from pipelines.publish import model_files, scores
-    from pipelines.publish.load_check import prove
+def _build(run: RunFolder, request: PushRequest, base_license: str | None, folder: Path) -> Built:
+    from pipelines.publish import load_check, model_files, scores
 
-    manifest = run.manifest()
-    written = model_files.write(run.model, folder)
-    portable.copy_run(run, folder / RUN, portable.names_of([manifest["config"]]))
-    loader = model_files.auto_class(folder, _stock_class(manifest["config"]))
-    proof = prove(folder, ways(written.kind, loader, str(folder), None))
-    figures = scores.figures(run, folder)
-    about = {"kind": written.kind, "loader": loader, "attnlab": version("attnlab"), "proof": proof}
+    manifest = portable.manifest_of(run)
+    config = manifest["config"]
+    model = model_files.write(run.model, folder)
+    portable.copy_run(run, folder / RUN, portable.portable_names([config]))
+    loader = model_files.auto_class(folder, _stock_class(config))
+    differences = load_check.check_loading(folder, ways(model.kind, loader, str(folder), None))
+    figures = scores.figures(run.path, manifest["primary"], folder)
+    about: About = {
+        "kind": model.kind,
+        "loader": loader,
+        "attnlab": version("attnlab"),
+        "proof": differences,
+    }
     tag = contents.write(folder, about)
-    known = card.CardData(
-        **asked(wanted, manifest["config"]),
+    data = card.CardData(
+        **card_basis(request, config),
         base_revision=base_revision(manifest),
         base_license=base_license,
-        kind=written.kind,
-        note=written.note,
-        ways=ways(written.kind, loader, wanted.repo, tag),
-        proof=proof,
-        scores=scores.scores(run),
-        comparisons=list(scores.comparisons(run)),
+        kind=model.kind,
+        note=model.note,
+        ways=ways(model.kind, loader, request.repo, tag),
+        differences=differences,
+        scores=scores.scores(run.path),
+        comparisons=list(scores.comparisons(run.path)),
         manifest=manifest,
         figures=figures,
     )
-    atomic.write_bytes(folder / contents.CARD, card.render(known).encode())
+    atomic.write_bytes(folder / contents.CARD, card.render(data).encode())
     return {"tag": tag, **about}
 
 
-def card_before(wanted: PushRequest, config: dict[str, Any]) -> str:
-    """The card of a run that is not trained yet: its metadata can be checked already."""
-    return card.render(card.CardData(**asked(wanted, config)))
+def card_before(request: PushRequest, config: Mapping[str, Any]) -> str:
+    """Return the card of a run that is not trained yet, so that its metadata can be checked."""
+    return card.render(card.CardData(**card_basis(request, config)))
 
 
-def asked(wanted: PushRequest, config: dict[str, Any]) -> dict[str, Any]:
-    """What a card says of a run before anything is trained."""
+def card_basis(request: PushRequest, config: Mapping[str, Any]) -> CardBasis:
+    """Return what is known for the card of a run before anything is trained."""
     return {
-        "repo": wanted.repo,
-        "branch": wanted.revision,
+        "repo": request.repo,
+        "branch": request.revision,
         "config": portable.without_paths(config),
         "head": head_of(config),
         "base_model": base_model(config),
-        "license": wanted.license,
-        "data_license": wanted.data_license,
+        "license": request.license,
+        "data_license": request.data_license,
     }
 
 
-def head_of(config: dict[str, Any]) -> str:
-    """What the run's task needs on top of a model."""
-    return catalog.find(catalog.TASK, config["task"]["name"]).attributes["head"]
+def head_of(config: Mapping[str, Any]) -> str:
+    """Return the head that the run's task needs on its model."""
+    task = catalog.find(catalog.TASK, config["task"]["name"])
+    assert task is not None, config["task"]["name"]  # the configuration was checked
+    return task.attributes["head"]
 
 
-def base_model(config: dict[str, Any]) -> str | None:
-    """The id on the Hub of what the run began with; None for a folder or a model from scratch."""
+def base_model(config: Mapping[str, Any]) -> str | None:
+    """Return the Hub id of the model that the run started from; None for a folder or a model from scratch."""
     name = config["model"]["name"]
     if name is None or Path(name).is_absolute():
         return None
     return name.removeprefix("hub:").partition("@")[0]
 
 
-def base_revision(manifest: dict[str, Any]) -> str | None:
-    """The commit of the base model that a run began with, where it was one of the Hub."""
+def base_revision(manifest: Manifest) -> str | None:
+    """Return the commit of the base model that a run started from, if it was one of the Hub."""
     pinned = (manifest["config"]["model"]["name"] or "").partition("@")[2]
     return pinned or manifest.get("model_commit") or manifest["config"]["model"]["revision"]
 
 
-def _stock_class(config: dict[str, Any]) -> str:
+def _stock_class(config: Mapping[str, Any]) -> str:
+    """Return the class of transformers that loads the stock model of a run."""
     from pipelines.models.build import MODEL_CLASSES, OWN_CLASSES
 
     name = MODEL_CLASSES[head_of(config), config["model"]["family"]]

@@ -1,45 +1,58 @@
-"""The steps that every push shares: check access first, upload, say where it is."""
+"""The steps that every push shares: check access first, upload, print where it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RunFailed
+from pipelines.hub.messages import PreflightRequest, UploadRequest
 from pipelines.hub.worker import ask
-from pipelines.publish.staging import FOLDER, PushRequest, Staged, say
+from pipelines.publish.staging import FOLDER, PushRequest, Staged, print_progress
 from pipelines.storage.lock import Busy, lock
 
 
-def upload(staged: Staged, wanted: PushRequest, title: str) -> Staged:
-    """Send a staged folder, and write down where it went."""
+def upload(staged: Staged, request: PushRequest, title: str) -> Staged:
+    """Upload a staged folder, record its commit, and print its address."""
     record = staged.record
-    request = {"repo": wanted.repo, "revision": wanted.revision, "private": wanted.private}
-    request |= {"folder": staged.folder, "files": record["files"], "title": title, "tag": record["tag"]}
+    message: UploadRequest = {
+        "repo": request.repo,
+        "revision": request.revision,
+        "private": request.private,
+        "folder": staged.folder,
+        "files": dict(record["files"]),
+        "title": title,
+        "tag": record["tag"],
+    }
     size = f"{staged.num_bytes:,} bytes in {len(record['files'])} files"
-    say(f"{wanted.repo}: sending what is not there yet of {size}")
-    answer = ask("upload", request, num_bytes=staged.num_bytes)
-    done = staged.pushed(answer["commit"], answer["url"])
-    print(
-        f"pushed: {answer['url']} (branch {wanted.revision}, commit {answer['commit']}, tag {record['tag']})"
-    )
-    return done
+    print_progress(f"{request.repo}: sending what is missing there of {size}")
+    answer = ask("upload", message, num_bytes=staged.num_bytes)
+    commit = f"branch {request.revision}, commit {answer['commit']}, tag {record['tag']}"
+    print(f"pushed: {answer['url']} ({commit})")
+    return staged.pushed(answer["commit"], answer["url"])
 
 
-def preflight_of(wanted: PushRequest, config: dict[str, Any]) -> dict[str, Any]:
-    """What to ask the Hub before a run is trained or staged: the card as far as it is known yet."""
+def preflight_request(request: PushRequest, config: Mapping[str, Any]) -> PreflightRequest:
+    """Return what to ask the Hub before a run is trained or staged; its card has no scores yet."""
     from pipelines.publish import run_repository as run
 
-    card = run.card_before(wanted, config)
-    base = run.base_model(config)
-    return {"repo": wanted.repo, "private": wanted.private, "card": card, "base_model": base}
+    return {
+        "repo": request.repo,
+        "private": request.private,
+        "card": run.card_before(request, config),
+        "base_model": run.base_model(config),
+    }
 
 
 @contextmanager
 def only_push(path: Path) -> Iterator[None]:
-    """One push of a folder at a time."""
+    """Hold the lock of a folder, so that one process at a time pushes it.
+
+    Raises:
+        RunFailed: another process holds it.
+    """
     try:
         with lock(path / FOLDER / ".lock"):
             yield
@@ -48,10 +61,12 @@ def only_push(path: Path) -> Iterator[None]:
 
 
 def show(staged: Staged) -> Staged:
-    for name in staged.record["files"]:
+    """Print what an upload of a staged folder would send."""
+    record = staged.record
+    for name in record["files"]:
         print(f"{(staged.folder / name).stat().st_size:>12,}  {name}")
-    ways = ", ".join(f"{way} {gap:.2g}" for way, gap in staged.record["proof"].items())
-    proof = f"; loaded in a fresh process, largest difference: {ways}" if ways else ""
-    print(f"{staged.num_bytes:>12,}  bytes in all: {staged.record['kind']}{proof}")
+    ways = ", ".join(f"{way} {gap:.2g}" for way, gap in record["proof"].items())
+    checked = f"; loaded in a fresh process, largest difference: {ways}" if ways else ""
+    print(f"{staged.num_bytes:>12,}  bytes in total: {record['kind']}{checked}")
     print(f"nothing was sent; it is ready in {staged.folder}")
     return staged

@@ -1,28 +1,28 @@
-"""The folder that a push uploads: built beside the run, proven, searched for secrets, whole or not there."""
+"""The folder that a push uploads: built beside the run, searched for secrets, and complete or absent."""
 
 from __future__ import annotations
 
 import errno
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from pipelines.errors import RunFailed
 from pipelines.hub import secrets
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
 
-FOLDER = "hub"  # of a run or an ablation: what was pushed from it, and where
+FOLDER = "hub"  # of a run or an ablation: its staged folders, each with the record of its push
 
 
 @dataclass(frozen=True)
 class PushRequest:
-    """What a user asked to be pushed where."""
+    """What a user asked to push, and where to."""
 
     repo: str
     revision: str = "main"
@@ -31,83 +31,117 @@ class PushRequest:
     data_license: str | None = None
 
 
+class About(TypedDict):
+    """What a staged folder holds, as its `attnlab.json` says too."""
+
+    kind: str  # "stock", "folded", "custom" or "ablation"
+    attnlab: str  # the version that staged it
+    proof: Mapping[str, float]  # way to load the model -> largest difference to the trained one
+    loader: NotRequired[str]  # of a model: the class that loads it
+    models: NotRequired[Mapping[str, str]]  # of an ablation: branch -> tag
+
+
+class Built(About):
+    """What a builder of a staged folder returns."""
+
+    tag: str
+
+
+class PushRecord(Built):
+    """The record of a push, stored beside the staged folder."""
+
+    schema_version: int
+    made_of: Mapping[str, object]  # a folder is staged again when this changes
+    files: Mapping[str, str]  # name -> sha256
+    status: str  # "staged" or "pushed"
+    commit: NotRequired[str]
+    url: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Staged:
-    """A staged folder and the record of its push, which stands beside it and never in it."""
+    """A staged folder and the record of its push, which is stored beside it and never in it."""
 
     folder: Path
-    record: dict[str, Any]
+    record: PushRecord
 
     @property
     def num_bytes(self) -> int:
         return sum((self.folder / name).stat().st_size for name in self.record["files"])
 
     def pushed(self, commit: str, url: str) -> Staged:
-        """The same, with what became of it on record."""
-        done = Staged(self.folder, {**self.record, "status": "pushed", "commit": commit, "url": url})
-        atomic.write_json(record_path(self.folder), done.record)
-        return done
+        """Record that the folder is on the Hub and return it with the new record."""
+        record: PushRecord = {**self.record, "status": "pushed", "commit": commit, "url": url}
+        atomic.write_json(record_path(self.folder), record)
+        return Staged(self.folder, record)
 
 
-def say(sentence: str) -> None:
-    """How far a push has come."""
+def print_progress(sentence: str) -> None:
+    """Print what a push does now to standard error."""
     print(sentence, file=sys.stderr, flush=True)
 
 
 def record_path(folder: Path) -> Path:
+    """Return the path of the record of a staged folder."""
     return folder.with_name(f"{folder.name}.json")
 
 
-def stage(source: Path, wanted: PushRequest, state: Any, build: Callable[[Path], dict[str, Any]]) -> Staged:
-    """The staged folder of a run or an ablation; one that stands there from an earlier push is used again.
+def stage(source: Path, request: PushRequest, state: object, build: Callable[[Path], Built]) -> Staged:
+    """Return the staged folder of a run or an ablation; that of an earlier push is used again.
 
     Args:
-        source: the folder that is pushed; the staged one is made in `hub/` of it.
-        state: what the folder is made of, JSON-able; another one has it made again.
-        build: writes the content into an empty folder and says what is to be on record, `tag` among it.
+        source: the folder that is pushed; the staged one is made in its folder `hub/`.
+        state: what the content follows from, as JSON; if it changes, the folder is staged again.
+        build: writes the content into an empty folder and returns what to record about it.
 
     Raises:
-        UserError: something in it must not leave this machine.
-        RunFailed: the disk is full, or the model is not what was trained.
+        UserError: the content holds a secret or a path of this machine.
+        RunFailed: the disk is full, or the staged model does not load as the trained one.
     """
-    place = source / FOLDER / f"{wanted.repo.replace('/', '--')}@{wanted.revision.replace('/', '--')}"
-    made_of = {**asdict(wanted), "state": state, "attnlab": version("attnlab")}
-    before = read_json(record_path(place))
-    if before is not None and before["made_of"] == made_of and _whole(place, before["files"]):
+    place = source / FOLDER / f"{request.repo.replace('/', '--')}@{request.revision.replace('/', '--')}"
+    made_of = {**asdict(request), "state": state, "attnlab": version("attnlab")}
+    before: PushRecord | None = read_json(record_path(place))
+    if before is not None and before["made_of"] == made_of and _is_complete(place, before["files"]):
         secrets.refuse(place, [source, source.parent])  # this process may know other secrets
         return Staged(place, before)
-    beside = place.with_name(f".{place.name}.tmp")
-    say(f"making {place} ready")
-    with _told(place):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    temporary = place.with_name(f".{place.name}.tmp")
+    print_progress(f"making {place} ready")
+    with _disk_errors_in_words(place):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         try:
-            known = build(beside)
-            secrets.refuse(beside, [source, source.parent])
-            record = {"schema_version": 1, "made_of": made_of, **known, "status": "staged"}
-            record["files"] = {name: atomic.sha256_of(beside / name) for name in _synced(beside)}
+            built = build(temporary)
+            secrets.refuse(temporary, [source, source.parent])
+            files = {name: atomic.sha256_of(temporary / name) for name in _synced(temporary)}
+            record: PushRecord = {
+                "schema_version": 1,
+                "made_of": made_of,
+                **built,
+                "status": "staged",
+                "files": files,
+            }
             shutil.rmtree(place, ignore_errors=True)
-            beside.rename(place)
+            temporary.rename(place)
             atomic.write_json(record_path(place), record)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return Staged(place, record)
 
 
 @contextmanager
-def _told(place: Path) -> Iterator[None]:
-    """A disk that is full or cannot be written, in words."""
+def _disk_errors_in_words(place: Path) -> Iterator[None]:
+    """Turn the error of a full or read-only disk into a sentence for the user."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        what = f"{place.parent}: cannot hold what is to be pushed ({error.strerror})"
-        raise RunFailed(f"{what}; the run is as it was") from error
+        what = f"{place.parent}: cannot hold the files to push ({error.strerror})"
+        raise RunFailed(f"{what}; the run is unchanged") from error
 
 
 def _synced(folder: Path) -> Iterator[str]:
-    """Make every file durable; their names."""
+    """Make every file of a folder durable and yield its name."""
     for path in sorted(folder.rglob("*")):
         atomic.sync(path)
         if path.is_file():
@@ -115,7 +149,7 @@ def _synced(folder: Path) -> Iterator[str]:
     atomic.sync(folder)
 
 
-def _whole(folder: Path, files: dict[str, str]) -> bool:
+def _is_complete(folder: Path, files: Mapping[str, str]) -> bool:
     return all(
         (folder / name).is_file() and atomic.sha256_of(folder / name) == digest
         for name, digest in files.items()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from pipelines.metrics import load
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
 
-RUN = {
+RUN: dict[str, Any] = {
     "task": "ner",
     "data": {"generated": {"name": "ner", "train": 30, "validation": 20, "test": 60}},
     "model": {"architecture": "bert", "family": "encoder"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,19 +13,20 @@ from pipelines.cli import main
 from pipelines.config.load import run_from_dict
 from pipelines.hub import contents, fetch
 from pipelines.publish import load_check, model_files, staging
-from pipelines.publish.model_files import Written
+from pipelines.publish.model_files import StagedModel
 from pipelines.publish.run_repository import state_of
-from pipelines.publish.staging import PushRequest
+from pipelines.publish.staging import About, Built, PushRequest
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
 from tests.pipelines import stored_ablation
 from tests.pipelines.hub.double import WRITER, Hub
 
+Attnlab = Callable[..., tuple[int, str]]  # the words of a command -> exit status and what it printed
 REPO = "lab/model"
 
 
-def know_only(hub, root, patch):
-    """This process and its children write to `hub`, keep what they fetch below `root`, and soon give up."""
+def know_only(hub: Hub, root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make `hub` the only Hub of this process and its children, with the cache below `root`."""
     for name, value in {
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": WRITER,
@@ -38,8 +39,8 @@ def know_only(hub, root, patch):
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A Hub of its own for the test; children of this process know no other, and little patience."""
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """An empty Hub, the only one that this process and its children use."""
     fetch.KNOWN.clear()
     with Hub(chunk_bytes=40_000) as running:
         know_only(running, tmp_path, monkeypatch)
@@ -47,17 +48,17 @@ def hub(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path) -> Path:
-    """A finished run whose staged folder is there already: pushing it takes no model and no torch."""
+def run(tmp_path: Path) -> Path:
+    """A finished run that is staged already, so that pushing it needs neither a model nor torch."""
     folder = tmp_path / "run"
     config = run_from_dict(stored_ablation.RUN)
     stored_ablation.finish(folder, config, identity.describe(config))
 
-    def build(staged: Path) -> dict:
+    def build(staged: Path) -> Built:
         (staged / "model.safetensors").write_bytes(bytes(range(256)) * 400)
         (staged / "config.json").write_text('{"model_type": "bert"}')
         (staged / "README.md").write_text("---\nlibrary_name: transformers\n---\n\n# A model\n")
-        about = {"kind": "stock", "proof": {"plain": 0.0}, "attnlab": version("attnlab")}
+        about: About = {"kind": "stock", "proof": {"plain": 0.0}, "attnlab": version("attnlab")}
         return {"tag": contents.write(staged, about), **about}
 
     staging.stage(folder, PushRequest(REPO), state_of(RunFolder(folder), None), build)
@@ -65,42 +66,42 @@ def run(tmp_path) -> Path:
 
 
 @pytest.fixture
-def stock(monkeypatch):
-    """Staging as it is, but for the model (100,000 bytes are staged of it) and its fresh process."""
+def stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging with 100,000 bytes instead of a model, and without the load check in a fresh process."""
 
-    def write(source: Path, target: Path) -> Written:
+    def write(source: Path, target: Path) -> StagedModel:
         (target / "model.safetensors").write_bytes(bytes(100_000))
         (target / "config.json").write_text("{}")
-        return Written("stock")
+        return StagedModel("stock")
 
     monkeypatch.setattr(model_files, "write", write)
-    monkeypatch.setattr(load_check, "prove", lambda folder, ways: {"plain": 0.0})
+    monkeypatch.setattr(load_check, "check_loading", lambda folder, ways: {"plain": 0.0})
 
 
 @pytest.fixture
-def recorded(hub, stock, attnlab, tmp_path) -> Path:
+def recorded(hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path) -> Path:
     """A run that was pushed with its whole record, and weights of which only the bytes count."""
     folder, config = tmp_path / "recorded", run_from_dict(stored_ablation.RUN)
     stored_ablation.finish(folder, config, identity.describe(config))
-    status, said = attnlab("push", folder, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", folder, REPO)
+    assert status == 0, output
     return folder
 
 
 @pytest.fixture
-def attnlab(capsys) -> Callable[..., tuple[int, str]]:
-    """Run one command; its exit status and what it said."""
+def attnlab(capsys: pytest.CaptureFixture[str]) -> Attnlab:
+    """Run one command and return its exit status and what it printed."""
 
     def call(*arguments: object) -> tuple[int, str]:
         status = main.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return status, said.out + said.err
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
 
     return call
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Every file of a folder by its content, but the records of pushes."""
+    """Map every file of a folder to the hash of its content, without the records of pushes."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""One connection to the double of the Hub: a request is read whole, a fault is made, an answer is sent."""
+"""One connection to the double of the Hub: it reads a request, makes a fault and sends an answer."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.pipelines.hub.double import Hub
 
-UNKNOWN = "unknown"  # the endpoint of what the double does not know
+UNKNOWN = "unknown"  # the endpoint of a path that the double does not know
 
 
 @dataclass
 class Fault:
-    """What goes wrong at one endpoint (a name of `ROUTES`), `times` times after `after` good ones."""
+    """A fault at one endpoint (a name of `ROUTES`), made `times` times after `after` good answers."""
 
     endpoint: str
-    status: int | None = None  # answered instead of doing the work
+    status: int | None = None  # of an answer without the work
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b'{"error": "made up"}'
-    drop: str | None = None  # "body": the connection ends amid the body; "reply": the work is done, no answer
+    drop: str | None = (
+        None  # "body": the connection ends within the body; "reply": the work is done, but not answered
+    )
     stall: bool = False  # the answer never comes
-    corrupt: bool = False  # one byte of a stored or a sent file is another
+    corrupt: bool = False  # one byte of a stored or a sent file is changed
     times: float = math.inf
     after: int = 0
 
 
 class Answer(Exception):
-    """What a handler answers, from wherever it stands."""
+    """The answer to a request, which an endpoint raises from any depth."""
 
     def __init__(self, status: int, content: Any = None, headers: dict[str, str] | None = None) -> None:
         self.status, self.headers = status, headers or {}
@@ -40,7 +42,7 @@ class Answer(Exception):
 
 
 class Request(BaseHTTPRequestHandler):
-    """One connection: reads a request whole, applies a fault, answers."""
+    """The handler of one connection."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -106,4 +108,4 @@ class Request(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_: object) -> None:
-        """Silence: `Hub.requests` is the log."""
+        """Print nothing: `Hub.requests` is the log."""

@@ -1,8 +1,9 @@
-"""A Hub on loopback for tests: real HTTP, models and datasets in memory, faults on demand, every byte kept.
+"""A double of the Hub on loopback for tests: real HTTP, repositories in memory, faults on demand.
 
-It answers what `huggingface_hub` asks when it creates, uploads (LFS, plain and in parts, or by Xet into a
-folder), lists and downloads. It is no copy of the real server: what it answers follows the client's source.
-What is known and what each endpoint does stands here; `connection.py` reads, fails and answers.
+It answers the requests of `huggingface_hub` for creating, uploading (LFS, plain and in parts, or by Xet into
+a folder), listing and downloading. Its answers follow from the source of the client, not of the real server.
+It keeps every byte that it receives. This file has the state and the endpoints; `connection.py` reads a
+request, makes a fault and sends the answer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ORGANIZATIONS = ("lab",)  # ada may write there; nobody may write to "other"
 
 
 class Elsewhere(bytes):
-    """Content that went to Xet storage: as long as it is, but only its sha256 is known here."""
+    """Content in Xet storage: zeros of the same length, and the sha256 that the client gave."""
 
     sha256: str
 
@@ -92,11 +93,11 @@ class Hub:
         self.server.server_close()
 
     def count(self, endpoint: str) -> int:
-        """How often an endpoint was asked."""
+        """Return how often an endpoint was requested."""
         return sum(name == endpoint for name, _ in self.requests)
 
     def route(self, method: str, path: str) -> tuple[str, tuple[str | None, ...]]:
-        """The endpoint that is meant, and what its path says."""
+        """Return the endpoint of a path and the parts of the path that it takes."""
         path = path if path.startswith("/storage/") else path.partition("?")[0]
         for name, expected, pattern in ROUTES:
             if method == expected and (found := pattern.fullmatch(path)):
@@ -323,12 +324,12 @@ def git_oid(content: bytes) -> str:
 
 
 def altered(content: bytes) -> bytes:
-    """The content with its last byte changed: as long as before, another hash."""
+    """Return the content with its last byte changed, so that only its hash differs."""
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
 def metadata_errors(metadata: Any) -> list[str]:
-    """What the real server is known to insist on, as far as our cards have it."""
+    """Return the errors that the real server is known to report, for the entries that the cards use."""
     errors = [f"{key} must be text" for key in ("license", "library_name") if _no_text(metadata.get(key))]
     for model in metadata.get("model-index", []):
         if not model.get("name") or not isinstance(model.get("results"), list):

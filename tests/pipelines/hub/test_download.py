@@ -1,15 +1,16 @@
-"""From the Hub to this machine: whatever goes wrong on the way, what is read is what was pushed."""
+"""A download that fails on the way is repeated, and what is read is what was pushed."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pipelines.hub import fetch
-from tests.pipelines.hub.conftest import REPO
+from tests.pipelines.hub.conftest import REPO, Attnlab
 from tests.pipelines.hub.connection import Fault
-from tests.pipelines.hub.double import Repo
+from tests.pipelines.hub.double import Hub, Repo
 
 ADDRESS = f"hub:{REPO}"
 
@@ -25,68 +26,79 @@ ADDRESS = f"hub:{REPO}"
     ],
     ids=["info", "tree", "head", "resolve", "asked to wait", "broken off", "stalled", "corrupted"],
 )
-def test_what_fails_for_a_moment_is_asked_again(hub, recorded, attnlab, fault):
+def test_what_fails_for_a_moment_is_asked_again(
+    hub: Hub, recorded: Path, attnlab: Attnlab, fault: Fault
+) -> None:
     hub.faults = [fault]
-    status, said = attnlab("verify", ADDRESS)
-    assert status == 0, said
+    status, output = attnlab("verify", ADDRESS)
+    assert status == 0, output
     assert fault.times == 0
 
 
-def test_bytes_that_are_others_every_time_are_not_read(hub, recorded, attnlab):
+def test_bytes_that_change_every_time_are_not_read(hub: Hub, recorded: Path, attnlab: Attnlab) -> None:
     hub.faults = [Fault("resolve", corrupt=True)]
-    status, said = attnlab("verify", ADDRESS)
-    assert status == 1, said
-    assert "every file is as its run wrote it" not in said
+    status, output = attnlab("verify", ADDRESS)
+    assert status == 1, output
+    assert "every file is as its run wrote it" not in output
 
 
-def test_a_hub_that_stays_away_is_given_up(hub, recorded, attnlab, monkeypatch):
+def test_a_hub_that_stays_unavailable_is_given_up(
+    hub: Hub, recorded: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault("info", status=503)]
-    status, said = attnlab("verify", ADDRESS)
-    assert (status, "the Hub was unavailable for" in said, "while downloading" in said) == (1, True, True), (
-        said
-    )
+    status, output = attnlab("verify", ADDRESS)
+    assert (status, "the Hub was unavailable for" in output, "while downloading" in output) == (
+        1,
+        True,
+        True,
+    ), output
 
 
-def test_without_a_network_it_is_read_from_the_cache_or_said_to_be_missing(
-    hub, recorded, attnlab, monkeypatch
-):
+def test_without_a_network_it_is_read_from_the_cache_or_reported_as_missing(
+    hub: Hub, recorded: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert attnlab("verify", ADDRESS)[0] == 0
     before = len(hub.requests)
     fetch.KNOWN.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    status, said = attnlab("verify", ADDRESS)
-    assert status == 0, said
-    status, said = attnlab("verify", "hub:lab/other")
-    assert status == 2, said
+    status, output = attnlab("verify", ADDRESS)
+    assert status == 0, output
+    status, output = attnlab("verify", "hub:lab/other")
+    assert status == 2, output
     assert len(hub.requests) == before
 
 
-def test_what_attnlab_did_not_push_is_not_taken_for_a_record(hub, attnlab):
+def test_what_attnlab_did_not_push_is_not_taken_for_a_record(hub: Hub, attnlab: Attnlab) -> None:
     repo = hub.repos["models/lab/other"] = Repo(private=False)
     repo.commit("main", "theirs", {"config.json": b"{}"})
-    status, said = attnlab("verify", "hub:lab/other")
-    assert (status, "was not pushed by attnlab" in said) == (2, True)
+    status, output = attnlab("verify", "hub:lab/other")
+    assert (status, "was not pushed by attnlab" in output) == (2, True)
     for nowhere in ("hub:lab/nothing", "hub:lab/other@nowhere"):
-        status, said = attnlab("verify", nowhere)
-        assert (status, f"{nowhere}: there is no such repository or revision" in said) == (2, True), said
+        status, output = attnlab("verify", nowhere)
+        assert (status, f"{nowhere}: there is no such repository or revision" in output) == (2, True), output
 
 
-def test_what_a_later_version_pushed_in_another_form_is_refused(hub, recorded, attnlab):
+def test_what_a_later_version_pushed_in_another_form_is_refused(
+    hub: Hub, recorded: Path, attnlab: Attnlab
+) -> None:
     repo = hub.repos[f"models/{REPO}"]
     listed = json.loads(repo.refs["main"].files["attnlab.json"]) | {"schema_version": 2, "attnlab": "9.0"}
     repo.commit("main", "later", repo.refs["main"].files | {"attnlab.json": json.dumps(listed).encode()})
-    status, said = attnlab("verify", ADDRESS)
-    assert (status, "was pushed by attnlab 9.0, in a form that this version does not read" in said) == (
+    status, output = attnlab("verify", ADDRESS)
+    assert (status, "was pushed by attnlab 9.0, in a form that this version does not read" in output) == (
         2,
         True,
     )
 
 
-def test_a_patience_that_is_no_number_is_told(hub, recorded, attnlab, monkeypatch):
+def test_a_patience_that_is_not_a_number_is_refused(
+    hub: Hub, recorded: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for text in ("soon", "-1", "inf"):
         monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", text)
-        status, said = attnlab("verify", ADDRESS)
-        assert (status, f"ATTNLAB_HUB_PATIENCE: is no number of seconds (got {text})" in said) == (2, True), (
-            said
-        )
+        status, output = attnlab("verify", ADDRESS)
+        assert (status, f"ATTNLAB_HUB_PATIENCE: is not a number of seconds (got {text})" in output) == (
+            2,
+            True,
+        ), output

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while pushing: nothing local is lost, the user is told, the same command completes."""
+"""A push that fails at any step loses nothing, reports why, and the same command completes it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pipelines.config.load import run_from_dict
 from pipelines.hub.client import Patience, Unavailable, retried
 from pipelines.runs import identity
 from tests.pipelines import stored_ablation
-from tests.pipelines.hub.conftest import REPO, fingerprint
+from tests.pipelines.hub.conftest import REPO, Attnlab, fingerprint
 from tests.pipelines.hub.connection import Fault
-from tests.pipelines.hub.double import READER
+from tests.pipelines.hub.double import READER, Hub
 
 STEPS = ("whoami", "info", "validate", "create", "tree", "preupload", "batch", "verify", "commit", "tag")
 BUSY = b'{"error": "Cannot create repo: another conflicting operation is in progress"}'
 
 
-def commits(hub) -> list[str]:
-    """Titles of the commits that a push made."""
+def commits(hub: Hub) -> list[str]:
+    """Return the titles of the commits that pushes made."""
     return [commit.title for commit in hub.repos[f"models/{REPO}"].commits[1:]]
 
 
-def complete(hub, run) -> bool:
-    """Whether the Hub holds exactly the staged folder, in one commit, tagged."""
+def complete(hub: Hub, run: Path) -> bool:
+    """Return whether the newest commit holds exactly the staged folder and has the only tag."""
     repo = hub.repos[f"models/{REPO}"]
     [staged] = [path for path in (run / "hub").iterdir() if path.is_dir()]
     sent = {
@@ -40,11 +40,11 @@ def complete(hub, run) -> bool:
     return there == sent and list(repo.tags.values()) == [repo.refs["main"]]
 
 
-def pushes_at_once_past(faults: list[Fault], hub, run, attnlab) -> None:
-    """One command ends well, although it meets the faults, with everything in one commit."""
+def pushes_at_once_past(faults: list[Fault], hub: Hub, run: Path, attnlab: Attnlab) -> None:
+    """Check that one command succeeds despite the faults, with everything in one commit."""
     hub.faults = faults
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert hub.faults[0].times == 0
     assert len(commits(hub)) == 1
     assert complete(hub, run)
@@ -70,15 +70,21 @@ def pushes_at_once_past(faults: list[Fault], hub, run, attnlab) -> None:
     ],
     ids=lambda value: f"{value.endpoint}-{value.status}" if isinstance(value, Fault) else None,
 )
-def test_a_refusal_is_told_at_once_and_the_same_command_completes_later(
-    hub, run, attnlab, monkeypatch, fault, status, says
-):
+def test_a_refusal_is_reported_at_once_and_the_same_command_completes_later(
+    hub: Hub,
+    run: Path,
+    attnlab: Attnlab,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    status: int,
+    says: str,
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "2")
     before = fingerprint(run)
     hub.faults = [fault]
-    found, said = attnlab("push", run, REPO)
-    assert (found, says in said) == (status, True), said
-    assert f"attnlab push {run} {REPO}" in said
+    found, output = attnlab("push", run, REPO)
+    assert (found, says in output) == (status, True), output
+    assert f"attnlab push {run} {REPO}" in output
     if status == 2:
         assert hub.count(fault.endpoint) == 1  # a refusal is not asked for twice
     assert fingerprint(run) == before
@@ -89,37 +95,43 @@ def test_a_refusal_is_told_at_once_and_the_same_command_completes_later(
 
 
 @pytest.mark.parametrize("step", [*STEPS, "put", "complete"])
-def test_a_server_that_fails_for_a_moment_at_any_step_is_asked_again(hub, run, attnlab, step):
+def test_a_server_that_fails_for_a_moment_at_any_step_is_asked_again(
+    hub: Hub, run: Path, attnlab: Attnlab, step: str
+) -> None:
     busy, broken = Fault(step, status=503, times=1), Fault(step, status=500, body=b"<html>", times=1)
     pushes_at_once_past([busy, broken], hub, run, attnlab)
 
 
 @pytest.mark.parametrize("status", [400, 403])  # bytes that changed on the way; an address that is too old
-def test_storage_that_refuses_is_given_the_bytes_again(hub, run, attnlab, status):
+def test_storage_that_refuses_is_given_the_bytes_again(
+    hub: Hub, run: Path, attnlab: Attnlab, status: int
+) -> None:
     pushes_at_once_past([Fault("put", status=status, times=1)], hub, run, attnlab)
 
 
 @pytest.mark.parametrize("step", ["whoami", "preupload", "put", "commit"])
-def test_a_server_that_asks_for_an_hour_is_asked_again_within_our_own_patience(hub, run, attnlab, step):
+def test_a_server_that_asks_for_an_hour_is_asked_again_within_our_own_patience(
+    hub: Hub, run: Path, attnlab: Attnlab, step: str
+) -> None:
     hub.faults = [Fault(step, status=429, headers={"Retry-After": "3600"}, times=1)]
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert time.monotonic() - begun < 60
     assert len(commits(hub)) == 1
 
 
 @pytest.mark.parametrize("step", ["whoami", "create", "preupload", "batch", "commit", "tag"])
 def test_a_server_that_keeps_failing_is_given_up_and_the_same_command_completes_later(
-    hub, run, attnlab, monkeypatch, step
-):
+    hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     before = fingerprint(run)
     hub.faults = [Fault(step, status=503)]
-    status, said = attnlab("push", run, REPO)
+    status, output = attnlab("push", run, REPO)
     assert status == 1
-    assert "the Hub was unavailable for 1 s while" in said
-    assert f"Nothing is lost. To go on: attnlab push {run} {REPO}" in said
+    assert "the Hub was unavailable for 1 s while" in output
+    assert f"Nothing is lost. To resume: attnlab push {run} {REPO}" in output
     assert fingerprint(run) == before
     hub.faults = []
     assert attnlab("push", run, REPO)[0] == 0
@@ -143,23 +155,27 @@ def test_a_server_that_keeps_failing_is_given_up_and_the_same_command_completes_
     ],
     ids=lambda fault: f"{fault.endpoint}-{fault.drop or ('stall' if fault.stall else fault.status)}",
 )
-def test_a_connection_that_breaks_or_hangs_leaves_one_commit(hub, run, attnlab, fault):
+def test_a_connection_that_breaks_or_hangs_leaves_one_commit(
+    hub: Hub, run: Path, attnlab: Attnlab, fault: Fault
+) -> None:
     before = fingerprint(run)
     hub.faults = [fault]
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert fingerprint(run) == before
     assert len(commits(hub)) == 1
     assert complete(hub, run)
 
 
 @pytest.mark.parametrize("step", ["commit", "put"])
-def test_a_server_that_never_answers_cannot_hang_the_command(hub, run, attnlab, monkeypatch, step):
+def test_a_server_that_never_answers_cannot_hang_the_command(
+    hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     hub.faults = [Fault(step, stall=True)]
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert (status, "To go on:" in said) == (1, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "To resume:" in output) == (1, True), output
     assert time.monotonic() - begun < 30
     hub.released.set()
     hub.faults = []
@@ -167,15 +183,19 @@ def test_a_server_that_never_answers_cannot_hang_the_command(hub, run, attnlab, 
     assert len(commits(hub)) == 1
 
 
-def test_bytes_that_changed_on_the_way_are_sent_again_before_there_is_a_commit(hub, run, attnlab):
+def test_bytes_that_changed_on_the_way_are_sent_again_before_there_is_a_commit(
+    hub: Hub, run: Path, attnlab: Attnlab
+) -> None:
     pushes_at_once_past([Fault("put", corrupt=True, times=1)], hub, run, attnlab)
 
 
-def test_bytes_that_change_every_time_are_told_and_their_commit_is_never_tagged(hub, run, attnlab):
+def test_bytes_that_change_every_time_are_reported_and_their_commit_is_never_tagged(
+    hub: Hub, run: Path, attnlab: Attnlab
+) -> None:
     before = fingerprint(run)
     hub.faults = [Fault("put", corrupt=True)]
-    status, said = attnlab("push", run, REPO)
-    assert (status, "is not what was sent: model.safetensors" in said) == (1, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "is not what was sent: model.safetensors" in output) == (1, True), output
     assert not hub.repos[f"models/{REPO}"].tags  # nothing tells a reader to load it
     assert fingerprint(run) == before
     hub.faults = []
@@ -184,13 +204,13 @@ def test_bytes_that_change_every_time_are_told_and_their_commit_is_never_tagged(
     assert len(commits(hub)) == 2
 
 
-def test_a_second_push_commits_nothing(hub, run, attnlab):
+def test_a_second_push_commits_nothing(hub: Hub, run: Path, attnlab: Attnlab) -> None:
     assert [attnlab("push", run, REPO)[0] for _ in range(2)] == [0, 0]
     assert len(commits(hub)) == 1
     assert hub.count("commit") == 1
 
 
-def test_a_killed_push_is_completed_by_the_same_command(hub, run, attnlab):
+def test_a_killed_push_is_completed_by_the_same_command(hub: Hub, run: Path, attnlab: Attnlab) -> None:
     before = fingerprint(run)
     hub.faults = [Fault("put", stall=True)]
     command = [sys.executable, "-m", "pipelines", "push", str(run), REPO]
@@ -227,7 +247,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_full_disk_leaves_the_run_as_it_was(hub, stock, attnlab, tmp_path):
+def test_a_full_disk_leaves_the_run_as_it_was(
+    hub: Hub, stock: None, attnlab: Attnlab, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(disk)]
@@ -238,11 +260,11 @@ def test_a_full_disk_leaves_the_run_as_it_was(hub, stock, attnlab, tmp_path):
         config = run_from_dict(stored_ablation.RUN)
         stored_ablation.finish(disk, config, identity.describe(config))
         before = fingerprint(disk)
-        status, said = attnlab("push", disk, REPO)
-        assert (status, "cannot hold what is to be pushed (No space left on device)" in said) == (1, True), (
-            said
+        status, output = attnlab("push", disk, REPO)
+        assert (status, "cannot hold the files to push (No space left on device)" in output) == (1, True), (
+            output
         )
-        assert f"Nothing is lost. To go on: attnlab push {disk} {REPO}" in said
+        assert f"Nothing is lost. To resume: attnlab push {disk} {REPO}" in output
         assert fingerprint(disk) == before
         assert not any(path.is_dir() for path in (disk / "hub").iterdir())
         assert not hub.repos
@@ -254,29 +276,31 @@ def test_a_full_disk_leaves_the_run_as_it_was(hub, stock, attnlab, tmp_path):
 
 
 @pytest.mark.parametrize("step", ["auth_check", "head", "resolve", "branch"])
-def test_what_a_second_push_asks_besides_is_asked_again_too(hub, stock, run, attnlab, step):
+def test_what_a_second_push_asks_besides_is_asked_again_too(
+    hub: Hub, stock: None, run: Path, attnlab: Attnlab, step: str
+) -> None:
     assert attnlab("push", run, REPO)[0] == 0
     hub.faults = [Fault(step, status=503, times=1)]
     elsewhere = ["--revision", "arm"] if step == "branch" else []
-    status, said = attnlab("push", run, REPO, *elsewhere)
-    assert status == 0, said
+    status, output = attnlab("push", run, REPO, *elsewhere)
+    assert status == 0, output
     assert hub.faults[0].times == 0
     assert len(commits(hub)) == (2 if elsewhere else 1)
 
 
-# ---- Xet, by which the Hub's client uploads where nobody says otherwise
+# ---- Xet, the default of the Hub's client for uploads
 @pytest.fixture
-def xet(hub, tmp_path, monkeypatch) -> Path:
-    """A folder that is Xet storage."""
+def xet(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that serves as Xet storage."""
     monkeypatch.delenv("HF_HUB_DISABLE_XET")
     hub.xet = tmp_path / "xet"
     hub.xet.mkdir()
     return hub.xet
 
 
-def test_weights_go_by_xet_in_one_commit(hub, run, attnlab, xet):
-    status, said = attnlab("push", run, REPO)
-    assert status == 0, said
+def test_weights_go_by_xet_in_one_commit(hub: Hub, run: Path, attnlab: Attnlab, xet: Path) -> None:
+    status, output = attnlab("push", run, REPO)
+    assert status == 0, output
     assert hub.count("xet_token") > 0 == hub.count("put")
     assert any(path.is_file() for path in xet.rglob("*"))
     assert len(commits(hub)) == 1
@@ -286,13 +310,15 @@ def test_weights_go_by_xet_in_one_commit(hub, run, attnlab, xet):
     assert len(commits(hub)) == 1
 
 
-def test_a_xet_that_hangs_is_ended_and_the_same_command_completes_later(hub, run, attnlab, xet, monkeypatch):
+def test_a_xet_that_hangs_is_ended_and_the_same_command_completes_later(
+    hub: Hub, run: Path, attnlab: Attnlab, xet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ATTNLAB_HUB_PATIENCE", "1")
     before = fingerprint(run)
     hub.faults = [Fault("xet_token", status=503)]  # asked again for 244 s by hf_xet, whatever we say
     begun = time.monotonic()
-    status, said = attnlab("push", run, REPO)
-    assert (status, "no answer within 8 s" in said, "To go on:" in said) == (1, True, True), said
+    status, output = attnlab("push", run, REPO)
+    assert (status, "no answer within 8 s" in output, "To resume:" in output) == (1, True, True), output
     assert time.monotonic() - begun < 60
     assert fingerprint(run) == before
     hub.faults = []
@@ -300,38 +326,44 @@ def test_a_xet_that_hangs_is_ended_and_the_same_command_completes_later(hub, run
     assert len(commits(hub)) == 1
 
 
-def test_a_token_that_may_only_read_is_told_before_anything_is_made(hub, run, attnlab, monkeypatch):
+def test_a_token_that_may_only_read_is_refused_before_anything_is_made(
+    hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
-    status, said = attnlab("push", run, REPO)
-    assert (status, "may only read" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "may only read" in output) == (2, True)
     assert not hub.repos
 
 
-def test_without_a_token_nothing_is_asked_but_to_log_in(hub, run, attnlab, monkeypatch):
+def test_without_a_token_nothing_is_asked_but_to_log_in(
+    hub: Hub, run: Path, attnlab: Attnlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    status, said = attnlab("push", run, REPO)
-    assert (status, "log in with hf auth login" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "log in with hf auth login" in output) == (2, True)
 
 
-def test_a_model_of_somebody_else_is_never_overwritten(hub, run, attnlab):
+def test_a_model_of_somebody_else_is_never_overwritten(hub: Hub, run: Path, attnlab: Attnlab) -> None:
     with contextlib.suppress(KeyError):
         assert attnlab("push", run, REPO)[0] == 0
     repo = hub.repos[f"models/{REPO}"]
     repo.commit("main", "theirs", {"model.safetensors": b"weights", "config.json": b"{}"})
-    status, said = attnlab("push", run, REPO)
-    assert (status, "which attnlab did not push" in said) == (2, True)
+    status, output = attnlab("push", run, REPO)
+    assert (status, "which attnlab did not push" in output) == (2, True)
     assert repo.refs["main"].title == "theirs"
 
 
-def test_a_public_repository_is_refused_where_a_private_one_is_wanted(hub, run, attnlab):
+def test_a_public_repository_is_refused_where_a_private_one_is_wanted(
+    hub: Hub, run: Path, attnlab: Attnlab
+) -> None:
     assert attnlab("push", run, REPO)[0] == 0
-    status, said = attnlab("push", run, REPO, "--private")
-    assert (status, "is public, and --private was asked for" in said) == (2, True)
-    assert os.environ["HF_TOKEN"] not in said
+    status, output = attnlab("push", run, REPO, "--private")
+    assert (status, "is public, and --private was asked for" in output) == (2, True)
+    assert os.environ["HF_TOKEN"] not in output
 
 
-def test_an_upload_that_breaks_after_longer_than_our_patience_is_tried_again():
-    """The time in which all went well does not count."""
+def test_an_upload_that_breaks_after_longer_than_our_patience_is_tried_again() -> None:
+    """The time before the first failure does not count."""
     tried = []
 
     def call() -> str:

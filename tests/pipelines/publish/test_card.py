@@ -1,8 +1,10 @@
-"""The card of a run: valid by the client's reading and the Hub's, with all that a reader has to know."""
+"""The card of a run: valid for the client and for the Hub, with all that a reader has to know."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy import stats
 
 from pipelines.config.load import run_from_dict
 from pipelines.errors import UserError
-from pipelines.publish import card, scores
+from pipelines.publish import card, metadata, scores, variant_text
 from pipelines.publish import run_repository as pushed_run
 from pipelines.publish.card import CardData, Score
 from pipelines.publish.loading_code import ways
@@ -21,25 +23,25 @@ from pipelines.storage.run_folder import RunFolder
 from tests.pipelines import stored_ablation
 from tests.pipelines.hub.double import metadata_errors
 
-WANTED = PushRequest("lab/tagger", "gate", license="mit", data_license="cc-by-4.0")
+REQUEST = PushRequest("lab/tagger", "gate", license="mit", data_license="cc-by-4.0")
 SCORE = Score("f1", 81.25, "test", 60, (75.5, 87.0), "seqeval|mode:conlleval")
 
 
-def config(**changes) -> dict:
+def config(**changes: Any) -> dict:
     return run_from_dict(stored_ablation.RUN | changes).to_dict()
 
 
-def rendered(**changes) -> str:
-    known = pushed_run.asked(WANTED, config(attention=["gate"])) | {"scores": [SCORE]}
+def rendered(**changes: Any) -> str:
+    known: dict[str, Any] = {**pushed_run.card_basis(REQUEST, config(attention=["gate"])), "scores": [SCORE]}
     return card.render(CardData(**known | changes))
 
 
-def metadata(text: str) -> dict:
+def head(text: str) -> dict[str, Any]:
     return yaml.safe_load(text.split("---\n")[1])
 
 
-def test_its_metadata_is_what_the_hub_takes():
-    found = metadata(rendered())
+def test_its_metadata_is_what_the_hub_takes() -> None:
+    found = head(rendered())
     assert metadata_errors(found) == []
     [result] = found["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "f1", "value": 81.25, "name": "test f1"}]
@@ -48,34 +50,34 @@ def test_its_metadata_is_what_the_hub_takes():
     assert {"attnlab", "gate"} <= set(found["tags"])
 
 
-def test_before_training_it_is_valid_too_and_claims_no_number():
-    text = pushed_run.card_before(WANTED, config())
-    assert metadata_errors(metadata(text)) == []
+def test_before_training_it_is_valid_too_and_claims_no_number() -> None:
+    text = pushed_run.card_before(REQUEST, config())
+    assert metadata_errors(head(text)) == []
     assert "model-index" not in text
     assert "## Results" not in text
 
 
 @pytest.mark.parametrize("variant", catalog.names(catalog.VARIANT))
-def test_it_says_what_the_attention_is(variant):
+def test_it_describes_the_attention(variant: str) -> None:
     text = rendered(config=config(attention=[variant]))
-    equation = card.explained(variant)[0]
+    equation = variant_text.describe(variant).equation
     assert f"**{variant}**".replace("_", "\\_") in text
     assert f"```text\n{equation}\n```" in text
     assert any(sign in equation for sign in "()=")
 
 
-def test_scores_come_with_their_interval_their_seed_and_what_was_found_about_the_arm():
+def test_scores_come_with_their_interval_their_seed_and_the_comparisons_of_the_arm() -> None:
     sentence = "toy: gate against stock by f1: inconclusive"
     text = rendered(comparisons=[sentence], figures=[("curves.svg", "Training loss")])
     assert "| f1 | 81.25 | 75.50 to 87.00 | 60 | seqeval\\|mode:conlleval |" in text
-    assert "seed 1: the interval knows nothing of other seeds" in text
+    assert "seed 1: the interval does not cover the spread over seeds" in text
     assert f"- {sentence}" in text
     assert "![Training loss](curves.svg)" in text
     assert "One seed without a baseline" not in text
     assert "One seed without a baseline" in rendered()
 
 
-def test_each_licence_is_said_of_what_it_is_for():
+def test_each_licence_is_stated_beside_its_subject() -> None:
     model = {"name": "org/base", "family": "encoder"}
     known = {"config": config(model=model), "base_model": "org/base", "base_license": "apache-2.0"}
     text = rendered(**known, base_revision="abc123")
@@ -83,12 +85,12 @@ def test_each_licence_is_said_of_what_it_is_for():
     assert "Base model: org/base, revision abc123. Its licence: apache-2.0." in text
     assert "Its licence: cc-by-4.0." in text
     inherited = rendered(**known, license=None)
-    assert metadata(inherited)["license"] == "apache-2.0"
-    assert metadata(inherited)["base_model"] == "org/base"
+    assert head(inherited)["license"] == "apache-2.0"
+    assert head(inherited)["base_model"] == "org/base"
     assert "No licence is stated" in rendered(license=None)
 
 
-def test_its_commands_name_the_branch_and_its_lines_the_tag():
+def test_its_commands_name_the_branch_and_its_lines_the_tag() -> None:
     both = ways("custom", "AutoModelForTokenClassification", "lab/tagger", "attnlab-0123")
     text = rendered(ways=both)
     assert "attnlab predict hub:lab/tagger@gate " in text
@@ -97,20 +99,20 @@ def test_its_commands_name_the_branch_and_its_lines_the_tag():
     assert "attnlab predict hub:lab/tagger --input" in rendered(ways=both, branch="main")
 
 
-def test_what_a_user_calls_things_does_not_break_it():
+def test_user_text_is_escaped_and_invalid_metadata_refused() -> None:
     text = rendered(data_license="<b>none</b> | *mine*")
     assert "<b>" not in text.replace("\\<b>", "").replace("&lt;b>", "")
     with pytest.raises(UserError, match=r"README\.md: has metadata that is not valid"):
-        card.checked("---\nmodel-index: 3\n---\n", "lab/tagger")
+        metadata.require_valid("---\nmodel-index: 3\n---\n", "lab/tagger")
 
 
 # ---- what it is written from
 @pytest.fixture(scope="module")
-def ablation(tmp_path_factory):
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stored_ablation.reported(tmp_path_factory.mktemp("runs"), seeds=(1, 2, 3))
 
 
-def test_the_interval_is_the_jackknife_over_examples(ablation):
+def test_the_interval_is_the_jackknife_over_examples(ablation: Path) -> None:
     run = RunFolder(stored_ablation.run_folder(ablation, "gate", 2))
     import pyarrow.parquet
 
@@ -124,19 +126,19 @@ def test_the_interval_is_the_jackknife_over_examples(ablation):
     without = np.array([f1(np.arange(count) != left_out) for left_out in range(count)])
     error = np.sqrt((count - 1) * without.var())
     reach = stats.t(count - 1).ppf(0.975) * error
-    [score] = scores.scores(run)
+    [score] = scores.scores(run.path)
     assert score.value == pytest.approx(f1(np.arange(count) >= 0))
     assert score.interval == pytest.approx((score.value - reach, score.value + reach))
 
 
-def test_a_run_of_an_ablation_tells_what_the_ablation_found(ablation):
+def test_a_run_of_an_ablation_reports_the_comparisons_of_its_arm(ablation: Path) -> None:
     [row] = json.loads((ablation / "results.json").read_text())["comparisons"]
-    [found] = scores.comparisons(RunFolder(stored_ablation.run_folder(ablation, "gate", 2)))
+    [found] = scores.comparisons(stored_ablation.run_folder(ablation, "gate", 2))
     assert found.startswith("toy: gate against stock by f1 on test, seeds 1, 2, 3: " + row["verdict"])
-    assert not list(scores.comparisons(RunFolder(stored_ablation.run_folder(ablation, "stock", 2))))
+    assert not list(scores.comparisons(stored_ablation.run_folder(ablation, "stock", 2)))
 
 
-def test_the_commit_of_the_base_model_is_told_however_it_was_named():
+def test_the_commit_of_the_base_model_is_found_however_it_was_named() -> None:
     by_address = {"config": {"model": {"name": "hub:lab/base@abc", "revision": None}}}
     by_id = {"config": {"model": {"name": "lab/base", "revision": "v1"}}, "model_commit": "def"}
     assert [pushed_run.base_revision(one) for one in (by_address, by_id)] == ["abc", "def"]

@@ -1,4 +1,4 @@
-"""Models of pictures, sounds and series are pushed as what was trained, under the classes they need."""
+"""Models of images, audio and series load as they were trained, with the classes that their cards name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipelines.cli import main
+from tests.pipelines.hub.double import Hub
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MODELS = {  # model file -> task file, what makes it smaller, the lines of its card that load it
@@ -22,7 +23,9 @@ MODELS = {  # model file -> task file, what makes it smaller, the lines of its c
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_loads_in_a_fresh_process_by_the_lines_of_its_card(model, hub, tmp_path, capsys):
+def test_it_loads_in_a_fresh_process_by_the_lines_of_its_card(
+    model: str, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.set_num_threads(1)
     task, smaller, names = MODELS[model]
     files = [CONFIGS / "task" / f"{task}-generated.yaml", CONFIGS / "model" / f"{model}-small-scratch.yaml"]

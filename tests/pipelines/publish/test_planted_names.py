@@ -1,4 +1,4 @@
-"""No name in what was downloaded leads out of its folder, whoever pushed it: the command stops."""
+"""A downloaded file that names a path outside of its folder stops the command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,12 +14,14 @@ import yaml
 from pipelines.errors import UserError
 from pipelines.storage.paths import inside
 from tests.pipelines import stored_ablation
-from tests.pipelines.hub.conftest import REPO
+from tests.pipelines.hub.conftest import REPO, Attnlab
 from tests.pipelines.hub.double import Hub
 
+Refused = Callable[[str, str], None]  # a command and the name that it must refuse
 
-def plant(hub: Hub, name: str, change: Callable[[object], None]) -> None:
-    """What the owner of the repository can do: another content of one file, every hash made to fit."""
+
+def plant(hub: Hub, name: str, change: Callable[[Any], None]) -> None:
+    """Change one file of the repository and correct every hash, as its owner can."""
     repo = hub.repos[f"models/{REPO}"]
     files = dict(repo.refs["main"].files)
     load, dump = (yaml.safe_load, yaml.safe_dump) if name.endswith(".yaml") else (json.loads, json.dumps)
@@ -33,8 +36,8 @@ def plant(hub: Hub, name: str, change: Callable[[object], None]) -> None:
 
 
 @pytest.fixture
-def refused(hub, attnlab, tmp_path, monkeypatch):
-    """Whether a command refuses what was planted, naming it, and trains nothing."""
+def refused(hub: Hub, attnlab: Attnlab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Check that a command refuses a planted name, reports it, and trains nothing."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secret.txt").write_text("secret\n")
     for trains in ("pipelines.actions.train.train_command", "pipelines.actions.ablate.ablate_command"):
@@ -42,33 +45,35 @@ def refused(hub, attnlab, tmp_path, monkeypatch):
 
     def call(command: str, name: str) -> None:
         options = ["--input", "secret.txt"] if command == "predict" else []
-        status, said = attnlab(command, f"hub:{REPO}", *options)
-        assert (status, f"names a file outside of its own folder (got {name})" in said) == (2, True), said
+        status, output = attnlab(command, f"hub:{REPO}", *options)
+        assert (status, f"names a file outside of its own folder (got {name})" in output) == (2, True), output
 
     return call
 
 
 @pytest.fixture
-def pushed(hub, run, attnlab) -> None:
+def pushed(hub: Hub, run: Path, attnlab: Attnlab) -> None:
     assert attnlab("push", run, REPO)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["../../secret.txt", "{tmp_path}/secret.txt"])
-def test_the_list_of_what_was_pushed(hub, pushed, refused, tmp_path, name):
+def test_the_list_of_what_was_pushed(
+    hub: Hub, pushed: None, refused: Refused, tmp_path: Path, name: str
+) -> None:
     name = name.format(tmp_path=tmp_path)
     digest = hashlib.sha256(b"secret\n").hexdigest()  # right, so that only its place is wrong
     plant(hub, "attnlab.json", lambda listed: listed["files"].update({name: digest}))
     refused("verify", name)
 
 
-def test_the_shards_of_the_weights(hub, pushed, refused):
+def test_the_shards_of_the_weights(hub: Hub, pushed: None, refused: Refused) -> None:
     index = {"weight_map": {"a.weight": "model.safetensors", "b.weight": "../../other.safetensors"}}
     plant(hub, "model.safetensors.index.json", lambda content: content.update(index))
     refused("verify", "../../other.safetensors")
 
 
 @pytest.mark.parametrize("command", ["verify", "predict"])
-def test_the_files_of_a_run(hub, recorded, refused, command):
+def test_the_files_of_a_run(hub: Hub, recorded: Path, refused: Refused, command: str) -> None:
     name = "model/../../../secret.txt"
     plant(hub, "run/manifest.json", lambda manifest: manifest["files"].update({name: "0" * 64}))
     refused(command, name)
@@ -77,8 +82,8 @@ def test_the_files_of_a_run(hub, recorded, refused, command):
 @pytest.mark.parametrize("name", ["{tmp_path}/secret.txt", "../secret.txt"])
 @pytest.mark.parametrize(("section", "key"), [("data", "train"), ("model", "name"), ("model", "tokenizer")])
 def test_the_data_and_the_model_of_a_run_that_is_to_be_repeated(
-    hub, recorded, refused, tmp_path, section, key, name
-):
+    hub: Hub, recorded: Path, refused: Refused, tmp_path: Path, section: str, key: str, name: str
+) -> None:
     name = name.format(tmp_path=tmp_path)
     plant(hub, "run/manifest.json", lambda manifest: manifest["config"][section].update({key: name}))
     refused("reproduce", name)
@@ -86,19 +91,19 @@ def test_the_data_and_the_model_of_a_run_that_is_to_be_repeated(
 
 class TestAblation:
     @pytest.fixture(autouse=True)
-    def pushed(self, hub, attnlab, tmp_path):
+    def pushed(self, hub: Hub, attnlab: Attnlab, tmp_path: Path) -> None:
         """A pushed ablation."""
         ablation = stored_ablation.reported(tmp_path / "mine", seeds=(1, 2, 3))
         assert attnlab("push", ablation, REPO)[0] == 0
 
     @pytest.mark.parametrize("command", ["verify", "reproduce"])
-    def test_the_folders_of_its_runs(self, hub, refused, tmp_path, command):
+    def test_the_folders_of_its_runs(self, hub: Hub, refused: Refused, tmp_path: Path, command: str) -> None:
         name = str(tmp_path / "mine" / "cells")
         plant(hub, "ablation/runs.json", lambda names: names.update({"toy/stock/1": name}))
         refused(command, name)
 
     @pytest.mark.parametrize("place", ["cells", "arms"])
-    def test_the_data_of_its_cells_and_arms(self, hub, refused, place):
+    def test_the_data_of_its_cells_and_arms(self, hub: Hub, refused: Refused, place: str) -> None:
         def change(stated: dict) -> None:
             part = stated["cells"]["toy"] if place == "cells" else stated["arms"]["gate"]["set"]
             part["model"] = {**part.get("model", {}), "tokenizer": "../secret"}
@@ -106,29 +111,31 @@ class TestAblation:
         plant(hub, "ablation/ablation.yaml", change)
         refused("reproduce", "../secret")
 
-    def test_ablations_that_are_reported_together(self, hub, attnlab, tmp_path):
+    def test_ablations_that_are_reported_together(self, hub: Hub, attnlab: Attnlab, tmp_path: Path) -> None:
         repo = hub.repos[f"models/{REPO}"]
         files = repo.refs["main"].files | {"ablation/ablations.json": json.dumps([str(tmp_path)]).encode()}
         repo.commit("main", "planted", files)
-        status, said = attnlab("verify", f"hub:{REPO}")
-        assert (status, "names folders outside of it" in said) == (2, True), said
+        status, output = attnlab("verify", f"hub:{REPO}")
+        assert (status, "names folders outside of it" in output) == (2, True), output
 
 
-def test_a_name_on_the_hub_itself(hub, pushed, refused, attnlab, tmp_path):
+def test_a_name_on_the_hub_itself(
+    hub: Hub, pushed: None, refused: Refused, attnlab: Attnlab, tmp_path: Path
+) -> None:
     """The client's own guard, which we rely on: it writes nowhere but in its cache."""
     repo = hub.repos[f"models/{REPO}"]
     repo.commit("main", "planted", repo.refs["main"].files | {"../../../../../planted.txt": b"here"})
-    status, said = attnlab("verify", f"hub:{REPO}")
-    assert status == 1, said
+    status, output = attnlab("verify", f"hub:{REPO}")
+    assert status == 1, output
     assert not list(tmp_path.rglob("planted.txt"))
 
 
 @pytest.mark.parametrize("name", ["a.json", "a/b.json", "a..b/c", ".a"])
-def test_a_name_in_the_folder_is_its_path(name):
+def test_a_name_in_the_folder_is_its_path(name: str) -> None:
     assert inside(Path("folder"), name, "here") == Path("folder") / name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/../../b", "/a", "..\\a", "C:a", "\\\\server\\a"])
-def test_a_name_of_the_folder_itself_or_elsewhere_is_none(name):
+def test_a_name_of_the_folder_itself_or_elsewhere_is_none(name: str) -> None:
     with pytest.raises(UserError, match="outside of its own folder"):
         inside(Path("folder"), name, "here")

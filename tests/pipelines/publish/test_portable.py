@@ -1,8 +1,9 @@
-"""The record of a run that read local files: no path travels, and what it read is found again by content."""
+"""The portable record of a run that read local files: no path in it, and the files are found by content."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ SPLITS = ("train", "validation")
 
 
 @pytest.fixture
-def record(tmp_path, monkeypatch) -> RunFolder:
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """The portable record of a run whose data were files here, opened where there are none."""
     home = tmp_path / "home"
     home.mkdir()
@@ -27,39 +28,43 @@ def record(tmp_path, monkeypatch) -> RunFolder:
     config = run_from_dict(stored_ablation.RUN | {"data": files})
     stored_ablation.finish(home / "run", config, identity.describe(config))
     run = RunFolder(home / "run")
-    portable.copy_run(run, tmp_path / "run", portable.names_of([run.manifest()["config"]]))
+    portable.copy_run(run, tmp_path / "run", portable.portable_names([portable.manifest_of(run)["config"]]))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     return RunFolder(tmp_path / "run")
 
 
-def located(record: RunFolder) -> dict:
-    return portable.located(record.manifest()["config"], record.path, [record])
+def located(record: RunFolder) -> dict[str, Any]:
+    return portable.locate_files(portable.manifest_of(record)["config"], record.path, [record])
 
 
-def test_it_names_its_files_and_no_folder_of_the_machine(record, tmp_path):
-    assert record.manifest()["config"]["data"]["train"] == "train.conll"
+def test_it_names_its_files_and_no_folder_of_the_machine(record: RunFolder, tmp_path: Path) -> None:
+    assert portable.manifest_of(record)["config"]["data"]["train"] == "train.conll"
     for path in record.path.glob("*.*"):
         assert str(tmp_path).encode() not in path.read_bytes(), path
 
 
-def test_files_of_the_same_content_are_found_in_the_working_folder(record, tmp_path):
+def test_files_of_the_same_content_are_found_in_the_working_folder(record: RunFolder, tmp_path: Path) -> None:
     for split in SPLITS:
         Path(f"{split}.conll").write_text(f"{split} O\n")
     found = located(record)
     assert [found["data"][split] for split in SPLITS] == [
         str(Path(f"{split}.conll").resolve()) for split in SPLITS
     ]
-    assert identity.run_hash(identity.describe(run_from_dict(found))) == record.manifest()["run_hash"]
+    assert (
+        identity.run_hash(identity.describe(run_from_dict(found))) == portable.manifest_of(record)["run_hash"]
+    )
 
 
-def test_one_that_is_missing_and_one_that_is_another_are_both_named_with_what_they_held(record):
+def test_a_missing_and_a_changed_file_are_both_named_with_their_hashes(
+    record: RunFolder,
+) -> None:
     Path("train.conll").write_text("another O\n")
     with pytest.raises(UserError) as refusal:
         located(record)
     another, missing = refusal.value.sentence().splitlines()
-    held = record.identity()["config"]["data"]
-    assert another.startswith(f"train.conll: is not the one that the run read; put what has {held['train']}")
-    where = f"put what has {held['validation']}"
-    assert missing.startswith(f"validation.conll: is not here, and does not travel; {where}")
+    held = portable.identity_of(record)["config"]["data"]
+    fix = {split: f"put the file with {held[split]}" for split in SPLITS}
+    assert another.startswith(f"train.conll: differs from what the run read; {fix['train']}")
+    assert missing.startswith(f"validation.conll: is missing, and is never pushed; {fix['validation']}")
