@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import option_types
 from pipelines.config.schema_errors import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
@@ -99,7 +100,7 @@ class _Names:
                 self.refuse(
                     (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
                 )
-            elif not source.fits(value, known[name].annotation, known[name].module):
+            elif not option_types.fits(value, known[name].hint):
                 what = f"{name} of {entry.kind.word} {entry.name} cannot be this"
                 self.refuse((*path, name), what, show(value), _accepted(known[name], value))
         for option in entry.options:
@@ -137,5 +138,5 @@ class _Names:
 
 
 def _accepted(option: Option, came: Any) -> str:
-    choices = source.choices(option.annotation, option.module)
+    choices = option_types.choices(option.hint)
     return one_of(came, choices) if choices else f"accepted: {option}"

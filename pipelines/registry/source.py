@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
+import operator
 import re
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.errors import UserError
 
@@ -25,6 +28,11 @@ class Option:
     default: Any
     meaning: str
     module: Module  # where the names in the annotation are defined
+
+    @property
+    def hint(self) -> object:
+        """The type that its values must fit."""
+        return hint_of(self.annotation, self.module)
 
     @property
     def is_required(self) -> bool:
@@ -240,72 +248,49 @@ def _default(node: ast.expr | None) -> Any:
         return Expression(ast.unparse(node))
 
 
-# ---- values against annotations
+# ---- the types of options
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "None": (type(None),),
-    "dict": (dict,),
-    "Mapping": (dict,),
-    "list": (list,),
-    "tuple": (list,),
-    "Sequence": (list,),
+_TYPES: Mapping[str, type] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "dict": dict,
+    "Mapping": Mapping,
+    "list": list,
+    "tuple": tuple,
+    "Sequence": Sequence,
 }
 
 
-def fits(value: Any, annotation: ast.expr | None, source: Module) -> bool:
-    """Whether a YAML value fits an annotation; what an annotation does not say plainly is let pass."""
-    if annotation is None:
-        return True
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        return fits(value, annotation.left, source) or fits(value, annotation.right, source)
-    if isinstance(annotation, ast.Constant):
-        if isinstance(annotation.value, str):  # a quoted annotation
-            return fits(value, ast.parse(annotation.value, mode="eval").body, source)
-        return value is None if annotation.value is None else True
-    if isinstance(annotation, ast.Subscript):
-        return _fits_subscript(value, annotation, source)
-    if isinstance(annotation, ast.Name):
-        alias = source.assigned(annotation.id)
-        if annotation.id not in _TYPES:
-            return fits(value, alias, source)
-        types = _TYPES[annotation.id]
-        return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
-    return True
+def hint_of(annotation: ast.expr | None, source: Module) -> object:
+    """Return the type that an annotation means; `Any` for what its source alone does not say."""
+    match annotation:
+        case ast.BinOp(op=ast.BitOr()):
+            return _union([hint_of(annotation.left, source), hint_of(annotation.right, source)])
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Constant(value=str(quoted)):
+            return hint_of(ast.parse(quoted, mode="eval").body, source)
+        case ast.Subscript():
+            return _hint_of_subscript(annotation, source)
+        case ast.Name(id=name) if name in _TYPES:
+            return _TYPES[name]
+        case ast.Name(id=name):
+            return hint_of(source.assigned(name), source)
+    return Any
 
 
-def _fits_subscript(value: Any, annotation: ast.Subscript, source: Module) -> bool:
+def _hint_of_subscript(annotation: ast.Subscript, source: Module) -> object:
     name = ast.unparse(annotation.value).rpartition(".")[2]
-    inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+    parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
     if name == "Literal":
-        return any(value == choice and type(value) is type(choice) for choice in choices(annotation, source))
-    if name == "Optional":
-        return value is None or fits(value, inner[0], source)
-    if name not in _TYPES:
-        return True
-    if not isinstance(value, _TYPES[name]):
-        return False
-    if name in ("list", "Sequence") or (
-        name == "tuple" and len(inner) == 2 and ast.unparse(inner[1]) == "..."
-    ):
-        return all(fits(item, inner[0], source) for item in value)
-    return True
+        return Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
+    inner = tuple(... if ast.unparse(part) == "..." else hint_of(part, source) for part in parts)
+    if name in ("Optional", "Union"):
+        return _union([*inner, *([type(None)] if name == "Optional" else [])])
+    return types.GenericAlias(_TYPES[name], inner) if name in _TYPES else Any
 
 
-def choices(annotation: ast.expr | None, source: Module) -> list[Any]:
-    """The values that a `Literal[...]` in an annotation names; none where there is no Literal."""
-    if isinstance(annotation, ast.BinOp):
-        return choices(annotation.left, source) + choices(annotation.right, source)
-    if isinstance(annotation, ast.Name):
-        alias = source.assigned(annotation.id)
-        return choices(alias, source) if alias is not None else []
-    if (
-        isinstance(annotation, ast.Subscript)
-        and ast.unparse(annotation.value).rpartition(".")[2] == "Literal"
-    ):
-        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-        return [node.value for node in inner if isinstance(node, ast.Constant)]
-    return []
+def _union(hints: Sequence[object]) -> object:
+    return functools.reduce(operator.or_, hints)
