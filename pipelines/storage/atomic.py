@@ -18,9 +18,8 @@ from pipelines.errors import UserError, as_clause
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file so that at every moment it holds all of the old content or all of the new."""
-    beside = path.with_name(
-        f".{path.name}.{secrets.token_hex(4)}.tmp"
-    )  # a pid would not be unique across machines
+    # Random, because a process id is not unique across the machines that share a folder.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()
@@ -46,7 +45,7 @@ def yaml_text(content: Mapping[str, object]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """A dumper that quotes texts with U+0085: unquoted, PyYAML would read the character back as a line break."""
+    """A dumper that quotes texts with U+0085, which PyYAML would else read back as a line break."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

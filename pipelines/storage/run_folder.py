@@ -39,6 +39,9 @@ MANIFEST_KINDS = {
 WRITTEN_BY_A_RUN = "the file as a run wrote it; without one, train again with --fresh"
 
 
+JsonObject = Mapping[str, object]
+
+
 class HasColumns(Protocol):
     """A metric, of which storage needs the names of its statistics only."""
 
@@ -100,14 +103,14 @@ class RunFolder:
         """
         return _read_record(self.path / IDENTITY, IDENTITY_KINDS)
 
-    def write_identity(self, identity: Mapping[str, object], config: Mapping[str, object]) -> None:
+    def write_identity(self, identity: JsonObject, config: JsonObject) -> None:
         """Write the configuration and the identity of the run, before anything else is done."""
         self.path.mkdir(parents=True, exist_ok=True)
         atomic.write_yaml(self.path / RUN, dict(config))
         atomic.write_json(self.path / IDENTITY, identity)
 
     # ---- the logs
-    def log(self, event: Mapping[str, object]) -> None:
+    def log(self, event: JsonObject) -> None:
         """Append one event to `metrics.jsonl`; a number that is not finite becomes text, as JSON has none."""
         clean = {
             key: (str(value) if isinstance(value, float) and not math.isfinite(value) else value)
@@ -115,9 +118,7 @@ class RunFolder:
         }
         _append(self.metrics_log, clean)
 
-    def log_diagnostics(
-        self, step: int, sites: Sequence[Mapping[str, object]], *, final: bool = False
-    ) -> None:
+    def log_diagnostics(self, step: int, sites: Sequence[JsonObject], *, final: bool = False) -> None:
         """Append the diagnostics of attention after `step`; `final`: of the weights that were chosen."""
         _append(self.diagnostics_log, {"step": step, "final": final, "sites": list(sites)})
 
@@ -173,7 +174,7 @@ class RunFolder:
             return None
         return score if manifest["metrics"][primary]["higher_is_better"] else -score
 
-    def finish(self, manifest: Mapping[str, object]) -> None:
+    def finish(self, manifest: JsonObject) -> None:
         """Write the manifest, with the hash of every result file: the run is finished."""
         files = sorted(
             path
@@ -208,7 +209,7 @@ def write_statistics(path: Path, evaluation: ScoredSplit) -> None:
     atomic.write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def _append(path: Path, event: Mapping[str, object]) -> None:
+def _append(path: Path, event: JsonObject) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
 
