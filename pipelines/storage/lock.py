@@ -76,7 +76,7 @@ def _lease(path: Path, on_loss: Callable[[], None] | None = None) -> SoftFileLea
 
 
 def _seconds_to_wait(lease: SoftFileLease) -> float:
-    """Return the seconds to wait for a holder: 0, except for one on another machine that missed heartbeats."""
+    """Return the seconds to wait: 0, except for a holder on another machine that missed heartbeats."""
     age = _heartbeat_age(Path(lease.lock_file))
     if age is None or age < 3 * HEARTBEAT_SECONDS or _died_on_this_machine(lease):
         return 0.0

@@ -12,7 +12,7 @@ PART = re.compile(r"(?P<path>.+?)\[(?P<begin>-?\d+%?)?:(?P<end>-?\d+%?)?\]")
 
 
 def split_part(text: str) -> tuple[str, str]:
-    """Split "a.csv[:80%]" into the file and its range of rows: ("a.csv", "[:80%]"); "a.csv" has the range ""."""
+    """Split "a.csv[:80%]" into a file and its rows: ("a.csv", "[:80%]"); "a.csv" alone has the rows ""."""
     found = PART.fullmatch(text)
     if found is None or Path(text).exists():
         return text, ""

@@ -18,7 +18,7 @@ from pipelines.storage.lock import Busy, is_held, lock
 SHORT = """
 import os, socket, sys, time
 from pathlib import Path
-from pipelines import lock as locks
+from pipelines.storage import lock as locks
 locks.LEASE_SECONDS, locks.HEARTBEAT_SECONDS = 1.0, 0.1
 if sys.argv[3] != "here":
     socket.gethostname = lambda: sys.argv[3]
