@@ -1,4 +1,4 @@
-"""Fingerprints of source files: a hash of what the code does, whatever its comments and its layout say."""
+"""Fingerprints of source files: hashes of the code without its comments, docstrings and layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from pipelines.errors import UserError
 from pipelines.registry import source
 from pipelines.registry.source import Module
 
 OURS = ("custom_attention", "pipelines")
-NO_NUMBERS = frozenset({"custom_attention.errors", "pipelines.errors"})  # messages only
+NO_NUMBERS = frozenset({"custom_attention.errors", "option_types", "pipelines.errors"})  # checks and messages
 UNREAD_FIELDS = (
     "ctx",
     "type_comment",
@@ -27,10 +26,10 @@ INSTALLED = frozenset(Path(sysconfig.get_path(name)).resolve() for name in ("pur
 def fingerprints(root: str) -> Mapping[str, str]:
     """Return the fingerprint of a module and of all that it imports, directly or not, by module name.
 
-    Followed are the modules of attnlab, those of the same package, and, for a module outside of
-    site-packages, those that lie beside it. Libraries are not: their versions are recorded.
+    Imports are followed into attnlab, into the package of `root`, and, if `root` is not installed, into
+    modules in the same folder. They are not followed into libraries, whose versions a run records.
 
-    The result is kept for the life of the process, because the process imports each module only once.
+    The result is cached for the whole process, because a process imports each module only once.
 
     Raises:
         UserError: a module is not valid Python, or `root` has no source file.
@@ -41,16 +40,15 @@ def fingerprints(root: str) -> Mapping[str, str]:
         name = waiting.pop()
         if name in found or name in NO_NUMBERS:
             continue
-        module = _module(name)
         found[name] = fingerprint(name)
-        waiting += _imports(module, root)
+        waiting += _imports(source.require(name), root)
     return found
 
 
 @cache
 def fingerprint(name: str) -> str:
     """Return the sha256 of one module's normal form."""
-    return hashlib.sha256(normal_form(_module(name).tree).encode()).hexdigest()
+    return hashlib.sha256(normal_form(source.require(name).tree).encode()).hexdigest()
 
 
 def normal_form(node: object) -> str:
@@ -81,16 +79,6 @@ def _does_nothing(node: object) -> bool:
     return is_text or isinstance(node, ast.Pass)
 
 
-def _module(name: str) -> Module:
-    try:
-        module = source.module(name)
-    except SyntaxError as error:
-        raise source.not_python(error) from None
-    if module is None:
-        raise UserError(name, "the source file of this module is not found, so its run has no hash")
-    return module
-
-
 def _imports(module: Module, root: str) -> Iterator[str]:
     """The modules to follow that a file imports, at its top or inside a function."""
     for node in ast.walk(module.tree):
@@ -109,7 +97,7 @@ def _defining(package: str, name: str) -> str | None:
         return f"{package}.{name}"
     if not source.find_module(package):
         return None
-    origin = _module(package).imported_from(name) if package in OURS else None
+    origin = source.require(package).imported_from(name) if package in OURS else None
     return _defining(*origin) if origin else package
 
 

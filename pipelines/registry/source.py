@@ -1,4 +1,4 @@
-"""What classes and functions a source file defines, read with `ast`: nothing is imported, nothing runs."""
+"""Source files read with `ast`: their classes, functions, options and types; nothing is imported."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any, Literal
 
 from pipelines.errors import UserError
 
-REQUIRED = object()  # the default of an option that has none
+REQUIRED = object()  # in place of the default of a required option
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword argument: its annotation (None: not annotated), its default, its docstring's line."""
+    """One keyword argument: its annotation (None: not annotated), its default, its line in the docstring."""
 
     name: str
     annotation: ast.expr | None
     default: Any
     meaning: str
-    module: Module  # where the names in the annotation are defined
+    module: Module  # its file, which defines the names in the annotation
 
     @property
     def hint(self) -> object:
@@ -45,7 +45,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed source file under the name it is imported by."""
+    """A parsed source file and the name it is imported by."""
 
     name: str
     file: Path
@@ -78,7 +78,7 @@ class Module:
         return None
 
     def assigned(self, name: str) -> ast.expr | None:
-        """What a module-level `name = ...` binds."""
+        """Return the expression that a module-level `name = ...` assigns; None where there is none."""
         for node in self.tree.body:
             if (
                 isinstance(node, ast.AnnAssign)
@@ -93,7 +93,7 @@ class Module:
         return None
 
     def constant(self, name: str) -> Any:
-        """The value of a module-level literal, or of a frozenset of one; None where there is none."""
+        """Return the value of a module-level literal, or of a frozenset of one; None where there is none."""
         node = self.assigned(name)
         if isinstance(node, ast.Call) and len(node.args) == 1:
             node = node.args[0]
@@ -109,7 +109,7 @@ class Ancestor:
 
 
 def find_module(name: str) -> Path | None:
-    """The file of a module by its dotted name; its packages are located, never imported."""
+    """Return the file of a module by its dotted name, without importing its packages; None without one."""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -128,13 +128,28 @@ def find_module(name: str) -> Path | None:
 
 
 def module(name: str) -> Module | None:
-    """The parsed module of a dotted name; None where there is none.
+    """Return the parsed module of a dotted name; None where there is none.
 
     Raises:
-        SyntaxError: the file is no Python.
+        SyntaxError: the file is not valid Python.
     """
     file = find_module(name)
     return Module(name, file, _parse(file, file.stat().st_mtime_ns)) if file else None
+
+
+def require(name: str) -> Module:
+    """Return the parsed module of a dotted name.
+
+    Raises:
+        UserError: there is no such file, or it is not valid Python.
+    """
+    try:
+        found = module(name)
+    except SyntaxError as error:
+        raise not_python(error) from None
+    if found is None:
+        raise UserError(name, "the source file of this module is not found")
+    return found
 
 
 def not_python(error: SyntaxError) -> UserError:
@@ -148,13 +163,10 @@ def _parse(file: Path, _changed: int) -> ast.Module:
 
 
 def ancestry(source: Module, name: str) -> Iterator[Ancestor]:
-    """A class and its ancestors, nearest first, as far as their files can be found."""
+    """Yield a class and its ancestors, nearest first, as far as their files can be found."""
     node = source.classes.get(name)
     if node is None:
-        origin = source.imported_from(name)
-        there = module(origin[0]) if origin else None
-        if there is not None:
-            yield from ancestry(there, origin[1])
+        yield from _imported_ancestry(source.imported_from(name))
         return
     yield Ancestor(source, node)
     for base in node.bases:
@@ -163,17 +175,23 @@ def ancestry(source: Module, name: str) -> Iterator[Ancestor]:
             yield from ancestry(source, base.id)
         elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
             origin = source.imported_from(base.value.id)
-            there = module(".".join(origin)) if origin else None
-            yield from ancestry(there, base.attr) if there else ()
+            yield from _imported_ancestry((".".join(origin), base.attr) if origin else None)
+
+
+def _imported_ancestry(origin: tuple[str, str] | None) -> Iterator[Ancestor]:
+    """The ancestry of a class by its module and its name there."""
+    found = module(origin[0]) if origin else None
+    if origin and found:
+        yield from ancestry(found, origin[1])
 
 
 def meaning(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
-    """The first line of a docstring."""
+    """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 def argument_meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
-    """What the `Args:` or `Options:` section of a docstring says of each argument, each on one line."""
+    """Return the text on each argument in the `Args:` or `Options:` section, each as one line."""
     lines = iter((ast.get_docstring(node) or "").splitlines())
     found: dict[str, str] = {}
     if not any(line.strip() in ("Args:", "Options:") for line in lines):
@@ -192,12 +210,12 @@ def argument_meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
 
 
 def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
-    """The methods and properties a class defines itself."""
+    """Return the methods and properties that a class defines itself."""
     return {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
 
 
 def attributes(node: ast.ClassDef) -> dict[str, Any]:
-    """Class attributes with literal values; of a mapping with other values, its keys (values None)."""
+    """Return the class attributes with literal values; of other mappings the keys, with values None."""
     found: dict[str, Any] = {}
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
@@ -211,15 +229,16 @@ def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
-            return {key.value: _literal(value) for key, value in zip(node.keys, node.values)}
-        return None
+        if not isinstance(node, ast.Dict):
+            return None
+        pairs = zip(node.keys, node.values)
+        return {key.value: _literal(value) for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def options(
     function: ast.FunctionDef, source: Module, leave_out: frozenset[str], meanings: Mapping[str, str]
 ) -> tuple[list[Option], bool]:
-    """The keyword arguments of a function, and whether it passes others on (`**options`)."""
+    """Return the keyword arguments of a function, and whether it passes others on (`**options`)."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
@@ -233,7 +252,7 @@ def options(
 
 
 class Expression(str):
-    """A default that is no literal, as source text."""
+    """The source text of a default that is not a literal."""
 
     def __repr__(self) -> str:
         return str(self)
