@@ -240,7 +240,7 @@ def test_another_text_of_an_outside_variant_is_another_run(installed):
         ("shfit", "perhaps shift was meant"),
         ("lost", "lost: the entry point of this variant names no class"),
         ("some_variants:Shfit", "package.module:Class must be importable from here"),
-        ("{shift: {start: soon}}", "start of variant shift cannot be this"),
+        ("{shift: {start: soon}}", "start of variant shift has a value of a wrong type"),
     ],
 )
 def test_a_run_file_with_a_wrong_name_from_outside_is_refused_in_a_sentence(installed, written, said):

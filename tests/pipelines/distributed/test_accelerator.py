@@ -90,7 +90,7 @@ def test_float16_is_refused_with_the_reason(word):
 def test_shares_of_one_process_are_refused_before_anything_starts(capsys):
     run = ["configs/task/ner-generated.yaml", "configs/model/bert-small-scratch.yaml", "sharding=fsdp2"]
     assert main(["validate", *run]) == 2
-    assert "shares the weights among processes, and there is one" in capsys.readouterr().err
+    assert "shares the weights among processes, and there is only one process" in capsys.readouterr().err
     assert main(["validate", *run, "processes=2"]) == 0
 
 
