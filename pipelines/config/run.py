@@ -87,7 +87,7 @@ class DataConfig(Section):
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
     train: Name | None = Field(
         None,
-        description="file of training examples, or rows of it: a.csv[:80%]; with `name`: a split: train[:10%]",
+        description="file of training examples, or rows of it: a.csv[:80%]; with `name` a split: train[:10%]",
     )
     validation: Name | None = Field(
         None, description="file or split of validation examples, which choose the checkpoint"
