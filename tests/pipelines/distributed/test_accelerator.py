@@ -83,7 +83,7 @@ def test_a_launcher_that_would_share_the_weights_is_refused(launched, sharder):
 
 @pytest.mark.parametrize("word", ["fp16", "float16", "half"])
 def test_float16_is_refused_with_the_reason(word):
-    with pytest.raises(UserError, match=r"overflow in float16.*take bfloat16 or float32"):
+    with pytest.raises(UserError, match=r"overflow in float16.*use bfloat16 or float32"):
         config("bert", precision=word)
 
 
