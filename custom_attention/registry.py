@@ -1,4 +1,4 @@
-"""From what a user wrote to variant classes: names, options and their checks."""
+"""Variant classes by name: find them, read how a user wrote them, check their options."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
+import option_types
 from custom_attention import variants
 from custom_attention.errors import VariantError
 from custom_attention.variant import Variant
 
 ENTRY_POINTS = "attnlab.variants"
+NamedOptions = tuple[str, dict[str, Any]]  # the name of a variant and its options
 
 
 def names() -> list[str]:
-    """The variants that come with the package, and those that installed packages offer."""
+    """Return the names of the variants in this package and in installed packages (entry points)."""
     own = {module.name for module in pkgutil.iter_modules(variants.__path__)}
     return sorted(own | {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
 
 
 def find(name: str) -> type[Variant]:
-    """The class behind "gate" (a file of `variants/`, an entry point) or "package.module:Class"."""
+    """Return the class of "gate" (a file of `variants/` or an entry point) or of "package.module:Class".
+
+    Raises:
+        VariantError: there is no such variant.
+    """
     if ":" in name:
         return _imported(name, *name.split(":", 1))
     if name in {module.name for module in pkgutil.iter_modules(variants.__path__)}:
@@ -38,8 +45,12 @@ def find(name: str) -> type[Variant]:
     raise VariantError("attention", "unknown variant", name, f"{hint}one of {', '.join(names())}")
 
 
-def only_variant(module) -> type[Variant]:
-    """The one variant class that `module` defines."""
+def only_variant(module: ModuleType) -> type[Variant]:
+    """Return the one variant class that `module` defines.
+
+    Raises:
+        VariantError: it defines none, or several.
+    """
     found = [
         value
         for value in vars(module).values()
@@ -50,10 +61,16 @@ def only_variant(module) -> type[Variant]:
     return found[0]
 
 
-def parse(spec: Any) -> list[tuple[str, dict]]:
-    """Normal form of a spec: a name, {name: options}, {"variant": name, **options}, an object with name and
-    options,
-    or a list of those, in order. [] is stock attention through the dispatcher."""
+def parse(spec: object) -> list[NamedOptions]:
+    """Return the variants of a spec, in order, each with its options.
+
+    Args:
+        spec: a name, {name: options}, {"variant": name, **options}, an object with `name` and `options`, or a
+            list of those. [] is stock attention through the dispatcher.
+
+    Raises:
+        VariantError: it is none of these.
+    """
     if isinstance(spec, str):
         return [(spec, {})]
     if isinstance(spec, Mapping):
@@ -68,7 +85,11 @@ def parse(spec: Any) -> list[tuple[str, dict]]:
 
 
 def check_options(cls: type[Variant], name: str, options: Mapping[str, Any]) -> None:
-    """Refuse unknown option names and values of the wrong type, by the annotations of `__init__`."""
+    """Refuse unknown option names and values of the wrong type, by the annotations of `__init__`.
+
+    Raises:
+        VariantError: naming the option and what is accepted.
+    """
     parameters = list(inspect.signature(cls.__init__).parameters)[2:]
     hints = typing.get_type_hints(cls.__init__)
     for option, value in options.items():
@@ -77,26 +98,16 @@ def check_options(cls: type[Variant], name: str, options: Mapping[str, Any]) -> 
             hint = f"did you mean {near[0]!r}? " if near else ""
             known = f"it takes {', '.join(parameters)}" if parameters else "it takes no options"
             raise VariantError(name, "unknown option", option, hint + known)
-        if not _matches(value, hints.get(option, Any)):
-            raise VariantError(f"{name}.{option}", "not accepted", value, _described(hints[option]))
+        hint = hints.get(option, Any)
+        if not option_types.fits(value, hint):
+            raise VariantError(f"{name}.{option}", "not accepted", value, _accepted(hint))
 
 
-def _matches(value: Any, hint: Any) -> bool:
-    if hint is Any:
-        return True
-    if typing.get_origin(hint) is typing.Literal:
-        return any(value == choice and type(value) is type(choice) for choice in typing.get_args(hint))
-    if typing.get_args(hint):
-        return any(_matches(value, part) for part in typing.get_args(hint))
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _described(hint: Any) -> str:
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return f"a value of type {getattr(hint, '__name__', hint)}"
+def _accepted(hint: object) -> str:
+    choices = option_types.choices(hint)
+    if choices:
+        return "one of " + ", ".join(map(str, choices))
+    return f"a value of type {hint.__name__ if isinstance(hint, type) else hint}"
 
 
 def _imported(name: str, module: str, attribute: str) -> type[Variant]:

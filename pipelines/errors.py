@@ -54,6 +54,12 @@ def raise_all(errors: Sequence[UserError]) -> None:
         raise UserErrors(errors)
 
 
+def as_clause(error: Exception) -> str:
+    """Return a library's message as a clause for `UserError`: one line, no capital, no full stop."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 class RunFailed(Exception):
     """A run that could not go on through no fault of its configuration; exit status 1.
 

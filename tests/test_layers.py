@@ -131,6 +131,11 @@ def test_custom_attention_never_imports_pipelines(path):
     assert "pipelines" not in roots(imports(path))
 
 
+def test_the_rule_of_option_types_needs_the_standard_library_only():
+    for path in files("option_types"):
+        assert roots(imports(path)) <= sys.stdlib_module_names, path
+
+
 @pytest.mark.parametrize("path", files("custom_attention/variants"), ids=str)
 def test_a_variant_imports_torch_and_the_contract_only(path):
     names = {name for name in imports(path) if name}

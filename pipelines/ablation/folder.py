@@ -12,8 +12,8 @@ import yaml
 
 from pipelines.ablation.cell import Cell, Outcome, outcome_of
 from pipelines.config.load import AblationConfig, ablation_from_dict
-from pipelines.errors import UserError
-from pipelines.storage.atomic import _clause, read_json
+from pipelines.errors import UserError, as_clause
+from pipelines.storage.atomic import read_json
 from pipelines.storage.names import ABLATION, RUNS, SEARCH
 from pipelines.storage.paths import inside
 
@@ -78,7 +78,7 @@ def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
         values = yaml.safe_load((folder / ABLATION).read_text(encoding="utf-8"))
         names = json.loads((folder / RUNS).read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
-        raise UserError(str(folder), f"{ABLATION} or {RUNS} is damaged: {_clause(error)}") from error
+        raise UserError(str(folder), f"{ABLATION} or {RUNS} is damaged: {as_clause(error)}") from error
     for name in names.values():
         inside(folder.parent / "cells", name, str(folder / RUNS))
     return ablation_from_dict(values), names

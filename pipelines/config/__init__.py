@@ -1,3 +1,1 @@
-"""The configuration:
-schemas of a run and an ablation, YAML with line numbers, checks and their messages; never torch.
-"""
+"""The configuration: schemas of a run and an ablation, YAML with line numbers, checks; no torch."""

@@ -1,4 +1,4 @@
-"""The parts of an ablation file: its short forms, the files of its cells, a cell with an arm laid over it."""
+"""The parts of an ablation file: short forms, files of the cells, a cell merged with an arm, own mistakes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipelines.config.checks import expanded as expanded_run
 from pipelines.config.checks import resolve_paths
-from pipelines.config.checks import written_out as run_written_out
 from pipelines.config.names import unknown_metric
 from pipelines.config.suggestions import perhaps
 from pipelines.config.yaml_source import Document, KeyPath, Place, merge
@@ -16,21 +16,21 @@ from pipelines.registry import catalog
 
 
 def names(document: Document, section: str) -> list[str]:
-    """The names in a section of the file; none when the section is no mapping."""
+    """Return the names in a section of the file; none where the section is not a mapping."""
     value = document.get((section,))
     return list(value) if isinstance(value, dict) else []
 
 
 def items(document: Document, path: KeyPath) -> list[Document]:
-    """The items of the list at `path`; none when it is no list."""
+    """Return the items of the list at `path`; none where it is not a list."""
     value = document.get(path)
     return [document.part((*path, index)) for index in range(len(value))] if isinstance(value, list) else []
 
 
-def written_out(document: Document) -> Document:
-    """The file with its short forms written out, and paths in every `set` absolute where they exist."""
+def expanded(document: Document) -> Document:
+    """Return the file with its short forms expanded, and with existing paths in every `set` absolute."""
     for name in names(document, "arms"):
-        path = ("arms", name)
+        path: KeyPath = ("arms", name)
         if isinstance(document.get(path), str | list):
             document = document.replaced(path, document.part(path).under("attention"))
         if isinstance(document.get((*path, "attention")), str | dict):
@@ -41,19 +41,19 @@ def written_out(document: Document) -> Document:
     sets: list[KeyPath] = [("set",), *(("arms", name, "set") for name in names(document, "arms"))]
     for path in sets:
         if isinstance(document.get(path), dict):
-            document = document.replaced(path, resolve_paths(run_written_out(document.part(path)))[0])
+            document = document.replaced(path, resolve_paths(expanded_run(document.part(path)))[0])
     return document
 
 
 def cell_file(place: Place, text: str) -> str:
-    """The run file that a cell names, as a path to show and to open: relative to the file that names it."""
+    """Return the path of the run file that a cell names, which is relative to the file of the ablation."""
     if place.line is None or os.path.isabs(text):
         return text
     return os.path.normpath(os.path.join(os.path.dirname(place.name), Path(text).expanduser()))
 
 
-def no_setting_of_a_cell(base: Document) -> list[UserError]:
-    """A cell may not choose an attention, which its arms do, nor push each of its runs to one place."""
+def misplaced_in_cell(base: Document) -> list[UserError]:
+    """Return an error for attention in a cell, which arms set, and for hub, which is for one run."""
     errors = []
     if base.get(("attention",)):
         what, fix = "a cell sets attention, which its arms decide", "move it to arms"
@@ -64,8 +64,8 @@ def no_setting_of_a_cell(base: Document) -> list[UserError]:
     return errors
 
 
-def overlaid(base: Document, document: Document, arm: str) -> Document:
-    """The run of a cell with an arm laid over it, to be checked; `AblationConfig.run_config` makes it."""
+def merged_with_arm(base: Document, document: Document, arm: str) -> Document:
+    """Return a cell merged with an arm, to be checked; `AblationConfig.run_config` makes the run itself."""
     path: KeyPath = ("arms", arm)
     layers = [base]
     if isinstance(document.get((*path, "set")), dict):
@@ -77,43 +77,44 @@ def overlaid(base: Document, document: Document, arm: str) -> Document:
 
 
 def own_errors(document: Document) -> list[UserError]:
-    """Mistakes that the file makes as an ablation, apart from those of its runs."""
+    """Return the mistakes of the file as an ablation, apart from those of its runs."""
     errors: list[UserError] = []
     arms, baseline = names(document, "arms"), document.get(("baseline",), "stock")
     if arms and isinstance(baseline, str) and baseline not in arms:
-        where = document.place(("baseline",)).where
-        errors.append(
-            UserError(where, f"the baseline {baseline!r} is no arm", accepted=perhaps(baseline, arms, "arms"))
-        )
+        where, accepted = document.place(("baseline",)).where, perhaps(baseline, arms, "arms")
+        errors.append(UserError(where, f"the baseline {baseline!r} is not an arm", accepted=accepted))
     seeds = document.get(("seeds",))
     if isinstance(seeds, list):
         for index, seed in enumerate(seeds):
             if seed in seeds[:index]:
                 where = document.place(("seeds", index)).where
                 errors.append(
-                    UserError(where, f"the seed {seed!r} stands in seeds twice", accepted="name each once")
+                    UserError(where, f"the seed {seed!r} is in seeds twice", accepted="name each seed once")
                 )
-    for path in [("set",), *(("arms", arm, "set") for arm in arms)]:
+    settings: list[KeyPath] = [("set",), *(("arms", arm, "set") for arm in arms)]
+    for path in settings:
         errors += _misplaced(document, path)
         if len(path) > 1 and document.get(("search",)) and document.get((*path, "learning_rate")) is not None:
             where, what = document.place((*path, "learning_rate")).where, "search decides the learning rate"
-            errors.append(UserError(where, what, accepted="drop it here, or drop search"))
+            errors.append(UserError(where, what, accepted="remove it here, or remove search"))
     return errors
 
 
 def unknown_metrics(document: Document, tasks: Sequence[str]) -> Iterator[UserError]:
-    """Primary metrics and margins that no cell's task has."""
+    """Yield the primary metrics and margins that no task of a cell has."""
     entries = {name: catalog.find(catalog.TASK, name) for name in tasks}
-    metrics = {name: entry.attributes.get("metric_names") for name, entry in entries.items() if entry}
+    metrics: list[Sequence[str] | None] = [
+        entry.attributes.get("metric_names") for entry in entries.values() if entry
+    ]
     for task in names(document, "primary"):
         path: KeyPath = ("primary", task)
         if task not in entries:
             accepted = perhaps(task, tasks, "tasks of the cells")
             yield UserError(document.place(path).where, f"no cell has the task {task!r}", accepted=accepted)
-        elif entries[task]:
-            yield from unknown_metric(document, path, entries[task])
-    if all(metrics.values()):
-        known = sorted({metric for found in metrics.values() for metric in found})
+        elif (entry := entries[task]) is not None:
+            yield from unknown_metric(document, path, entry)
+    if all(metrics):
+        known = sorted({metric for found in metrics for metric in found or ()})
         for metric in names(document, "margin"):
             if metric not in known:
                 where = document.place(("margin", metric)).where
@@ -130,7 +131,7 @@ def _misplaced(document: Document, path: KeyPath) -> list[UserError]:
     )
     return [
         UserError(
-            document.place((*path, key)).where, f"{key} cannot stand in set", accepted=f"use {better[key]}"
+            document.place((*path, key)).where, f"{key} cannot be in set", accepted=f"use {better[key]}"
         )
         for key in better
         if document.get((*path, key)) is not None

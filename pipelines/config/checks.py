@@ -1,8 +1,8 @@
-"""What the schema cannot say about a run: what excludes what, which files must exist, which names exist."""
+"""Checks of a run that a schema cannot express: settings that exclude each other, files that must exist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipelines.config.schema_errors import dotted
@@ -14,8 +14,8 @@ FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("d
 FOLDER_KEYS: tuple[KeyPath, ...] = (("model", "name"), ("model", "tokenizer"))
 
 
-def written_out(document: Document) -> Document:
-    """The document with its short forms written out: `task: ner`, `attention: gate`."""
+def expanded(document: Document) -> Document:
+    """Return the document with its short forms expanded: `task: ner`, `attention: gate`."""
     if isinstance(document.get(("task",)), str):
         document = document.replaced(("task",), document.part(("task",)).under("name"))
     if isinstance(document.get(("attention",)), str | dict):
@@ -47,7 +47,7 @@ def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
 
 
 def exclusive_settings(document: Document) -> Iterator[UserError]:
-    """Settings of which exactly one is wanted, and settings that make no sense together."""
+    """Yield an error for settings that exclude each other, and for none where exactly one is required."""
     data, model = document.get(("data",)), document.get(("model",))
     if isinstance(data, dict):
         files = [key for key in ("train", "validation", "test") if data.get(key) is not None]
@@ -62,11 +62,9 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
     if document.get(("lora",)) is not None:
         yield from _lora(document)
     if document.get(("sharding",)) == "fsdp2" and document.get(("processes",)) in (None, 1):
-        where, what = (
-            document.place(("sharding",)).where,
-            "sharding: fsdp2 shares the weights among processes",
-        )
-        yield UserError(where, f"{what}, and there is one", accepted="set processes, or leave sharding out")
+        what = "sharding: fsdp2 shares the weights among processes, and there is only one process"
+        accepted = "set processes, or leave sharding out"
+        yield UserError(document.place(("sharding",)).where, what, accepted=accepted)
 
 
 def _lora(document: Document) -> Iterator[UserError]:
@@ -74,7 +72,7 @@ def _lora(document: Document) -> Iterator[UserError]:
     if document.get(("model", "architecture")) is not None:
         fix = "name a pretrained model by model.name, or leave lora out"
         yield UserError(
-            where, "lora adapts pretrained weights, and this model starts from scratch", accepted=fix
+            where, "lora adapts pretrained weights, but this model starts from scratch", accepted=fix
         )
     if document.get(("sharding",)) == "fsdp2":
         yield UserError(
@@ -82,7 +80,7 @@ def _lora(document: Document) -> Iterator[UserError]:
         )
 
 
-def _missing_files(document: Document, data: dict) -> Iterator[UserError]:
+def _missing_files(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
     use = {"train": "to learn from", "validation": "that chooses the checkpoint"}
     for key in use:
         if data.get(key) is None:
@@ -97,7 +95,7 @@ def _exactly_one(
     one_of = f"set exactly one of {', '.join(names[:-1])} and {names[-1]}"
     if not given:
         yield UserError(document.place((section,)).where, f"{section} names no source", accepted=one_of)
-    if len(given) > 1:  # in the order of writing: the last one is what was added
+    if len(given) > 1:  # in the order of the file: the last one was probably added
         where = document.place((section, given[-1])).where
         both = " and ".join(f"{section}.{key}" for key in given)
         yield UserError(where, f"{both} exclude each other", accepted=f"{one_of}; null unsets a key")

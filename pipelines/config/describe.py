@@ -1,4 +1,4 @@
-"""What `attnlab validate` says of files that are in order: what would run, and what a reader should know."""
+"""Valid configurations as short texts for `attnlab validate`: what would run, and what limits its results."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pipelines.config.load import AblationConfig, RunConfig
 
 
 def describe_run(run: RunConfig) -> Iterator[str]:
-    """One run in a few lines."""
+    """Yield a few lines on one run."""
     yield from _cell(run)
     yield f"attention: {attention(run.to_dict()['attention'])}"
     yield f"seed {run.seed}, learning rate {run.learning_rate:g}, {run.precision}"
     if run.lora is not None:
         layers = ", ".join(run.lora.targets or ("every linear layer",))
-        yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged in the end"
+        yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged at the end"
     if run.data.generated is None and run.data.name is None and run.data.test is None:
-        yield "note: no test split; the validation score chose its own checkpoint"
+        yield "note: no test split; the validation score is optimistic, because it chose the checkpoint"
 
 
 def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
-    """The grid of an ablation, its terms, and what limits its verdict."""
+    """Yield the grid of an ablation, its primary metrics and margins, and what limits its verdict."""
     counts = len(ablation.cells), len(ablation.arms), len(ablation.seeds)
     words = [f"{count} {word}{'s' * (count != 1)}" for count, word in zip(counts, ("cell", "arm", "seed"))]
     yield f"{' x '.join(words)} = {counts[0] * counts[1] * counts[2]} runs"
@@ -46,22 +46,22 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
 
 
 def notes(ablation: AblationConfig) -> Iterator[str]:
-    """What is allowed, but limits what the ablation can say."""
+    """Yield what is allowed but limits the conclusions of the ablation."""
     if len(ablation.seeds) < 3:
-        yield "fewer than 3 seeds: a checkpoint comparison, no verdict"
+        yield "fewer than 3 seeds: only checkpoints are compared, there is no verdict"
     if not ablation.margin:
-        yield "no margin: no arm can come out equivalent or non-inferior"
+        yield "no margin: no arm can be found equivalent or non-inferior"
     if len(ablation.arms) == 1:
-        yield "one arm: there is nothing to compare it with"
+        yield "only one arm: there is nothing to compare it with"
     arms = list(ablation.arms.items())
     for index, (name, arm) in enumerate(arms):
         twins = [other for other, before in arms[:index] if before == arm]
         if twins:
-            yield f"arms {twins[0]} and {name} are the same run: ablate wants --fresh to run both"
+            yield f"arms {twins[0]} and {name} are the same run: attnlab ablate needs --fresh to run both"
 
 
 def attention(spec: Sequence[Any]) -> str:
-    """A list of variants as a short text; nothing in it is stock attention."""
+    """Return a list of variants as a short text; an empty list is "stock"."""
     words = []
     for variant in spec:
         [(name, options)] = variant.items() if isinstance(variant, dict) else [(variant, {})]
@@ -76,7 +76,7 @@ def _cell(run: RunConfig) -> list[str]:
     length = f"{run.max_steps} steps" if run.max_steps else f"{run.num_epochs} epochs"
     return [
         f"task {run.task.name}" + (f" ({options})" if options else ""),
-        f"model {_shown(model)} ({run.model.family})",
+        f"model {_short_path(model)} ({run.model.family})",
         f"data {_data(run)}",
         f"{length} of batch {run.batch_size}",
     ]
@@ -85,11 +85,11 @@ def _cell(run: RunConfig) -> list[str]:
 def _data(run: RunConfig) -> str:
     data = run.data
     if data.generated:
-        return f"generated {data.generated.name} ({data.generated.train} to learn from)"
-    return data.name or _shown(data.train)
+        return f"generated {data.generated.name} ({data.generated.train} training examples)"
+    return data.name or _short_path(data.train or "")
 
 
-def _shown(path: str) -> str:
-    """A path relative to the working folder where it lies below it."""
+def _short_path(path: str) -> str:
+    """A path relative to the working folder, where it is below that."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

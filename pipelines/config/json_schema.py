@@ -1,8 +1,8 @@
-"""The JSON Schemas of run and ablation files, by which editors complete and check them.
+"""The JSON Schemas of run and ablation files, with which editors complete and check them.
 
-    python -m pipelines.config.json_schema      writes pipelines/config/schema/*.json again
+    python -m pipelines.config.json_schema      writes pipelines/config/schema/*.json
 
-In a YAML file, editors with a YAML language server take it from a first line such as
+An editor with a YAML language server takes the schema from a first line such as
 `# yaml-language-server: $schema=../pipelines/config/schema/run.schema.json`.
 """
 
@@ -23,14 +23,14 @@ NAMED = {
     "maxProperties": 1,
     "additionalProperties": {"type": ["object", "null"]},
 }
-SHORT_FORMS: dict[str, list[dict[str, Any]]] = {  # definition -> what YAML takes besides the mapping itself
+SHORT_FORMS: dict[str, list[dict[str, Any]]] = {  # definition -> what YAML accepts besides a mapping
     "TaskSpec": [{"type": "string"}],
     "ArmConfig": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/VariantSpec"}}],
 }
 
 
 def run_schema() -> dict[str, Any]:
-    """The schema of a run file: a fragment of a run, so nothing is required."""
+    """Return the schema of a run file: a part of a run, so nothing is required."""
     schema = _adapted(RunConfig.model_json_schema())
     del schema["required"]
     for section in schema["$defs"].values():
@@ -39,7 +39,7 @@ def run_schema() -> dict[str, Any]:
 
 
 def ablation_schema() -> dict[str, Any]:
-    """The schema of an ablation file; `set` and settings written into a cell or arm are those of a run."""
+    """Return the schema of an ablation file; `set` and settings in a cell or an arm are those of a run."""
     run, ablation = run_schema(), _adapted(AblationFile.model_json_schema())
     definitions = ablation["$defs"] | run.pop("$defs") | {"RunFile": {**run, "title": "RunFile"}}
     del definitions["RunFile"]["$schema"]
@@ -56,12 +56,12 @@ def ablation_schema() -> dict[str, Any]:
 
 
 def _adapted(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add the short forms that YAML takes: `task: ner`, `attention: gate`, `gate: [gate]`."""
+    """Add the short forms that YAML accepts: `task: ner`, `attention: gate`, `gate: [gate]`."""
     definitions = schema["$defs"]
     if "TaskSpec" in definitions:
         task = definitions["TaskSpec"]
         task["properties"] = {"name": task["properties"]["name"]}
-        task["additionalProperties"] = True  # its options: known to the task, not to the schema
+        task["additionalProperties"] = True  # the options, which depend on the task
     definitions["VariantSpec"] = {
         "title": "VariantSpec",
         "anyOf": [{"type": "string", "minLength": 1}, NAMED],
@@ -86,7 +86,7 @@ SCHEMAS = {"run": run_schema, "ablation": ablation_schema}
 
 
 def text(name: str) -> str:
-    """What belongs into `schema/<name>.schema.json`."""
+    """Return the content of `schema/<name>.schema.json`."""
     return json.dumps(SCHEMAS[name](), indent=1) + "\n"
 
 

@@ -1,12 +1,12 @@
-"""From YAML files and overrides to one checked, frozen configuration of a run or an ablation."""
+"""Load YAML files and overrides as one checked, frozen configuration of a run or an ablation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipelines.config import ablation_file as arms
 from pipelines.config import checks, yaml_source
@@ -44,25 +44,25 @@ __all__ = [
     "run_from_dict",
 ]
 
+Config = TypeVar("Config", bound=BaseModel)
+
 
 def load_run(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
     """Merge YAML files left to right, then `key.path=value` overrides, and check the result.
 
-    Relative paths start from the file they stand in, in overrides from the working folder.
+    Relative paths start from the folder of their file, in overrides from the working folder.
 
     Raises:
-        UserError: with every mistake found, each with its file and line.
+        UserError: with all mistakes, each with its file and line.
     """
     documents = _read_all(files, overrides)
     if not documents:
         raise UserError("run", "no configuration is named", accepted="name one or more YAML files")
-    run, errors = _check_run(yaml_source.merge(documents))
-    raise_all(_in_order(errors))
-    return run
+    return _checked(*_check_run(yaml_source.merge(documents)))
 
 
 def run_from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The run that `RunConfig.to_dict` wrote; neither files nor names are looked up.
+    """Return the run that `RunConfig.to_dict` wrote; neither files nor names are looked up.
 
     Raises:
         UserError: the values are not those of a run.
@@ -71,12 +71,16 @@ def run_from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def ablation_from_dict(values: Mapping[str, Any]) -> AblationConfig:
-    """The ablation that `AblationConfig.to_dict` wrote; neither files nor names are looked up."""
+    """Return the ablation that `AblationConfig.to_dict` wrote; neither files nor names are looked up.
+
+    Raises:
+        UserError: the values are not those of an ablation.
+    """
     return _from_dict(values, AblationConfig, "stored ablation")
 
 
 def is_ablation(file: str) -> bool:
-    """Whether a YAML file states an ablation (it has `arms`) and not a run."""
+    """Return whether a YAML file is an ablation (it has `arms`) and not a run."""
     document = yaml_source.read(file)
     return isinstance(document.value, dict) and "arms" in document.value
 
@@ -85,9 +89,9 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     """Read an ablation file and the run files of its cells, and check every cell with every arm.
 
     Raises:
-        UserError: with every mistake found, each with its file and line.
+        UserError: with all mistakes, each with its file and line.
     """
-    parts = [arms.written_out(part) for part in _read_all([file], overrides)]
+    parts = [arms.expanded(part) for part in _read_all([file], overrides)]
     document = yaml_source.merge(parts)
     stated, errors = _validate(document, AblationFile)
     errors += arms.own_errors(document)
@@ -98,25 +102,24 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
         except UserError as error:
             errors += getattr(error, "errors", [error])
             continue
-        if base is None:  # the schema has said why
+        if base is None:  # the schema has reported why
             continue
         run, found = _check_run(base)
         cells |= {name: run} if run else {}
-        if not found:  # an arm inherits every mistake of its cell: say those once
+        if not found:  # an arm inherits every mistake of its cell: report those once
             for arm in arms.names(document, "arms"):
-                found += _check_run(arms.overlaid(base, document, arm))[1]
+                found += _check_run(arms.merged_with_arm(base, document, arm))[1]
         errors += found
     if len(cells) == len(arms.names(document, "cells")):
         errors += arms.unknown_metrics(document, sorted({run.task.name for run in cells.values()}))
-    raise_all(_in_order(errors))
-    values = stated.model_dump(mode="json", exclude={"cells", "set"})
+    values = _checked(stated, errors).model_dump(mode="json", exclude={"cells", "set"})
     return AblationConfig.model_validate(
         values | {"cells": {name: run.to_dict() for name, run in cells.items()}}
     )
 
 
 def _read_cell(document: Document, name: str) -> Document | None:
-    """The run that a cell states: its files and in-place settings, then `set`; None where it states none."""
+    """The run of a cell: its files and settings, then `set`; None where it has none."""
     errors: list[UserError] = []
     documents: list[Document] = []
     for part in arms.items(document, ("cells", name)):
@@ -133,7 +136,7 @@ def _read_cell(document: Document, name: str) -> Document | None:
         return None
     documents += [document.part(("set",))] if isinstance(document.get(("set",)), dict) else []
     base = yaml_source.merge(documents)
-    raise_all(arms.no_setting_of_a_cell(base))
+    raise_all(arms.misplaced_in_cell(base))
     return base
 
 
@@ -141,7 +144,8 @@ def _read_cell(document: Document, name: str) -> Document | None:
 
 
 def _read_all(files: Sequence[str], overrides: Sequence[str]) -> list[Document]:
-    documents, errors = [], []
+    documents: list[Document] = []
+    errors: list[UserError] = []
     for read, sources in ((yaml_source.read, files), (yaml_source.override, overrides)):
         for source in sources:
             try:
@@ -157,10 +161,10 @@ def _mapping(document: Document) -> Document:
         came = "a list" if isinstance(document.value, list) else repr(document.value)
         place = document.place()
         raise UserError(place.where, "the file must hold `key: value` settings at its top level", came)
-    return checks.written_out(document)
+    return checks.expanded(document)
 
 
-def _validate(document: Document, model) -> tuple[Any, list[UserError]]:
+def _validate(document: Document, model: type[Config]) -> tuple[Config | None, list[UserError]]:
     try:
         return model.model_validate(document.value), []
     except ValidationError as error:
@@ -172,6 +176,13 @@ def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
     run, found = _validate(document, RunConfig)
     errors += [*found, *checks.exclusive_settings(document), *unknown_names(document)]
     return run, errors
+
+
+def _checked(config: Config | None, errors: Sequence[UserError]) -> Config:
+    """Return a configuration without mistakes; raise all mistakes otherwise."""
+    raise_all(_in_order(errors))
+    assert config is not None, "the schema refused it without an error"
+    return config
 
 
 def _in_order(errors: Sequence[UserError]) -> list[UserError]:
@@ -186,8 +197,6 @@ def _in_order(errors: Sequence[UserError]) -> list[UserError]:
     return sorted(once, key=place)
 
 
-def _from_dict(values: Mapping[str, Any], model, name: str):
-    document = checks.written_out(Document(dict(values), {(): Place(name, None, Path.cwd())}))
-    config, errors = _validate(document, model)
-    raise_all(errors)
-    return config
+def _from_dict(values: Mapping[str, Any], model: type[Config], name: str) -> Config:
+    document = checks.expanded(Document(dict(values), {(): Place(name, None, Path.cwd())}))
+    return _checked(*_validate(document, model))

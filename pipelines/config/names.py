@@ -1,11 +1,11 @@
-"""The names and options of a run, checked against the source they come from."""
+"""The names and options of a run, checked against the source files that define them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+import option_types
 from pipelines.config.schema_errors import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
@@ -18,7 +18,7 @@ MODEL_TYPES = "transformers.models.auto.auto_mappings"  # a generated list of ("
 
 
 def unknown_names(document: Document) -> list[UserError]:
-    """Everything a run names that does not exist: task, variants, corpus, options, metric, columns, model."""
+    """Return an error for each unknown task, variant, corpus, option, metric, column and model of a run."""
     names = _Names(document)
     task = names.entry(TASK, ("task", "name"))
     if task is not None:
@@ -39,7 +39,7 @@ def unknown_names(document: Document) -> list[UserError]:
 
 
 def unknown_metric(document: Document, path: KeyPath, task: Entry) -> list[UserError]:
-    """The metric named at `path`, when it is none of the task's."""
+    """Return an error where the metric named at `path` is not one of the task's."""
     name, known = document.get(path), task.attributes.get("metric_names")
     if not isinstance(name, str) or not known or name in known:
         return []
@@ -48,7 +48,7 @@ def unknown_metric(document: Document, path: KeyPath, task: Entry) -> list[UserE
 
 
 class _Names:
-    """Looks up what a document names and keeps what it does not find."""
+    """Looks up the names in a document and collects the unknown ones as errors."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -58,7 +58,7 @@ class _Names:
         self.errors.append(UserError(self.document.place(path).where, what, came, accepted))
 
     def entry(self, kind: EntryKind, path: KeyPath) -> Entry | None:
-        """The entry named at `path`; None where no name stands (the schema says so), or one of no entry."""
+        """The entry named at `path`; None where there is no name (the schema reports it) or no such entry."""
         name = self.document.get(path)
         return self.known(kind, name, path) if isinstance(name, str) and name else None
 
@@ -75,7 +75,7 @@ class _Names:
             self.refuse(path, f"unknown {kind.word} {name!r}", accepted=accepted)
         return found
 
-    def variant(self, path: KeyPath, value: Any) -> None:
+    def variant(self, path: KeyPath, value: object) -> None:
         if isinstance(value, dict) and len(value) == 1:
             [(name, given)] = value.items()
             path = (*path, name)
@@ -85,7 +85,7 @@ class _Names:
         if found is not None:
             self.options(found, path, {} if given is None else given)
 
-    def options(self, entry: Entry, path: KeyPath, given: Any) -> None:
+    def options(self, entry: Entry, path: KeyPath, given: object) -> None:
         """Check the options given to an entry; they stand below `path`."""
         if not isinstance(given, Mapping):
             example = f"write {{{entry.name}: {{option: value}}}}"
@@ -99,13 +99,13 @@ class _Names:
                 self.refuse(
                     (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
                 )
-            elif not source.fits(value, known[name].annotation, known[name].module):
-                what = f"{name} of {entry.kind.word} {entry.name} cannot be this"
+            elif not option_types.fits(value, known[name].hint):
+                what = f"{name} of {entry.kind.word} {entry.name} has a value of a wrong type"
                 self.refuse((*path, name), what, show(value), _accepted(known[name], value))
         for option in entry.options:
             if option.is_required and option.name not in given:
                 what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
-                self.refuse(path, what, accepted=f"it is {option}")
+                self.refuse(path, what, accepted=f"add {option}")
 
     def columns(self, task: Entry) -> None:
         given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
@@ -117,7 +117,7 @@ class _Names:
                 self.refuse(("data", "columns", name), what, accepted=accepted)
 
     def family(self, task: Entry) -> None:
-        """A task that no model of the chosen family can learn."""
+        """Refuse a task that models of the chosen family cannot learn."""
         path: KeyPath = ("model", "family")
         family, families = self.document.get(path), catalog.families(task)
         if families and isinstance(family, str) and family not in families:
@@ -125,7 +125,7 @@ class _Names:
             self.refuse(path, what, accepted=one_of(None, families))
 
     def architecture(self) -> None:
-        """A model_type that the installed transformers does not list."""
+        """Refuse a model_type that the installed transformers does not list."""
         path: KeyPath = ("model", "architecture")
         name, file = self.document.get(path), source.find_module(MODEL_TYPES)
         if not isinstance(name, str) or not name or file is None:
@@ -136,6 +136,6 @@ class _Names:
             self.refuse(path, f"unknown architecture {name!r}", accepted=accepted)
 
 
-def _accepted(option: Option, came: Any) -> str:
-    choices = source.choices(option.annotation, option.module)
+def _accepted(option: Option, came: object) -> str:
+    choices = option_types.choices(option.hint)
     return one_of(came, choices) if choices else f"accepted: {option}"

@@ -1,4 +1,4 @@
-"""What one run is: every setting, its default, its range and its meaning."""
+"""The schema of a run: every setting with its default, its range and its meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Frozen and strict: an unknown key, text for a number, a boolean for text are errors, never guesses."""
+    """A frozen, strict section: an unknown key, text for a number and a boolean for text are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -69,13 +69,13 @@ Attention = Annotated[tuple[VariantSpec, ...], Field(strict=False)]
 
 
 class GeneratedSpec(Section):
-    """A corpus made by a generator under `pipelines/corpora/`: no file, no download."""
+    """A corpus that a generator in `pipelines/corpora/` makes: no file, no download."""
 
     name: Name = Field(description="the generator")
     seed: int = Field(0, ge=0, description="seed of the corpus, independent of the seed of the run")
-    train: Count = Field(description="examples to learn from")
-    validation: Count = Field(description="examples that choose the checkpoint")
-    test: int = Field(0, ge=0, description="examples scored once, at the end; 0: no test split")
+    train: Count = Field(description="training examples")
+    validation: Count = Field(description="validation examples, which choose the checkpoint")
+    test: int = Field(0, ge=0, description="test examples, scored once at the end; 0: no test split")
     options: dict[str, Any] = Field({}, description="options of the generator")
 
 
@@ -87,28 +87,35 @@ class DataConfig(Section):
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
     train: Name | None = Field(
         None,
-        description="file to learn from, or rows of one: a.csv[:80%]; with `name`: a split: train[:10%]",
+        description="file of training examples, or rows of it: a.csv[:80%]; with `name` a split: train[:10%]",
     )
-    validation: Name | None = Field(None, description="file or split that chooses the checkpoint")
-    test: Name | None = Field(None, description="file or split scored once, at the end")
-    generated: GeneratedSpec | None = Field(None, description="a corpus made on the spot")
+    validation: Name | None = Field(
+        None, description="file or split of validation examples, which choose the checkpoint"
+    )
+    test: Name | None = Field(None, description="file or split of test examples, scored once at the end")
+    generated: GeneratedSpec | None = Field(None, description="a corpus made by a generator")
     format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll"] | None = Field(
         None, description="format of the files; null: by file name"
     )
     encoding: Name | None = Field(None, description="encoding of text files; null: utf-8")
     columns: dict[str, Name] = Field(
-        {}, description="the task's column -> the data's column, where they differ; dots reach into a column"
+        {},
+        description="the task's column -> the data's column, where they differ; a.b: field b of column a",
     )
     streaming: bool = Field(
-        False, description="true: rows stay on disk (TMPDIR), for jsonl and parquet larger than memory"
+        False,
+        description="true: rows stay on disk (in TMPDIR), for jsonl and parquet files larger than memory",
     )
-    on_bad_row: Literal["stop", "skip"] = Field("stop", description="skip counts and reports what it skipped")
+    on_bad_row: Literal["stop", "skip"] = Field(
+        "stop", description="what to do with an unreadable row; skip: leave it out and report how many"
+    )
     publish_text: bool = Field(
-        False, description="reports show its texts: only where its licence lets you publish them"
+        False,
+        description="true: reports show texts of the data; only where its licence allows publishing them",
     )
-    max_train_examples: Count | None = Field(None, description="use the first so many; null: all")
-    max_validation_examples: Count | None = Field(None, description="use the first so many; null: all")
-    max_test_examples: Count | None = Field(None, description="use the first so many; null: all")
+    max_train_examples: Count | None = Field(None, description="use only the first this many; null: all")
+    max_validation_examples: Count | None = Field(None, description="use only the first this many; null: all")
+    max_test_examples: Count | None = Field(None, description="use only the first this many; null: all")
 
 
 class ModelConfig(Section):
@@ -119,14 +126,16 @@ class ModelConfig(Section):
     )
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub model")
     architecture: Name | None = Field(
-        None, description="start from scratch: a model_type of transformers, such as bert, gpt2, t5"
+        None, description="train from scratch: a model_type of transformers, such as bert, gpt2, t5"
     )
     family: Literal["encoder", "decoder", "encoder_decoder"] = Field(
-        description="what the model is: encoder (BERT), decoder (GPT-2) or encoder_decoder (T5)"
+        description="kind of model: encoder (BERT), decoder (GPT-2) or encoder_decoder (T5)"
     )
-    config: dict[str, Any] = Field({}, description="entries of the model's transformers config to change")
+    config: dict[str, Any] = Field({}, description="entries to change in the model's transformers config")
     vocab_size: int = Field(
-        8000, ge=300, description="from scratch: size of the tokenizer trained on the train split"
+        8000,
+        ge=300,
+        description="from scratch: vocabulary size of the tokenizer, which is trained on the train split",
     )
     tokenizer: Name | None = Field(
         None, description="folder or Hub id of another tokenizer; null: the model's own"
@@ -154,46 +163,46 @@ class WhereConfig(Section):
         for part in (layers or "").split(","):
             first, dash, last = part.partition("-")
             if dash and int(first) > int(last):
-                raise ValueError(f"the range {part.strip()} runs backwards")
+                raise ValueError(f"the range {part.strip()} is backwards")
         return layers
 
 
 class LoraConfig(Section):
-    """Low-rank adaptation by PEFT: factors beside the pretrained weights learn, merged in the end."""
+    """Low-rank adaptation with PEFT: factors beside the pretrained weights are trained, then merged."""
 
     rank: Count = Field(8, description="columns of each factor")
-    alpha: float = Field(16, gt=0, description="the factors' product counts alpha / rank times")
-    dropout: Fraction = Field(0.0, description="dropout of the factors' input")
+    alpha: float = Field(16, gt=0, description="the product of the factors is scaled by alpha / rank")
+    dropout: Fraction = Field(0.0, description="dropout on the input of the factors")
     targets: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] | None = Field(
         None,
         description="layers to adapt, by the ends of their names, such as [query, value]; "
-        "null: every linear layer that was pretrained",
+        "null: every pretrained linear layer",
     )
 
 
 class HubConfig(Section):
-    """Where the finished run is pushed to, and what happens when the Hub cannot be asked before training."""
+    """Where the finished run is pushed, and what happens if the Hub is unreachable before training."""
 
     repo: str = Field(
-        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", description="ORG/NAME; made if it is not there"
+        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$",
+        description="ORG/NAME; created if it does not exist",
     )
-    revision: Name = Field("main", description="the branch")
+    revision: Name = Field("main", description="branch to push to")
     private: bool = Field(False, description="true: a private repository; a public one is refused")
     license: Name | None = Field(
-        None, description="of the model, such as apache-2.0; null: the base model's, where it is known"
+        None,
+        description="licence of the model, such as apache-2.0; null: that of the base model, if known",
     )
-    data_license: Name | None = Field(None, description="of the data, for the card")
+    data_license: Name | None = Field(None, description="licence of the data, for the model card")
     on_unreachable: Literal["stop", "train"] = Field(
-        "stop", description="when the Hub cannot be asked before training: stop, or train all the same"
+        "stop", description="if the Hub is unreachable before training: stop, or train anyway"
     )
 
 
 class RunConfig(Section):
     """One run of attnlab: one model trained on one task with one attention and one seed."""
 
-    seed: int = Field(
-        1, ge=0, description="decides the weights of the head, the order of the data and the dropout"
-    )
+    seed: int = Field(1, ge=0, description="seed of the new weights, of the order of the data and of dropout")
     task: TaskSpec = Field(description="the task and its options (attnlab ls tasks)")
     data: DataConfig = Field(description="where the examples come from: name, train or generated")
     model: ModelConfig = Field(description="the model: name or architecture")
@@ -204,7 +213,7 @@ class RunConfig(Section):
 
     num_epochs: Count = Field(3, description="passes over the train split")
     max_steps: Count | None = Field(
-        None, description="stop after so many optimizer steps; null: after num_epochs"
+        None, description="stop after this many optimizer steps; null: after num_epochs"
     )
     batch_size: Count = Field(16, description="examples per optimizer step, over all processes")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the model")
@@ -212,73 +221,84 @@ class RunConfig(Section):
     variant_learning_rate: float = Field(
         1e-3, gt=0, description="peak learning rate of the variant's parameters"
     )
-    variant_weight_decay: float = Field(0.0, ge=0, description="pulls the variant's parameters toward stock")
-    lora: LoraConfig | None = Field(
-        None, description="train low-rank factors, a new head and the variant alone; null: every weight"
+    variant_weight_decay: float = Field(
+        0.0, ge=0, description="AdamW weight decay of the variant's parameters, toward stock attention"
     )
-    train_variant: bool = Field(True, description="false: the variant's parameters stay as they start")
+    lora: LoraConfig | None = Field(
+        None, description="train only low-rank factors, a new head and the variant; null: train every weight"
+    )
+    train_variant: bool = Field(True, description="false: the variant's parameters keep their initial values")
     adam_beta1: Fraction = Field(0.9, description="AdamW beta 1")
     adam_beta2: Fraction = Field(0.999, description="AdamW beta 2")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="learning rate after warm-up"
     )
-    warmup_ratio: Fraction = Field(0.0, description="share of all steps in which the learning rate rises")
-    max_grad_norm: float | None = Field(1.0, gt=0, description="clip the gradient's norm; null: never")
+    warmup_ratio: Fraction = Field(0.0, description="fraction of all steps in which the learning rate rises")
+    max_grad_norm: float | None = Field(
+        1.0, gt=0, description="largest norm of the gradient, which is clipped above; null: no clipping"
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     eval_every_steps: Count | None = Field(
-        None, description="score validation so often; null: after each epoch"
+        None, description="steps between two evaluations on validation; null: after each epoch"
     )
     early_stopping_patience: Count | None = Field(
-        None, description="stop after so many evaluations without a better one; null: never"
+        None, description="stop after this many evaluations without improvement; null: never"
     )
     select_by: Name | None = Field(
         None, description="metric that chooses the checkpoint; null: the task's own"
     )
 
-    # How and where it is computed: never part of the run hash.
+    # How and where the run is computed: never part of its hash.
     threads: Count = Field(1, description="CPU threads per process")
     processes: Count = Field(1, description="processes that share every step")
     sharding: Literal["none", "fsdp2"] = Field(
-        "none", description="fsdp2: each process holds a share of the weights (one GPU is too small)"
+        "none",
+        description="fsdp2: each process holds a share of the weights, for models too large for one GPU",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where there is a GPU, else cpu"
+    )
     max_tokens: Count = Field(
         4096, description="padded tokens per micro-batch; changes speed and memory only"
     )
     gradient_checkpointing: bool = Field(
-        False, description="compute activations again in the backward pass: less memory, more time"
+        False, description="recompute activations in the backward pass: less memory, more time"
     )
-    eval_max_tokens: Count = Field(16384, description="padded tokens per batch of an evaluation")
-    checkpoint_every_steps: Count | None = Field(None, description="save so often; null: at each evaluation")
+    eval_max_tokens: Count = Field(16384, description="padded tokens per evaluation batch")
+    checkpoint_every_steps: Count | None = Field(
+        None, description="steps between two checkpoints; null: at each evaluation"
+    )
     sync_every_steps: Count | None = Field(
         None,
-        description="look at loss, gradient norm and stop requests so often; null: 1 on a CPU, 10 on a GPU",
+        description="steps between checks of loss, gradient norm and stop requests; null: CPU 1, GPU 10",
     )
     deterministic: bool = Field(
-        False, description="kernels that give the same bits each time, at a cost; a CPU has no others"
+        False,
+        description="true: reproducible kernels only, slower on a GPU; those of a CPU always are",
     )
-    log_every_steps: Count = Field(10, description="write a line to metrics.jsonl so often")
+    log_every_steps: Count = Field(10, description="steps between two lines in metrics.jsonl")
     diagnostics_every_steps: Count | None = Field(
-        100, description="describe attention on a probe batch so often (diagnostics.jsonl); null: never"
+        100,
+        description="steps between diagnostics of attention on one batch (diagnostics.jsonl); null: never",
     )
     trackers: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)] = Field(
-        (), description="where metrics go besides metrics.jsonl; each is a package of its own"
+        (), description="trackers that receive the metrics too; each is a package to install"
     )
-    hub: HubConfig | None = Field(None, description="push the run when it is finished; null: do not")
+    hub: HubConfig | None = Field(None, description="push the finished run to the Hub; null: do not push")
 
     @field_validator("precision", mode="before")
     @classmethod
     def _no_float16(cls, precision: Any) -> Any:
         if precision in ("float16", "fp16", "half"):
             raise ValueError(
-                "attention scores overflow in float16, and its loss scale skips steps, in each arm others; "
-                "take bfloat16 or float32"
+                "attention scores overflow in float16, and its loss scaling skips other steps in each arm; "
+                "use bfloat16 or float32"
             )
         return precision
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting, defaults written out, JSON-able, in the form YAML takes (`run_from_dict`)."""
+        """Return every setting, with defaults, JSON-able; `run_from_dict` and YAML files take it back."""
         return self.model_dump(mode="json")
 
 

@@ -1,10 +1,12 @@
-"""What the schema found wrong, said with file and line, what came, what is accepted and perhaps was meant."""
+"""Mistakes that the schema finds, as `UserError`s with file, line, value and what is accepted."""
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath, Place
@@ -32,22 +34,20 @@ _ACCEPTED = {
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as written on the command line."""
+    """Return a key path as written on the command line."""
     return ".".join(map(str, path))
 
 
 def user_errors(error: ValidationError, document: Document, model: type[BaseModel]) -> list[UserError]:
-    """Every mistake that validation found in a document."""
+    """Return every mistake that validation found in a document."""
     return [_user_error(item, document, model) for item in error.errors(include_url=False)]
 
 
-def _user_error(item: dict[str, Any], document: Document, model: type[BaseModel]) -> UserError:
+def _user_error(item: ErrorDetails, document: Document, model: type[BaseModel]) -> UserError:
     path, kind, came = tuple(item["loc"]), item["type"], item["input"]
     if path[-1:] == ("[key]",):
         where = document.place(path[:-1]).where
-        return UserError(
-            where, f"{path[-2]!r} cannot be a name", accepted="letters, digits and _ . + - make a name"
-        )
+        return UserError(where, f"{path[-2]!r} cannot be a name", accepted="use letters, digits and _ . + -")
     place, key = document.place(path), dotted(path)
     if kind == "extra_forbidden":
         return unknown_key(place, path, model)
@@ -63,17 +63,17 @@ def _user_error(item: dict[str, Any], document: Document, model: type[BaseModel]
     context = {"description": _description(model, path)} | item.get("ctx", {})
     accepted = _ACCEPTED[kind].format(**context) if kind in _ACCEPTED else item["msg"]
     return UserError(
-        place.where, f"{key} must be {accepted}", _came(place, came), _mend(kind, place, key, came)
+        place.where, f"{key} must be {accepted}", _came(place, came), _correction(kind, place, key, came)
     )
 
 
-def _came(place: Place, came: Any) -> str:
+def _came(place: Place, came: object) -> str:
     spelt = place.text if isinstance(came, bool) and place.text is not None else show(came)
     return f"the boolean {spelt}" if isinstance(came, bool) else spelt
 
 
-def _mend(kind: str, place: Place, key: str, came: Any) -> str | None:
-    """The very text to write instead, where quotes too few or too many are the whole mistake."""
+def _correction(kind: str, place: Place, key: str, came: object) -> str | None:
+    """The text to write instead, where only the quotes are wrong."""
     if kind == "string_type" and isinstance(came, bool | int | float):
         text = place.text if place.text is not None else str(came)
         last = key.rpartition(".")[2]
@@ -84,7 +84,7 @@ def _mend(kind: str, place: Place, key: str, came: Any) -> str | None:
 
 
 def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserError:
-    """A key that the section does not have: the same word in another section, else a near one in this."""
+    """Return the error for an unknown key: suggest the section that has it, else a similar key here."""
     word, section = str(path[-1]), section_at(model, path[:-1])
     named = str(path[1]) if len(path) > 2 else "NAME"
     elsewhere = [dotted(found).replace("NAME", named) for found in _key_paths(model) if found[-1] == word]
@@ -98,7 +98,7 @@ def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserErro
 
 
 def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The schema section a key path leads into; the names of arms and the places in lists are passed over."""
+    """Return the section of the schema at a key path; names of arms and positions in lists are skipped."""
     keys = iter(path)
     for key in keys:
         field = model.model_fields.get(str(key))
@@ -108,11 +108,11 @@ def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     return model
 
 
-def _is_by_name(annotation: Any) -> bool:
+def _is_by_name(annotation: object) -> bool:
     return get_origin(annotation) is dict and _section_in(annotation) is not None
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _section_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
@@ -127,7 +127,7 @@ def _key_paths(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
     return found
 
 
-def _field(model: type[BaseModel], path: KeyPath):
+def _field(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
     return section_at(model, path[:-1]).model_fields.get(str(path[-1])) if path else None
 
 
@@ -140,9 +140,10 @@ def _choices(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The words that a setting, or an item of a list of them, may be."""
     while isinstance(path[-1], int):
         path = path[:-1]
-    return [choice for choice in _flat(_field(model, path).annotation) if isinstance(choice, str)]
+    field = _field(model, path)
+    return [choice for choice in _flat(field.annotation) if isinstance(choice, str)] if field else []
 
 
-def _flat(annotation: Any) -> list[Any]:
+def _flat(annotation: object) -> list[object]:
     parts = get_args(annotation)
     return [choice for part in parts for choice in _flat(part)] if parts else [annotation]

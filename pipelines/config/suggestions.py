@@ -1,26 +1,25 @@
-"""What is accepted in place of a word that is not: the one that was perhaps meant, or all there are."""
+"""Suggestions for an unknown word: the most similar known word, or all known words."""
 
 from __future__ import annotations
 
 import difflib
 import reprlib
 from collections.abc import Iterable
-from typing import Any
 
-LONGEST_LIST = 200  # characters of a list of all there are; a longer one hides the message
+LONGEST_LIST = 200  # characters of a list of known words; a longer list would hide the message
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxdict = _short.maxlist = _short.maxlevel = 3
 
 
-def show(value: Any) -> str:
-    """A value as a short text for a message."""
+def show(value: object) -> str:
+    """Return a value as a short text for a message."""
     return _short.repr(value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a misspelt one is nearest to: by initials, by its letters, as a part; or None."""
+    """Return the known word most similar to a misspelt one, by initials, letters or a common part."""
     known = list(known)
     near = [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr
     near += difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -29,7 +28,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def perhaps(word: str, known: Iterable[str], kind: str, otherwise: str = "") -> str:
-    """The nearest known word, else all of them as "kind: a, b", else `otherwise` where those are too many."""
+    """Return the most similar known word, else all as "kind: a, b", else `otherwise` where too many."""
     known = sorted(known)
     near = nearest(word, known)
     if near is not None:
@@ -38,8 +37,8 @@ def perhaps(word: str, known: Iterable[str], kind: str, otherwise: str = "") -> 
     return listing if len(listing) <= LONGEST_LIST or not otherwise else otherwise
 
 
-def one_of(came: Any, choices: Iterable[Any]) -> str:
-    """All choices, after the one that was perhaps meant."""
+def one_of(came: object, choices: Iterable[object]) -> str:
+    """Return all choices, after the most similar one."""
     words = [str(choice) for choice in choices]
     near = difflib.get_close_matches(came, words, n=1) if isinstance(came, str) else []
     return "; ".join([*(f"perhaps {word} was meant" for word in near), f"accepted: {', '.join(words)}"])

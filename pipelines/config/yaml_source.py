@@ -1,7 +1,8 @@
-"""YAML files and `key.path=value` overrides, merged into plain values that remember where each came from."""
+"""YAML files and `key.path=value` overrides, merged into plain values of which each knows its place."""
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -15,14 +16,15 @@ import yaml
 from pipelines.errors import UserError, raise_all
 
 KeyPath = tuple[str | int, ...]
-MAX_NODES = 100_000  # aliases can multiply a small file without end; no real configuration comes near
+Scalar = str | int | float | bool | None
+MAX_NODES = 100_000  # far above any real configuration; aliases can make a small file endless
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value was written, the folder that relative paths there start from, and how it was spelt.
+    """Where a value was written, the folder of its relative paths, and its text.
 
-    `line` is None for an override, whose `name` is its whole text; `text` is None for what is no scalar.
+    `line` is None for an override, whose `name` is its whole text; `text` is None for a list or a mapping.
     """
 
     name: str
@@ -43,13 +45,13 @@ class Document:
     places: Mapping[KeyPath, Place]
 
     def place(self, path: KeyPath = ()) -> Place:
-        """The place of a part; of its nearest written ancestor when the part is not there."""
+        """Return the place of a part, or of its nearest ancestor where the part does not exist."""
         while path not in self.places:
             path = path[:-1]
         return self.places[path]
 
     def get(self, path: KeyPath, default: Any = None) -> Any:
-        """The value of a part, or `default` when the document has no such part."""
+        """Return the value of a part, or `default` where the document has no such part."""
         value = self.value
         for key in path:
             inside = isinstance(value, dict) and key in value
@@ -59,37 +61,37 @@ class Document:
         return value
 
     def part(self, path: KeyPath) -> Document:
-        """The document that stands at `path`, seen on its own."""
+        """Return the part at `path` as a document of its own."""
         places = {key[len(path) :]: place for key, place in self.places.items() if key[: len(path)] == path}
-        return Document(self.get(path), {(): self.place(path)} | places)
+        return Document(self.get(path), {(): self.place(path), **places})
 
     def under(self, key: str | int) -> Document:
-        """A mapping with this document as its only entry; for key 0, a list with it as its only item."""
+        """Return a mapping with this document as its only entry; for key 0, a list of this document."""
         places = {(key, *path): place for path, place in self.places.items()}
         return Document([self.value] if key == 0 else {key: self.value}, {(): self.place()} | places)
 
     def replaced(self, path: KeyPath, part: Document) -> Document:
-        """This document with another one standing at `path`, which must exist."""
+        """Return this document with the part at `path`, which must exist, replaced by another."""
         if not path:
             return part
         head, below = path[0], self.part(path[:1]).replaced(path[1:], part)
-        value = list(self.value) if isinstance(self.value, list) else dict(self.value)
+        value = copy.copy(self.value)
         value[head] = below.value
         kept = {key: place for key, place in self.places.items() if key[:1] != (head,)}
-        return Document(value, kept | below.under(head).places | {(): self.place()})
+        return Document(value, {**kept, **below.under(head).places, (): self.place()})
 
 
 # ---- reading
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the plain values of YAML 1.2: `2e-5` is a number, `010` ten, a date text.
+    """PyYAML's safe loader with the values of YAML 1.2: `2e-5` is a number, `010` is 10, a date is text.
 
-    `yes`, `no`, `on`, `off` stay booleans as in YAML 1.1: other readers see them so, therefore the schema
-    refuses them where text is wanted, instead of guessing.
+    `yes`, `no`, `on` and `off` stay booleans as in YAML 1.1, because other readers take them so; the schema
+    refuses them where a text is required.
     """
 
-    yaml_implicit_resolvers: Mapping[str, list] = {}  # replaces, not extends, those of YAML 1.1
+    yaml_implicit_resolvers: Mapping[str, list[Any]] = {}  # replaces those of YAML 1.1
 
 
 for _tag, _pattern, _starts in (
@@ -102,7 +104,7 @@ for _tag, _pattern, _starts in (
     _match = re.compile(rf"^(?:{_pattern})$", re.IGNORECASE)
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _match, [*_starts, *([""] * (_tag == "null"))])
 
-_SCALARS = {
+_SCALARS: Mapping[str, Callable[[str], Scalar]] = {
     "tag:yaml.org,2002:str": str,
     "tag:yaml.org,2002:null": lambda text: None,
     "tag:yaml.org,2002:bool": lambda text: text.lower() in ("true", "yes", "on"),
@@ -111,11 +113,11 @@ _SCALARS = {
 }
 
 
-def read(file: str | os.PathLike) -> Document:
+def read(file: str | os.PathLike[str]) -> Document:
     """Read one YAML file.
 
     Raises:
-        UserError: the file is missing, is no UTF-8 text or no YAML, is empty, or repeats a key.
+        UserError: the file is missing, empty, not UTF-8 text, not YAML, or repeats a key.
     """
     name, path = os.fspath(file), Path(file)
     try:
@@ -135,7 +137,7 @@ def override(text: str, folder: Path | None = None) -> Document:
     """Read one `key.path=value` of the command line; the value is YAML and every place is the text itself.
 
     Raises:
-        UserError: there is no key, no value, or the value is no YAML.
+        UserError: the key or the value is missing, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     keys = key.split(".")
@@ -178,15 +180,13 @@ def _syntax_error(error: yaml.YAMLError, place_of: Callable[[int], Place]) -> Us
 
 
 class _Reader:
-    """Turns YAML nodes into plain values, noting places and every mistake on the way."""
+    """Turns YAML nodes into plain values and collects the places and all mistakes."""
 
     def __init__(self, place_of: Callable[[int], Place]) -> None:
         self.place_of = place_of
         self.places: dict[KeyPath, Place] = {}
         self.errors: list[UserError] = []
-        self.open: list[
-            yaml.Node
-        ] = []  # the nodes around the one being read: an alias to one of them never ends
+        self.open: list[yaml.Node] = []  # the nodes around this one: an alias to one of them is endless
         self.count = 0
 
     def where(self, node: yaml.Node) -> str:
@@ -226,22 +226,20 @@ class _Reader:
             key = key_node.value
             if key == "<<":
                 self.errors.append(
-                    UserError(where, "merge keys (<<) are not read", accepted="list several files")
+                    UserError(where, "merge keys (<<) are not supported", accepted="list several files")
                 )
                 continue
             if key in result:
                 first = self.places[(*path, key)].where
                 self.errors.append(
-                    UserError(
-                        where, f"the key {key!r} stands here twice", accepted=f"the first is at {first}"
-                    )
+                    UserError(where, f"the key {key!r} is set twice", accepted=f"the first is at {first}")
                 )
                 continue
             self.places[(*path, key)] = self.place(key_node, value_node)
             result[key] = self.value(value_node, (*path, key))
         return result
 
-    def scalar(self, node: yaml.ScalarNode) -> Any:
+    def scalar(self, node: yaml.ScalarNode) -> Scalar:
         convert = _SCALARS.get(node.tag)
         try:
             value = convert(node.value) if convert else None
@@ -249,7 +247,7 @@ class _Reader:
             convert = None
         if convert is None:
             self.errors.append(
-                UserError(self.where(node), f"the tag {node.tag!r} is not read here", node.value)
+                UserError(self.where(node), f"the tag {node.tag!r} is not supported", node.value)
             )
             return None
         if isinstance(value, float) and not math.isfinite(value):
@@ -261,7 +259,7 @@ class _Reader:
 
 
 def merge(documents: Sequence[Document]) -> Document:
-    """Merge left to right: mappings key by key at every depth; what comes later replaces anything else."""
+    """Merge left to right: mappings key by key at every depth; a later value replaces any other."""
     value, places = documents[0].value, dict(documents[0].places)
     for later in documents[1:]:
         value = _merge(value, later.value, (), places, later.places)
@@ -273,11 +271,13 @@ def merge(documents: Sequence[Document]) -> Document:
 
 
 def merge_values(base: Any, later: Any) -> Any:
-    """`merge` for two plain values."""
+    """Merge two plain values as `merge` does."""
     return _merge(base, later, (), {}, {})
 
 
-def _merge(base: Any, later: Any, path: KeyPath, places: dict, later_places: Mapping) -> Any:
+def _merge(
+    base: Any, later: Any, path: KeyPath, places: dict[KeyPath, Place], later_places: Mapping[KeyPath, Place]
+) -> Any:
     if path in later_places:
         places[path] = later_places[path]
     if isinstance(base, dict) and isinstance(later, dict):

@@ -7,7 +7,7 @@ import os
 import zlib
 from pathlib import Path
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, as_clause
 from pipelines.storage.paths import shown
 
 FOREIGN = {  # first bytes of what is often given a data file's name
@@ -58,7 +58,7 @@ def unpack(content: bytes, file: Path, notes: list[str]) -> bytes:
     try:
         return gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        what = f"the gzip data is damaged or cut off ({_clause(error)})"
+        what = f"the gzip data is damaged or cut off ({as_clause(error)})"
         raise UserError(where, what, accepted="fetch it again") from error
 
 
@@ -94,8 +94,3 @@ def _sample(content: bytes, start: int, encoding: str) -> str:
     """What stands around a byte, on its line."""
     before, after = content[:start].split(b"\n")[-1][-20:], content[start : start + 20].split(b"\n")[0]
     return (before + after).decode(encoding, "replace").strip()
-
-
-def _clause(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return text[:1].lower() + text[1:]

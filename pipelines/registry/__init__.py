@@ -1,1 +1,1 @@
-"""Which variants, tasks, metrics and corpora exist, read from their source without importing it."""
+"""What exists (variants, tasks, metrics, corpora) and its options, read from source without importing it."""

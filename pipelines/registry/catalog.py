@@ -1,4 +1,4 @@
-"""Which variants, tasks, metrics and corpora exist and what options they take, read from their source."""
+"""The catalog of variants, tasks, metrics and corpora: what exists and its options, read from source."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from pipelines.registry.source import Module, Option
 
 @dataclass(frozen=True)
 class EntryKind:
-    """Where entries stand: one per file of a folder, a class below `root`, else the function `generate`."""
+    """A kind of entry: one per file of a folder, as a subclass of `root`, or as the function `generate`."""
 
     word: str
     package: str
     folder: str
-    root: str | None
-    not_options: frozenset[str]
+    root: str | None  # the module of the base class; None: an entry is the function `generate`
+    not_options: frozenset[str]  # arguments that a user cannot set
 
 
-VARIANT = EntryKind(
-    "variant", "custom_attention", "variants", "custom_attention.variant", frozenset({"self", "site"})
-)
+VARIANT_CONTRACT = "custom_attention.variant"
+VARIANT = EntryKind("variant", "custom_attention", "variants", VARIANT_CONTRACT, frozenset({"self", "site"}))
 TASK = EntryKind("task", "pipelines", "tasks", "pipelines.tasks.base", frozenset({"self"}))
 METRIC = EntryKind("metric", "pipelines", "metrics", "pipelines.metrics.base", frozenset({"self"}))
 CORPUS = EntryKind("corpus", "pipelines", "corpora", None, frozenset({"num_examples", "seed", "split"}))
@@ -33,7 +32,7 @@ CORPUS = EntryKind("corpus", "pipelines", "corpora", None, frozenset({"num_examp
 
 @dataclass(frozen=True)
 class Entry:
-    """One variant, task, metric or corpus as its source states it."""
+    """One variant, task, metric or corpus, read from its source."""
 
     kind: EntryKind
     name: str
@@ -45,22 +44,22 @@ class Entry:
 
     @property
     def hooks(self) -> frozenset[str]:
-        """The hooks of the attention that a variant overrides."""
+        """The hooks of attention that a variant overrides."""
         return self.methods & (_contract("KERNEL_HOOKS") | _contract("SCORE_HOOKS"))
 
     @property
     def path(self) -> str:
-        """Which attention a variant runs on: the model's own kernel or the explicit path."""
+        """The implementation that a variant runs on: "kernel" (the model's own) or "explicit"."""
         return "explicit" if self.hooks & _contract("SCORE_HOOKS") else "kernel"
 
     @property
     def is_foldable(self) -> bool:
-        """Whether a variant can become a plain checkpoint: it overrides constant gains only."""
+        """Whether a variant can be folded into a plain checkpoint: it overrides constant gains only."""
         return self.hooks <= _contract("FOLDABLE_HOOKS")
 
     @property
     def starts_as_stock(self) -> str:
-        """Whether a variant equals stock before training: yes, no, or what it depends on."""
+        """Whether a variant equals stock before training: "yes", "no", or the option that decides."""
         declared = self.attributes.get("starts_as_stock", True)
         if isinstance(declared, dict):
             return f"by {', '.join(declared)}"
@@ -68,19 +67,19 @@ class Entry:
 
 
 def families(task: Entry) -> list[str]:
-    """The model families that can learn a task, by the table of `models/build.py`."""
-    table = source.module("pipelines.models.build").constant("MODEL_CLASSES") or {}
+    """Return the model families that can learn a task, from the table of `models/build.py`."""
+    table = source.require("pipelines.models.build").constant("MODEL_CLASSES") or {}
     return [family for head, family in table if head == task.attributes.get("head")]
 
 
 def _contract(name: str) -> frozenset[str]:
-    """A set of hooks as the contract of the variants names it."""
-    return frozenset(source.module(VARIANT.root).constant(name) or ())
+    """A set of hooks that the contract of variants names."""
+    return frozenset(source.require(VARIANT_CONTRACT).constant(name) or ())
 
 
 def names(kind: EntryKind) -> list[str]:
-    """The names of a kind: the files of its folder that define one, those that are no Python, and the
-    variants that installed packages offer."""
+    """Return the names of a kind: files of its folder that define an entry or are not valid Python, and the
+    variants of installed packages."""
     package = source.find_module(kind.package)
     files = sorted((package.parent / kind.folder).glob("*.py")) if package else []
     own = [file.stem for file in files if not file.stem.startswith("_") and _defines(kind, file.stem)]
@@ -88,10 +87,10 @@ def names(kind: EntryKind) -> list[str]:
 
 
 def _installed(kind: EntryKind) -> dict[str, str]:
-    """Variants by entry point: name -> `package.module:Class`. Read from metadata; nothing is imported."""
+    """Variants of installed packages (entry points): name -> `package.module:Class`; nothing is imported."""
     if kind is not VARIANT:
         return {}
-    group = source.module("custom_attention.registry").constant("ENTRY_POINTS")
+    group = source.require("custom_attention.registry").constant("ENTRY_POINTS")
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
@@ -102,15 +101,17 @@ def _defines(kind: EntryKind, name: str) -> bool:
     try:
         module = source.module(dotted)
     except SyntaxError:
-        return True  # so that whoever asks for it is told
+        return True  # listed, so that a user who names it gets the syntax error
+    if module is None:
+        return False
     return "generate" in module.functions if kind.root is None else bool(_chains(kind, module, ""))
 
 
 def find(kind: EntryKind, name: str) -> Entry | None:
-    """The entry of a name, or None; a variant may also be named `package.module:Class`, or by an entry point.
+    """Return the entry of a name, or None; a variant may also be `package.module:Class` or an entry point.
 
     Raises:
-        UserError: its file is no Python, or does not define the one class or function it should.
+        UserError: its file is not valid Python, or does not define exactly one class or function of its kind.
     """
     module_name, colon, class_name = name.partition(":")
     if colon and kind is not VARIANT:
@@ -121,8 +122,7 @@ def find(kind: EntryKind, name: str) -> Entry | None:
             return None if colon else _find_installed(kind, name)
         return _corpus(name, module) if kind.root is None else _class(kind, name, module, class_name)
     except SyntaxError as error:
-        where = f"{error.filename}:{error.lineno}"
-        raise UserError(where, "is not valid Python", error.msg) from None
+        raise source.not_python(error) from None
 
 
 def _find_installed(kind: EntryKind, name: str) -> Entry | None:
@@ -164,7 +164,7 @@ def _class(kind: EntryKind, name: str, module: Module, class_name: str) -> Entry
 
 
 def _chains(kind: EntryKind, module: Module, class_name: str) -> dict[str, list[source.Ancestor]]:
-    """The public classes of a file that descend from the kind's base, each with its ancestors below that."""
+    """The public subclasses of the kind's base in a file, each with its ancestors below that base."""
     chains = {
         name: list(source.ancestry(module, name))
         for name in ([class_name] if class_name else module.classes)
@@ -178,7 +178,7 @@ def _chains(kind: EntryKind, module: Module, class_name: str) -> dict[str, list[
 
 
 def _options(chain: list[source.Ancestor], kind: EntryKind) -> tuple[Option, ...]:
-    """The options of the nearest constructor, and of those it passes `**options` on to."""
+    """The options of the nearest constructor, and of those that it passes `**options` on to."""
     found: dict[str, Option] = {}
     for ancestor in chain:
         constructor = source.methods(ancestor.node).get("__init__")

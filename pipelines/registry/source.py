@@ -1,28 +1,38 @@
-"""What classes and functions a source file defines, read with `ast`: nothing is imported, nothing runs."""
+"""Source files read with `ast`: their classes, functions, options and types; nothing is imported."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
+import operator
 import re
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-REQUIRED = object()  # the default of an option that has none
+from pipelines.errors import UserError
+
+REQUIRED = object()  # in place of the default of a required option
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword argument: its annotation (None: not annotated), its default, its docstring's line."""
+    """One keyword argument: its annotation (None: not annotated), its default, its line in the docstring."""
 
     name: str
     annotation: ast.expr | None
     default: Any
     meaning: str
-    module: Module  # where the names in the annotation are defined
+    module: Module  # its file, which defines the names in the annotation
+
+    @property
+    def hint(self) -> object:
+        """The type that its values must fit."""
+        return hint_of(self.annotation, self.module)
 
     @property
     def is_required(self) -> bool:
@@ -35,7 +45,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed source file under the name it is imported by."""
+    """A parsed source file and the name it is imported by."""
 
     name: str
     file: Path
@@ -49,17 +59,26 @@ class Module:
     def functions(self) -> dict[str, ast.FunctionDef]:
         return {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
 
+    def imported_module(self, node: ast.ImportFrom) -> str:
+        """Return the full name of the module that `from ... import` names, relative or not."""
+        if not node.level:
+            return node.module or ""
+        parts = self.name.split(".")
+        package = parts if self.file.name == "__init__.py" else parts[:-1]
+        above = package[: len(package) - node.level + 1]
+        return ".".join([*above, node.module] if node.module else above)
+
     def imported_from(self, name: str) -> tuple[str, str] | None:
-        """(module, name there) of a name that this file takes from another."""
+        """Return (module, name there) of a name that this file takes from another; None for its own."""
         for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and not node.level:
+            if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return node.module, alias.name
+                        return self.imported_module(node), alias.name
         return None
 
     def assigned(self, name: str) -> ast.expr | None:
-        """What a module-level `name = ...` binds."""
+        """Return the expression that a module-level `name = ...` assigns; None where there is none."""
         for node in self.tree.body:
             if (
                 isinstance(node, ast.AnnAssign)
@@ -74,7 +93,7 @@ class Module:
         return None
 
     def constant(self, name: str) -> Any:
-        """The value of a module-level literal, or of a frozenset of one; None where there is none."""
+        """Return the value of a module-level literal, or of a frozenset of one; None where there is none."""
         node = self.assigned(name)
         if isinstance(node, ast.Call) and len(node.args) == 1:
             node = node.args[0]
@@ -90,7 +109,7 @@ class Ancestor:
 
 
 def find_module(name: str) -> Path | None:
-    """The file of a module by its dotted name; its packages are located, never imported."""
+    """Return the file of a module by its dotted name, without importing its packages; None without one."""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -109,13 +128,33 @@ def find_module(name: str) -> Path | None:
 
 
 def module(name: str) -> Module | None:
-    """The parsed module of a dotted name; None where there is none.
+    """Return the parsed module of a dotted name; None where there is none.
 
     Raises:
-        SyntaxError: the file is no Python.
+        SyntaxError: the file is not valid Python.
     """
     file = find_module(name)
     return Module(name, file, _parse(file, file.stat().st_mtime_ns)) if file else None
+
+
+def require(name: str) -> Module:
+    """Return the parsed module of a dotted name.
+
+    Raises:
+        UserError: there is no such file, or it is not valid Python.
+    """
+    try:
+        found = module(name)
+    except SyntaxError as error:
+        raise not_python(error) from None
+    if found is None:
+        raise UserError(name, "the source file of this module is not found")
+    return found
+
+
+def not_python(error: SyntaxError) -> UserError:
+    """Return a syntax error as a sentence with its file and line."""
+    return UserError(f"{error.filename}:{error.lineno}", "is not valid Python", error.msg)
 
 
 @lru_cache(maxsize=64)
@@ -124,13 +163,10 @@ def _parse(file: Path, _changed: int) -> ast.Module:
 
 
 def ancestry(source: Module, name: str) -> Iterator[Ancestor]:
-    """A class and its ancestors, nearest first, as far as their files can be found."""
+    """Yield a class and its ancestors, nearest first, as far as their files can be found."""
     node = source.classes.get(name)
     if node is None:
-        origin = source.imported_from(name)
-        there = module(origin[0]) if origin else None
-        if there is not None:
-            yield from ancestry(there, origin[1])
+        yield from _imported_ancestry(source.imported_from(name))
         return
     yield Ancestor(source, node)
     for base in node.bases:
@@ -139,17 +175,23 @@ def ancestry(source: Module, name: str) -> Iterator[Ancestor]:
             yield from ancestry(source, base.id)
         elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
             origin = source.imported_from(base.value.id)
-            there = module(".".join(origin)) if origin else None
-            yield from ancestry(there, base.attr) if there else ()
+            yield from _imported_ancestry((".".join(origin), base.attr) if origin else None)
+
+
+def _imported_ancestry(origin: tuple[str, str] | None) -> Iterator[Ancestor]:
+    """The ancestry of a class by its module and its name there."""
+    found = module(origin[0]) if origin else None
+    if origin and found:
+        yield from ancestry(found, origin[1])
 
 
 def meaning(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
-    """The first line of a docstring."""
+    """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 def argument_meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
-    """What the `Args:` or `Options:` section of a docstring says of each argument, each on one line."""
+    """Return the text on each argument in the `Args:` or `Options:` section, each as one line."""
     lines = iter((ast.get_docstring(node) or "").splitlines())
     found: dict[str, str] = {}
     if not any(line.strip() in ("Args:", "Options:") for line in lines):
@@ -168,12 +210,12 @@ def argument_meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
 
 
 def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
-    """The methods and properties a class defines itself."""
+    """Return the methods and properties that a class defines itself."""
     return {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
 
 
 def attributes(node: ast.ClassDef) -> dict[str, Any]:
-    """Class attributes with literal values; of a mapping with other values, its keys (values None)."""
+    """Return the class attributes with literal values; of other mappings the keys, with values None."""
     found: dict[str, Any] = {}
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
@@ -187,15 +229,16 @@ def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
-            return {key.value: _literal(value) for key, value in zip(node.keys, node.values)}
-        return None
+        if not isinstance(node, ast.Dict):
+            return None
+        pairs = zip(node.keys, node.values)
+        return {key.value: _literal(value) for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def options(
     function: ast.FunctionDef, source: Module, leave_out: frozenset[str], meanings: Mapping[str, str]
 ) -> tuple[list[Option], bool]:
-    """The keyword arguments of a function, and whether it passes others on (`**options`)."""
+    """Return the keyword arguments of a function, and whether it passes others on (`**options`)."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
@@ -209,7 +252,7 @@ def options(
 
 
 class Expression(str):
-    """A default that is no literal, as source text."""
+    """The source text of a default that is not a literal."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -224,72 +267,49 @@ def _default(node: ast.expr | None) -> Any:
         return Expression(ast.unparse(node))
 
 
-# ---- values against annotations
+# ---- the types of options
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "None": (type(None),),
-    "dict": (dict,),
-    "Mapping": (dict,),
-    "list": (list,),
-    "tuple": (list,),
-    "Sequence": (list,),
+_TYPES: Mapping[str, type] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "dict": dict,
+    "Mapping": Mapping,
+    "list": list,
+    "tuple": tuple,
+    "Sequence": Sequence,
 }
 
 
-def fits(value: Any, annotation: ast.expr | None, source: Module) -> bool:
-    """Whether a YAML value fits an annotation; what an annotation does not say plainly is let pass."""
-    if annotation is None:
-        return True
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        return fits(value, annotation.left, source) or fits(value, annotation.right, source)
-    if isinstance(annotation, ast.Constant):
-        if isinstance(annotation.value, str):  # a quoted annotation
-            return fits(value, ast.parse(annotation.value, mode="eval").body, source)
-        return value is None if annotation.value is None else True
-    if isinstance(annotation, ast.Subscript):
-        return _fits_subscript(value, annotation, source)
-    if isinstance(annotation, ast.Name):
-        alias = source.assigned(annotation.id)
-        if annotation.id not in _TYPES:
-            return fits(value, alias, source)
-        types = _TYPES[annotation.id]
-        return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
-    return True
+def hint_of(annotation: ast.expr | None, source: Module) -> object:
+    """Return the type that an annotation means; `Any` for what its source alone does not say."""
+    match annotation:
+        case ast.BinOp(op=ast.BitOr()):
+            return _union([hint_of(annotation.left, source), hint_of(annotation.right, source)])
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Constant(value=str(quoted)):
+            return hint_of(ast.parse(quoted, mode="eval").body, source)
+        case ast.Subscript():
+            return _hint_of_subscript(annotation, source)
+        case ast.Name(id=name) if name in _TYPES:
+            return _TYPES[name]
+        case ast.Name(id=name):
+            return hint_of(source.assigned(name), source)
+    return Any
 
 
-def _fits_subscript(value: Any, annotation: ast.Subscript, source: Module) -> bool:
+def _hint_of_subscript(annotation: ast.Subscript, source: Module) -> object:
     name = ast.unparse(annotation.value).rpartition(".")[2]
-    inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+    parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
     if name == "Literal":
-        return any(value == choice and type(value) is type(choice) for choice in choices(annotation, source))
-    if name == "Optional":
-        return value is None or fits(value, inner[0], source)
-    if name not in _TYPES:
-        return True
-    if not isinstance(value, _TYPES[name]):
-        return False
-    if name in ("list", "Sequence") or (
-        name == "tuple" and len(inner) == 2 and ast.unparse(inner[1]) == "..."
-    ):
-        return all(fits(item, inner[0], source) for item in value)
-    return True
+        return Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
+    inner = tuple(... if ast.unparse(part) == "..." else hint_of(part, source) for part in parts)
+    if name in ("Optional", "Union"):
+        return _union([*inner, *([type(None)] if name == "Optional" else [])])
+    return types.GenericAlias(_TYPES[name], inner) if name in _TYPES else Any
 
 
-def choices(annotation: ast.expr | None, source: Module) -> list[Any]:
-    """The values that a `Literal[...]` in an annotation names; none where there is no Literal."""
-    if isinstance(annotation, ast.BinOp):
-        return choices(annotation.left, source) + choices(annotation.right, source)
-    if isinstance(annotation, ast.Name):
-        alias = source.assigned(annotation.id)
-        return choices(alias, source) if alias is not None else []
-    if (
-        isinstance(annotation, ast.Subscript)
-        and ast.unparse(annotation.value).rpartition(".")[2] == "Literal"
-    ):
-        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-        return [node.value for node in inner if isinstance(node, ast.Constant)]
-    return []
+def _union(hints: Sequence[object]) -> object:
+    return functools.reduce(operator.or_, hints)

@@ -59,7 +59,7 @@ def execute(
         try:
             return _execute(config, described, folder, cache, reporter)
         except (OSError, SafetensorError) as error:
-            if not atomic.says_full(error):
+            if not atomic.is_disk_full(error):
                 raise
             what = f"{folder.path}: the disk is full ({error}); the checkpoints there are intact"
             raise RunFailed(f"{what}. Free space on that disk and start the same command again.") from error

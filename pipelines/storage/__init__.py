@@ -1,1 +1,1 @@
-"""Files: atomic writes, locks, paths, the layout of a run folder."""
+"""Files on disk: atomic writes, locks, paths, file names, the run folder."""

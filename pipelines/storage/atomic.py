@@ -1,4 +1,4 @@
-"""Files that survive a crash: written beside, synced, renamed into place."""
+"""Atomic files: written under another name, synced to disk, then renamed into place."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, as_clause
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file so that at any instant it holds the old content or the new, never a part."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # no pid: other machines have it too
+    """Replace a file so that at every moment it holds all of the old content or all of the new."""
+    # Random, because a process id is not unique across the machines that share a folder.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()
@@ -27,24 +28,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, sorted and indented; NaN is refused because other readers would be."""
+def write_json(path: Path, content: object) -> None:
+    """Write JSON, sorted and indented; NaN is refused, because JSON has none and most readers fail on it."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
-def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
-    """Write YAML in the order of `content`, which reads back as it was."""
+def write_yaml(path: Path, content: Mapping[str, object]) -> None:
+    """Write YAML in the order of `content`; it reads back as the same values."""
     write_bytes(path, yaml_text(content).encode())
 
 
-def yaml_text(content: Mapping[str, Any]) -> str:
-    """`content` as YAML, in its order."""
+def yaml_text(content: Mapping[str, object]) -> str:
+    """Return `content` as YAML text, in its order."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML writes the control character U+0085 as it is and reads a line break; quoted, it is escaped."""
+    """A dumper that quotes texts with U+0085, which PyYAML would else read back as a line break."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -54,8 +55,9 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def says_full(error: Exception) -> bool:
-    """Whether an error means that a disk, or a user's share of it, is full; safetensors keeps no number."""
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error means that the disk or the user's quota is full."""
+    # The errors of safetensors have no errno, only a text.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
@@ -69,24 +71,23 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file of ours, None where it is missing.
+def read_json(path: Path, accepted: str | None = None) -> Any:
+    """Return the content of a JSON file, None where there is no file.
+
+    Args:
+        accepted: what to do about a damaged file, for the message.
 
     Raises:
-        UserError: it is no JSON.
+        UserError: the file is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UserError(str(path), f"is damaged: {_clause(error)}") from error
-
-
-def _clause(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    except ValueError as error:  # not JSON, or not text
+        raise UserError(str(path), f"is damaged: {as_clause(error)}", accepted=accepted) from error

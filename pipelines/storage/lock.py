@@ -1,4 +1,4 @@
-"""One writer per run folder, on every machine that sees the folder."""
+"""A lock for one process at a time in a folder, on all machines that share the folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from pipelines.errors import RunFailed
 
-LEASE_SECONDS = 60.0  # a holder on another machine that was not heard of for so long is gone
-BEAT_SECONDS = 10.0  # how often a holder is heard of
-SECONDS_BETWEEN_LOOKS = 0.5
+LEASE_SECONDS = 60.0  # a holder on another machine without a heartbeat for so long counts as dead
+HEARTBEAT_SECONDS = 10.0  # between two heartbeats of a holder
+POLL_SECONDS = 0.5
 
 
 class Busy(Exception):
@@ -24,30 +24,30 @@ class Busy(Exception):
 
 @contextmanager
 def lock(path: Path, *, wait: bool = False, on_loss: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock that needs nothing of a file system but that a file can be created by one process alone.
+    """Hold a lock that needs only exclusive creation of a file from the file system.
 
-    Kernel locks do not reach from machine to machine on many clusters: NFS mounted with `nolock` and Lustre
-    with `localflock` grant one to each machine and say nothing. This one is a file that its holder creates
-    exclusively and touches every few seconds (`filelock.SoftFileLease`). A holder that died on this machine
-    is noticed at once, by its process id, start time and the machine's boot; one on another machine when its
-    file has not changed for a minute of our own clock, so that no two clocks are compared.
+    Kernel locks do not work across machines on many clusters: NFS mounted with `nolock` and Lustre with
+    `localflock` grant the lock once on each machine, without an error. This lock is a file that its holder
+    creates exclusively and touches every few seconds (`filelock.SoftFileLease`). A holder that died on this
+    machine is detected at once, by its process id, its start time and the boot of the machine; one on another
+    machine when its file has not changed for a minute by the local clock, so that clocks are not compared.
 
     Args:
-        wait: wait for as long as somebody else holds it, instead of raising `Busy`. A holder elsewhere that
-            seems to have died is waited for in any case, at most a minute, until that is sure.
-        on_loss: called (in a thread) when this process did not answer for so long that another took the lock.
+        wait: wait as long as another process holds the lock, instead of raising `Busy`. A holder on another
+            machine that seems dead is waited for in any case, at most a minute, until it is sure.
+        on_loss: called (in a thread) when this process was suspended so long that another took the lock.
 
     Raises:
-        Busy: somebody else holds it and `wait` is false.
-        RunFailed: no file can be created here.
+        Busy: another process holds it and `wait` is false.
+        RunFailed: the lock file cannot be created.
     """
     lease = _lease(path, on_loss)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        patience = -1 if wait else _patience(lease)
-        lease.acquire(timeout=patience, poll_interval=SECONDS_BETWEEN_LOOKS if patience else 0.05)
-    except (Timeout, LeaseSettingsMismatch) as error:  # the latter: held by another version of attnlab
-        raise Busy(f"{path.parent} is in use by {_shown(lease)}") from error
+        timeout = -1 if wait else _seconds_to_wait(lease)
+        lease.acquire(timeout=timeout, poll_interval=POLL_SECONDS if timeout else 0.05)
+    except (Timeout, LeaseSettingsMismatch) as error:  # LeaseSettingsMismatch: held by another version
+        raise Busy(f"{path.parent} is in use by {_holder_name(lease)}") from error
     except OSError as error:
         raise RunFailed(f"{path}: this folder cannot be locked ({error})") from error
     try:
@@ -57,34 +57,34 @@ def lock(path: Path, *, wait: bool = False, on_loss: Callable[[], None] | None =
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process, here or elsewhere, holds the lock on a file; asked without taking the lock.
+    """Return whether a process on any machine holds the lock on a file, without taking the lock.
 
-    Unlike `lock` it compares the clock of this machine with that of the file system: where they are a minute
-    apart, it may take a holder on another machine for dead.
+    Unlike `lock`, it compares the clock of this machine with that of the file system: where they differ by a
+    minute, it may report a live holder on another machine as dead.
     """
-    age = _silence(path)
-    return age is not None and age < LEASE_SECONDS and not _died_here(_lease(path))
+    age = _heartbeat_age(path)
+    return age is not None and age < LEASE_SECONDS and not _died_on_this_machine(_lease(path))
 
 
 def _lease(path: Path, on_loss: Callable[[], None] | None = None) -> SoftFileLease:
     return SoftFileLease(
         path,
         lease_duration=LEASE_SECONDS,
-        heartbeat_interval=BEAT_SECONDS,
+        heartbeat_interval=HEARTBEAT_SECONDS,
         on_compromise=(lambda _: on_loss()) if on_loss else None,
     )
 
 
-def _patience(lease: SoftFileLease) -> float:
-    """Seconds to wait for a holder: none, unless it is one elsewhere that has missed its beats."""
-    age = _silence(Path(lease.lock_file))
-    if age is None or age < 3 * BEAT_SECONDS or _died_here(lease):
+def _seconds_to_wait(lease: SoftFileLease) -> float:
+    """Return the seconds to wait: 0, except for a holder on another machine that missed heartbeats."""
+    age = _heartbeat_age(Path(lease.lock_file))
+    if age is None or age < 3 * HEARTBEAT_SECONDS or _died_on_this_machine(lease):
         return 0.0
-    return LEASE_SECONDS + BEAT_SECONDS
+    return LEASE_SECONDS + HEARTBEAT_SECONDS
 
 
-def _silence(path: Path) -> float | None:
-    """Seconds since the holder was last heard of; None where there is no holder."""
+def _heartbeat_age(path: Path) -> float | None:
+    """Return the seconds since the last heartbeat of the holder; None where there is no holder."""
     try:
         with open(path, "rb") as file:  # NFS asks the server for fresh attributes when a file is opened
             return time.time() - os.fstat(file.fileno()).st_mtime
@@ -92,8 +92,8 @@ def _silence(path: Path) -> float | None:
         return None
 
 
-def _died_here(lease: SoftFileLease) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+def _died_on_this_machine(lease: SoftFileLease) -> bool:
+    """Return whether the holder was a process of this machine that has ended."""
     owner = lease.owner
     if owner is None or owner.hostname.partition("?")[0] != socket.gethostname():
         return False
@@ -106,6 +106,6 @@ def _died_here(lease: SoftFileLease) -> bool:
     return False
 
 
-def _shown(lease: SoftFileLease) -> str:
+def _holder_name(lease: SoftFileLease) -> str:
     owner = lease.owner
     return f"process {owner.pid} on {owner.hostname.partition('?')[0]}" if owner else "another process"

@@ -1,4 +1,4 @@
-"""From a local file to its bytes or its text, whatever its name claims it is."""
+"""Paths that users and records name: rows of a file, paths in messages, paths inside a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PART = re.compile(r"(?P<path>.+?)\[(?P<begin>-?\d+%?)?:(?P<end>-?\d+%?)?\]")
 
 
 def split_part(text: str) -> tuple[str, str]:
-    """A file and which of its rows are meant: ("a.csv", "[:80%]") of "a.csv[:80%]", ("a.csv", "") of that."""
+    """Split "a.csv[:80%]" into a file and its rows: ("a.csv", "[:80%]"); "a.csv" alone has the rows ""."""
     found = PART.fullmatch(text)
     if found is None or Path(text).exists():
         return text, ""
@@ -20,9 +20,10 @@ def split_part(text: str) -> tuple[str, str]:
 
 
 def rows_of_part(part: str, num_rows: int) -> range:
-    """The rows of a part such as "[100:]" or "[:80%]", as `datasets` counts them.
+    """Return the rows of a range such as "[100:]" or "[:80%]", counted as in the library `datasets`.
 
-    From 0, without the last one; below 0 from the end; shares are rounded to whole rows.
+    Rows count from 0, the end is exclusive, negative numbers count from the end, percentages are rounded to
+    whole rows.
     """
     found = PART.fullmatch(f"x{part}") if part else None
     if found is None:
@@ -37,20 +38,23 @@ def _bound(text: str | None, num_rows: int) -> int | None:
 
 
 def shown(path: str) -> str:
-    """A path as a user would type it: relative where that is shorter."""
+    """Return a path for a message: relative where that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(path) else path
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The file or folder that a record at `where` names in `folder`; a record never reaches out of it.
+    """Return the file or folder `name` in `folder`; refuse a name that leads out of the folder.
 
-    The name alone decides: in the cache of the Hub's client every file is a link to somewhere else.
+    Only the name is checked, because in the cache of the Hub's client every file is a link to another folder.
+
+    Args:
+        where: the record that holds the name, for the message.
 
     Raises:
-        UserError: the name is absolute, or climbs out by "..".
+        UserError: the name is absolute or contains "..".
     """
-    known = PureWindowsPath(name)  # which takes both slashes, and a drive, for what they are
+    known = PureWindowsPath(name)  # understands both kinds of slash, and drives
     if known.anchor or ".." in known.parts or not known.parts:
         fix = "do not use it: attnlab writes no such record"
         raise UserError(where, "names a file outside of its own folder", name, fix)

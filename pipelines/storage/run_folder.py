@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, written so that a kill at any instant loses nothing."""
+"""The folder of a run: its files, written so that a kill at any moment loses nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import UserError
 from pipelines.storage import atomic
 
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    import numpy as np
+
+RUN = "run.yaml"  # the resolved configuration
+IDENTITY = "identity.json"  # everything that decides the numbers of the run
+METRICS = "metrics.jsonl"  # the log of training and evaluation
+DIAGNOSTICS = "diagnostics.jsonl"  # the log of what attention did
+MANIFEST = "manifest.json"  # the last file of a run: scores, hashes, versions
 SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
-# What every reader of a record relies on.
+# The entries that readers of a record rely on, with their types.
 IDENTITY_KINDS = {"numerics": int, "config": dict, "sources": dict}
 MANIFEST_KINDS = {
     "status": str,
@@ -32,19 +39,46 @@ MANIFEST_KINDS = {
 WRITTEN_BY_A_RUN = "the file as a run wrote it; without one, train again with --fresh"
 
 
+JsonObject = Mapping[str, object]
+
+
+class HasColumns(Protocol):
+    """A metric, of which storage needs the names of its statistics only."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+
+class ScoredSplit(Protocol):
+    """What is stored of a scored split (`train.evaluate.Evaluation`), in example order."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def clusters(self) -> Sequence[str]: ...
+    @property
+    def predictions(self) -> Sequence[Any]: ...
+    @property
+    def references(self) -> Sequence[Any]: ...
+    @property
+    def metrics(self) -> Mapping[str, HasColumns]: ...
+    @property
+    def statistics(self) -> Mapping[str, np.ndarray]: ...  # metric -> (examples, statistics)
+
+
 class RunFolder:
-    """Paths and files of one run. `manifest.json` is written last: where it stands, the run is over."""
+    """Paths and files of one run. `manifest.json` is written last: a run that has one is finished."""
 
     def __init__(self, path: Path, model: Path | None = None) -> None:
         self.path = Path(path)
-        self._model = model  # elsewhere than in the folder, for a run from the Hub
+        self._model = model  # a run from the Hub has its model in another folder
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     def newest_step(self) -> int:
-        """The step of the newest sealed checkpoint, not verified; 0 without one."""
+        """Return the step of the newest sealed checkpoint, not verified; 0 without one."""
         names = (seal.parent.name[5:] for seal in self.checkpoints.glob(f"step-*/{SEAL}"))
         return max((int(name) for name in names if name.isdigit()), default=0)
 
@@ -54,29 +88,29 @@ class RunFolder:
 
     @property
     def metrics_log(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def diagnostics_log(self) -> Path:
-        return self.path / "diagnostics.jsonl"
+        return self.path / DIAGNOSTICS
 
     # ---- identity
     def identity(self) -> dict[str, Any] | None:
-        """What the run in this folder is made of, as `identity.describe` gave it; None in a new folder.
+        """Return what `identity.describe` gave for the run in this folder; None in a new folder.
 
         Raises:
-            UserError: something else wrote it, or damaged it.
+            UserError: the file is damaged, or attnlab did not write it.
         """
-        return _read_json(self.path / "identity.json", IDENTITY_KINDS)
+        return _read_record(self.path / IDENTITY, IDENTITY_KINDS)
 
-    def write_identity(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """Say what this run is, before anything else is done."""
+    def write_identity(self, identity: JsonObject, config: JsonObject) -> None:
+        """Write the configuration and the identity of the run, before anything else is done."""
         self.path.mkdir(parents=True, exist_ok=True)
-        atomic.write_yaml(self.path / "run.yaml", dict(config))
-        atomic.write_json(self.path / "identity.json", identity)
+        atomic.write_yaml(self.path / RUN, dict(config))
+        atomic.write_json(self.path / IDENTITY, identity)
 
     # ---- the logs
-    def log(self, event: Mapping[str, Any]) -> None:
+    def log(self, event: JsonObject) -> None:
         """Append one event to `metrics.jsonl`; a number that is not finite becomes text, as JSON has none."""
         clean = {
             key: (str(value) if isinstance(value, float) and not math.isfinite(value) else value)
@@ -84,37 +118,37 @@ class RunFolder:
         }
         _append(self.metrics_log, clean)
 
-    def log_diagnostics(self, step: int, sites: Sequence[Mapping[str, Any]], *, final: bool = False) -> None:
-        """Append what attention did after `step` to `diagnostics.jsonl`; `final`: with the chosen weights."""
+    def log_diagnostics(self, step: int, sites: Sequence[JsonObject], *, final: bool = False) -> None:
+        """Append the diagnostics of attention after `step`; `final`: of the weights that were chosen."""
         _append(self.diagnostics_log, {"step": step, "final": final, "sites": list(sites)})
 
     def diagnostics(self) -> list[dict[str, Any]]:
-        """What attention did in the end, site by site; empty where it was not looked at."""
+        """Return the diagnostics of attention at the end of the run, by site; empty where none were made."""
         if not self.diagnostics_log.exists():
             return []
         text = self.diagnostics_log.read_text(encoding="utf-8")
-        try:  # the last line alone: a report reads those of a thousand runs
+        try:  # only the last line, because a report reads this of a thousand runs
             last = json.loads(text.rstrip("\n").rpartition("\n")[2])
         except ValueError:  # cut off by a kill
             return []
         return last["sites"] if last["final"] else []
 
     def rewind_logs(self, step: int | None) -> None:
-        """Drop what was logged after `step`, or all of it: the resumed run will make it again."""
+        """Drop what was logged after `step` (None: everything): a resumed run logs it again."""
         for path in (self.metrics_log, self.diagnostics_log):
             if path.exists():
                 lines = [] if step is None else read_log(path)
                 kept = [line for line in lines if line["step"] <= step and not line.get("final")]
                 atomic.write_bytes(path, "".join(json.dumps(e) + "\n" for e in kept).encode())
 
-    # ---- what the run found
-    def write_evaluation(self, split: str, evaluation: Any, inputs: Sequence[Any] = ()) -> None:
-        """Predictions as JSON lines and sufficient statistics as parquet, one row per example each.
+    # ---- results
+    def write_evaluation(self, split: str, evaluation: ScoredSplit, inputs: Sequence[object] = ()) -> None:
+        """Write predictions as JSON lines and sufficient statistics as parquet, one row per example each.
 
-        `inputs` are what the examples were predicted from, for readers of a report; none where they may not
-        be published.
+        Args:
+            inputs: the inputs of the examples, shown in a report; none where they may not be published.
         """
-        columns = {"id": evaluation.ids, **({"input": inputs} if inputs else {})}
+        columns: dict[str, Sequence[object]] = {"id": evaluation.ids, **({"input": inputs} if inputs else {})}
         columns |= {"prediction": evaluation.predictions, "reference": evaluation.references}
         lines = (
             json.dumps(dict(zip(columns, row)), ensure_ascii=False)
@@ -124,15 +158,15 @@ class RunFolder:
         write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
 
     def manifest(self) -> dict[str, Any] | None:
-        """The finished run's manifest; None while there is more to do.
+        """Return the manifest of the finished run; None while it is not finished.
 
         Raises:
-            UserError: something else wrote it, or damaged it.
+            UserError: the file is damaged, or attnlab did not write it.
         """
-        return _read_json(self.path / MANIFEST, MANIFEST_KINDS)
+        return _read_record(self.path / MANIFEST, MANIFEST_KINDS)
 
     def validation_score(self) -> float | None:
-        """The score that chose the run's checkpoint, signed so that more is better; None without one."""
+        """Return the score that chose the checkpoint, negated where lower is better; None without one."""
         manifest = self.manifest() or {}
         primary = manifest.get("primary")
         score = manifest.get("scores", {}).get("validation", {}).get(primary)
@@ -140,11 +174,11 @@ class RunFolder:
             return None
         return score if manifest["metrics"][primary]["higher_is_better"] else -score
 
-    def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, with the hash of every result file: the run is over."""
+    def finish(self, manifest: JsonObject) -> None:
+        """Write the manifest, with the hash of every result file: the run is finished."""
         files = sorted(
             path
-            for pattern in ("run.yaml", "*.jsonl", "statistics.*", "model/*")
+            for pattern in (RUN, "*.jsonl", "statistics.*", "model/*")
             for path in self.path.glob(pattern)
             if path.is_file()
         )
@@ -154,16 +188,19 @@ class RunFolder:
         )
 
     def drop_model(self) -> None:
-        """Free the disk of a run whose model nobody asked to keep; its results stay."""
+        """Delete the model, to free disk space; the results stay."""
         shutil.rmtree(self.model, ignore_errors=True)
 
 
-def write_statistics(path: Path, evaluation: Any) -> None:
-    """Columns id, cluster and `<metric>.<statistic>` (float64), in example order."""
+def write_statistics(path: Path, evaluation: ScoredSplit) -> None:
+    """Write the columns id, cluster and `<metric>.<statistic>` (float64), in example order."""
     import pyarrow
     import pyarrow.parquet
 
-    columns: dict[str, Any] = {"id": list(evaluation.ids), "cluster": list(evaluation.clusters)}
+    columns: dict[str, list[str] | np.ndarray] = {
+        "id": list(evaluation.ids),
+        "cluster": list(evaluation.clusters),
+    }
     for name, metric in evaluation.metrics.items():
         for index, statistic in enumerate(metric.columns):
             columns[f"{name}.{statistic}"] = evaluation.statistics[name][:, index]
@@ -172,13 +209,13 @@ def write_statistics(path: Path, evaluation: Any) -> None:
     atomic.write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def _append(path: Path, event: Mapping[str, Any]) -> None:
+def _append(path: Path, event: JsonObject) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Events of a metrics log; a last line cut off by a kill is ignored."""
+    """Return the events of a metrics log; a last line that a kill cut off is ignored."""
     events = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -188,14 +225,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def _read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
-    """The object in a file, which may be a stranger's, with entries of these kinds; None without a file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _read_record(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+    """Return the object in a file, None without a file; check its entries, as the file may be foreign."""
+    found = atomic.read_json(path, WRITTEN_BY_A_RUN)
+    if found is None and not path.exists():
         return None
-    except ValueError as error:  # no JSON, no text
-        raise UserError(str(path), f"cannot be read ({error})", accepted=WRITTEN_BY_A_RUN) from error
     if not isinstance(found, dict):
         raise UserError(str(path), "holds no JSON object", type(found).__name__, WRITTEN_BY_A_RUN)
     for name, kind in kinds.items():

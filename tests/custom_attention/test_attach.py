@@ -9,10 +9,19 @@ import pytest
 import torch
 import transformers as hf
 
-from custom_attention import VariantError, attach, attached, detach, prove, sites, variant_parameters
+from custom_attention import (
+    VariantError,
+    attach,
+    attached,
+    detach,
+    prove,
+    registry,
+    sites,
+    variant_parameters,
+)
 from custom_attention.head_weights import head_blocks
 from custom_attention.sites import probe
-from custom_attention.variant import Variant
+from custom_attention.variant import Site, Variant
 from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, changes_nothing
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
@@ -86,6 +95,17 @@ def test_a_wrong_spec_is_refused_before_the_model_is_touched(spec, match):
         attach(model, spec)
     assert not attached(model)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_options_of_several_types_are_checked_item_by_item():
+    class Local(Variant):
+        def __init__(self, site: Site, *, layers: list[int], share: float | None = None) -> None:
+            super().__init__(site)
+
+    registry.check_options(Local, "local", {"layers": [1, 2], "share": None})
+    for options in ({"layers": 3}, {"layers": ["1"]}, {"layers": [1], "share": True}):
+        with pytest.raises(VariantError, match=r"local\.(layers|share): not accepted"):
+            registry.check_options(Local, "local", options)
 
 
 @pytest.mark.parametrize(

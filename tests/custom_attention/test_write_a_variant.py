@@ -25,7 +25,7 @@ from custom_attention import (
 )
 from pipelines.config.load import load_run
 from pipelines.errors import UserError
-from pipelines.registry import catalog
+from pipelines.registry import catalog, fingerprint
 from pipelines.runs.identity import describe, run_hash
 from tests.custom_attention.models import padded, tiny
 
@@ -220,7 +220,7 @@ def test_a_run_file_names_it_both_ways_trains_it_and_saves_it_with_its_code(inst
     assert all(p.abs().max() > 0 for p in variant_parameters(model).values())
     assert "class Shift(Variant):" in next((installed / "out" / "model").glob("modeling_*.py")).read_text()
     identity = json.loads((installed / "out" / "identity.json").read_text())
-    assert {"variant:shift", "variant:some_variants:Shift"} <= identity["sources"].keys()
+    assert {"custom_attention.variant", "some_variants"} <= identity["sources"].keys()
 
 
 def test_another_text_of_an_outside_variant_is_another_run(installed):
@@ -228,6 +228,8 @@ def test_another_text_of_an_outside_variant_is_another_run(installed):
     hashes = []
     for text in (OUTSIDE, OUTSIDE.replace("== 0", "== 1")):
         (installed / "some_variants.py").write_text(text, encoding="utf-8")
+        fingerprint.fingerprint.cache_clear()
+        fingerprint.fingerprints.cache_clear()
         hashes.append(run_hash(describe(load_run([str(installed / "run.yaml")]))))
     assert hashes[0] != hashes[1]
 
@@ -238,7 +240,7 @@ def test_another_text_of_an_outside_variant_is_another_run(installed):
         ("shfit", "perhaps shift was meant"),
         ("lost", "lost: the entry point of this variant names no class"),
         ("some_variants:Shfit", "package.module:Class must be importable from here"),
-        ("{shift: {start: soon}}", "start of variant shift cannot be this"),
+        ("{shift: {start: soon}}", "start of variant shift has a value of a wrong type"),
     ],
 )
 def test_a_run_file_with_a_wrong_name_from_outside_is_refused_in_a_sentence(installed, written, said):

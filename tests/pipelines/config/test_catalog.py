@@ -10,10 +10,11 @@ from importlib import import_module
 
 import pytest
 
+from option_types import choices, fits
 from pipelines.errors import UserError
 from pipelines.registry import catalog, source
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, find, names
-from pipelines.registry.source import Module, choices, fits
+from pipelines.registry.source import Module, hint_of
 
 ALL = [(kind, name) for kind in (VARIANT, TASK, METRIC, CORPUS) for name in names(kind)]
 
@@ -181,7 +182,10 @@ def test_what_a_file_must_define_is_said(package):
         ("list[int]", [[1, 2], []], [[1, "x"], 3, "x"]),
         ("tuple[str, ...]", [["a"]], ["a", [1]]),
         ("Sequence[float]", [[1, 2.5]], [["x"]]),
-        ("dict[str, int]", [{"a": 1}], [[1], "x"]),
+        ("tuple[str, int]", [["a", 1]], [["a"], [1, "a"], ["a", 1, 2]]),
+        ("list[int] | None", [[1], None], [3, ["x"]]),
+        ("list", [[1, "x"], []], [3, "x"]),
+        ("dict[str, int]", [{"a": 1}], [[1], "x", {"a": "b"}]),
         ("SomeClass", [1, "x", None], []),
         ("Alias", ["u"], ["w", 3]),
     ],
@@ -189,11 +193,11 @@ def test_what_a_file_must_define_is_said(package):
 def test_option_values_are_checked_against_annotations(annotation, good, bad, tmp_path):
     tree = ast.parse("from typing import Literal\nAlias = Literal['u', 'v']")
     module = Module("m", tmp_path / "m.py", tree)
-    expression = ast.parse(annotation, mode="eval").body
-    assert [value for value in good if not fits(value, expression, module)] == []
-    assert [value for value in bad if fits(value, expression, module)] == []
+    hint = hint_of(ast.parse(annotation, mode="eval").body, module)
+    assert [value for value in good if not fits(value, hint)] == []
+    assert [value for value in bad if fits(value, hint)] == []
     if "Literal[" in annotation:
-        assert choices(expression, module)
+        assert choices(hint)
 
 
 def test_a_module_is_found_without_importing_its_packages(package):

@@ -83,14 +83,14 @@ def test_a_launcher_that_would_share_the_weights_is_refused(launched, sharder):
 
 @pytest.mark.parametrize("word", ["fp16", "float16", "half"])
 def test_float16_is_refused_with_the_reason(word):
-    with pytest.raises(UserError, match=r"overflow in float16.*take bfloat16 or float32"):
+    with pytest.raises(UserError, match=r"overflow in float16.*use bfloat16 or float32"):
         config("bert", precision=word)
 
 
 def test_shares_of_one_process_are_refused_before_anything_starts(capsys):
     run = ["configs/task/ner-generated.yaml", "configs/model/bert-small-scratch.yaml", "sharding=fsdp2"]
     assert main(["validate", *run]) == 2
-    assert "shares the weights among processes, and there is one" in capsys.readouterr().err
+    assert "shares the weights among processes, and there is only one process" in capsys.readouterr().err
     assert main(["validate", *run, "processes=2"]) == 0
 
 

@@ -43,9 +43,9 @@ def test_a_command_names_the_file_and_what_it_lacks(command, run, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "cannot be read"),
-        ("", "cannot be read"),
-        (b"\xff\xfe", "cannot be read"),
+        ("{", "is damaged"),
+        ("", "is damaged"),
+        (b"\xff\xfe", "is damaged"),
         ("[]", "holds no JSON object (got list)"),
         ("3", "holds no JSON object (got int)"),
     ],

@@ -18,8 +18,8 @@ from pipelines.storage.lock import Busy, is_held, lock
 SHORT = """
 import os, socket, sys, time
 from pathlib import Path
-from pipelines import lock as locks
-locks.LEASE_SECONDS, locks.BEAT_SECONDS = 1.0, 0.1
+from pipelines.storage import lock as locks
+locks.LEASE_SECONDS, locks.HEARTBEAT_SECONDS = 1.0, 0.1
 if sys.argv[3] != "here":
     socket.gethostname = lambda: sys.argv[3]
 """
@@ -65,8 +65,8 @@ def held(path, if_taken, machine):
 def _short(monkeypatch):
     """This process, too, lets a lock expire after a second."""
     monkeypatch.setattr(locks, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(locks, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
