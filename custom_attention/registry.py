@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import option_types
-from custom_attention import variants
+from custom_attention import option_types, variants
 from custom_attention.errors import VariantError
 from custom_attention.variant import Variant
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import option_types
 from pipelines.config.schema_errors import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
-from pipelines.registry import catalog, source
+from pipelines.registry import catalog, option_types, source
 from pipelines.registry.catalog import CORPUS, TASK, VARIANT, Entry, EntryKind
 from pipelines.registry.source import Option
 

@@ -14,7 +14,9 @@ from pipelines.registry import source
 from pipelines.registry.source import Module
 
 OURS = ("custom_attention", "pipelines")
-NO_NUMBERS = frozenset({"custom_attention.errors", "option_types", "pipelines.errors"})  # checks and messages
+NO_NUMBERS = frozenset(
+    {"custom_attention.errors", "custom_attention.option_types", "pipelines.errors"}
+)  # checks and messages
 UNREAD_FIELDS = (
     "ctx",
     "type_comment",

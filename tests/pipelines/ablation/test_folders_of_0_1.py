@@ -1,4 +1,4 @@
-"""An ablation that attnlab 0.1 finished (commit 8719fff) opens, verifies, reports and predicts as it did then."""
+"""An ablation that attnlab 0.1 (8719fff) finished opens, verifies, reports and predicts as it did then."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from importlib import import_module
 
 import pytest
 
-from option_types import choices, fits
 from pipelines.errors import UserError
 from pipelines.registry import catalog, source
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, find, names
+from pipelines.registry.option_types import choices, fits
 from pipelines.registry.source import Module, hint_of
 
 ALL = [(kind, name) for kind in (VARIANT, TASK, METRIC, CORPUS) for name in names(kind)]

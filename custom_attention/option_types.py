@@ -1,7 +1,7 @@
 """The rule by which a value fits the type of an option, the same in Python calls and in YAML files.
 
-It is a package of its own because `custom_attention` and `pipelines.registry` both use it, and the second
-must not import torch.
+It needs the standard library only: `pipelines.registry` loads this file alone, without the package around
+it, because the configuration must not import torch.
 """
 
 from __future__ import annotations
