@@ -16,13 +16,13 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import errors, registry, variant
+from custom_attention import errors, registry, site, variant
 from custom_attention.errors import VariantError
 from custom_attention.runtime import blockwise, call, dispatch, paired_dropout, restored_model
 
 PACKAGE = "custom_attention"
 # What every exported model needs, in order.
-RUN_TIME = (errors, variant, blockwise, paired_dropout, call, dispatch, restored_model)
+RUN_TIME = (errors, site, blockwise, paired_dropout, call, variant, dispatch, restored_model)
 PREFIX = "Attnlab"
 
 

@@ -1,9 +1,9 @@
 """A learned linear penalty on distance."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class Alibi(Variant):
@@ -22,5 +22,5 @@ class Alibi(Variant):
             raise VariantError("alibi", f"{site.name} is cross-attention, it has no distance", accepted=where)
         self.slope = nn.Parameter(torch.zeros(site.num_heads))
 
-    def offset_bias(self, offsets, call):
+    def offset_bias(self, offsets: Tensor, call: Call) -> Tensor:
         return -self.slope[:, None] * offsets.abs().to(self.slope.dtype)

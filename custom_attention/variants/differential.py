@@ -1,9 +1,9 @@
 """The difference of two attention maps, from a second reading of the query."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class Differential(Variant):
@@ -23,7 +23,7 @@ class Differential(Variant):
         self.mix = nn.Parameter(torch.zeros(site.num_heads))
         self.second = nn.Parameter(torch.zeros(site.num_heads, site.head_dim, site.head_dim))
 
-    def output(self, output, call):
+    def output(self, output: Tensor, call: Call) -> Tensor:
         query = call.query.to(self.second.dtype)
         query = (query + torch.einsum("bhqd,hde->bhqe", query, self.second)).to(call.query.dtype)
         other = call.attend(query, call.key, call.value)

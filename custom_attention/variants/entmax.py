@@ -1,9 +1,9 @@
 """A mix of softmax and entmax-1.5, whose weights can be exactly zero."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class Entmax(Variant):
@@ -19,12 +19,12 @@ class Entmax(Variant):
         super().__init__(site)
         self.mix = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
 
-    def normalize(self, scores, call):
+    def normalize(self, scores: Tensor, call: Call) -> Tensor:
         amount = torch.tanh(self.mix)
         return (1 - amount) * scores.softmax(-1) + amount * entmax15(scores)
 
 
-def entmax15(scores: torch.Tensor) -> torch.Tensor:
+def entmax15(scores: Tensor) -> Tensor:
     """Exact entmax with alpha = 1.5 over the last axis."""
     # Keys 2 below the best get exactly 0, so a cut at 4 changes nothing and keeps squares of masked scores
     # finite.
@@ -37,7 +37,7 @@ def entmax15(scores: torch.Tensor) -> torch.Tensor:
     return (half - threshold).clamp(min=0) ** 2
 
 
-def _threshold(half: torch.Tensor) -> torch.Tensor:
+def _threshold(half: Tensor) -> Tensor:
     """tau of the largest support whose smallest member stays above it (Peters et al., algorithm 2)."""
     ordered = half.sort(-1, descending=True).values
     size = torch.arange(1, half.shape[-1] + 1, device=half.device, dtype=half.dtype)

@@ -3,9 +3,9 @@
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class Exclusive(Variant):
@@ -31,7 +31,7 @@ class Exclusive(Variant):
         if form == "learned":
             self.strength = nn.Parameter(torch.zeros(site.num_heads))
 
-    def output(self, output, call):
+    def output(self, output: Tensor, call: Call) -> Tensor:
         own = nn.functional.normalize(call.own_value().float(), dim=-1)
         along = (output * own).sum(-1, keepdim=True) * own
         amount = torch.tanh(self.strength)[:, None, None] if self.form == "learned" else 1.0

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_attention.variant import Site, Variant
 
@@ -24,5 +24,5 @@ class Gain(Variant):
         super().__init__(site)
         self.excess = nn.Parameter(torch.zeros(site.num_heads, 1 if per == "head" else site.head_dim))
 
-    def output_gain(self):
+    def output_gain(self) -> Tensor:
         return 1 + self.excess

@@ -1,9 +1,9 @@
 """A gate on each head's output, read from the query."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class Gate(Variant):
@@ -22,7 +22,7 @@ class Gate(Variant):
         self.weight = nn.Parameter(torch.zeros(site.num_heads, site.head_dim))
         self.offset = nn.Parameter(torch.zeros(site.num_heads))
 
-    def output(self, output, call):
+    def output(self, output: Tensor, call: Call) -> Tensor:
         reading = torch.einsum("bhqd,hd->bhq", call.query.to(self.weight.dtype), self.weight)
         gate = 2 * torch.sigmoid(reading * self.site.head_dim**-0.5 + self.offset[:, None])
         return (output * gate[..., None]).to(output.dtype)

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class LogLength(Variant):
@@ -30,6 +30,6 @@ class LogLength(Variant):
         self.reference_len = reference_len
         self.strength = nn.Parameter(torch.zeros(site.num_heads))
 
-    def query(self, query, call):
+    def query(self, query: Tensor, call: Call) -> Tensor:
         relative = call.visible_counts().log() / math.log(self.reference_len) - 1
         return (query * (1 + self.strength[:, None, None] * relative)).to(query.dtype)

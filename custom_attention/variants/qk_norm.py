@@ -1,9 +1,9 @@
 """Query-key normalisation that starts from none of it."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class QueryKeyNorm(Variant):
@@ -21,12 +21,12 @@ class QueryKeyNorm(Variant):
         self.query_power = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
         self.key_power = nn.Parameter(torch.zeros(site.num_key_heads, 1, 1))
 
-    def query(self, query, call):
+    def query(self, query: Tensor, call: Call) -> Tensor:
         return self._powered(query, self.query_power)
 
-    def key(self, key, call):
+    def key(self, key: Tensor, call: Call) -> Tensor:
         return self._powered(key, self.key_power)
 
-    def _powered(self, states, power):
+    def _powered(self, states: Tensor, power: Tensor) -> Tensor:
         norm = states.float().norm(dim=-1, keepdim=True).clamp(min=1e-6)
         return (states * (self.site.head_dim**0.5 / norm) ** power).to(states.dtype)

@@ -1,9 +1,9 @@
 """A temperature for each query, read from the query itself."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class QueryTemperature(Variant):
@@ -21,7 +21,7 @@ class QueryTemperature(Variant):
         self.weight = nn.Parameter(torch.zeros(site.num_heads, site.head_dim))
         self.offset = nn.Parameter(torch.zeros(site.num_heads))
 
-    def query(self, query, call):
+    def query(self, query: Tensor, call: Call) -> Tensor:
         reading = torch.einsum("bhqd,hd->bhq", call.query.to(self.weight.dtype), self.weight)
         temperature = torch.exp(torch.tanh(reading * self.site.head_dim**-0.5 + self.offset[:, None]))
         return (query * temperature[..., None]).to(query.dtype)

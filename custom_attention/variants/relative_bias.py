@@ -3,9 +3,9 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class RelativeBias(Variant):
@@ -33,10 +33,10 @@ class RelativeBias(Variant):
         self.side, self.max_distance = num_buckets // 2, max_distance
         self.table = nn.Parameter(torch.zeros(num_buckets, site.num_heads))
 
-    def offset_bias(self, offsets, call):
+    def offset_bias(self, offsets: Tensor, call: Call) -> Tensor:
         return self.table[self._bucket(offsets)].T
 
-    def _bucket(self, offset):
+    def _bucket(self, offset: Tensor) -> Tensor:
         distance, exact = offset.abs(), self.side // 2
         growth = torch.log(distance.clamp(min=1) / exact) / math.log(self.max_distance / exact)
         far = (exact + growth * (self.side - exact)).long().clamp(max=self.side - 1)

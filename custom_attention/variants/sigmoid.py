@@ -1,8 +1,8 @@
 """Attention in which keys do not compete."""
 
-import torch
+from torch import Tensor
 
-from custom_attention.variant import Variant
+from custom_attention.variant import Call, Variant
 
 
 class Sigmoid(Variant):
@@ -14,5 +14,5 @@ class Sigmoid(Variant):
 
     starts_as_stock = False
 
-    def normalize(self, scores, call):
-        return torch.sigmoid(scores - call.visible_counts().log())
+    def normalize(self, scores: Tensor, call: Call) -> Tensor:
+        return (scores - call.visible_counts().log()).sigmoid()

@@ -1,9 +1,9 @@
 """A learned sink: a head may attend to nothing."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class Sink(Variant):
@@ -22,6 +22,6 @@ class Sink(Variant):
         self.mix = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
         self.score = nn.Parameter(torch.zeros(site.num_heads, 1, 1))
 
-    def normalize(self, scores, call):
+    def normalize(self, scores: Tensor, call: Call) -> Tensor:
         kept = torch.sigmoid(torch.logsumexp(scores, -1, keepdim=True) - self.score)
         return scores.softmax(-1) * (1 - torch.tanh(self.mix) * (1 - kept))

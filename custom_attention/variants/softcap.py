@@ -1,8 +1,8 @@
 """Scores that cannot exceed a cap."""
 
-import torch
+from torch import Tensor
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class Softcap(Variant):
@@ -24,5 +24,5 @@ class Softcap(Variant):
             raise VariantError("softcap.cap", "the cap bounds absolute scores", cap, "a number above 0")
         self.cap = cap
 
-    def scores(self, scores, call):
-        return self.cap * torch.tanh(scores / self.cap)
+    def scores(self, scores: Tensor, call: Call) -> Tensor:
+        return self.cap * (scores / self.cap).tanh()

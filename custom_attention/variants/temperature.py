@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_attention.variant import Site, Variant
 
@@ -26,8 +26,8 @@ class Temperature(Variant):
         self.per = per
         self.log_temperature = nn.Parameter(torch.zeros(site.num_heads if per == "head" else 1))
 
-    def query_gain(self):
+    def query_gain(self) -> Tensor:
         return self.log_temperature.exp().expand(self.site.num_heads)[:, None]
 
-    def shared(self):
+    def shared(self) -> tuple[str, ...]:
         return ("log_temperature",) if self.per == "model" else ()

@@ -119,7 +119,7 @@ def test_a_block_is_told_the_truth_about_its_rows(bound, mask, monkeypatch):
         assert torch.equal(part.offsets().expand_as(offsets), offsets)
 
 
-def test_rows_are_cut_only_where_a_head_exceeds_the_bound_and_then_said(monkeypatch):
+def test_rows_are_cut_only_where_a_head_exceeds_the_bound_with_a_warning(monkeypatch):
     attention = stack(Recording)
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", HEAD)
     with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def test_rows_are_cut_only_where_a_head_exceeds_the_bound_and_then_said(monkeypa
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", HEAD - 1)
     with pytest.warns(UserWarning, match=r"x: 5 x 7 scores of one head exceed .* query rows at a time"):
         attention(module(), *states(), None, 0.3, 0.0, {})
-    with pytest.warns(UserWarning, match="all heads, which mix.*dropout draws other numbers"):
+    with pytest.warns(UserWarning, match="all heads, which mix.*dropout then draws other numbers"):
         explicit_stack({"talking_heads": {}})(module(), *states(), None, 0.3, 0.0, {})
 
 
