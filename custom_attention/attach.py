@@ -113,7 +113,7 @@ def _attach(
     for config in attention_configs(model):
         name = NAMES.get(config._attn_implementation, config._attn_implementation)
         config._attn_implementation_internal = name
-        # Written to config.json, so that stock classes refuse the checkpoint instead of loading stock attention.
+        # Written to config.json: stock classes refuse the checkpoint instead of loading stock attention.
         config.attn_implementation = name
     return model
 

@@ -78,15 +78,12 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
             stock = outputs(model, batch)
     difference, largest = largest_difference(swapped, stock)
     finite = all(swapped[name].isfinite().all() for name in swapped)
-    starts_as_stock = all(
-        variant.neutral_at_start for stack in carrying.values() for variant in stack.variants
-    )
+    variants = [variant for stack in carrying.values() for variant in stack.variants]
+    starts_as_stock = all(variant.neutral_at_start for variant in variants)
     bound = EXPLICIT_BOUND * largest * torch.finfo(model.dtype).eps if _rounds(carrying) else 0.0
     reached = len(seen & carrying.keys())
     passed = finite and reached == len(carrying) and (difference <= bound or not starts_as_stock)
-    sentence = (
-        f"{_verdict(difference, bound, starts_as_stock, passed, finite)}; {reached} of {len(carrying)} "
-    )
+    verdict = _verdict(difference, bound, starts_as_stock, passed, finite)
     return Proof(
         max_difference=difference,
         bound=bound,
@@ -95,7 +92,7 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
         reached=reached,
         expected=len(carrying),
         passed=passed,
-        sentence=f"{sentence}attention sites reached.",
+        sentence=f"{verdict}; {reached} of {len(carrying)} attention sites reached.",
     )
 
 
