@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -24,11 +24,16 @@ WeightEdits = list[tuple[EditedWeight, float]]
 
 
 class Where(Protocol):
-    """Which sites: the fields of the same names in `attach`."""
+    """Which sites: the fields of `where` in `attach`."""
 
-    kind: Literal["all", "self", "cross"] | None
-    stack: Literal["all", "encoder", "decoder"] | None
-    layers: str | int | None
+    @property
+    def kind(self) -> str | None: ...
+
+    @property
+    def stack(self) -> str | None: ...
+
+    @property
+    def layers(self) -> str | int | None: ...
 
 
 def attach(

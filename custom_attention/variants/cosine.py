@@ -1,4 +1,4 @@
-"""Attention by angle: cosine scores with a learned temperature."""
+"""Cosine scores with a learned temperature."""
 
 import math
 
@@ -11,8 +11,8 @@ from custom_attention.variant import Call, Site, Variant
 class Cosine(Variant):
     """softmax(tau_h cos(q, k)) v with tau = 10 at the start and at most 100.
 
-    Source: Swin v2 (Liu et al. 2021, arXiv 2111.09883). Norms vary by token, so no start equals stock:
-    train from scratch, or expect to relearn. Bounded scores.
+    Source: Swin v2 (Liu et al. 2021, arXiv 2111.09883). The scores are bounded. The norms that it removes
+    differ by token, so no start equals stock attention: a pretrained model has to adapt.
     """
 
     starts_as_stock = False

@@ -1,4 +1,4 @@
-"""A gate on each head's output, read from the query."""
+"""A gate on each head's output, computed from the query."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,11 @@ from custom_attention.variant import Call, Site, Variant
 
 
 class Gate(Variant):
-    """o_h * 2 sigmoid(w_h . q_h / sqrt(d) + b_h) with w = b = 0 at the start, so that the gate opens at
-    exactly 1.
+    """o_h * 2 sigmoid(w_h . q_h / sqrt(d) + b_h) with w = b = 0 at the start, where the gate is exactly 1.
 
-    Source: headwise output gates of Bondarenko et al. 2023 (arXiv 2306.12929) and Qiu et al. 2025 (arXiv
-    2505.06708); reading the query instead of the hidden state is ours, because the query is what arrives at
-    every attention.
+    Source: output gates per head of Bondarenko et al. 2023 (arXiv 2306.12929) and Qiu et al. 2025 (arXiv
+    2505.06708). There the gate depends on the hidden state, here on the query, because a variant gets no
+    hidden state.
     """
 
     starts_as_stock = True

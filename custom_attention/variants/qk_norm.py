@@ -1,4 +1,4 @@
-"""Query-key normalisation that starts from none of it."""
+"""Query-key normalisation with learned strength, 0 at the start."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ class QueryKeyNorm(Variant):
     """q (sqrt(d) / |q|)^p and k (sqrt(d) / |k|)^r with learned powers per head, 0 at the start.
 
     Power 1 is the normalisation of Henry et al. 2020 (arXiv 2010.04245) and ViT-22B (arXiv 2302.05442)
-    without gains; that form cannot equal a pretrained model, the power form can. The keys are normalised
-    anew in every cached step.
+    without gains. That form cannot equal a pretrained model, the form with powers can. With a cache all keys
+    are normalised again in every step.
     """
 
     starts_as_stock = True

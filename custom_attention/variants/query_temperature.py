@@ -1,4 +1,4 @@
-"""A temperature for each query, read from the query itself."""
+"""A temperature for each query, computed from the query itself."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ class QueryTemperature(Variant):
     """softmax(tau_i q_i k^T * scale) v with tau_i = exp(tanh(w_h . q_i / sqrt(d) + b_h)), 1 at the start.
 
     Sources: self-adaptive temperature (Lin et al. 2018, arXiv 1808.07374) and selective self-attention
-        (Zhang et al.
-    2024, arXiv 2411.12892). tau lies between 1/e and e. It depends on the input, so it cannot be folded.
+    (Zhang et al. 2024, arXiv 2411.12892). tau is between 1/e and e. It depends on the input, so it cannot be
+    folded.
     """
 
     starts_as_stock = True

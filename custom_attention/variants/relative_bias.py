@@ -1,4 +1,4 @@
-"""T5's learned bias by bucketed distance, as an add-on."""
+"""A learned bias by bucket of distance, as in T5, in addition to the model's own positions."""
 
 import math
 
@@ -11,12 +11,12 @@ from custom_attention.variant import Call, Site, Variant, VariantError
 class RelativeBias(Variant):
     """softmax(s + B[bucket(j - i)]) v with a table B (buckets, heads), 0 at the start.
 
-    Half of a side's buckets are single distances, the rest grow logarithmically up to `max_distance`.
-    Source: Raffel et al. 2020 (arXiv 1910.10683). One table per site, where T5 shares one in a stack.
+    Half of the buckets of each side hold one distance each, the others grow logarithmically up to
+    `max_distance`. Source: Raffel et al. 2020 (arXiv 1910.10683). Each site has its own table; T5 shares one.
 
     Options:
         num_buckets: size of the table, an even number of 4 or more
-        max_distance: from here on all distances share a bucket
+        max_distance: all distances from here on share one bucket
     """
 
     starts_as_stock = True
@@ -26,7 +26,7 @@ class RelativeBias(Variant):
         if site.is_cross:
             where = "where: {kind: self} selects self-attention"
             raise VariantError(
-                "relative_bias", f"{site.name} is cross-attention, no distance", accepted=where
+                "relative_bias", f"{site.name} is cross-attention, without distances", accepted=where
             )
         if num_buckets < 4 or num_buckets % 2 or max_distance <= num_buckets // 4:
             raise VariantError("relative_bias", "too few buckets or too short", (num_buckets, max_distance))

@@ -1,4 +1,4 @@
-"""Heads that mix each other's scores and weights."""
+"""Scores and weights that are mixed across heads."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from custom_attention.variant import Call, Site, Variant
 class TalkingHeads(Variant):
     """S' = (I + A) S across heads before the softmax, P' = (I + B) P after it, with A = B = 0 at the start.
 
-    Source: Shazeer et al. 2020 (arXiv 2003.02436). Needs the scores of all heads at once: the explicit path.
+    Source: Shazeer et al. 2020 (arXiv 2003.02436). It needs all scores at once: the explicit path.
     """
 
     starts_as_stock = True

@@ -1,4 +1,4 @@
-"""A learned factor on the scores of each head, layer or of the whole model."""
+"""A learned factor on the scores, per head, per layer or for the whole model."""
 
 from typing import Literal
 
@@ -12,11 +12,11 @@ class Temperature(Variant):
     """softmax(exp(t) q k^T * scale) v with learned t, 0 at the start.
 
     Source: the learned temperature of query-key normalisation (Henry et al. 2020, arXiv 2010.04245) and of
-    locality self-attention (Lee et al. 2021, arXiv 2112.13492). Folds into W_q. It acts before a position
-    bias, as in T5.
+    locality self-attention (Lee et al. 2021, arXiv 2112.13492). Folds into W_q. It does not scale a position
+    bias, such as T5's, which is added later.
 
     Options:
-        per: what shares one temperature (head, layer, model)
+        per: the unit that has one temperature (head, layer, model)
     """
 
     starts_as_stock = True
