@@ -60,7 +60,7 @@ def test_a_where_that_matches_nothing_names_what_exists():
 
 
 @pytest.mark.parametrize("where", [{"layers": "1-"}, {"layers": "a"}, {"kind": "both"}, {"stack": "top"}])
-def test_a_where_that_means_nothing_is_refused(where):
+def test_a_where_with_wrong_values_is_refused(where):
     with pytest.raises(VariantError, match=r"where\."):
         attach(tiny("gpt2"), "gate", where=where)
 
@@ -102,7 +102,7 @@ def test_all_spellings_of_a_list_mean_the_same(spec):
     assert kinds == ["Temperature", "Gate"]
 
 
-def test_a_second_attach_is_refused_and_detach_makes_room():
+def test_a_second_attach_is_refused_until_detach():
     model = attach(tiny("bert"), "gate")
     with pytest.raises(VariantError, match="detach"):
         attach(model, "gate")
@@ -226,7 +226,7 @@ def test_normalised_queries_cannot_be_compensated():
     assert not attached(model)
 
 
-def test_head_blocks_tell_a_fused_projection_apart():
+def test_head_blocks_of_a_fused_projection_are_found():
     model = tiny("gpt2")
     found = probe(model)
     for state, start in (("query", 0), ("key", 28), ("value", 56)):
