@@ -1,4 +1,4 @@
-"""Swap the attention of a transformers model for a variant of it, exactly, and take it off again."""
+"""Swap the attention of a transformers model for a variant of it, and restore it."""
 
 from custom_attention.attach import attach, attached, detach, is_attached, variant_parameters
 from custom_attention.diagnostics import SiteDiagnostics, diagnose
@@ -8,9 +8,10 @@ from custom_attention.runtime.paired_dropout import site_dropout
 from custom_attention.saving import load, save
 from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 __all__ = [
+    "Call",
     "Fold",
     "Proof",
     "ScaledSelfAttention",

@@ -1,31 +1,56 @@
-"""Hanging variants on a model's attention sites, and taking them off again."""
+"""Attach variants to the attention sites of a model, and detach them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from custom_attention import registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack
 from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
 
+Model = TypeVar("Model", bound=PreTrainedModel)
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+WeightEdits = list[tuple[EditedWeight, float]]
 
-def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping | None = None) -> nn.Module:
-    """Swap the attention of `model` in place and return it. Attach after `from_pretrained`, before the
-    optimizer.
+
+class Where(Protocol):
+    """Which sites: the fields of `where` in `attach`."""
+
+    @property
+    def kind(self) -> str | None: ...
+
+    @property
+    def stack(self) -> str | None: ...
+
+    @property
+    def layers(self) -> str | int | None: ...
+
+
+def attach(
+    model: Model,
+    spec: Any,
+    *,
+    where: Where | Mapping[str, Any] | None = None,
+    example: Mapping[str, Any] | None = None,
+) -> Model:
+    """Swap the attention of `model` in place and return it.
+
+    Attach after `from_pretrained` and before the optimizer is built.
 
     Args:
         model: any transformers model whose attention dispatches, on the sdpa or eager kernel.
-        spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through our
-            dispatcher, the control of an ablation.
+        spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through the
+            dispatcher of this package, the control of an ablation.
         where: which sites, an object or dict with `kind` ("all", "self", "cross"), `stack` ("all", "encoder",
             "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every site.
         example: keyword arguments of one forward of the model that reaches every attention module; made up
@@ -33,23 +58,27 @@ def attach(model: nn.Module, spec: Any, *, where: Any = None, example: Mapping |
 
     Raises:
         VariantError: the model does not dispatch, no site matches, an option is unknown, or a variant
-            cannot sit there.
+            cannot be used at a site.
     """
-    found = _probed(model, example)
-    return _hang(model, registry.parse(spec), found, select(found, where), example, edit_weights=True)
+    found = _find_sites(model, example)
+    return _attach(model, registry.parse(spec), found, select(found, where), example, edit_weights=True)
 
 
-def attach_saved(model: nn.Module, spec: Any, site_names: list[str]) -> nn.Module:
-    """Attach to the named sites of a model whose weights hold already what `attach` would do to them."""
-    found = _probed(model, None)
+def attach_saved(model: Model, recipe: Recipe, site_names: list[str]) -> Model:
+    """Attach to the named sites of a model that was saved with variants, whose weights are edited already.
+
+    Raises:
+        VariantError: the model has no attention site of one of the names.
+    """
+    found = _find_sites(model, None)
     chosen = [f for f in found if f.site.name in set(site_names)]
     if len(chosen) != len(site_names):
         missing = sorted(set(site_names) - {f.site.name for f in chosen})
-        raise VariantError(type(model).__name__, "attention sites of the saved model are not here", missing)
-    return _hang(model, [(name, options) for name, options in spec], found, chosen, None, edit_weights=False)
+        raise VariantError(type(model).__name__, "attention sites of the saved model are missing", missing)
+    return _attach(model, recipe, found, chosen, None, edit_weights=False)
 
 
-def _probed(model: nn.Module, example: Mapping | None) -> list[Found]:
+def _find_sites(model: PreTrainedModel, example: Mapping[str, Any] | None) -> list[Found]:
     if is_attached(model):
         raise VariantError(
             type(model).__name__, "a variant is attached already", accepted="detach(model) first"
@@ -57,23 +86,31 @@ def _probed(model: nn.Module, example: Mapping | None) -> list[Found]:
     return probe(model, example)
 
 
-def _hang(model, pairs, found: list[Found], chosen: list[Found], example, *, edit_weights: bool) -> nn.Module:
-    """Build everything first, so that a refusal leaves the model as it was; then touch it."""
-    classes = [registry.find(name) for name, _ in pairs]
-    for (name, options), cls in zip(pairs, classes):
+def _attach(
+    model: Model,
+    recipe: Recipe,
+    found: list[Found],
+    chosen: list[Found],
+    example: Mapping[str, Any] | None,
+    *,
+    edit_weights: bool,
+) -> Model:
+    """Build and check everything before the model is changed, so that an error leaves it unchanged."""
+    classes = [registry.find(name) for name, _ in recipe]
+    for (name, options), cls in zip(recipe, classes):
         registry.check_options(cls, name, options)
-    variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(pairs, classes)] for f in chosen}
+    variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(recipe, classes)] for f in chosen}
     _refuse_two_normalizers(variants)
     _refuse_wrong_gains(variants)
     _refuse_own_terms(chosen, variants)
     _refuse_narrow_scores(model, chosen, variants)
-    _share(list(variants.values()))
+    _share_parameters(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
     for f in found:
         kernel = kernel_function(f.module, f.kernel_name)
         stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site)
         stack.to(_device(model, f.module)).train(f.module.training)
-        stack.recipe = pairs if f.module in variants else []
+        stack.recipe = recipe if f.module in variants else []
         stack.weight_edits = edits.get(f.module, [])
         for block, factor in stack.weight_edits if edit_weights else ():
             block.multiply(f.module, factor)
@@ -81,16 +118,15 @@ def _hang(model, pairs, found: list[Found], chosen: list[Found], example, *, edi
     for config in attention_configs(model):
         name = NAMES.get(config._attn_implementation, config._attn_implementation)
         config._attn_implementation_internal = name
-        config.attn_implementation = name  # lands in config.json: what is saved now cannot load as stock
+        # Written to config.json: stock classes refuse the checkpoint instead of loading stock attention.
+        config.attn_implementation = name
     return model
 
 
-def detach(model: nn.Module) -> nn.Module:
-    """Take every variant off again and return the model: its own kernels, and its weights where `attach`
-    edited them."""
-    with_stack = [module for module in model.modules() if isinstance(getattr(module, ATTRIBUTE, None), Stack)]
-    for module in with_stack:
-        for block, factor in getattr(module, ATTRIBUTE).weight_edits:
+def detach(model: AnyModule) -> AnyModule:
+    """Remove every variant and return the model, with its own kernels and the weights before `attach`."""
+    for module, stack in attached(model):
+        for block, factor in stack.weight_edits:
             block.multiply(module, 1 / factor)
         delattr(module, ATTRIBUTE)
     for config in attention_configs(model):
@@ -101,24 +137,31 @@ def detach(model: nn.Module) -> nn.Module:
 
 
 def is_attached(model: nn.Module) -> bool:
+    """Return whether variants, or stock attention through the dispatcher, are attached."""
     return any(isinstance(module, Stack) for module in model.modules())
 
 
 def attached(model: nn.Module) -> list[tuple[nn.Module, Stack]]:
-    """The attention modules that carry a stack, in order of execution; an empty stack is stock attention."""
+    """Return the attention modules with their stacks, in order of execution; an empty stack is stock."""
     pairs = [
-        (m, getattr(m, ATTRIBUTE)) for m in model.modules() if isinstance(getattr(m, ATTRIBUTE, None), Stack)
+        (module, stack)
+        for module in model.modules()
+        if isinstance(stack := getattr(module, ATTRIBUTE, None), Stack)
     ]
     return sorted(pairs, key=lambda pair: pair[1].site.index)
 
 
 def variant_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that the variants brought, by their name in `model`; a shared one appears once."""
+    """Return the parameters of the variants by their name in `model`; a shared one appears once."""
     return {name: p for name, p in model.named_parameters() if f".{ATTRIBUTE}." in f".{name}"}
 
 
-def select(found: list[Found], where: Any) -> list[Found]:
-    """The sites that `where` names. Raises VariantError when there are none, saying what exists."""
+def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[Found]:
+    """Return the sites that `where` selects.
+
+    Raises:
+        VariantError: a field of `where` is not accepted, or no site matches; it names what the model has.
+    """
     kind, stack, layers = (_field(where, name) for name in ("kind", "stack", "layers"))
     for name, value, accepted in (
         ("kind", kind, ("all", "self", "cross")),
@@ -145,7 +188,7 @@ def select(found: list[Found], where: Any) -> list[Found]:
 _STACKS = ("encoder", "decoder")
 
 
-def _field(where: Any, name: str) -> Any:
+def _field(where: Where | Mapping[str, Any] | None, name: str) -> Any:
     if where is None:
         return None
     return where.get(name) if isinstance(where, Mapping) else getattr(where, name)
@@ -173,11 +216,12 @@ def _summary(found: list[Found]) -> str:
     return ", ".join(f"{name} in layers {min(layers)}-{max(layers)}" for name, layers in groups.items())
 
 
-def _device(model: nn.Module, module: nn.Module):
+def _device(model: PreTrainedModel, module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), model.device)
 
 
 def _refuse_two_normalizers(variants: dict[nn.Module, list[Variant]]) -> None:
+    """Refuse a second variant that replaces the softmax."""
     for members in variants.values():
         normalizers = [type(v).__name__ for v in members if "normalize" in v.hooks]
         if len(normalizers) > 1:
@@ -185,18 +229,20 @@ def _refuse_two_normalizers(variants: dict[nn.Module, list[Variant]]) -> None:
 
 
 def _refuse_wrong_gains(variants: dict[nn.Module, list[Variant]]) -> None:
-    """A gain of another shape would be broadcast over something else, or stop the first forward."""
+    """Refuse a gain of another shape, which would broadcast over another axis or stop the first forward."""
     for variant in (v for members in variants.values() for v in members):
         site = variant.site
         fitting = (site.num_heads, 1), (site.num_heads, site.head_dim)
         for hook in variant.hooks & {"query_gain", "output_gain"}:
-            shape = tuple(getattr(variant, hook)().shape)
+            gain = variant.query_gain() if hook == "query_gain" else variant.output_gain()
+            shape = tuple(gain.shape)
             if shape not in fitting:
                 what = f"{hook} of {type(variant).__name__} does not fit the heads of this site"
                 raise VariantError(site.name, what, shape, f"a shape of {fitting[0]} or {fitting[1]}")
 
 
 def _refuse_own_terms(chosen: list[Found], variants: dict[nn.Module, list[Variant]]) -> None:
+    """Refuse a variant that sees the scores where the model's own softmax has more terms."""
     for f in chosen:
         sees_scores = [type(v).__name__ for v in variants[f.module] if v.hooks & set(SCORE_HOOKS)]
         if f.own_terms and sees_scores:
@@ -209,9 +255,14 @@ def _refuse_own_terms(chosen: list[Found], variants: dict[nn.Module, list[Varian
             )
 
 
-def _refuse_narrow_scores(model, chosen: list[Found], variants: dict[nn.Module, list[Variant]]) -> None:
-    """The eager kernel writes scores in the model's type: without the model's factor, float16 overflows at
-    65504 and bfloat16 keeps 3 digits. sdpa and the explicit path form them in float32."""
+def _refuse_narrow_scores(
+    model: PreTrainedModel, chosen: list[Found], variants: dict[nn.Module, list[Variant]]
+) -> None:
+    """Refuse another factor on the scores in 16 bits on the eager kernel.
+
+    That kernel forms scores in the model's type: without the model's factor, float16 overflows at 65504 and
+    bfloat16 keeps 3 digits. sdpa and the explicit path form them in float32.
+    """
     if model.dtype not in (torch.float16, torch.bfloat16):
         return
     for f in chosen:
@@ -226,16 +277,21 @@ def _refuse_narrow_scores(model, chosen: list[Found], variants: dict[nn.Module, 
             )
 
 
-def _share(stacks: list[list[Variant]]) -> None:
-    """Give all sites the first site's parameter where a variant says that it is one for the whole model."""
+def _share_parameters(stacks: list[list[Variant]]) -> None:
+    """Give all sites the first site's parameters that the variant declares as shared."""
     for position, owner in enumerate(stacks[0]):
         for stack in stacks[1:]:
             for name in owner.shared():
                 setattr(stack[position], name, getattr(owner, name))
 
 
-def _weight_edits(model, chosen: list[Found], variants: dict, example) -> dict[nn.Module, list]:
-    """(block, factor) pairs that keep the function where a variant compensates for its new scale."""
+def _weight_edits(
+    model: PreTrainedModel,
+    chosen: list[Found],
+    variants: dict[nn.Module, list[Variant]],
+    example: Mapping[str, Any] | None,
+) -> dict[nn.Module, WeightEdits]:
+    """Return the blocks of W_q and their factors where a variant compensates for its new scale."""
     factors: dict[nn.Module, float] = {}
     for f in chosen:
         factors[f.module] = 1.0

@@ -1,21 +1,23 @@
-"""What attention does on one batch, per site and head, without keeping a matrix of weights."""
+"""Statistics of attention on one batch, per site and head, without a stored matrix of weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from custom_attention.attach import attach, attached, detach, is_attached
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
+from custom_attention.runtime.blockwise import block_places
 from custom_attention.runtime.call import OWN_SCORE_TERMS, Call, repeat_heads, visible
 from custom_attention.runtime.dispatch import ATTRIBUTE, Stack, observed
-from custom_attention.variant import Site
+from custom_attention.site import Site
 
 BLOCK = 2**22  # scores formed at a time: 16 MiB in float32
 CLOSED = 0.1  # a gate below this counts as closed
@@ -27,19 +29,20 @@ class SiteDiagnostics:
 
     Attributes:
         site: which attention module.
-        num_rows: real query rows: neither padding, nor targets that are not there.
-        entropy: mean of H(p_i) / log n_i, where n_i is the number of keys that row i sees; 0 = one key, 1 =
-            all alike. Rows with one key are left out; None where no row has more.
+        num_rows: real query rows, without padding and without padding of the targets.
+        entropy: mean of H(p_i) / log n_i, where n_i is the number of keys that row i sees; 0: all weight on
+            one key, 1: all keys have the same weight. Rows with one key are left out; None if there are no
+            others.
         effective_keys: mean of 1 / sum_j p_ij^2.
-        max_score: largest score (scale and bias in it) of any row; None without rows.
-        sink_mass: mean weight on the tokens asked for.
-        total: mean of sum_j p_ij: 1, unless the normaliser is none (a sink, sigmoid). The quantities above
-            are of |p_ij| / sum_j |p_ij|.
-        gate: None where no variant changes the output; else the factor from the kernel's output to the
-            site's, by least squares in each row (of a gate or gain, exactly its value): `mean`, `std` over
-            rows (0 = it is a gain), `closed`, the share of rows below 0.1.
-        learned: variant parameters, "<variant>.<parameter>": numbers up to one per head as they are;
-            ".rms" is the root mean square of what each head, or else the whole parameter, has.
+        max_score: largest score (with scale and bias) of any row; None without rows.
+        sink_mass: mean weight on the sink tokens.
+        total: mean of sum_j p_ij: 1, unless the weights are not normalised (a sink, sigmoid). The quantities
+            above are computed from |p_ij| / sum_j |p_ij|.
+        gate: None if no variant changes the output; else the factor from the kernel's output to the site's,
+            by least squares in each row (of a gate or gain, exactly its value): `mean`, `std` over rows
+            (0 for a gain), and `closed`, the share of rows below 0.1.
+        learned: variant parameters, "<variant>.<parameter>": up to one number per head as they are; ".rms"
+            is the root mean square per head, or of the whole parameter if its first axis is not the heads.
     """
 
     site: Site
@@ -53,7 +56,7 @@ class SiteDiagnostics:
     learned: dict[str, list[float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: the site as its name, stack, layer and kind (self, cross)."""
+        """Return values for JSON, with the site as its name, stack, layer and kind ("self", "cross")."""
         values = {name: value for name, value in asdict(self).items() if name != "site"}
         kind = "cross" if self.site.is_cross else "self"
         where = {"name": self.site.name, "stack": self.site.stack, "layer": self.site.layer, "kind": kind}
@@ -61,23 +64,23 @@ class SiteDiagnostics:
 
 
 def diagnose(
-    model: nn.Module, batch: Mapping[str, Any], *, sink_tokens: Sequence[int] = (0,)
+    model: PreTrainedModel, batch: Mapping[str, Any], *, sink_tokens: Sequence[int] = (0,)
 ) -> list[SiteDiagnostics]:
-    """Run `model` on `batch` in evaluation mode and describe the attention of every site that it reaches.
+    """Run `model` on `batch` in evaluation mode and return statistics of every site that it reaches.
 
-    The weights are recomputed a block at a time in float32 or wider and dropped; nothing of size
-    query_len x key_len stays. Variants may be attached or not. Weights, modes, gradients and the random
-    stream of torch are as before when it returns.
+    The weights are computed again one block at a time, in float32 or wider; no tensor of size
+    query_len x key_len is kept. Variants may be attached or not. Model weights, modes, gradients and torch's
+    random state are as before when it returns.
 
     Args:
         model: any transformers model whose attention dispatches.
-        batch: keyword arguments of one forward. Padding is known from the masks, and in the decoder of an
-            encoder-decoder from `decoder_attention_mask`, or `labels` other than -100.
-        sink_tokens: positions among an example's real keys, from its end where negative: (0,) is the first
-            token, (0, -1) [CLS] and [SEP].
+        batch: keyword arguments of one forward. Padding follows from the masks, and in the decoder of an
+            encoder-decoder from `decoder_attention_mask`, or from `labels` of -100.
+        sink_tokens: positions among an example's real keys, negative ones from its end: (0,) is the first
+            token, (0, -1) are [CLS] and [SEP].
 
     Raises:
-        VariantError: the model does not dispatch, or has a term of its own inside the softmax.
+        VariantError: the model does not dispatch, or its softmax has a term of its own.
     """
     stock = not is_attached(model)
     if stock:
@@ -93,39 +96,50 @@ def diagnose(
 
 
 class _Probe:
-    """What `observed` calls: it lets the site run, and looks at its weights besides."""
+    """The callback of `observed`: it computes each attention call, and its weights for the statistics."""
 
-    def __init__(self, model: nn.Module, batch: Mapping[str, Any], sink_tokens: tuple[int, ...]) -> None:
-        self.sink_tokens, self.tallies = sink_tokens, {}
+    def __init__(
+        self, model: PreTrainedModel, batch: Mapping[str, Any], sink_tokens: tuple[int, ...]
+    ) -> None:
+        self.sink_tokens = sink_tokens
+        self.tallies: dict[nn.Module, _Tally] = {}
         two_stacks = getattr(model.config, "is_encoder_decoder", False)
         self.targets = _real_targets(batch) if two_stacks else None
 
-    def __call__(self, module, query, key, value, mask, scaling, kwargs) -> torch.Tensor:
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+        kwargs: Mapping[str, Any],
+    ) -> Tensor:
         stack: Stack = getattr(module, ATTRIBUTE)
         own = [name for name in OWN_SCORE_TERMS if kwargs.get(name) is not None]
         if own:
-            what = f"this model has its own `{own[0]}` inside the softmax; its weights are not known here"
+            what = f"this model has its own `{own[0]}` inside the softmax, so its weights cannot be computed"
             raise VariantError(stack.site.name, what)
         output, _ = stack(module, query, key, value, mask, scaling, 0.0, kwargs)
         call = Call(stack, module, query, key, value, mask, scaling, 0.0, kwargs)
         with torch.autocast(query.device.type, enabled=False):
-            self._look(call, output.transpose(1, 2))
+            self._add_call(stack, call, output.transpose(1, 2))
         return output
 
-    def _look(self, call: Call, output: torch.Tensor) -> None:
-        """Every block of weights of one call, into the tally of its site."""
-        stack = call.stack
+    def _add_call(self, stack: Stack, call: Call, output: Tensor) -> None:
+        """Add every block of weights of one call to the tally of its site."""
         batch, heads, query_len, _ = call.query.shape
         query, key = stack.enter(call)
         key = repeat_heads(key, heads // key.shape[1])
         mask = call.full_mask(key.shape[2])
         seen = _seen(mask, (batch, query_len, key.shape[2]), query.device)
         rows, sinks = self._rows(stack.site, seen), _chosen(seen.any(1), self.sink_tokens)
-        changes_output = any(variant.hooks & {"output", "output_gain"} for variant in stack)
+        changes_output = bool(stack.having("output", "output_gain"))
         tally = self.tallies.setdefault(call.module, _Tally(stack))
         tally.num_rows += int(rows.sum())
         counts = call.visible_counts().expand(batch, heads, query_len, 1)[..., 0]
-        for place in _product(stack.cuts(query, key, BLOCK)):
+        for place in block_places(stack.cuts(query, key, BLOCK)):
             part = call.part(place, mask)
             scores, weights = stack.weigh(part, query[place], key[place[:2]])
             examples, of_heads, of_rows = place
@@ -135,8 +149,8 @@ class _Probe:
                 plain = torch.matmul(weights.to(part.value.dtype), part.value)
                 tally.add_gate(of_heads, real, plain.double(), output[place].double())
 
-    def _rows(self, site: Site, seen: torch.Tensor) -> torch.Tensor:
-        """Which queries are real, (batch, query_len): those that see themselves, and are targets."""
+    def _rows(self, site: Site, seen: Tensor) -> Tensor:
+        """Return which queries are real, (batch, query_len): those that see themselves, and are targets."""
         batch, query_len, key_len = seen.shape
         real = seen.new_ones(batch, query_len)
         if not site.is_cross and key_len >= query_len:
@@ -148,11 +162,11 @@ class _Probe:
 
 
 class _Tally:
-    """Sums over rows of one site, per head, in float64."""
+    """Sums over the rows of one site, per head, in float64."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack, self.num_rows = stack, 0
-        # Read while the forward runs: the parameters of a sharded model are whole only then.
+        # Read now, during the forward: only then are the parameters of a sharded model complete.
         self.learned = dict(_learned(stack))
         device = stack.device
         names = ("entropy", "uneven", "effective", "sink", "total", "gate", "gate_squared", "closed")
@@ -160,14 +174,23 @@ class _Tally:
         self.sums = {name: torch.zeros(heads, dtype=torch.float64, device=device) for name in names}
         self.largest = torch.full((heads,), -math.inf, dtype=torch.float64, device=device)
 
-    def add(self, heads: slice, real, counts, scores, weights, sinks) -> None:
-        """A block: `real` and `counts` (batch, heads, rows), `scores` and `weights` with keys last."""
+    def add(
+        self, heads: slice, real: Tensor, counts: Tensor, scores: Tensor, weights: Tensor, sinks: Tensor
+    ) -> None:
+        """Add one block.
+
+        Args:
+            real: which rows are real, (batch, heads, rows).
+            counts: keys that each row sees, (batch, heads, rows).
+            scores, weights: (batch, heads, rows, key_len).
+            sinks: 1 for each sink token, else 0, (batch, key_len).
+        """
         largest = scores.amax(-1).masked_fill(~real, -math.inf).amax((0, 2)).double()
         self.largest[heads] = torch.maximum(self.largest[heads], largest.to(self.largest.device))
         total = weights.sum(-1)
         shares = weights.abs()
         shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
-        uneven = real & (counts > 1)  # the entropy of a row with one key says nothing
+        uneven = real & (counts > 1)  # with one key the entropy is always 0
         entropy = torch.special.entr(shares).sum(-1) / counts.clamp(min=2).to(shares.dtype).log()
         self._sum("entropy", heads, uneven, entropy)
         self._sum("uneven", heads, uneven, torch.ones_like(entropy))
@@ -175,19 +198,20 @@ class _Tally:
         self._sum("sink", heads, real, (shares * sinks[:, None, None]).sum(-1))
         self._sum("total", heads, real, total)
 
-    def add_gate(self, heads: slice, real, plain, output) -> None:
-        """A block of outputs before and after the variants' last hooks, (batch, heads, rows, head_dim)."""
+    def add_gate(self, heads: slice, real: Tensor, plain: Tensor, output: Tensor) -> None:
+        """Add one block of outputs, before and after the output hooks, (batch, heads, rows, head_dim)."""
         size = plain.square().sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
         factor = (plain * output).sum(-1) / size
         self._sum("gate", heads, real, factor)
         self._sum("gate_squared", heads, real, factor.square())
         self._sum("closed", heads, real, (factor < CLOSED).double())
 
-    def _sum(self, name: str, heads: slice, rows, values) -> None:
+    def _sum(self, name: str, heads: slice, rows: Tensor, values: Tensor) -> None:
         kept = torch.where(rows, values.double(), 0.0).sum((0, 2))
         self.sums[name][heads] += kept.to(self.sums[name].device)
 
     def summary(self) -> SiteDiagnostics:
+        """Return the statistics of all rows so far."""
         mean = {name: (sums / max(1, self.num_rows)).tolist() for name, sums in self.sums.items()}
         pairs = zip(self.sums["entropy"].tolist(), self.sums["uneven"].tolist())
         return SiteDiagnostics(
@@ -203,7 +227,7 @@ class _Tally:
         )
 
     def _gate(self, mean: Mapping[str, list[float]]) -> dict[str, list[float]] | None:
-        if not any(variant.hooks & {"output", "output_gain"} for variant in self.stack):
+        if not self.stack.having("output", "output_gain"):
             return None
         std = [
             math.sqrt(max(0.0, square - first**2))
@@ -212,8 +236,8 @@ class _Tally:
         return {"mean": mean["gate"], "std": std, "closed": mean["closed"]}
 
 
-def _learned(stack: Stack):
-    for (name, _), variant in zip(stack.recipe, stack):
+def _learned(stack: Stack) -> Iterator[tuple[str, list[float]]]:
+    for (name, _), variant in zip(stack.recipe, stack.variants):
         for parameter_name, parameter in variant.named_parameters():
             values, full_name = parameter.detach().double(), f"{name}.{parameter_name}"
             if values.numel() <= stack.site.num_heads:
@@ -224,15 +248,15 @@ def _learned(stack: Stack):
                 yield f"{full_name}.rms", [values.square().mean().sqrt().item()]
 
 
-def _seen(mask: torch.Tensor | None, shape: tuple[int, int, int], device) -> torch.Tensor:
-    """Which query sees which key, (batch, query_len, key_len), a view; the first head speaks for all."""
+def _seen(mask: Tensor | None, shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return which query sees which key in the first head, a view (batch, query_len, key_len)."""
     if mask is None:
         return torch.ones((1, 1, 1), dtype=torch.bool, device=device).expand(shape)
     return visible(mask)[:, 0].expand(shape)
 
 
-def _chosen(real: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
-    """Mark the keys at `positions` among the real ones, (batch, key_len) -> float of the same shape."""
+def _chosen(real: Tensor, positions: tuple[int, ...]) -> Tensor:
+    """Return 1 for the keys at `positions` among the real ones, else 0, (batch, key_len)."""
     rank = real.long().cumsum(1) - 1
     count = real.sum(1, keepdim=True)
     found = torch.zeros_like(real)
@@ -241,14 +265,9 @@ def _chosen(real: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
     return (found & real).float()
 
 
-def _real_targets(batch: Mapping[str, Any]) -> torch.Tensor | None:
-    """Which positions of the decoder are no padding, (batch, len); None where the batch does not say."""
+def _real_targets(batch: Mapping[str, Any]) -> Tensor | None:
+    """Return which positions of the decoder are no padding, (batch, len); None if that is not known."""
     mask, labels = batch.get("decoder_attention_mask"), batch.get("labels")
     if mask is not None:
         return mask.bool()
     return None if labels is None or labels.dim() != 2 else labels != -100
-
-
-def _product(cuts: tuple[list[slice], ...]) -> list[tuple[slice, slice, slice]]:
-    examples, heads, rows = cuts
-    return [(e, h, r) for e in examples for h in heads for r in rows]

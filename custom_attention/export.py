@@ -1,6 +1,7 @@
-"""One Python file that holds a model class with its variants, made from the source of this package.
+"""Write one Python file with a model class and its variants, from the source of this package.
 
-Nothing here knows what the code does: files are joined, their imports merged, and a class is named last.
+Files are joined, their imports merged, and the class of the model is added last. Nothing depends on what the
+code does.
 """
 
 from __future__ import annotations
@@ -11,24 +12,26 @@ import json
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import errors, registry, variant
+from custom_attention import errors, registry, site, variant
 from custom_attention.errors import VariantError
 from custom_attention.runtime import blockwise, call, dispatch, paired_dropout, restored_model
+from custom_attention.runtime.dispatch import Recipe
 
 PACKAGE = "custom_attention"
-# What every exported model needs, in order.
-RUN_TIME = (errors, variant, blockwise, paired_dropout, call, dispatch, restored_model)
+# The files that every exported model needs, in order.
+RUN_TIME = (errors, site, blockwise, paired_dropout, call, variant, dispatch, restored_model)
 PREFIX = "Attnlab"
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the exported classes of a model are called, and where they are."""
+    """Names of the exported classes of a model, and of the module that defines them."""
 
     stock_config: str
     stock_model: str
@@ -36,22 +39,24 @@ class Names:
 
     @property
     def config(self) -> str:
+        """Name of the exported config class."""
         return PREFIX + self.stock_config
 
     @property
     def model(self) -> str:
+        """Name of the exported model class."""
         return PREFIX + self.stock_model
 
 
 def names_of(model_class: type[PreTrainedModel], model_type: str) -> Names:
-    """The names for a class of transformers; `model_type` is that of the export, such as "attnlab-bert"."""
+    """Return the names for a class of transformers; `model_type` is that of the export ("attnlab-bert")."""
     module = f"modeling_{model_type.replace('-', '_')}"
-    return Names(model_class.config_class.__name__, model_class.__name__, module)
+    return Names(config_class_of(model_class).__name__, model_class.__name__, module)
 
 
 def auto_classes(model_class: type[PreTrainedModel]) -> list[str]:
-    """The Auto classes of transformers that give this class for its architecture; else AutoModel."""
-    model_type = model_class.config_class.model_type
+    """Return the Auto classes of transformers that give this class; AutoModel if there are none."""
+    model_type = config_class_of(model_class).model_type
     found = []
     for name in sorted(vars(transformers.models.auto.modeling_auto)):
         mapping = getattr(getattr(transformers, name, None), "_model_mapping", None)
@@ -65,50 +70,55 @@ def auto_classes(model_class: type[PreTrainedModel]) -> list[str]:
 
 
 def auto_map(model_class: type[PreTrainedModel], model_type: str) -> dict[str, str]:
-    """The `auto_map` of config.json: where each Auto class finds the exported one."""
+    """Return the `auto_map` of config.json: where each Auto class finds the exported class."""
     names = names_of(model_class, model_type)
     models = dict.fromkeys(auto_classes(model_class), f"{names.module}.{names.model}")
     return {"AutoConfig": f"{names.module}.{names.config}", **models}
 
 
-def modeling_source(model_class: type[PreTrainedModel], model_type: str, variants: list) -> str:
-    """The text of the one file: `variants` are the (name, options) pairs of the recipe.
+def modeling_source(model_class: type[PreTrainedModel], model_type: str, recipe: Recipe) -> str:
+    """Return the text of the file.
+
+    Args:
+        model_class: the stock class.
+        model_type: that of the export, such as "attnlab-bert".
+        recipe: name and options of each variant.
 
     Raises:
-        VariantError: a variant's file cannot stand alone, or two of them define the same name.
+        VariantError: a variant's file imports from its own package, or two files define the same name.
     """
-    classes = {name: registry.find(name) for name, _ in variants}
-    modules = _with_what_they_import(list(RUN_TIME), [cls.__module__ for cls in classes.values()])
+    classes = {name: registry.find(name) for name, _ in recipe}
+    modules = _with_variant_modules(list(RUN_TIME), [cls.__module__ for cls in classes.values()])
     names = names_of(model_class, model_type)
     stock = f"from transformers import {names.stock_config}, {names.stock_model}"
-    parts = [_Part.of(module, {m.__name__ for m in modules}) for module in modules]
+    parts = [_Part.of(module) for module in modules]
     _refuse_equal_names(parts)
     imports = _merged([line for part in parts for line in part.imports] + [stock])
-    header = _header(names, variants)
+    header = _header(names, recipe)
     bodies = [f"# ---- {part.name} {'-' * (70 - len(part.name))}\n\n\n{part.body}" for part in parts]
     table = {name: cls.__qualname__ for name, cls in classes.items()}
     found_by = {name: json.dumps(place) for name, place in auto_map(model_class, model_type).items()}
-    last = _classes(names, model_type, table, found_by)
+    last = _model_classes(names, model_type, table, found_by)
     return f"{header}\n\n{imports}\n\n" + "\n\n\n".join([*bodies, last]) + "\n"
 
 
-def _header(names: Names, variants: list) -> str:
-    made = [f"    {name} {json.dumps(options)}" for name, options in variants]
+def _header(names: Names, recipe: Recipe) -> str:
+    variants = [f"    {name} {json.dumps(options)}" for name, options in recipe]
     return "\n".join(
         [
             f'"""{names.stock_model} with another attention: generated by attnlab, not written by hand.',
             "",
             f"attnlab {version('attnlab')}, transformers {version('transformers')}, variants in order:",
-            *made,
+            *variants,
             "",
-            "The run-time half of the swap, the variants and the classes that AutoConfig and AutoModel find.",
+            "It has the dispatcher, the variants, and the classes that AutoConfig and AutoModel find.",
             "Clean by ruff check and ruff format, lines of up to 110 characters.",
             '"""',
         ]
     )
 
 
-def _classes(names: Names, model_type: str, table: dict[str, str], found_by: dict[str, str]) -> str:
+def _model_classes(names: Names, model_type: str, table: dict[str, str], found_by: dict[str, str]) -> str:
     return f'''# ---- the model {"-" * 61}
 
 
@@ -123,30 +133,27 @@ class {names.model}(Restored, {names.stock_model}):
 
 
 def _written(table: dict[str, str]) -> str:
-    """A dict of a class body, values as they are, one entry a line."""
+    """Return the source of a dict in a class body: keys quoted, values as they are, one entry a line."""
     return "{\n" + "".join(f"        {json.dumps(key)}: {value},\n" for key, value in table.items()) + "    }"
 
 
-def _with_what_they_import(modules: list[ModuleType], more: list[str]) -> list[ModuleType]:
-    """`modules` and those named, each after the variant modules whose classes it uses."""
+def _with_variant_modules(modules: list[ModuleType], more: list[str]) -> list[ModuleType]:
+    """Return `modules` and those named `more`, each after the variant modules that it imports."""
     for name in more:
         module = importlib.import_module(name)
         if module in modules:
             continue
         tree = ast.parse(_text(module))
-        used = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and _is_variant(n.module)]
-        modules = _with_what_they_import(modules, used)
+        imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        variants = [name for name in imported if name.startswith(f"{PACKAGE}.variants.")]
+        modules = _with_variant_modules(modules, variants)
         modules = modules if module in modules else [*modules, module]
     return modules
 
 
-def _is_variant(name: str | None) -> bool:
-    return bool(name) and name.startswith(f"{PACKAGE}.variants.")
-
-
 @dataclass(frozen=True)
 class _Part:
-    """One module of the file: its text without imports, docstring and `__all__`, and what it defines."""
+    """One module of the file: its text without imports, docstring and `__all__`, and the names it defines."""
 
     name: str
     imports: list[str]
@@ -154,11 +161,13 @@ class _Part:
     defines: set[str]
 
     @classmethod
-    def of(cls, module: ModuleType, inlined: set[str]) -> _Part:
+    def of(cls, module: ModuleType) -> _Part:
         text = _text(module)
         tree = ast.parse(text)
-        lines = text.splitlines()
-        imports, aliases, defines = [], [], set()
+        lines: list[str | None] = [*text.splitlines()]  # None: left out
+        imports: list[str] = []
+        aliases: list[str] = []
+        defines: set[str] = set()
         for index, node in enumerate(tree.body):
             docstring = index == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             drop = docstring or isinstance(node, (ast.Import, ast.ImportFrom))
@@ -166,7 +175,7 @@ class _Part:
                 if node.level:
                     what = "cannot be exported: it imports from its own package"
                     raise VariantError(module.__name__, what, accepted="a variant file that stands alone")
-                if node.module == PACKAGE or node.module.startswith(f"{PACKAGE}."):
+                if f"{node.module}.".startswith(f"{PACKAGE}."):
                     aliases += [f"{a.asname} = {a.name}" for a in node.names if a.asname]
                 else:
                     imports.append(ast.unparse(node))
@@ -180,7 +189,8 @@ class _Part:
                 drop = named == {"__all__"}
                 defines |= named - {"__all__"}
             if drop:
-                lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
+                for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                    lines[number - 1] = None
         own = "\n".join(line for line in lines if line is not None).strip("\n")
         body = "\n\n\n".join(["\n".join(aliases), own] if aliases else [own])
         return cls(module.__name__, imports, body, defines)
@@ -196,15 +206,16 @@ def _refuse_equal_names(parts: list[_Part]) -> None:
 
 
 def _merged(imports: list[str]) -> str:
-    """Each name imported once, the standard library first."""
-    plain, of = set(), {}
+    """Return import lines that import each name once, the standard library first."""
+    plain: set[str] = set()
+    of: dict[str, set[str]] = {}
     for line in imports:
         [node] = ast.parse(line).body
         if isinstance(node, ast.Import):
             plain |= {ast.unparse(ast.Import([alias])) for alias in node.names}
-        else:
-            of.setdefault(node.module, set()).update(ast.unparse(alias) for alias in node.names)
-    future = of.pop("__future__", ())
+        elif isinstance(node, ast.ImportFrom):
+            of.setdefault(node.module or "", set()).update(ast.unparse(alias) for alias in node.names)
+    future = of.pop("__future__", set())
     lines = [(line.split()[1], line) for line in sorted(plain)]
     lines += [(module, _from(module, sorted(names))) for module, names in sorted(of.items())]
     standard = [line for module, line in lines if module.split(".")[0] in sys.stdlib_module_names]
@@ -222,15 +233,14 @@ def _from(module: str, names: list[str]) -> str:
 
 def _text(module: ModuleType) -> str:
     try:
-        with open(module.__file__, encoding="utf-8") as file:
-            return file.read()
-    except (AttributeError, TypeError, OSError) as error:
-        what = "cannot be exported: its source text is not there"
+        return Path(module.__file__ or "").read_text(encoding="utf-8")
+    except (AttributeError, OSError) as error:
+        what = "cannot be exported: its source text was not found"
         raise VariantError(module.__name__, what, accepted="a variant in a file of its own") from error
 
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The class of transformers behind a model, also where a sharded model has a class made for it.
+    """Return the class of transformers of a model, also if a sharded model has a class made for it.
 
     Raises:
         VariantError: the model's class is not one of transformers.
@@ -243,7 +253,18 @@ def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
     raise VariantError(type(model).__name__, "only classes of transformers can be saved with variants")
 
 
-def config_class(stock: type[PreTrainedConfig], model_type: str) -> type[PreTrainedConfig]:
-    """The config class of an export, made in this process."""
+def config_class_of(stock: type[PreTrainedModel]) -> type[PreTrainedConfig]:
+    """Return the config class of a class of transformers.
+
+    Raises:
+        VariantError: it has none, as an abstract class.
+    """
+    if stock.config_class is None:
+        raise VariantError(stock.__name__, "this class has no config class and cannot be saved with variants")
+    return stock.config_class
+
+
+def exported_config_class(stock: type[PreTrainedConfig], model_type: str) -> type[PreTrainedConfig]:
+    """Make the config class of an export in this process."""
     name = PREFIX + stock.__name__
     return type(name, (stock,), {"model_type": model_type, "__module__": __name__})

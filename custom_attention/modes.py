@@ -1,4 +1,4 @@
-"""Run a model without dropout, gradients or a cache, and leave its modes as they were."""
+"""Run a model without dropout or a cache, and restore its modes and settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and the caller's random stream, both restored module by module."""
+    """Put `model` into evaluation mode; then restore each module's mode and torch's random state."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -24,7 +24,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_cache(model: nn.Module) -> Iterator[None]:
-    """No cache of keys and values by default: a module called twice with one would see its keys twice."""
+    """Switch off the cache of keys and values: a module that is called twice with one sees its keys twice."""
     configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     before = [(config, config.use_cache) for config in configs.values() if hasattr(config, "use_cache")]
     try:

@@ -1,4 +1,4 @@
-"""Evidence on a real batch that a swap is the swap it claims to be."""
+"""Compare an attached model with its stock form on one batch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from custom_attention.attach import attached
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
-from custom_attention.runtime.dispatch import observed
+from custom_attention.runtime.dispatch import Stack, observed
 from custom_attention.sites import bypassing
 
 EXPLICIT_BOUND = 50  # in eps of the model's type, relative to the largest output
@@ -25,12 +27,13 @@ class Proof:
 
     Attributes:
         max_difference: largest absolute difference between any output with and without the variants.
-        bound: what it may be: 0.0 on the model's own kernel; 50 eps of the largest output on the explicit
-            path and where compensated weights were rounded.
+        bound: the largest difference that passes: 0.0 on the model's own kernel; 50 eps of the largest output
+            on the explicit path and where compensated weights were rounded.
         exact: max_difference is 0.0.
-        starts_as_stock: every attached variant claims to start as stock attention.
-        reached, expected: sites with variants that the batch ran through, and that exist.
-        passed: all sites reached, finite, and within the bound where stock is claimed.
+        starts_as_stock: every attached variant declares that it starts as stock attention.
+        reached: sites with variants that the batch ran through.
+        expected: sites with variants that the model has.
+        passed: all sites reached, all outputs finite, and within the bound if all variants start as stock.
         sentence: the above in words.
     """
 
@@ -44,45 +47,65 @@ class Proof:
     sentence: str
 
 
-def prove(model: nn.Module, batch: Mapping) -> Proof:
-    """Compare the attached model with itself on the stock kernel (weights as before `attach`), in
-    evaluation mode, and from one seed, since some models draw there too.
+def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
+    """Compare the attached model with itself on the stock kernel, with the weights before `attach`.
 
-    Only outputs at real tokens count, where the batch has an attention mask. Weights, gradients, modes and
-    the random stream are as before when it returns.
+    Both run in evaluation mode and from one seed, because some models draw random numbers there too. If the
+    batch has an attention mask, only outputs at real tokens are compared. Weights, gradients, modes and the
+    random state are as before when it returns.
+
+    Args:
+        batch: keyword arguments of one forward.
+
+    Raises:
+        VariantError: nothing is attached.
     """
     pairs = attached(model)
     if not pairs:
         raise VariantError(type(model).__name__, "nothing to prove, no variant is attached")
     carrying = {module: stack for module, stack in pairs if len(stack)} or dict(pairs)
     seen: set[nn.Module] = set()
+
+    def note(module: nn.Module, *_: object) -> None:
+        seen.add(module)
+
     with quiet(model), torch.no_grad():
         start = torch.get_rng_state()
-        with observed(lambda module, *_: seen.add(module)):
+        with observed(note):
             swapped = outputs(model, batch)
         torch.set_rng_state(start)
         with bypassing(model), _original_weights(pairs):
             stock = outputs(model, batch)
     difference, largest = largest_difference(swapped, stock)
     finite = all(swapped[name].isfinite().all() for name in swapped)
-    claims = all(variant.neutral_at_start for stack in carrying.values() for variant in stack)
+    variants = [variant for stack in carrying.values() for variant in stack.variants]
+    starts_as_stock = all(variant.neutral_at_start for variant in variants)
     bound = EXPLICIT_BOUND * largest * torch.finfo(model.dtype).eps if _rounds(carrying) else 0.0
     reached = len(seen & carrying.keys())
-    passed = finite and reached == len(carrying) and (difference <= bound or not claims)
-    sentence = _sentence(difference, bound, claims, reached, len(carrying), passed, finite)
-    return Proof(difference, bound, difference == 0.0, claims, reached, len(carrying), passed, sentence)
+    passed = finite and reached == len(carrying) and (difference <= bound or not starts_as_stock)
+    verdict = _verdict(difference, bound, starts_as_stock, passed, finite)
+    return Proof(
+        max_difference=difference,
+        bound=bound,
+        exact=difference == 0.0,
+        starts_as_stock=starts_as_stock,
+        reached=reached,
+        expected=len(carrying),
+        passed=passed,
+        sentence=f"{verdict}; {reached} of {len(carrying)} attention sites reached.",
+    )
 
 
-def _rounds(stacks: Mapping[nn.Module, nn.Module]) -> bool:
-    """Whether the swap rounds differently from the stock kernel even where it is the same function."""
+def _rounds(stacks: Mapping[nn.Module, Stack]) -> bool:
+    """Return whether the swap rounds differently from the stock kernel where it is the same function."""
     edited = [factor for stack in stacks.values() for _, factor in stack.weight_edits]
     return any(stack.explicit for stack in stacks.values()) or any(math.frexp(f)[0] != 0.5 for f in edited)
 
 
 @contextmanager
-def _original_weights(pairs) -> Iterator[None]:
-    """Undo the weight edits of `attach` for a while, then put back the very same bits."""
-    kept = {}
+def _original_weights(pairs: list[tuple[nn.Module, Stack]]) -> Iterator[None]:
+    """Undo the weight edits of `attach`, then restore the edited weights bit for bit."""
+    kept: dict[nn.Parameter, Tensor] = {}
     for module, stack in pairs:
         for block, factor in stack.weight_edits:
             parameter = module.get_parameter(block.parameter)
@@ -95,27 +118,27 @@ def _original_weights(pairs) -> Iterator[None]:
             parameter.data.copy_(data)
 
 
-def largest_difference(ones: Mapping, others: Mapping) -> tuple[float, float]:
-    """The largest absolute difference over outputs of the same name, and the largest absolute value among
+def largest_difference(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Return the largest absolute difference of outputs of one name, and the largest absolute value among
     `others`.
 
-    NaN, which is within no bound, where there is nothing to compare or a number is not finite.
+    Both are NaN, which is within no bound, if there is nothing to compare or a number is not finite.
     """
-    names = [name for name in others if name in ones and others[name].numel()]
-    gaps = [(ones[name].double() - others[name].double()).abs().max() for name in names]
+    names = [name for name in others if name in outputs and others[name].numel()]
+    gaps = [(outputs[name].double() - others[name].double()).abs().max() for name in names]
     sizes = [others[name].double().abs().max() for name in names]
     if not names:
         return math.nan, math.nan
     return torch.stack(gaps).max().item(), torch.stack(sizes).max().item()
 
 
-def outputs(model: nn.Module, batch: Mapping) -> dict[str, torch.Tensor]:
-    """The floating-point outputs of a forward by name, rows of padding left out."""
-    found: dict[str, torch.Tensor] = {}
+def outputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Run a forward and return its floating-point outputs by name, without rows of padding."""
+    found: dict[str, Tensor] = {}
 
-    def collect(name: str, value) -> None:
-        if torch.is_tensor(value) and value.is_floating_point():
-            found[name] = _real(name, value, batch)
+    def collect(name: str, value: object) -> None:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            found[name] = _at_real_tokens(name, value, batch)
         elif isinstance(value, (tuple, list)):
             for position, part in enumerate(value):
                 collect(f"{name}.{position}", part)
@@ -126,7 +149,7 @@ def outputs(model: nn.Module, batch: Mapping) -> dict[str, torch.Tensor]:
     return found
 
 
-def _real(name: str, value: torch.Tensor, batch: Mapping) -> torch.Tensor:
+def _at_real_tokens(name: str, value: Tensor, batch: Mapping[str, Any]) -> Tensor:
     encoder_side = name.startswith("encoder") or "decoder_attention_mask" not in batch
     mask = batch.get("attention_mask" if encoder_side else "decoder_attention_mask")
     if mask is None or mask.dim() != 2 or value.shape[:2] != mask.shape:
@@ -134,12 +157,12 @@ def _real(name: str, value: torch.Tensor, batch: Mapping) -> torch.Tensor:
     return value[mask.bool()]
 
 
-def _sentence(difference, bound, claims, reached, expected, passed, finite) -> str:
-    where = f"{reached} of {expected} attention sites reached"
-    if not claims:
-        start = f"this arm starts elsewhere than stock (largest difference {difference:.3g})"
-        return f"{start}; {where}." if finite else f"{start}, with non-finite outputs; {where}."
-    verdict = "the swap is exact" if passed and difference == 0.0 else "the swap is exact up to rounding"
-    if not passed:
-        verdict = "THE SWAP CHANGED THE MODEL" if difference > bound else "the swap is not proven"
-    return f"{verdict}: largest difference to stock {difference:.3g} (bound {bound:.3g}); {where}."
+def _verdict(difference: float, bound: float, starts_as_stock: bool, passed: bool, finite: bool) -> str:
+    if not starts_as_stock:
+        start = f"this arm does not start as stock attention (largest difference {difference:.3g})"
+        return start if finite else f"{start}, with non-finite outputs"
+    if passed:
+        verdict = "the swap is exact" if difference == 0.0 else "the swap is exact up to rounding"
+    else:
+        verdict = "the swap changed the model" if difference > bound else "the swap is not proven"
+    return f"{verdict}: largest difference to stock {difference:.3g} (bound {bound:.3g})"

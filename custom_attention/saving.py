@@ -1,7 +1,7 @@
-"""Folders that hold a model with its variants, and load as that or not at all.
+"""Save a model with its variants in a folder, and load it again.
 
-Three ways load one: `load`; the Auto class of transformers with `trust_remote_code=True`, by the code in the
-folder; and the Auto class without it once `custom_attention` is imported. Every other way raises.
+Three ways load such a folder: `load`; an Auto class of transformers with `trust_remote_code=True`, which runs
+the code in the folder; and an Auto class without it once `custom_attention` is imported. Stock classes raise.
 """
 
 from __future__ import annotations
@@ -14,49 +14,51 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention import export, registry
 from custom_attention.attach import attach_saved, attached, variant_parameters
 from custom_attention.errors import VariantError
-from custom_attention.runtime.dispatch import ATTRIBUTE
+from custom_attention.runtime.dispatch import ATTRIBUTE, Recipe
 from custom_attention.runtime.restored_model import KEY, Restored
 
-MODEL_TYPE = "attnlab-"  # before the model's own type, so that no Auto class takes the folder for stock
+MODEL_TYPE = "attnlab-"  # before the model's own type, so that no Auto class loads the folder as stock
 FORMAT = 2
 
 
 def save(
-    model: nn.Module,
+    model: PreTrainedModel,
     folder: str | Path,
     *,
-    state_dict: Mapping[str, torch.Tensor] | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> Path:
-    """Write an attached model to `folder` with the code that a stranger needs, one generated modeling file.
+    """Write an attached model to `folder`, with one generated modeling file, and return the folder.
+
+    With that file the folder loads where this package is not installed. Stock classes of transformers raise
+    on the folder instead of loading stock attention. A folded model needs no code: fold first where the
+    variant allows it.
 
     Args:
-        model: a model of transformers, attached.
-        folder: made if it is not there.
-        state_dict: the whole tensors of a model that is sharded among processes; its own when None.
+        model: a model of transformers with variants attached.
+        folder: created if it does not exist.
+        state_dict: the complete tensors of a model that is sharded among processes; the model's own when
+            None.
         options: for `save_pretrained`, such as `max_shard_size=`.
-
-    Stock classes of transformers raise on the folder instead of loading stock attention. Fold first where the
-    variant allows: a folded model is a plain one.
 
     Raises:
         VariantError: nothing is attached, or the source of a variant cannot stand alone in one file.
     """
     folder, exported = Path(folder), _exported(model)
     stock, model_type = exported.stock, exported.model_type
-    # A parameter that sites share is written for each of them: transformers refuses ties it does not know.
+    # A parameter that sites share is written once for each: transformers refuses ties it does not know.
     tensors = model.state_dict() if state_dict is None else state_dict
-    state = {name: value.clone() if _is_ours(name) else value for name, value in tensors.items()}
-    # Under the names of this version: older ones (ViT's), which transformers would go back to, are known to
-    # it by the model's own type alone.
+    state = {name: value.clone() if _is_of_variant(name) else value for name, value in tensors.items()}
+    # With the parameter names of this version: transformers would write older names (ViT's), which it can
+    # only read back under the stock model type.
     model.save_pretrained(folder, state_dict=state, save_original_format=False, **options)
     names = export.names_of(stock, model_type)
     (folder / f"{names.module}.py").write_text(exported.source, encoding="utf-8")
@@ -66,7 +68,7 @@ def save(
     config[KEY] = {
         "format": FORMAT,
         "architecture": stock.__name__,
-        "model_type": stock.config_class.model_type,
+        "model_type": export.config_class_of(stock).model_type,
         "kernel": exported.kernel,
         "dtype": types.pop() if len(types) == 1 else "float32",
         "variants": exported.recipe,
@@ -79,8 +81,12 @@ def save(
     return folder
 
 
-def check_savable(model: nn.Module) -> None:
-    """Raise what `save` would raise of an attached model, before time is spent on training it."""
+def check_savable(model: PreTrainedModel) -> None:
+    """Refuse an attached model that `save` would refuse, before time is spent on training it.
+
+    Raises:
+        VariantError: as `save`.
+    """
     _exported(model)
 
 
@@ -88,14 +94,15 @@ def check_savable(model: nn.Module) -> None:
 class _Exported:
     """An attached model as its folder describes it."""
 
-    stock: type[transformers.PreTrainedModel]
+    stock: type[PreTrainedModel]
     model_type: str
     kernel: str
-    recipe: list[list]  # [name, options] of each variant
+    recipe: Recipe
     source: str  # of the modeling file
 
 
-def _exported(model: nn.Module) -> _Exported:
+def _exported(model: PreTrainedModel) -> _Exported:
+    """Return how `model` is saved, or refuse it."""
     stacks = [stack for _, stack in attached(model)]
     changed = [stack for stack in stacks if len(stack)]
     if not changed:
@@ -108,23 +115,23 @@ def _exported(model: nn.Module) -> _Exported:
             type(model).__name__, "one kernel for the whole model is needed to save it", kernels
         )
     stock = export.stock_class(model)
-    recipe = [[name, options] for name, options in changed[0].recipe]
-    model_type = MODEL_TYPE + stock.config_class.model_type
+    recipe = changed[0].recipe
+    model_type = MODEL_TYPE + export.config_class_of(stock).model_type
     source = export.modeling_source(stock, model_type, recipe)
     return _Exported(stock, model_type, kernels[0], recipe, source)
 
 
-def load(folder: str | Path) -> nn.Module:
-    """The model that `save` wrote, in evaluation mode, with its variants, its types and the very same
-    weights.
+def load(folder: str | Path) -> PreTrainedModel:
+    """Load a model that `save` wrote, in evaluation mode, with its variants, types and weights bit for bit.
 
-    Raises VariantError when the folder is not one of ours, or its weights do not fit.
+    Raises:
+        VariantError: `save` did not write the folder, or its weights do not fit.
     """
     folder = Path(folder)
     path = folder / "config.json"
     if not path.is_file():
         raise VariantError(
-            str(folder), "no config.json here", accepted="a folder written by custom_attention.save"
+            str(folder), "there is no config.json", accepted="a folder written by custom_attention.save"
         )
     values = json.loads(path.read_text(encoding="utf-8"))
     record = values.pop(KEY, None)
@@ -138,19 +145,21 @@ def load(folder: str | Path) -> nn.Module:
     for name in ("attn_implementation", "auto_map"):
         values.pop(name, None)
     config = transformers.AutoConfig.for_model(**values)
-    architecture = getattr(transformers, record["architecture"], None)
+    architecture: type[PreTrainedModel] | None = getattr(transformers, record["architecture"], None)
     if architecture is None:
         raise VariantError(str(path), "transformers has no such class", record["architecture"])
-    with _left_to_us(architecture):
+    with _ignoring_variant_parameters(architecture):
         model = architecture.from_pretrained(folder, config=config, attn_implementation=record["kernel"])
-    attach_saved(model, record["variants"], [s["name"] for s in record["sites"] if s["attached"]])
-    _fill(model, folder)
-    return model.eval()
+    recipe = [(name, options) for name, options in record["variants"]]
+    attach_saved(model, recipe, [site["name"] for site in record["sites"] if site["attached"]])
+    _load_variant_parameters(model, folder)
+    model.eval()
+    return model
 
 
 @contextmanager
-def _left_to_us(architecture: type) -> Iterator[None]:
-    """Keep transformers from warning that it does not know the variants' parameters: `_fill` reads them."""
+def _ignoring_variant_parameters(architecture: type[PreTrainedModel]) -> Iterator[None]:
+    """Keep transformers from a warning about the variants' parameters, which are loaded after attaching."""
     before = architecture._keys_to_ignore_on_load_unexpected
     architecture._keys_to_ignore_on_load_unexpected = [*(before or ()), rf"\.{ATTRIBUTE}\."]
     try:
@@ -159,54 +168,61 @@ def _left_to_us(architecture: type) -> Iterator[None]:
         architecture._keys_to_ignore_on_load_unexpected = before
 
 
-def _fill(model: nn.Module, folder: Path) -> None:
-    """Read the variants' parameters, each in the type it was saved in. All of them must be there, and no
-    others."""
-    parameters = {n: p for n, p in model.named_parameters(remove_duplicate=False) if _is_ours(n)}
-    waiting, unknown = {id(p): name for name, p in parameters.items()}, []
+def _load_variant_parameters(model: nn.Module, folder: Path) -> None:
+    """Load the variants' parameters, each in the type it was saved in.
+
+    Raises:
+        VariantError: one is missing, unknown or of another shape.
+    """
+    parameters = {n: p for n, p in model.named_parameters(remove_duplicate=False) if _is_of_variant(n)}
+    missing, unknown = {id(p): name for name, p in parameters.items()}, []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            for name in filter(_is_ours, tensors.keys()):
+            for name in filter(_is_of_variant, tensors.keys()):
                 parameter = parameters.get(name)
                 if parameter is None or list(parameter.shape) != tensors.get_slice(name).get_shape():
                     unknown.append(name)
                     continue
                 parameter.data = tensors.get_tensor(name).to(parameter.device)
-                waiting.pop(id(parameter), None)
-    if unknown or waiting:
-        wrong = sorted(unknown) + sorted(waiting.values())
+                missing.pop(id(parameter), None)
+    if unknown or missing:
+        wrong = sorted(unknown) + sorted(missing.values())
         raise VariantError(str(folder), "the variants' parameters do not fit the code", wrong[:3])
 
 
-def _is_ours(name: str) -> bool:
+def _is_of_variant(name: str) -> bool:
     return f".{ATTRIBUTE}." in f".{name}"
 
 
 def is_saved(folder: str | Path) -> bool:
-    """Whether `folder` holds a model written by `save`."""
+    """Return whether `folder` has a model written by `save`."""
     path = Path(folder) / "config.json"
     return path.is_file() and KEY in json.loads(path.read_text(encoding="utf-8"))
 
 
 class OnDemand:
-    """What AutoConfig finds for every `attnlab-` type: the classes are made when such a folder is opened,
-    so that importing this package imports no architecture."""
+    """The config class that AutoConfig finds for every `attnlab-` type.
+
+    The real classes are made when such a folder is loaded, so that importing this package imports no
+    architecture.
+    """
 
     @staticmethod
-    def from_dict(values: dict, **options: Any) -> transformers.PreTrainedConfig:
+    def from_dict(values: dict[str, Any], **options: Any) -> PreTrainedConfig:
+        """Return the config of a saved model, of the class made for its architecture."""
         record = values[KEY]
         recipe = json.dumps(record["variants"])
         return _classes(record["architecture"], values["model_type"], recipe).from_dict(values, **options)
 
 
 @functools.cache
-def _classes(architecture: str, model_type: str, recipe: str) -> type:
-    """The config class of an exported model, registered with its model class where the Auto classes look."""
-    stock = getattr(transformers, architecture)
-    config = export.config_class(stock.config_class, model_type)
-    variants = json.loads(recipe)
+def _classes(architecture: str, model_type: str, recipe: str) -> type[PreTrainedConfig]:
+    """Make the config and the model class of an export, register them, and return the config class."""
+    stock: type[PreTrainedModel] = getattr(transformers, architecture)
+    config = export.exported_config_class(export.config_class_of(stock), model_type)
+    variants = [(name, options) for name, options in json.loads(recipe)]
 
-    def modeling_source(cls) -> str:
+    def modeling_source(cls: type[PreTrainedModel]) -> str:
         return export.modeling_source(stock, model_type, variants)
 
     members = {
@@ -223,4 +239,5 @@ def _classes(architecture: str, model_type: str, recipe: str) -> type:
 
 
 for _type in list(transformers.CONFIG_MAPPING):
-    transformers.CONFIG_MAPPING.register(MODEL_TYPE + _type, OnDemand, exist_ok=True)
+    # Typed as a config class, of which AutoConfig calls only `from_dict`.
+    transformers.CONFIG_MAPPING.register(MODEL_TYPE + _type, OnDemand, exist_ok=True)  # type: ignore[arg-type]

@@ -1,5 +1,4 @@
-"""Finding the attention modules of a model: one forward in which the dispatcher answers zeros and takes
-notes."""
+"""Find the attention modules of a model, by one forward in which every attention call is observed."""
 
 from __future__ import annotations
 
@@ -7,25 +6,30 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import NoneType
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
 from custom_attention.runtime.call import OWN_SCORE_TERMS
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, observed
-from custom_attention.variant import Site
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed
+from custom_attention.site import Site
 
 _STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}
 
 
 @dataclass(frozen=True)
 class Found:
-    """A site with the module that it is, the kernel the model calls there, and what the model puts into its
-    softmax besides scores, bias and mask."""
+    """A site with its module.
+
+    Attributes:
+        kernel_name: the kernel that the model calls there, "sdpa" or "eager".
+        own_terms: arguments of the model for its softmax besides scores, bias and mask.
+    """
 
     site: Site
     module: nn.Module
@@ -33,46 +37,74 @@ class Found:
     own_terms: tuple[str, ...] = ()
 
 
-def sites(model: nn.Module, example: Mapping | None = None) -> list[Site]:
-    """The attention sites of `model` in order of execution: those attached, or else found by one probing
-    forward."""
-    stacks = [m.attnlab.site for m in model.modules() if hasattr(m, ATTRIBUTE)]
+@dataclass
+class _Observed:
+    """The attention calls of one module: what the last one was, and whether its keys are cross keys."""
+
+    order: int
+    query_shape: torch.Size
+    num_key_heads: int
+    scaling: float | None
+    kwargs: Mapping[str, Any]
+    is_cross: bool
+    input: Tensor | None = None  # hidden states of the module, at which the graph is cut
+
+
+def sites(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> list[Site]:
+    """Return the attention sites of `model` in order of execution.
+
+    Where nothing is attached, they are found by one forward on `example`, as `probe` does.
+    """
+    stacks: list[Stack] = [getattr(m, ATTRIBUTE) for m in model.modules() if hasattr(m, ATTRIBUTE)]
     if stacks:
-        return sorted(stacks, key=lambda site: site.index)
+        return sorted((stack.site for stack in stacks), key=lambda site: site.index)
     return [found.site for found in probe(model, example)]
 
 
-def probe(model: nn.Module, example: Mapping | None = None) -> list[Found]:
-    """Run `model` on `example` (made up from its config when None) and report every attention module reached.
+def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> list[Found]:
+    """Run `model` on `example` and return every attention module that the forward reached.
 
-    Raises VariantError for a model that does not dispatch through transformers' attention interface, for
-    kernels that were not measured, and when no example can be made up.
+    Args:
+        example: keyword arguments of one forward; made up from the config when None.
+
+    Raises:
+        VariantError: the model does not dispatch through transformers' attention interface, its kernel was
+            not measured, or no example can be made up.
     """
-    if not isinstance(example, (Mapping, NoneType)):
+    if example is not None and not isinstance(example, Mapping):
         what = "an example is the keyword arguments of one forward"
         raise VariantError(
             "example", what, type(example).__name__, "a dict of tensors, as a tokenizer gives it"
         )
-    notes: dict[nn.Module, dict] = {}
+    calls: dict[nn.Module, _Observed] = {}
 
-    def note(module, query, key, value, mask, scaling, kwargs):
-        facts = notes.setdefault(module, {"order": len(notes)})
-        facts.update(shape=query.shape, key_heads=key.shape[1], scaling=scaling, kwargs=kwargs)
-        source = facts.get("input")
+    def observe(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+        kwargs: Mapping[str, Any],
+    ) -> Tensor:
+        before = calls.get(module)
+        order = len(calls) if before is None else before.order
+        source = None if before is None else before.input
         if source is not None:
-            facts["is_cross"] = not (key.requires_grad and _depends(key, source))
-        elif "is_cross" not in facts:
-            facts["is_cross"] = query.shape[2] != key.shape[2]
+            is_cross = not (key.requires_grad and _depends(key, source))
+        else:
+            is_cross = query.shape[2] != key.shape[2] if before is None else before.is_cross
+        calls[module] = _Observed(order, query.shape, key.shape[1], scaling, kwargs, is_cross, source)
         return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
 
-    with quiet(model), dispatching(model), observed(note):
+    with quiet(model), dispatching(model), observed(observe):
         batch = dict(example) if example is not None else made_up_example(model)
-        notes.clear()  # tries that failed took notes too
+        calls.clear()  # made_up_example ran forwards too
         failure = _try_forward(model, batch, grad=False)
-        if notes and failure is None:
-            with _watching_inputs(notes):
+        if calls and failure is None:
+            with _cutting_graph_at_inputs(calls):
                 failure = _try_forward(model, batch, grad=True)
-    if not notes:
+    if not calls:
         detail = "" if failure is None else f" (its forward stopped with {type(failure).__name__}: {failure})"
         raise VariantError(
             type(model).__name__,
@@ -82,32 +114,37 @@ def probe(model: nn.Module, example: Mapping | None = None) -> list[Found]:
     if failure is not None:
         raise VariantError(
             type(model).__name__,
-            f"the probing forward stopped with {type(failure).__name__}: {failure}",
+            f"a forward to find its attention modules stopped with {type(failure).__name__}: {failure}",
             accepted="pass example= with a real batch, a dict of tensors",
         ) from failure
-    return _describe(model, notes)
+    return _describe(model, calls)
 
 
-def attention_configs(model: nn.Module) -> list:
-    """Every config object from which some module of `model` reads the name of its attention kernel."""
-    found: dict[int, object] = {}
+def attention_configs(model: nn.Module) -> list[PreTrainedConfig]:
+    """Return every config object from which a module of `model` reads the name of its attention kernel."""
+    found: dict[int, PreTrainedConfig] = {}
     for module in model.modules():
-        config = getattr(module, "config", None)
-        if hasattr(config, "_attn_implementation_internal"):
+        config = _attention_config(module)
+        if config is not None:
             found[id(config)] = config
     return list(found.values())
 
 
+def _attention_config(module: nn.Module) -> PreTrainedConfig | None:
+    config = getattr(module, "config", None)
+    return config if hasattr(config, "_attn_implementation_internal") else None
+
+
 @contextmanager
 def dispatching(model: nn.Module) -> Iterator[None]:
-    """While active the model calls our dispatcher, whatever it called before."""
+    """Make the model call the dispatcher of this package, attached or not."""
     with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
         yield
 
 
 @contextmanager
 def bypassing(model: nn.Module) -> Iterator[None]:
-    """While active the model calls its own kernel, as if nothing were attached."""
+    """Make the model call its own kernel, as if nothing were attached."""
     with _renamed(model, lambda kernel: kernel):
         yield
 
@@ -125,42 +162,43 @@ def _renamed(model: nn.Module, rename: Callable[[str], str]) -> Iterator[None]:
             config._attn_implementation_internal = name
 
 
-def stock_kernel_name(config) -> str:
-    """The kernel behind a config, whether or not a variant is attached now."""
-    name = config._attn_implementation
+def stock_kernel_name(config: PreTrainedConfig) -> str:
+    """Return the model's own kernel, attached or not."""
+    name = str(config._attn_implementation)
     return _STOCK_NAMES.get(name, name)
 
 
-def _depends(tensor: torch.Tensor, source: torch.Tensor) -> bool:
+def _depends(tensor: Tensor, source: Tensor) -> bool:
     (gradient,) = torch.autograd.grad(tensor.sum(), source, retain_graph=True, allow_unused=True)
     return gradient is not None
 
 
-def _try_forward(model: nn.Module, batch: dict, grad: bool) -> Exception | None:
+def _try_forward(model: nn.Module, batch: Mapping[str, Any], grad: bool) -> Exception | None:
     try:
         with torch.set_grad_enabled(grad):
             model(**batch)
-    except Exception as error:  # any model, any example: the caller decides what it means
+    except Exception as error:  # any model, any example: the caller reports it
         return error
     return None
 
 
 @contextmanager
-def _watching_inputs(notes: dict[nn.Module, dict]) -> Iterator[None]:
-    """Cut the graph at the input of each attention module, so that keys which do not depend on it are cross
-    keys."""
+def _cutting_graph_at_inputs(calls: dict[nn.Module, _Observed]) -> Iterator[None]:
+    """Cut the graph at the input of each attention module: keys that do not depend on it are cross keys."""
 
-    def cut(module, args, kwargs):
+    def cut(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         given = [*args, kwargs.get("hidden_states"), *kwargs.values()]
         first = next((v for v in given if torch.is_tensor(v) and v.is_floating_point()), None)
         if first is None:
             return None
-        leaf = notes[module]["input"] = first.detach().requires_grad_()
-        # Everywhere that it is given: some modules take it as query, as key and as value.
+        leaf = calls[module].input = first.detach().requires_grad_()
+        # Replaced in every argument: some modules take the same tensor as query, as key and as value.
         args = tuple(leaf if value is first else value for value in args)
         return args, {name: leaf if value is first else value for name, value in kwargs.items()}
 
-    handles = [module.register_forward_pre_hook(cut, with_kwargs=True) for module in notes]
+    handles = [module.register_forward_pre_hook(cut, with_kwargs=True) for module in calls]
     try:
         yield
     finally:
@@ -168,13 +206,13 @@ def _watching_inputs(notes: dict[nn.Module, dict]) -> Iterator[None]:
             handle.remove()
 
 
-def _describe(model: nn.Module, notes: dict[nn.Module, dict]) -> list[Found]:
+def _describe(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> list[Found]:
     names = {module: name for name, module in model.named_modules()}
-    stacks = _stacks(model, notes)
-    layers = _layers(names, notes, stacks)
+    stacks = _stacks(model, calls)
+    layers = _layers(names, calls, stacks)
     found = []
-    for module, facts in notes.items():
-        kernel_name = stock_kernel_name(_config_of(model, names[module], module))
+    for module, call in calls.items():
+        kernel_name = stock_kernel_name(_config_of(model, names[module]))
         if kernel_name not in NAMES:
             raise VariantError(
                 type(model).__name__,
@@ -182,55 +220,57 @@ def _describe(model: nn.Module, notes: dict[nn.Module, dict]) -> list[Found]:
                 kernel_name,
                 'load the model with attn_implementation="sdpa" (or "eager")',
             )
-        _, num_heads, _, head_dim = facts["shape"]
+        _, num_heads, _, head_dim = call.query_shape
         site = Site(
             name=names[module],
-            index=facts["order"],
-            num_sites=len(notes),
+            index=call.order,
+            num_sites=len(calls),
             num_heads=num_heads,
-            num_key_heads=facts["key_heads"],
+            num_key_heads=call.num_key_heads,
             head_dim=head_dim,
-            scale=head_dim**-0.5 if facts["scaling"] is None else float(facts["scaling"]),
-            is_cross=facts["is_cross"],
-            is_causal=_is_causal(module, facts),
+            scale=head_dim**-0.5 if call.scaling is None else float(call.scaling),
+            is_cross=call.is_cross,
+            is_causal=_is_causal(module, call),
             stack=stacks[module],
             layer=layers[module],
         )
-        own_terms = tuple(name for name in OWN_SCORE_TERMS if facts["kwargs"].get(name) is not None)
+        own_terms = tuple(name for name in OWN_SCORE_TERMS if call.kwargs.get(name) is not None)
         found.append(Found(site, module, kernel_name, own_terms))
     return found
 
 
-def _is_causal(module: nn.Module, facts: dict) -> bool:
-    given = facts["kwargs"].get("is_causal")
+def _is_causal(module: nn.Module, call: _Observed) -> bool:
+    given = call.kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if given is None else given
-    return bool(causal) and not facts["is_cross"]
+    return bool(causal) and not call.is_cross
 
 
-def _config_of(model: nn.Module, name: str, module: nn.Module):
-    """The config of the module, or of the nearest module around it that has one."""
+def _config_of(model: nn.Module, name: str) -> PreTrainedConfig:
+    """Return the config of the module `name`, or of the nearest module around it that has one."""
     path = name.split(".")
-    owners = [module] + [model.get_submodule(".".join(path[:n])) for n in range(len(path) - 1, -1, -1)]
-    return next(
-        o.config for o in owners if hasattr(getattr(o, "config", None), "_attn_implementation_internal")
-    )
+    around = (model.get_submodule(".".join(path[:n])) for n in range(len(path), -1, -1))
+    return next(config for module in around if (config := _attention_config(module)) is not None)
 
 
-def _stacks(model: nn.Module, notes: dict[nn.Module, dict]) -> dict[nn.Module, str]:
+def _stacks(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> dict[nn.Module, str]:
     if getattr(model.config, "is_encoder_decoder", False):
         encoder = set(model.get_encoder().modules())
-        return {module: "encoder" if module in encoder else "decoder" for module in notes}
-    causal = any(_is_causal(module, facts) for module, facts in notes.items())
-    return dict.fromkeys(notes, "decoder" if causal else "encoder")
+        return {module: "encoder" if module in encoder else "decoder" for module in calls}
+    causal = any(_is_causal(module, call) for module, call in calls.items())
+    return dict.fromkeys(calls, "decoder" if causal else "encoder")
 
 
-def _layers(names: dict, notes: dict[nn.Module, dict], stacks: dict) -> dict[nn.Module, int]:
-    """The first number in a module's path, where that tells the sites of a stack apart; else the order of
-    execution."""
-    groups: dict[tuple, list[nn.Module]] = {}
-    for module, facts in notes.items():
-        groups.setdefault((stacks[module], facts["is_cross"]), []).append(module)
-    layers = {}
+def _layers(
+    names: Mapping[nn.Module, str],
+    calls: Mapping[nn.Module, _Observed],
+    stacks: Mapping[nn.Module, str],
+) -> dict[nn.Module, int]:
+    """Return each module's layer: the first number in its path, if it differs between the sites of a stack;
+    else the order of execution."""
+    groups: dict[tuple[str, bool], list[nn.Module]] = {}
+    for module, call in calls.items():
+        groups.setdefault((stacks[module], call.is_cross), []).append(module)
+    layers: dict[nn.Module, int] = {}
     for members in groups.values():
         numbers = [re.search(r"\.(\d+)(\.|$)", "." + names[module]) for module in members]
         numbered = [int(number[1]) for number in numbers if number]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_attention.errors import VariantError
+from custom_attention.runtime.call import Call
+from custom_attention.site import Site
 
-__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Site", "Variant", "VariantError"]
+__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Call", "Site", "Variant", "VariantError"]
 
 KERNEL_HOOKS = (
     "scale",
@@ -27,142 +28,124 @@ SCORE_HOOKS = ("scores", "normalize")  # these need the scores, so they take the
 FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain")  # constant factors: stock weights can hold them
 
 
-@dataclass(frozen=True)
-class Site:
-    """One attention module of a model, as the probing forward saw it.
-
-    Attributes:
-        name: path of the module, such as "bert.encoder.layer.0.attention.self".
-        index: 0 .. num_sites - 1 in the order of execution.
-        num_sites: attention modules of the model, whether or not a variant sits there.
-        num_heads, num_key_heads: query heads, and key/value heads (fewer in grouped-query attention).
-        head_dim: length of one query vector of one head.
-        scale: the factor the model puts on query @ key, 1.0 for T5.
-        is_cross: keys come from other states than the queries.
-        is_causal: a query sees no later key.
-        stack: "encoder" or "decoder".
-        layer: index of the layer within its stack, from 0.
-    """
-
-    name: str
-    index: int
-    num_sites: int
-    num_heads: int
-    num_key_heads: int
-    head_dim: int
-    scale: float
-    is_cross: bool
-    is_causal: bool
-    stack: str = "encoder"
-    layer: int = 0
-
-
 class Variant(nn.Module):
-    """Base class: overriding nothing is stock attention. Overridden hooks alone are called.
+    """Base class of all variants; without an overridden hook it is stock attention.
 
-    Write one class in one file of `variants/`, with every new `nn.Parameter` zero where the function is stock
-    (log-temperature 0, 2*sigmoid(0), tanh(0)): the swap is then exact and weight decay pulls toward stock.
+    Write one class in one file of `variants/`. Every new `nn.Parameter` is zero where the function is stock
+    attention (log-temperature 0, 2*sigmoid(0), tanh(0)): the swap is then exact at the start, and weight
+    decay pulls toward stock attention.
 
-    Hooks run in this order at each attention call; a list of variants runs in list order within each hook:
+    Only overridden hooks are called, in this order; a list of variants runs in list order within each hook:
         query_gain, query, key, scale, scores, position_bias, offset_bias, mask, normalize, dropout, @ value,
         output_gain, output.
-    `call` is the running forward (`call.Call`): `call.query`, `call.key`, `call.value` as the model
-    made them, `call.visible_counts()`, `call.own_value()`, `call.attend(query, key, value)`. Never store it.
+    `call` is the running attention call: `call.query`, `call.key`, `call.value` as the model made them,
+    `call.visible_counts()`, `call.own_value()`, `call.attend(query, key, value)`. Never store it.
     """
 
     # Whether attention at the initial parameters is stock attention: True, False, or by one option,
-    # such as {"mode": {"naive": False, "compensated": True}}. A literal, so that it is read without
-    # importing.
-    starts_as_stock: ClassVar[bool | dict] = True
-    # Whether `scores` or `normalize` lets heads see each other. Where none does, long inputs are computed
-    # some heads at a time.
+    # such as {"mode": {"naive": False, "compensated": True}}. A literal, because `attnlab ls` reads it from
+    # the source without importing the file.
+    starts_as_stock: ClassVar[bool | Mapping[str, Mapping[str, bool]]] = True
+    # Whether `scores` or `normalize` combines heads. If not, long inputs are computed some heads at a time.
     mixes_heads: ClassVar[bool] = False
 
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
-        mine = type(self)
-        overridden = [h for h in KERNEL_HOOKS + SCORE_HOOKS if getattr(mine, h) is not getattr(Variant, h)]
+        cls = type(self)
+        overridden = [h for h in KERNEL_HOOKS + SCORE_HOOKS if getattr(cls, h) is not getattr(Variant, h)]
         self.hooks = frozenset(overridden)
 
     # -- hooks on the model's own kernel ----------------------------------------------------------------
 
-    def scale(self, scale: float, call) -> float:
-        """The factor on query @ key, given the factor so far."""
+    def scale(self, scale: float) -> float:
+        """Return the constant factor on query @ key, given the factor so far. Folds into W_q."""
         return scale
 
-    def query_gain(self) -> torch.Tensor:
-        """A constant multiplier of the queries, shape (heads, 1) or (heads, head_dim). It folds into W_q."""
+    def query_gain(self) -> Tensor:
+        """Return a constant multiplier of the queries, (heads, 1) or (heads, head_dim). Folds into W_q."""
         raise NotImplementedError
 
-    def output_gain(self) -> torch.Tensor:
-        """A constant multiplier of the outputs, shape (heads, 1) or (heads, head_dim). It folds into W_o."""
+    def output_gain(self) -> Tensor:
+        """Return a constant multiplier of the output, (heads, 1) or (heads, head_dim). Folds into W_o."""
         raise NotImplementedError
 
-    def query(self, query: torch.Tensor, call) -> torch.Tensor:
-        """The queries, (batch, heads, query_len, head_dim)."""
+    def query(self, query: Tensor, call: Call) -> Tensor:
+        """Return the queries, (batch, heads, query_len, head_dim)."""
         return query
 
-    def key(self, key: torch.Tensor, call) -> torch.Tensor:
-        """The keys, (batch, key_heads, key_len, head_dim). Redone on the whole cache in every decoding
-        step."""
+    def key(self, key: Tensor, call: Call) -> Tensor:
+        """Return the keys, (batch, key_heads, key_len, head_dim).
+
+        With a cache, it is computed again for all cached keys in every decoding step.
+        """
         return key
 
-    def position_bias(self, bias: torch.Tensor | None, call) -> torch.Tensor | None:
-        """An additive term, (1 | batch, heads, query_len, key_len), given the model's own or None."""
+    def position_bias(self, bias: Tensor | None, call: Call) -> Tensor | None:
+        """Return what is added to the scores, (1 | batch, heads, query_len, key_len), or None.
+
+        Args:
+            bias: the model's own position bias, or None.
+        """
         return bias
 
-    def offset_bias(self, offsets: torch.Tensor, call) -> torch.Tensor:
-        """An additive term that depends on the offset alone, key position minus query position.
-
-        Given all offsets of a call, whole numbers (n,), returns (heads, n). In training on a CPU the whole
+    def offset_bias(self, offsets: Tensor, call: Call) -> Tensor:
+        """Return what is added to the scores by offset alone, (heads, n). In training on a CPU the whole
         (heads, query_len, key_len) is never formed.
+
+        Args:
+            offsets: all values of key position minus query position, whole numbers (n,).
         """
         raise NotImplementedError
 
-    def output(self, output: torch.Tensor, call) -> torch.Tensor:
-        """What the kernel returned, (batch, heads, query_len, head_dim)."""
+    def output(self, output: Tensor, call: Call) -> Tensor:
+        """Return the output of the heads, (batch, heads, query_len, head_dim), given the kernel's."""
         return output
 
     # -- hooks on the explicit path ---------------------------------------------------------------------
 
-    def scores(self, scores: torch.Tensor, call) -> torch.Tensor:
-        """query @ key * scale in float32, (batch, heads, query_len, key_len), before bias and mask.
+    def scores(self, scores: Tensor, call: Call) -> Tensor:
+        """Return the scores before bias and mask, (batch, heads, query_len, key_len), in float32.
 
-        Of long inputs, a block at a time: some examples, heads (unless `mixes_heads`) and query rows, never
-        a part of a row. So one row of scores must not depend on another; `call`, and parameters whose first
-        axis is the heads, are cut alike.
+        Long inputs arrive one block at a time: some examples, heads (unless `mixes_heads`) and query rows,
+        never a part of a row. So one row of scores must not depend on another. `call`, and parameters whose
+        first axis is the heads, are cut in the same way.
+
+        Args:
+            scores: query @ key * scale in float32.
         """
         return scores
 
-    def normalize(self, scores: torch.Tensor, call) -> torch.Tensor:
-        """Weights from scores that carry bias and mask (hidden keys hold the lowest float). One per site.
+    def normalize(self, scores: Tensor, call: Call) -> Tensor:
+        """Return the weights instead of softmax; one variant per site. One block at a time, as `scores`.
 
-        A block at a time, as `scores`.
+        Args:
+            scores: with bias and mask; hidden keys have the lowest finite float.
         """
         raise NotImplementedError
 
-    # -- what other parts ask ---------------------------------------------------------------------------
+    # -- what other parts of the package read -----------------------------------------------------------
 
     def weight_factor(self) -> float:
-        """What `attach` multiplies W_q by (and `detach` divides by), so that a new scale keeps the
-        function."""
+        """Return the factor on W_q that keeps the function under a new scale.
+
+        `attach` multiplies W_q by it and `detach` divides by it.
+        """
         return 1.0
 
     def on_heads(self, heads: slice) -> Variant:
-        """This variant for some of the heads: the same parameters, cut where their first axis is the
-        heads."""
+        """Return this variant for some heads: parameters whose first axis is the heads are cut."""
         if heads == slice(None):
             return self
         part = copy.copy(self)
-        led = {
-            name: p.dim() > 0 and p.shape[0] == self.site.num_heads for name, p in self._parameters.items()
-        }
-        part._parameters = {name: p[heads] if led[name] else p for name, p in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            if parameter is not None and parameter.shape[:1] == (self.site.num_heads,):
+                # In `__dict__`, which is read first, because nn.Module refuses a plain tensor as a parameter.
+                part.__dict__[name] = parameter[heads]
         return part
 
     def shared(self) -> tuple[str, ...]:
-        """Names of parameters that all sites hold in common."""
+        """Return the names of parameters that all sites have in common."""
         return ()
 
     @property
@@ -176,5 +159,5 @@ class Variant(nn.Module):
 
     @property
     def foldable(self) -> bool:
-        """Only constant factors are overridden, so stock weights can hold the same function."""
+        """Whether only constant factors are overridden, so that stock weights can hold the same function."""
         return self.hooks <= set(FOLDABLE_HOOKS)

@@ -1,1 +1,1 @@
-"""The files that an exported model carries a copy of."""
+"""The files of which an exported model carries a copy."""

@@ -1,29 +1,35 @@
-"""Attention some examples, heads and query rows at a time: how scores are cut, and dropout on a CPU.
+"""Attention in blocks of some examples, heads and query rows: how scores are cut, and dropout on a CPU.
 
-On a CPU, PyTorch's attention with dropout writes out all scores and draws a slow random number for each: 43 %
-of a step of a small BERT at length 384. `attend_in_blocks` is the same function, a block that fits the cache
-at a time, with 16 random bits for each score (docs/benchmarks.md says what that gains).
-Torch only: an exported model carries a copy of this file.
+On a CPU, PyTorch's attention with dropout forms all scores and draws a slow random number for each: 43 % of a
+step of a small BERT at length 384. `attend_in_blocks` computes the same function in blocks that fit the
+cache, with 16 random bits for each score (gains: docs/benchmarks.md).
+Needs only torch: an exported model carries a copy of this file.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 BLOCK_SCORES = 2**17  # scores at a time: half a MiB in float32, which stays in the cache of a core
-FEWEST_SCORES = 2**16  # scores of a call from which blocks are faster than PyTorch's kernel
-DROP_LEVELS = 2**16  # of a random number that decides whether a weight is dropped
-DRAWS_PER_WORD = 4  # random numbers in 64 bits
+FEWEST_SCORES = 2**16  # with as many scores in a call, blocks are faster than PyTorch's kernel
+DROP_LEVELS = 2**16  # values of the random number that decides whether a weight is dropped
+DRAWS_PER_WORD = 4  # random numbers of 16 bits in 64 bits
 
 BlockPlace = tuple[slice, slice, slice]  # examples, heads, query rows
+Cuts = tuple[list[slice], list[slice], list[slice]]  # slices of the examples, of the heads, of the query rows
 _EVERYTHING = slice(None)
 
 
 # ---- places
-def score_cuts(shape: torch.Size, key_len: int, heads_together: bool, most: int) -> tuple[list[slice], ...]:
-    """Slices of (batch, heads, query_len) whose blocks hold at most `most` scores, or one row of them."""
+def score_cuts(shape: torch.Size, key_len: int, heads_together: bool, most: int) -> Cuts:
+    """Return slices of (batch, heads, query_len) whose blocks hold at most `most` scores, or one row."""
     batch, heads, query_len = shape
     per_head = query_len * key_len
     examples = _block_slices(batch, most // max(1, heads * per_head))
@@ -35,51 +41,54 @@ def score_cuts(shape: torch.Size, key_len: int, heads_together: bool, most: int)
 
 
 def _block_slices(length: int, most: int) -> list[slice]:
-    """Consecutive slices of `most`, but at least 1; one that takes everything where that is within `most`."""
+    """Return consecutive slices of `most`, but at least 1; a single one where `length` is within `most`."""
     if length <= most:
         return [_EVERYTHING]
     return [slice(start, start + max(1, most)) for start in range(0, length, max(1, most))]
 
 
-def cut_to_block(tensor: torch.Tensor | None, place: tuple[slice, ...]) -> torch.Tensor | None:
-    """A part of a tensor along its first axes, those that broadcast left whole."""
-    if tensor is None:
-        return None
+def block_places(cuts: Cuts) -> list[BlockPlace]:
+    """Return the place of every block, in the order of the examples, then heads, then rows."""
+    return list(itertools.product(*cuts))
+
+
+def cut_to_block(tensor: Tensor, place: tuple[slice, ...]) -> Tensor:
+    """Return a part of a tensor along its first axes; axes that broadcast stay whole."""
     return tensor[tuple(part if size > 1 else _EVERYTHING for part, size in zip(place, tensor.shape))]
 
 
 # ---- a bias that follows from the offset, key position minus query position
-def bias_by_offset(values: torch.Tensor, own: torch.Tensor, key_len: int) -> torch.Tensor:
-    """The whole bias (1 | batch, heads, query_len, key_len).
+def bias_by_offset(values: Tensor, own: Tensor, key_len: int) -> Tensor:
+    """Return the whole bias, (1 | batch, heads, query_len, key_len).
 
     Args:
-        values: of the offsets 1 - key_len .. key_len - 1, (heads, 2 * key_len - 1).
+        values: one for each of the offsets 1 - key_len .. key_len - 1, (heads, 2 * key_len - 1).
         own: positions of the queries among the keys, (1 | batch, query_len).
     """
-    rows = key_len - 1 - own  # of all stretches of `key_len` values, where each query's begins
+    rows = key_len - 1 - own  # the index of each query's first value; its row is the next `key_len` values
     picked = values.unfold(-1, key_len, 1).index_select(1, rows.flatten())
     return picked.unflatten(1, rows.shape).transpose(0, 1)
 
 
 def _offsets_of(place: BlockPlace, shape: torch.Size, num_values: int) -> tuple[slice, slice]:
-    """The part of the values that a block of scores (examples, heads, rows, keys) reads."""
+    """Return the part of the values by offset that a block of scores (examples, heads, rows, keys) reads."""
     _, _, rows, keys = shape
     begin = num_values // 2 - ((place[2].start or 0) + rows - 1)
     return place[1], slice(begin, begin + rows + keys - 1)
 
 
-def _spread(values: torch.Tensor, examples: int, keys: int) -> torch.Tensor:
-    """The bias of a block, (examples, heads, rows, keys), written anew."""
-    rows = torch.arange(values.shape[1] - keys, -1, -1)  # `flip` would put its rows in columns
+def _bias_of_block(values: Tensor, examples: int, keys: int) -> Tensor:
+    """Return the bias of a block in new memory, (examples, heads, rows, keys)."""
+    rows = torch.arange(values.shape[1] - keys, -1, -1)  # `flip` would return rows that are not contiguous
     bias = values.unfold(-1, keys, 1).index_select(1, rows)
     return bias[None] if examples == 1 else bias.repeat(examples, 1, 1, 1)
 
 
-def _sum_by_offset(of_scores: torch.Tensor) -> torch.Tensor:
-    """The sum of each diagonal of a block, (heads, rows + keys - 1): `_spread`, backwards.
+def _sum_by_offset(of_scores: Tensor) -> Tensor:
+    """Return the sum of each diagonal of a block, (heads, rows + keys - 1): the gradient of `_bias_of_block`.
 
-    With as many zeros before each row as there are rows, and rows then read as if they were one longer, each
-    row is shifted back by one more than the row above it: what has the same offset stands in one column.
+    Each row gets as many zeros in front as there are rows. Read again with rows that are one longer, each row
+    is shifted by one more than the row above it, so that entries of the same offset are in one column.
     """
     examples, _, rows, keys = of_scores.shape
     summed = of_scores[0] if examples == 1 else of_scores.sum(0)
@@ -89,24 +98,28 @@ def _sum_by_offset(of_scores: torch.Tensor) -> torch.Tensor:
 
 
 # ---- dropout
-def drop_elements(states: torch.Tensor, rate: float) -> torch.Tensor:
-    """Dropout on a CPU; weights (batch, heads, query_len, key_len) as `attend_in_blocks` drops them.
+def drop_elements(states: Tensor, rate: float) -> Tensor:
+    """Apply dropout on a CPU; weights (batch, heads, query_len, key_len) as `attend_in_blocks` drops them.
 
-    The rate is rounded to 1 / 65,536 and what is kept is scaled by just that, so the mean is exact.
+    The rate is rounded to a multiple of 1 / 65,536, and the scale of what is kept follows from the rounded
+    rate, so the mean is exact.
     """
-    lowest, gain = _keeping(rate)
+    lowest, gain = _threshold_and_gain(rate)
     return states * (_drop_draws(states.shape) > lowest).to(states.dtype).mul_(gain)
 
 
-def _keeping(rate: float) -> tuple[float, float]:
-    """A weight is kept whose draw is above the first number; the second scales what is kept."""
+def _threshold_and_gain(rate: float) -> tuple[float, float]:
+    """Return the number above which a draw keeps its weight, and the factor on kept weights."""
     num_dropped = round(rate * DROP_LEVELS)
     num_kept = DROP_LEVELS - num_dropped
     return num_dropped - DROP_LEVELS / 2 - 0.5, DROP_LEVELS / num_kept if num_kept else 0.0
 
 
-def _drop_draws(shape: torch.Size) -> torch.Tensor:
-    """int16 from torch's default generator, whole rows of keys: blocks in order draw what the whole draws."""
+def _drop_draws(shape: Sequence[int]) -> Tensor:
+    """Draw int16 numbers from torch's default generator, in whole rows of keys.
+
+    Blocks in order draw the same numbers as one draw for all of them.
+    """
     *rows, key_len = shape
     words = torch.empty(*rows, -(-key_len // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.int16)[..., :key_len]
@@ -114,23 +127,33 @@ def _drop_draws(shape: torch.Size) -> torch.Tensor:
 
 # ---- attention with dropout
 def attend_in_blocks(
-    query, key, value, visible, bias, scale: float, rate: float, by_offset=None, read=None
-) -> torch.Tensor:
-    """softmax(query @ key * scale + bias), hidden keys left out, dropout, @ value, on a CPU.
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    rate: float,
+    by_offset: Tensor | None = None,
+    read: Sequence[int] | None = None,
+) -> Tensor:
+    """Return dropout(softmax(query @ key * scale + bias)) @ value over the visible keys, on a CPU.
 
     Args:
         query, key, value: (batch, heads, len, head_dim), key heads repeated.
-        visible: booleans that broadcast to (batch, heads, query_len, key_len), True where a key is seen; or
-            None.
-        bias: added to the scores, of a shape that broadcasts to theirs; or None. It may ask for its gradient.
+        visible: booleans that broadcast to (batch, heads, query_len, key_len), True where a query sees a key;
+            None: everywhere.
+        bias: added to the scores, broadcasts to their shape; or None. It may require a gradient.
+        scale: the factor on query @ key.
         rate: share of the weights that is dropped.
-        by_offset: a bias besides, as `bias_by_offset` takes it, of which no more than a block is ever formed;
-            or None. Queries stand at the positions of the keys.
-        read: of each example, how many queries have a reader, the first ones; None: all. Others may get 0.
+        by_offset: another bias, the values of `bias_by_offset`, or None. Only one block of it is formed at a
+            time. Query i must be at the position of key i.
+        read: for each example, the number of its first queries whose output is used; None: all. The output
+            of other queries may be 0.
 
     Returns:
-        (batch, heads, query_len, value_dim). A query that sees no key gets 0, or the mean under a bias, as
-        from PyTorch's kernel.
+        (batch, heads, query_len, value_dim). A query that sees no key gets 0, or the mean of the values under
+        a bias, as from PyTorch's kernel.
     """
     dtype = query.dtype
     wide = torch.promote_types(dtype, torch.float32)
@@ -140,29 +163,45 @@ def attend_in_blocks(
 
 
 class _AttendInBlocks(torch.autograd.Function):
-    """Keeps the weights of each block for the backward pass, a dropped one by its minus sign."""
+    """`attend_in_blocks` with its gradient.
+
+    The weights of each block are kept for the backward pass; a minus sign marks a dropped weight.
+    """
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
-    def forward(ctx, query, key, value, bias, by_offset, visible, scale, rate, read):
-        lowest, gain = _keeping(rate)
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        by_offset: Tensor | None,
+        visible: Tensor | None,
+        scale: float,
+        rate: float,
+        read: Sequence[int] | None,
+    ) -> Tensor:
+        lowest, gain = _threshold_and_gain(rate)
         key_len = key.shape[2]
         output = query.new_zeros(*query.shape[:3], value.shape[3])
         scaled, raised = query * scale, value * gain
-        horizon = _Horizon(visible, key_len)
+        visible_keys = _VisibleKeys(visible, key_len)
         blocks, kept_weights = [], []
-        for whole in _block_places(query.shape[:3], key_len):
+        for whole in block_places(score_cuts(query.shape[:3], key_len, False, BLOCK_SCORES)):
+            # Drawn for unread rows too, so that `read` does not change what other rows drop.
             draws = _drop_draws((*output[whole].shape[:3], key_len)) if rate else None
-            place = _that_is_read(whole, read)
+            place = _read_part(whole, read)
             if place is None:
                 continue
-            end, hidden, blind = horizon.of(place)
+            end, hidden, blind = visible_keys.of(place)
             shape = torch.Size((*output[place].shape[:3], end))
             rows, keys = _by_head(scaled[place]), _by_head(key[place[:2]][:, :, :end]).mT
             if by_offset is None:
                 scores = rows.bmm(keys).view(shape)
             else:
-                scores = _spread(by_offset[_offsets_of(place, shape, by_offset.shape[1])], shape[0], end)
+                values = by_offset[_offsets_of(place, shape, by_offset.shape[1])]
+                scores = _bias_of_block(values, shape[0], end)
                 _by_head(scores).baddbmm_(rows, keys)
             if bias is not None:
                 scores += cut_to_block(bias, place)[..., :end]
@@ -171,7 +210,7 @@ class _AttendInBlocks(torch.autograd.Function):
             weights = torch.softmax(scores, -1, out=scores)
             if blind is not None and bias is None and by_offset is None:
                 weights.masked_fill_(blind, 0.0)
-            if rate:
+            if draws is not None:
                 weights.copysign_(torch.sub(draws[:, :, : shape[2], :end], lowest))
             dropped = _by_head(weights.clamp(min=0.0))
             output[place] = dropped.bmm(_by_head(raised[place[:2]][:, :, :end])).view(*shape[:3], -1)
@@ -185,7 +224,7 @@ class _AttendInBlocks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @torch.autocast("cpu", enabled=False)
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # untyped decorators
         query, key, value, *kept_weights = ctx.saved_tensors
         of_query, of_key, of_value = (torch.zeros_like(states) for states in (query, key, value))
         of_bias, of_offsets = (None if shape is None else query.new_zeros(shape) for shape in ctx.term_shapes)
@@ -211,13 +250,8 @@ class _AttendInBlocks(torch.autograd.Function):
         return of_query, of_key, of_value, of_bias, of_offsets, None, None, None, None
 
 
-def _block_places(shape: torch.Size, key_len: int) -> list[BlockPlace]:
-    examples, heads, rows = score_cuts(shape, key_len, False, BLOCK_SCORES)
-    return [(e, h, r) for e in examples for h in heads for r in rows]
-
-
-def _that_is_read(place: BlockPlace, read: list[int] | None) -> BlockPlace | None:
-    """The block without its last rows, as far as no example reads them; None where nothing is left."""
+def _read_part(place: BlockPlace, read: Sequence[int] | None) -> BlockPlace | None:
+    """Return the block without last rows that no example reads; None where no row is left."""
     if read is None:
         return place
     examples, heads, rows = place
@@ -227,29 +261,30 @@ def _that_is_read(place: BlockPlace, read: list[int] | None) -> BlockPlace | Non
     return examples, heads, slice(begin, end if rows.stop is None else min(rows.stop, end))
 
 
-def _by_head(states: torch.Tensor) -> torch.Tensor:
-    """(examples, heads, rows, columns) -> (examples * heads, rows, columns)."""
+def _by_head(states: Tensor) -> Tensor:
+    """Return (examples, heads, rows, columns) as (examples * heads, rows, columns)."""
     return states.flatten(0, 1)
 
 
-class _Horizon:
-    """How far the rows of a block see, so that keys which none of them sees are left out."""
+class _VisibleKeys:
+    """Which keys the rows of a block see, so that last keys which no row sees are left out."""
 
-    def __init__(self, visible: torch.Tensor | None, key_len: int) -> None:
+    def __init__(self, visible: Tensor | None, key_len: int) -> None:
         self._visible, self._key_len = visible, key_len
-        self._known: dict = {}
+        self._known: dict[tuple[int | None, ...], tuple[int, Tensor | None, Tensor | None]] = {}
 
-    def of(self, place: BlockPlace) -> tuple[int, torch.Tensor | None, torch.Tensor | None]:
-        """Keys that are looked at; which of them are hidden, None where none is; rows that see no key."""
+    def of(self, place: BlockPlace) -> tuple[int, Tensor | None, Tensor | None]:
+        """Return the number of first keys to attend to; which of them are hidden, or None; rows that see no
+        key, or None."""
         if self._visible is None:
             return self._key_len, None, None
         heads = place[1].start if self._visible.shape[1] > 1 else None
         known = (place[0].start, heads, place[2].start)  # heads mostly share a mask
         if known not in self._known:
-            self._known[known] = self._look(cut_to_block(self._visible, place))
+            self._known[known] = self._describe(cut_to_block(self._visible, place))
         return self._known[known]
 
-    def _look(self, visible: torch.Tensor) -> tuple[int, torch.Tensor | None, torch.Tensor | None]:
+    def _describe(self, visible: Tensor) -> tuple[int, Tensor | None, Tensor | None]:
         sees = visible.any(-1, keepdim=True)
         if not sees.all():
             return self._key_len, ~visible, ~sees

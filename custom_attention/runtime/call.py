@@ -1,50 +1,87 @@
-"""One attention call while it runs: its states, and what hooks ask about them.
+"""One attention call while it runs: its states, and what hooks can ask about them.
 
-Torch only: an exported model carries a copy of this file.
+Needs only torch: an exported model carries a copy of this file.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.runtime.blockwise import FEWEST_SCORES, attend_in_blocks, bias_by_offset, cut_to_block
+from custom_attention.runtime.blockwise import (
+    FEWEST_SCORES,
+    BlockPlace,
+    attend_in_blocks,
+    bias_by_offset,
+    cut_to_block,
+)
 from custom_attention.runtime.paired_dropout import is_paired
+from custom_attention.site import Site
 
-# Arguments of models whose scores hold more than query @ key, bias and mask.
+# Arguments of models whose softmax has more terms than query @ key, bias and mask.
 OWN_SCORE_TERMS = ("softcap", "s_aux", "sinks")
+
+# Output (batch, query_len, heads, head_dim) and weights, None where the kernel returns none.
+Attended = tuple[Tensor, Tensor | None]
+Kernel = Callable[..., Attended]  # an attention function of transformers
+
+
+class StackOfSite(Protocol):
+    """What a call reads from the `Stack` of its site."""
+
+    site: Site
+    kernel: Kernel
+    kernel_name: str
+
+    def having(self, *hooks: str) -> Sequence[nn.Module]: ...
 
 
 class Call:
-    """One attention call while it runs: the states before any hook, and what can be asked about them.
+    """One attention call while it runs: the states before any hook, and methods that hooks can use.
 
     Attributes:
         query, key, value: (batch, heads | key_heads, len, head_dim), as the model made them.
         scale: the factor on query @ key after the `scale` hooks.
         position_bias: the model's additive term after the `position_bias` hooks so far, or None.
+        by_offset: the sum of the `offset_bias` hooks, (heads, 2 * key_len - 1), or None; None too once it is
+            a part of `position_bias`.
     """
 
     def __init__(
-        self, stack: nn.Module, module, query, key, value, mask, scaling, dropout, kwargs, read=None
+        self,
+        stack: StackOfSite,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+        dropout: float,
+        kwargs: Mapping[str, Any],
+        read: Sequence[int] | None = None,
     ) -> None:
         self.stack, self.module, self.mask, self.dropout = stack, module, mask, dropout
         self.read = read  # see `Stack.forward`
         self.query, self.key, self.value = query, key, value
-        self.scaling = scaling  # as the kernel gets it: None lets the kernel choose
-        self.scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        self.scaling = scaling  # as the kernel gets it: with None the kernel chooses
+        self.scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
         self.kwargs = dict(kwargs)
-        self.position_bias = self.kwargs.pop("position_bias", None)
-        self.by_offset = None  # a bias besides, (heads, every offset), as long as it is not written out
-        self.weights = None  # of the last kernel call, where the kernel returns them
+        self.position_bias: Tensor | None = self.kwargs.pop("position_bias", None)
+        self.by_offset: Tensor | None = None
+        self.weights: Tensor | None = None  # of the last kernel call, where the kernel returns them
         self.drops_in_blocks = is_paired() and self.dropout > 0 and self._suits_blocks()
-        self.heads = slice(None)  # the heads that this call is about
-        self._whole: tuple[Call, slice, slice] | None = None  # of a part: the call it was cut from, and where
+        self.heads = slice(None)  # the heads of this call among those of the site
+        self._whole: tuple[Call, slice, slice] | None = None  # of a part: the whole call, examples, rows
 
-    def part(self, place: tuple[slice, slice, slice], mask: torch.Tensor | None) -> Call:
-        """This call as a block of its scores sees it: some examples, heads (key heads repeated) and query
-        rows, under the part of `mask` that is theirs."""
+    def part(self, place: BlockPlace, mask: Tensor | None) -> Call:
+        """Return this call for one block of its scores: some examples, heads and query rows.
+
+        Key heads are repeated in it, and `mask`, that of the whole call, is cut.
+        """
         examples, heads, rows = place
         part = copy.copy(self)
         part._whole, part.heads = (self, examples, rows), heads
@@ -52,11 +89,16 @@ class Call:
         repeats = self.query.shape[1] // self.key.shape[1]
         part.key = repeat_heads(self.key, repeats)[examples, heads]
         part.value = repeat_heads(self.value, repeats)[examples, heads]
-        part.mask, part.position_bias = cut_to_block(mask, place), cut_to_block(self.position_bias, place)
+        part.mask = None if mask is None else cut_to_block(mask, place)
+        bias = self.position_bias
+        part.position_bias = None if bias is None else cut_to_block(bias, place)
         return part
 
     def _suits_blocks(self) -> bool:
-        """Whether `blockwise.py` can compute it well; asked of the whole call, so that all arms agree."""
+        """Return whether `blockwise.py` computes this call well.
+
+        It reads only what is equal in all arms, so that all arms drop the same weights.
+        """
         query = self.query
         return (
             self.stack.kernel_name == "sdpa"
@@ -68,21 +110,29 @@ class Call:
 
     @property
     def attends_in_blocks(self) -> bool:
-        """For dropout; or as a bias by offset is learned, for which PyTorch writes out all scores."""
+        """Whether `attend_in_blocks` replaces the kernel.
+
+        It does for dropout, and to learn a bias by offset, for which PyTorch's kernel would form all scores.
+        """
         if self.by_offset is None:
             return self.drops_in_blocks
-        if self.query.shape[2] != self.key.shape[2]:  # the queries stand elsewhere
+        if self.query.shape[2] != self.key.shape[2]:  # with a cache, query i is not at position i
             return False
         learns = self.by_offset.requires_grad and torch.is_grad_enabled() and self.module.training
         return self.drops_in_blocks or (learns and not self.dropout and self._suits_blocks())
 
     # ---- a bias by offset
-    def every_offset(self) -> torch.Tensor:
-        """All that key position minus query position can be, 1 - key_len .. key_len - 1."""
+    def every_offset(self) -> Tensor:
+        """Return all values of key position minus query position, 1 - key_len .. key_len - 1."""
         key_len = self.key.shape[2]
         return torch.arange(1 - key_len, key_len, device=self.query.device)
 
-    def add_by_offset(self, values: torch.Tensor) -> None:
+    def add_by_offset(self, values: Tensor) -> None:
+        """Add the result of an `offset_bias` hook.
+
+        Raises:
+            ValueError: its shape is not (heads, 2 * key_len - 1).
+        """
         expected = (self.query.shape[1], 2 * self.key.shape[2] - 1)
         if values.shape != expected:
             came = tuple(values.shape)
@@ -90,28 +140,35 @@ class Call:
         self.by_offset = values if self.by_offset is None else self.by_offset + values
 
     def write_out_offsets(self) -> None:
-        """Make what depends on the offset a part of `position_bias`."""
+        """Turn the bias by offset, if there is one, into a part of `position_bias`."""
+        if self.by_offset is None:
+            return
         whole = bias_by_offset(self.by_offset, self.own_positions(), self.key.shape[2])
         self.position_bias = whole if self.position_bias is None else self.position_bias + whole
         self.by_offset = None
 
+    # ---- what hooks ask
     @property
     def is_causal(self) -> bool:
-        """No mask came and the kernel itself hides later keys (sdpa's rule, more than one query)."""
+        """Whether there is no mask and the kernel itself hides later keys: sdpa's rule, with more than one
+        query."""
         if self.mask is not None or self.stack.kernel_name != "sdpa" or self.query.shape[2] <= 1:
             return False
         given = self.kwargs.get("is_causal")
         return getattr(self.module, "is_causal", True) if given is None else given
 
-    def full_mask(self, key_len: int) -> torch.Tensor | None:
-        """The mask, with causality written out where the kernel was to supply it. True or 0 = visible."""
+    def full_mask(self, key_len: int) -> Tensor | None:
+        """Return the mask, written out where the kernel itself hides later keys. True or 0 = visible."""
         if not self.is_causal:
             return self.mask
         ones = torch.ones(self.query.shape[2], key_len, dtype=torch.bool, device=self.query.device)
         return ones.tril()[None, None]
 
-    def visible_counts(self) -> torch.Tensor:
-        """How many keys each query sees, at least 1; float32, broadcasts to (batch, heads, query_len, 1)."""
+    def visible_counts(self) -> Tensor:
+        """Return how many keys each query sees, at least 1, in float32.
+
+        Its shape broadcasts to (batch, heads, query_len, 1).
+        """
         query_len, key_len = self.query.shape[2], self.key.shape[2]
         mask, device = self.mask, self.query.device
         if mask is None and self.is_causal:
@@ -120,12 +177,14 @@ class Call:
             return torch.full((1, 1, 1, 1), float(key_len), device=device)
         return visible(mask).sum(-1, keepdim=True).clamp(min=1).to(torch.float32)
 
-    def own_value(self) -> torch.Tensor:
-        """The value at each query's own position, heads repeated: (batch, heads, query_len, head_dim).
+    def own_value(self) -> Tensor:
+        """Return the value at each query's own position, heads repeated: (batch, heads, query_len, head_dim).
 
-        Correct with no cache, growing caches and static caches, where the own position is the last visible
-        one.
-        Raises ValueError at cross-attention, where a query has no own value.
+        Correct without a cache, with a growing cache and with a static cache, where the own position is the
+        last visible one.
+
+        Raises:
+            ValueError: at cross-attention, where a query has no value of its own.
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention has no value of its own.")
@@ -136,8 +195,12 @@ class Call:
         shape = (self.value.shape[0], self.value.shape[1], self.query.shape[2], self.value.shape[3])
         return repeat_heads(self.value.gather(2, positions[:, None, :, None].expand(shape)), repeats)
 
-    def own_positions(self) -> torch.Tensor:
-        """The index among the keys of each query's own position, (1 | batch, query_len)."""
+    def own_positions(self) -> Tensor:
+        """Return each query's own position among the keys, (1 | batch, query_len).
+
+        Raises:
+            ValueError: at cross-attention, where queries are not among the keys.
+        """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention is not among the keys.")
         if self._whole is not None:
@@ -152,13 +215,13 @@ class Call:
         seen = visible(self.mask)[:, 0]  # a step with a cache: the own position is the last visible one
         return key_len - 1 - seen.flip(-1).to(torch.uint8).argmax(-1)
 
-    def offsets(self) -> torch.Tensor:
-        """Key position minus query position, (1 | batch, query_len, key_len)."""
+    def offsets(self) -> Tensor:
+        """Return key position minus query position, (1 | batch, query_len, key_len)."""
         keys = torch.arange(self.key.shape[2], device=self.query.device)
         return keys[None, None] - self.own_positions()[..., None]
 
-    def attend(self, query, key, value) -> torch.Tensor:
-        """The model's own kernel on other states: (batch, heads, query_len, value_dim)."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Run the model's own kernel on these states: (batch, heads, query_len, value_dim)."""
         if self.attends_in_blocks:
             return self._attend_in_blocks(query, key, value)
         mask, extra, bias = self.mask, self.kwargs, self.position_bias
@@ -173,20 +236,21 @@ class Call:
         )
         return output.transpose(1, 2)
 
-    def _attend_in_blocks(self, query, key, value) -> torch.Tensor:
+    def _attend_in_blocks(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         repeats = query.shape[1] // key.shape[1]
         key, value = repeat_heads(key, repeats), repeat_heads(value, repeats)
         mask, bias = self.full_mask(key.shape[2]), self.position_bias
         if mask is not None and mask.dtype != torch.bool:
-            mask, bias = None, mask if bias is None else bias + mask
+            bias, mask = mask if bias is None else bias + mask, None
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read)
 
 
-def visible(mask: torch.Tensor) -> torch.Tensor:
-    """The mask as booleans, True where a query sees a key."""
+def visible(mask: Tensor) -> Tensor:
+    """Return the mask as booleans, True where a query sees a key."""
     return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
-def repeat_heads(states: torch.Tensor, repeats: int) -> torch.Tensor:
+def repeat_heads(states: Tensor, repeats: int) -> Tensor:
+    """Return (batch, heads * repeats, len, head_dim): each key head once for each of its query heads."""
     return states if repeats == 1 else states.repeat_interleave(repeats, dim=1)

@@ -1,50 +1,78 @@
-"""The seam: the function transformers calls once per attention layer, and the order of what happens inside
-it.
+"""The function that transformers calls once per attention layer, and the order of the hooks inside it.
 
-Self-contained (torch, transformers, `call.py`, `blockwise.py` and `paired_dropout.py` only), because an
-exported model carries a copy of this file.
+Needs only torch, transformers and the files that an exported model carries a copy of, as of this one.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from custom_attention.runtime.blockwise import drop_elements, score_cuts
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Call, repeat_heads
+from custom_attention.runtime.blockwise import BlockPlace, Cuts, drop_elements, score_cuts
+from custom_attention.runtime.call import OWN_SCORE_TERMS, Attended, Call, Kernel, repeat_heads
 from custom_attention.runtime.paired_dropout import is_paired, realigned
+from custom_attention.site import Site
+from custom_attention.variant import Variant
 
-# The kernel a model had -> the name its config carries while variants are attached. Two names, because the
-# mask function is chosen by name and each kernel must keep its own. Plain words: transformers parses
-# "flash", "flex", "sdpa" and "owner/name" out of names.
+# The kernel of a model -> the name in its config while variants are attached. Two names, because
+# transformers chooses the mask function by name and each kernel needs its own. No "flash", "flex", "sdpa"
+# or "/" in them: transformers gives these a meaning.
 NAMES = {"sdpa": "attnlab", "eager": "attnlab_eager"}
 ATTRIBUTE = "attnlab"  # where a site keeps its `Stack`
 SCORE_BLOCK = 2**26  # scores that the explicit path forms at a time: 256 MiB in float32
 
-_observer: Callable | None = None
+Recipe = list[tuple[str, dict[str, Any]]]  # name and options of each variant, in order
+# (module, query, key, value, mask, scaling, other arguments) -> output of the call, or None
+Observer = Callable[
+    [nn.Module, Tensor, Tensor, Tensor, Tensor | None, float | None, Mapping[str, Any]], Tensor | None
+]
+
+_observer: Observer | None = None
 
 
-def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
-    """What transformers calls: states (batch, heads, len, head_dim) -> (batch, query_len, heads, head_dim),
-    weights."""
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> Attended:
+    """Compute one attention call of a model; transformers calls this function.
+
+    Args:
+        module: the attention module of the model.
+        query, key, value: (batch, heads | key_heads, len, head_dim).
+
+    Returns:
+        Output (batch, query_len, heads, head_dim) and weights, or None for the weights.
+
+    Raises:
+        ValueError: nothing is attached to `module`.
+    """
     if _observer is not None:
         early = _observer(module, query, key, value, attention_mask, scaling, kwargs)
         if early is not None:
             return early, None
-    stack = getattr(module, ATTRIBUTE, None)
+    # Not checked by class: every exported model has a `Stack` class of its own, and the `attention` of the
+    # module that was loaded last serves all of them.
+    stack: Stack | None = getattr(module, ATTRIBUTE, None)
     if stack is None:
         raise ValueError(
-            f"{type(module).__name__}: nothing is attached to this attention module. Either the probing "
-            "forward did not reach it, then give attach(..., example=batch) a batch that uses it; or the "
-            "model comes from a checkpoint of an attached one, then attach before its weights are loaded."
+            f"{type(module).__name__}: nothing is attached to this attention module. If the forward inside "
+            "attach did not reach it, give attach(..., example=batch) a batch that uses it; if the model "
+            "comes from a checkpoint of an attached one, attach before its weights are loaded."
         )
     if not (is_paired() and module.training):
         return stack(module, query, key, value, attention_mask, scaling, dropout, kwargs)
@@ -58,8 +86,8 @@ for _kernel, _name in NAMES.items():
 
 
 @contextmanager
-def observed(callback: Callable) -> Iterator[None]:
-    """While active, `callback(module, query, key, value, mask, scaling, kwargs)` sees every attention call.
+def observed(callback: Observer) -> Iterator[None]:
+    """Call `callback(module, query, key, value, mask, scaling, kwargs)` first in every attention call.
 
     A tensor that it returns is used as the output of the call, (batch, query_len, heads, head_dim).
     """
@@ -71,78 +99,106 @@ def observed(callback: Callable) -> Iterator[None]:
         _observer = before
 
 
+class EditedWeight(Protocol):
+    """A part of a weight that `attach` multiplied by a factor."""
+
+    @property
+    def parameter(self) -> str: ...
+
+    def multiply(self, module: nn.Module, factor: float) -> None: ...
+
+
 class Stack(nn.ModuleList):
-    """The variants of one site, in order, and the kernel that the model had there. `forward` fixes the
-    order of hooks.
+    """The variants of one site, in order, and the model's own kernel; `forward` fixes the order of hooks.
 
     Args:
-        variants: instances of `Variant` for this site; none is stock attention through this file.
-        kernel: the function the model called before, sdpa's or the eager one of its modeling file.
+        variants: instances for this site; an empty list is stock attention through this file.
+        kernel: the function that the model called before, sdpa's or the eager one of its modeling file.
         kernel_name: "sdpa" or "eager".
-        site: facts about the site, or None where no variant was asked for.
+        site: place and sizes of the attention module.
     """
 
-    def __init__(self, variants: list[nn.Module], kernel: Callable, kernel_name: str, site) -> None:
+    def __init__(self, variants: Sequence[Variant], kernel: Kernel, kernel_name: str, site: Site) -> None:
         super().__init__(variants)
         self.kernel, self.kernel_name, self.site = kernel, kernel_name, site
-        self.recipe: list = []  # (name, options) of each variant
-        self.weight_edits: list = []  # what `attach` multiplied, so that `detach` can undo it
+        self.recipe: Recipe = []
+        self.weight_edits: list[tuple[EditedWeight, float]] = []  # so that `detach` can undo them
         self.explicit = any(variant.hooks & {"scores", "normalize"} for variant in variants)
 
     @property
+    def variants(self) -> list[Variant]:
+        """The variants in order, with their type: as a ModuleList the stack holds any `nn.Module`."""
+        return cast(list[Variant], list(self))
+
+    @property
     def device(self) -> torch.device:
+        """The device of the variants' parameters; the CPU where they have none."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
-    def having(self, *hooks: str) -> list[nn.Module]:
-        return [variant for variant in self if not variant.hooks.isdisjoint(hooks)]
+    def having(self, *hooks: str) -> list[Variant]:
+        """Return the variants that override at least one of `hooks`."""
+        return [variant for variant in self.variants if not variant.hooks.isdisjoint(hooks)]
 
-    def forward(self, module, query, key, value, mask, scaling, dropout, kwargs, read=None):
-        """What the site says, (batch, query_len, heads, head_dim), and weights.
+    def forward(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+        dropout: float,
+        kwargs: Mapping[str, Any],
+        read: Sequence[int] | None = None,
+    ) -> Attended:
+        """Compute one call of this site: output (batch, query_len, heads, head_dim), and weights or None.
 
         Args:
-            read: of each example, how many queries have a reader, the first ones, where that is known: what
-                is said of the others may be anything finite.
+            scaling: the model's factor on query @ key; with None the kernel chooses.
+            kwargs: other arguments of the model for its kernel.
+            read: for each example, the number of its first queries whose output is used; None: all. The
+                output of other queries is finite and not defined further.
         """
         call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs, read)
         if not len(self) and not call.drops_in_blocks:
             return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)
         query, key = self.enter(call)
         if self.explicit:
-            with torch.autocast(query.device.type, enabled=False):  # it would form the scores in 16 bits
+            with torch.autocast(query.device.type, enabled=False):  # autocast would form scores in 16 bits
                 output, weights = self._attend_explicitly(call, query, key, value)
         else:
             output, weights = call.attend(query, key, value), call.weights
-        for variant in self:
+        for variant in self.variants:
             if "output_gain" in variant.hooks:
-                output = _times(output, variant.output_gain()[:, None])
+                output = _multiplied(output, variant.output_gain()[:, None])
             output = variant.output(output, call)
         return output.transpose(1, 2).contiguous(), weights
 
-    def enter(self, call: Call) -> tuple[torch.Tensor, torch.Tensor]:
-        """The hooks before the kernel: queries and keys as it gets them; `call` gets its scale and bias."""
+    def enter(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Run the hooks before the kernel: return queries and keys, and set scale and bias of `call`."""
         query, key = call.query, call.key
-        for variant in self:
+        for variant in self.variants:
             if "query_gain" in variant.hooks:
-                query = _times(query, variant.query_gain()[:, None])
+                query = _multiplied(query, variant.query_gain()[:, None])
             query = variant.query(query, call)
         for variant in self.having("key"):
             key = variant.key(key, call)
         for variant in self.having("scale"):
-            call.scale = call.scaling = variant.scale(call.scale, call)
+            call.scale = call.scaling = variant.scale(call.scale)
         for variant in self.having("position_bias"):
             call.position_bias = variant.position_bias(call.position_bias, call)
         for variant in self.having("offset_bias"):
             call.add_by_offset(variant.offset_bias(call.every_offset(), call))
-        if call.by_offset is not None and (self.explicit or not call.attends_in_blocks):
+        if self.explicit or not call.attends_in_blocks:
             call.write_out_offsets()
         return query, key
 
-    def _attend_explicitly(self, call: Call, query, key, value):
-        """Attention written out, at most `SCORE_BLOCK` scores at a time.
+    def _attend_explicitly(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        """Compute scores, weights and output step by step, at most `SCORE_BLOCK` scores at a time.
 
-        More than that is cut over examples and heads, which keeps the order in which a CPU draws dropout, and
-        over query rows where that is not enough. In training, each block is computed again in the backward
-        pass, or all of them would be kept for it. Weights are returned where one block holds them all.
+        Longer inputs are cut over examples and heads, which keeps the order in which a CPU draws dropout, and
+        over query rows where one head has too many scores. In training each block is computed again in the
+        backward pass, so that no more than one is in memory. Weights are returned where one block holds all.
         """
         for name in OWN_SCORE_TERMS:
             if call.kwargs.get(name) is not None:
@@ -155,43 +211,46 @@ class Stack(nn.ModuleList):
         mask = call.full_mask(key.shape[2])
         examples, heads, rows = self.cuts(query, key, SCORE_BLOCK)
         if len(rows) > 1:
-            self._say_that_rows_are_cut(query, key)
+            self._warn_that_rows_are_cut(query, key)
 
-        def block(*place: slice):
+        def block(place: BlockPlace) -> Attended:
             part = call.part(place, mask)
-            return self._block(part, query[place], key[place[:2]], value[place[:2]])
+            return self._attend_to_block(part, query[place], key[place[:2]], value[place[:2]])
 
         if len(examples) == len(heads) == len(rows) == 1:
-            return block(slice(None), slice(None), slice(None))
+            return block((slice(None), slice(None), slice(None)))
 
-        def output(*place: slice) -> torch.Tensor:
+        def output(place: BlockPlace) -> Tensor:
             if torch.is_grad_enabled():
-                return checkpoint(lambda: block(*place)[0], use_reentrant=False)
-            return block(*place)[0]
+                return checkpoint(lambda: block(place)[0], use_reentrant=False)
+            return block(place)[0]
 
         return torch.cat(
-            [torch.cat([torch.cat([output(e, h, r) for r in rows], 2) for h in heads], 1) for e in examples]
+            [torch.cat([torch.cat([output((e, h, r)) for r in rows], 2) for h in heads], 1) for e in examples]
         ), None
 
-    def cuts(self, query, key, most: int) -> tuple[list[slice], list[slice], list[slice]]:
-        """Slices of examples, heads and query rows whose blocks hold at most `most` scores, or one row."""
-        together = any(variant.mixes_heads for variant in self)
+    def cuts(self, query: Tensor, key: Tensor, most: int) -> Cuts:
+        """Return slices of examples, heads and query rows whose blocks hold at most `most` scores, or one row
+        of them."""
+        together = any(variant.mixes_heads for variant in self.variants)
         return score_cuts(query.shape[:3], key.shape[2], together, most)
 
-    def _block(self, call: Call, query, key, value):
-        """`weigh`, dropout, @ value."""
+    def _attend_to_block(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        """Compute one block: `weigh`, dropout, @ value."""
         _, weights = self.weigh(call, query, key)
         if call.dropout:
-            dropped = drop_elements if call.drops_in_blocks else nn.functional.dropout
-            weights = dropped(weights, call.dropout)
+            drop = drop_elements if call.drops_in_blocks else nn.functional.dropout
+            weights = drop(weights, call.dropout)
         return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)
 
-    def weigh(self, call: Call, query, key) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (bias and mask added) and weights, in the textbook order in float32 (or wider), mask last.
+    def weigh(self, call: Call, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores (with bias and mask) and weights of one block, in float32 or wider, the mask last.
 
-        Key heads are repeated already, and the mask is written out (`Call.part`).
+        Args:
+            call: the call of this block, as `Call.part` cuts it.
+            query, key: (batch, heads, len, head_dim), key heads repeated.
         """
-        variants = [variant.on_heads(call.heads) for variant in self]
+        variants = [variant.on_heads(call.heads) for variant in self.variants]
         bias, mask = call.position_bias, call.mask
         wide = torch.promote_types(query.dtype, torch.float32)
         scores = torch.matmul(query.to(wide), key.to(wide).transpose(2, 3)) * call.scale
@@ -215,15 +274,14 @@ class Stack(nn.ModuleList):
                 f"{tuple(weights.shape)}."
             )
         if hidden is not None and bias is None:
-            weights = weights.masked_fill(
-                hidden, 0.0
-            )  # as sdpa: 0 where no key is visible (a mean under a bias)
+            # As sdpa: a row without a visible key gets 0; under a bias sdpa gives the mean of the values.
+            weights = weights.masked_fill(hidden, 0.0)
         return scores, weights
 
-    def _say_that_rows_are_cut(self, query, key) -> None:
-        together = any(variant.mixes_heads for variant in self)
+    def _warn_that_rows_are_cut(self, query: Tensor, key: Tensor) -> None:
+        together = any(variant.mixes_heads for variant in self.variants)
         what = "all heads, which mix," if together else "one head"
-        draws = "; dropout draws other numbers than uncut" if together else ""
+        draws = "; dropout then draws other numbers than without blocks" if together else ""
         warnings.warn(
             f"{self.site.name}: {query.shape[2]} x {key.shape[2]} scores of {what} exceed the block of "
             f"{SCORE_BLOCK} scores, so attention is computed some query rows at a time{draws}.",
@@ -231,6 +289,6 @@ class Stack(nn.ModuleList):
         )
 
 
-def _times(states: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-    """A product in the wider of both types, rounded once."""
+def _multiplied(states: Tensor, gain: Tensor) -> Tensor:
+    """Return the product, computed in the wider of both types and rounded once."""
     return (states * gain).to(states.dtype)

@@ -1,6 +1,6 @@
 """Dropout that is the same outside attention in every arm, however many numbers an arm draws inside.
 
-Torch only: an exported model carries a copy of this file.
+Needs only torch: an exported model carries a copy of this file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ _paired_seed: int | None = None
 def site_dropout(seed: int) -> Iterator[None]:
     """Give every arm the same dropout masks outside attention, however many numbers it draws inside.
 
-    Seeds torch's default generators with `seed`; while active, in training, they are reseeded at the entry
-    and again at the exit of each attention site. Run the backward pass inside it too where gradient
-    checkpointing is on: checkpointing runs the sites again.
-    Where much attention is dropped on a CPU, every arm, stock too, draws it in blocks (`attend_in_blocks`).
+    Seeds torch's default generators with `seed`. While active, in training, they are seeded again at the
+    entry and at the exit of each attention site. With gradient checkpointing run the backward pass inside it
+    too, because checkpointing runs the sites again.
+    On a CPU, large attention calls with dropout are computed by `attend_in_blocks` in every arm, stock
+    included.
     """
     global _paired_seed
     _seed(seed)
@@ -32,15 +33,18 @@ def site_dropout(seed: int) -> Iterator[None]:
 
 
 def is_paired() -> bool:
-    """Whether `site_dropout` is active."""
+    """Return whether `site_dropout` is active."""
     return _paired_seed is not None
 
 
 @contextmanager
 def realigned() -> Iterator[None]:
-    """Around what an attention site does while `site_dropout` is active: the stream starts from a seed of the
-    site, and goes on from another one."""
-    # The draw is the same in every arm, because the stream is realigned at the exit of the site before.
+    """Seed the generators at the entry and at the exit of an attention site, while `site_dropout` is active.
+
+    Each site has its own seed at the entry and another at the exit.
+    """
+    assert _paired_seed is not None, "realigned() outside of site_dropout()"
+    # This draw is equal in every arm, because the exit of the site before seeded the generator.
     seed = _paired_seed ^ int(torch.randint(2**62, ()))
     _seed(seed % 2**63)
     yield
@@ -48,8 +52,10 @@ def realigned() -> Iterator[None]:
 
 
 def _seed(seed: int) -> None:
-    """`torch.manual_seed`, without what that does for a device that is not there: on a machine without one
-    it formats the call stack each time, 0.1 to 0.4 ms, twice in every site."""
+    """Seed as `torch.manual_seed`, but on a machine without an accelerator only the CPU's generator.
+
+    There `torch.manual_seed` formats the call stack each time: 0.1 to 0.4 ms, twice in every site.
+    """
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:

@@ -1,1 +1,1 @@
-"""The variants, one file each: the file's name is what a YAML says."""
+"""The variants, one file each; the file's name is the variant's name in YAML."""

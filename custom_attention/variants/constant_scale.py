@@ -1,4 +1,4 @@
-"""Another constant factor on the scores: 1/d, c/sqrt(d) or one that falls with depth."""
+"""Another constant factor on the scores: 1/d, 1/sqrt(d) or one that decreases with depth."""
 
 from typing import ClassVar, Literal
 
@@ -9,13 +9,13 @@ class ConstantScale(Variant):
     """softmax(c f q k^T) v with f = 1/d, 1/sqrt(d), or the model's own factor over (layer + 1).
 
     Sources: 1/d is muP (Yang et al. 2022, arXiv 2203.03466); 1/(layer + 1) is Mistral's GPT-2; 1/sqrt(d)
-    gives T5, which has no factor, the usual one. Compensated, W_q takes the inverse: the same function,
-    other optimisation.
+    gives T5, which has no factor, the usual one. In the mode "compensated" W_q is divided by the change:
+    the same function, but another optimisation.
 
     Options:
         of: which f (dim, root_dim, layer)
         factor: c, a number above 0
-        mode: change the factor as it is, or keep the function by W_q (naive, compensated)
+        mode: change only the factor, or keep the function by rescaling W_q (naive, compensated)
     """
 
     starts_as_stock: ClassVar = {"mode": {"naive": False, "compensated": True}}
@@ -41,8 +41,8 @@ class ConstantScale(Variant):
         if of != "layer" and self.constant == site.scale:
             raise VariantError("constant_scale", f"{site.name} has this factor already", self.constant)
 
-    def scale(self, scale, call):
+    def scale(self, scale: float) -> float:
         return self.constant
 
-    def weight_factor(self):
+    def weight_factor(self) -> float:
         return self.site.scale / self.constant if self.mode == "compensated" else 1.0

@@ -1,19 +1,18 @@
-"""The difference of two attention maps, from a second reading of the query."""
+"""The difference of two attention maps, the second from a learned map of the query."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant
+from custom_attention.variant import Call, Site, Variant
 
 
 class Differential(Variant):
     """(P_1 - lambda_h P_2) v, where P_2 comes from the query q + q M_h; lambda = tanh(a_h), a = M = 0 at
     the start.
 
-    Source: differential transformer (Ye et al. 2024, arXiv 2410.05258). There the second query has its own
-    projection of the hidden state; here it is a learned linear map of the query, because the query is what
-    arrives at the seam.
-    Costs a second attention call.
+    Source: differential transformer (Ye et al. 2024, arXiv 2410.05258). There the second query is another
+    projection of the hidden state. Here it is a linear map of the query, because a variant gets no hidden
+    state. It costs a second attention call.
     """
 
     starts_as_stock = True
@@ -23,7 +22,7 @@ class Differential(Variant):
         self.mix = nn.Parameter(torch.zeros(site.num_heads))
         self.second = nn.Parameter(torch.zeros(site.num_heads, site.head_dim, site.head_dim))
 
-    def output(self, output, call):
+    def output(self, output: Tensor, call: Call) -> Tensor:
         query = call.query.to(self.second.dtype)
         query = (query + torch.einsum("bhqd,hde->bhqe", query, self.second)).to(call.query.dtype)
         other = call.attend(query, call.key, call.value)

@@ -1,9 +1,9 @@
-"""A constant multiplier of what each head, or each channel of it, says."""
+"""A constant multiplier of each head's output, or of each channel of it."""
 
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_attention.variant import Site, Variant
 
@@ -12,10 +12,10 @@ class Gain(Variant):
     """o_h * (1 + g_h) with g = 0 at the start.
 
     Sources: l_v of (IA)^3 (Liu et al. 2022, arXiv 2205.05638), head scaling of LoFiT (Yin et al. 2024, arXiv
-    2406.01563). Folds into W_v or W_o, so it can only win by optimisation: the control for a gate.
+    2406.01563). Folds into W_v or W_o, so only optimisation differs: the control for a gate.
 
     Options:
-        per: what has a gain of its own (head, channel)
+        per: the unit that has a gain of its own (head, channel)
     """
 
     starts_as_stock = True
@@ -24,5 +24,5 @@ class Gain(Variant):
         super().__init__(site)
         self.excess = nn.Parameter(torch.zeros(site.num_heads, 1 if per == "head" else site.head_dim))
 
-    def output_gain(self):
+    def output_gain(self) -> Tensor:
         return 1 + self.excess

@@ -3,17 +3,17 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class LogLength(Variant):
     """softmax((1 + a_h (log n_i / log n_ref - 1)) q_i k^T * scale) v with a = 0 at the start.
 
     n_i is the number of keys that query i sees. a = 1 is the scale of Chiang and Cholak 2022 (arXiv
-    2202.12172) and scalable softmax (Nakanishi 2025, arXiv 2501.19399), which keeps long rows from
-    flattening.
+    2202.12172) and of scalable softmax (Nakanishi 2025, arXiv 2501.19399): weights over many keys then do
+    not become flat.
 
     Options:
         reference_len: the length n_ref at which nothing changes, 2 or more
@@ -25,11 +25,11 @@ class LogLength(Variant):
         super().__init__(site)
         if reference_len < 2:
             raise VariantError(
-                "log_length.reference_len", "too short to compare with", reference_len, "2 or more"
+                "log_length.reference_len", "too short as a reference", reference_len, "2 or more"
             )
         self.reference_len = reference_len
         self.strength = nn.Parameter(torch.zeros(site.num_heads))
 
-    def query(self, query, call):
+    def query(self, query: Tensor, call: Call) -> Tensor:
         relative = call.visible_counts().log() / math.log(self.reference_len) - 1
         return (query * (1 + self.strength[:, None, None] * relative)).to(query.dtype)

@@ -1,22 +1,22 @@
-"""T5's learned bias by bucketed distance, as an add-on."""
+"""A learned bias by bucket of distance, as in T5, in addition to the model's own positions."""
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class RelativeBias(Variant):
     """softmax(s + B[bucket(j - i)]) v with a table B (buckets, heads), 0 at the start.
 
-    Half of a side's buckets are single distances, the rest grow logarithmically up to `max_distance`.
-    Source: Raffel et al. 2020 (arXiv 1910.10683). One table per site, where T5 shares one in a stack.
+    Half of the buckets of each side hold one distance each, the others grow logarithmically up to
+    `max_distance`. Source: Raffel et al. 2020 (arXiv 1910.10683). Each site has its own table; T5 shares one.
 
     Options:
         num_buckets: size of the table, an even number of 4 or more
-        max_distance: from here on all distances share a bucket
+        max_distance: all distances from here on share one bucket
     """
 
     starts_as_stock = True
@@ -26,17 +26,17 @@ class RelativeBias(Variant):
         if site.is_cross:
             where = "where: {kind: self} selects self-attention"
             raise VariantError(
-                "relative_bias", f"{site.name} is cross-attention, no distance", accepted=where
+                "relative_bias", f"{site.name} is cross-attention, without distances", accepted=where
             )
         if num_buckets < 4 or num_buckets % 2 or max_distance <= num_buckets // 4:
             raise VariantError("relative_bias", "too few buckets or too short", (num_buckets, max_distance))
         self.side, self.max_distance = num_buckets // 2, max_distance
         self.table = nn.Parameter(torch.zeros(num_buckets, site.num_heads))
 
-    def offset_bias(self, offsets, call):
+    def offset_bias(self, offsets: Tensor, call: Call) -> Tensor:
         return self.table[self._bucket(offsets)].T
 
-    def _bucket(self, offset):
+    def _bucket(self, offset: Tensor) -> Tensor:
         distance, exact = offset.abs(), self.side // 2
         growth = torch.log(distance.clamp(min=1) / exact) / math.log(self.max_distance / exact)
         far = (exact + growth * (self.side - exact)).long().clamp(max=self.side - 1)

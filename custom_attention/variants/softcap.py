@@ -1,16 +1,15 @@
-"""Scores that cannot exceed a cap."""
+"""Scores with a smooth upper bound on their size."""
 
-import torch
+from torch import Tensor
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class Softcap(Variant):
     """softmax(cap tanh(s / cap)) v for the scores s.
 
-    Source: Gemma 2 (2024, arXiv 2408.00118). Stock attention only for cap to infinity, so this arm starts
-    elsewhere; with |s| well below the cap the difference is small. Sees the scores, so it takes the
-    explicit path.
+    Source: Gemma 2 (2024, arXiv 2408.00118). It does not start as stock attention; with |s| far below the cap
+    the difference is small. It takes the explicit path.
 
     Options:
         cap: bound on the absolute score (above 0)
@@ -21,8 +20,8 @@ class Softcap(Variant):
     def __init__(self, site: Site, *, cap: float = 50.0) -> None:
         super().__init__(site)
         if cap <= 0:
-            raise VariantError("softcap.cap", "the cap bounds absolute scores", cap, "a number above 0")
+            raise VariantError("softcap.cap", "a bound on scores is positive", cap, "a number above 0")
         self.cap = cap
 
-    def scores(self, scores, call):
-        return self.cap * torch.tanh(scores / self.cap)
+    def scores(self, scores: Tensor, call: Call) -> Tensor:
+        return self.cap * (scores / self.cap).tanh()

@@ -1,4 +1,4 @@
-"""Stock attention through our dispatcher: the control."""
+"""Stock attention through the dispatcher of this package: the control."""
 
 from custom_attention.variant import Variant
 

@@ -1,9 +1,9 @@
-"""A learned factor on the scores of each head, layer or of the whole model."""
+"""A learned factor on the scores, per head, per layer or for the whole model."""
 
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from custom_attention.variant import Site, Variant
 
@@ -12,11 +12,11 @@ class Temperature(Variant):
     """softmax(exp(t) q k^T * scale) v with learned t, 0 at the start.
 
     Source: the learned temperature of query-key normalisation (Henry et al. 2020, arXiv 2010.04245) and of
-    locality self-attention (Lee et al. 2021, arXiv 2112.13492). Folds into W_q. It acts before a position
-    bias, as in T5.
+    locality self-attention (Lee et al. 2021, arXiv 2112.13492). Folds into W_q. It does not scale a position
+    bias, such as T5's, which is added later.
 
     Options:
-        per: what shares one temperature (head, layer, model)
+        per: the unit that has one temperature (head, layer, model)
     """
 
     starts_as_stock = True
@@ -26,8 +26,8 @@ class Temperature(Variant):
         self.per = per
         self.log_temperature = nn.Parameter(torch.zeros(site.num_heads if per == "head" else 1))
 
-    def query_gain(self):
+    def query_gain(self) -> Tensor:
         return self.log_temperature.exp().expand(self.site.num_heads)[:, None]
 
-    def shared(self):
+    def shared(self) -> tuple[str, ...]:
         return ("log_temperature",) if self.per == "model" else ()

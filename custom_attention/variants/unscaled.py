@@ -1,4 +1,4 @@
-"""No factor on the scores: what does 1/sqrt(d) contribute?"""
+"""No factor on the scores, to measure what 1/sqrt(d) contributes."""
 
 from typing import ClassVar, Literal
 
@@ -8,14 +8,12 @@ from custom_attention.variant import Site, Variant, VariantError
 class Unscaled(Variant):
     """softmax(q k^T) v.
 
-    The naive form drops the factor from trained weights, so scores grow by sqrt(d) and the model starts
-    elsewhere.
-    The compensated form also multiplies W_q by the dropped factor: the same function, exactly so where it
-    is a power of two, and only optimisation differs. T5 trains this way from the start (Raffel et al. 2020,
-    arXiv 1910.10683).
+    The mode "naive" only drops the factor: scores grow by sqrt(d), and the model does not start as stock
+    attention. "compensated" also multiplies W_q by the factor: the same function, exactly if the factor is a
+    power of two, and only optimisation differs. T5 has no factor (Raffel et al. 2020, arXiv 1910.10683).
 
     Options:
-        mode: drop the factor as it is, or move it into W_q (naive, compensated)
+        mode: only drop the factor, or move it into W_q (naive, compensated)
     """
 
     starts_as_stock: ClassVar = {"mode": {"naive": False, "compensated": True}}
@@ -28,8 +26,8 @@ class Unscaled(Variant):
             )
         self.mode = mode
 
-    def scale(self, scale, call):
+    def scale(self, scale: float) -> float:
         return 1.0
 
-    def weight_factor(self):
+    def weight_factor(self) -> float:
         return self.site.scale if self.mode == "compensated" else 1.0

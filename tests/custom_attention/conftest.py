@@ -32,7 +32,7 @@ def arms() -> list[dict]:
 
 
 def other_values(hint, default) -> list:
-    """Every other choice of a Literal; of a number its half, which short inputs notice; else none."""
+    """Return every other choice of a Literal, or half of a number, or nothing."""
     if typing.get_origin(hint) is typing.Literal:
         return [value for value in typing.get_args(hint) if value != default]
     if hint is bool:
@@ -84,7 +84,7 @@ def attach_where_possible(model, arm: dict, family: str):
 
 
 def changes_nothing(arm: dict, family: str) -> bool:
-    """A factor that is the model's own already is refused: there is no such arm."""
+    """Return whether the factor is the model's own, so that the arm is refused."""
     [(name, options)] = arm.items()
     if name == "constant_scale" and options.get("of") == "root_dim":
         return family != "t5"

@@ -142,7 +142,7 @@ def logits(model, inputs: dict) -> torch.Tensor:
 
 
 def nudge(parameters, seed: int = 3, size: float = 0.4) -> None:
-    """Move parameters away from where they stand, the same way every time."""
+    """Add the same noise to parameters every time."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""The script behind docs/architectures.md on some types: what it measures, what it says of the others."""
+"""The script of docs/architectures.md on some types: what it measures and what it reports of the others."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_where_that_matches_nothing_names_what_exists():
 
 
 @pytest.mark.parametrize("where", [{"layers": "1-"}, {"layers": "a"}, {"kind": "both"}, {"stack": "top"}])
-def test_a_where_that_means_nothing_is_refused(where):
+def test_a_where_with_wrong_values_is_refused(where):
     with pytest.raises(VariantError, match=r"where\."):
         attach(tiny("gpt2"), "gate", where=where)
 
@@ -122,7 +122,7 @@ def test_all_spellings_of_a_list_mean_the_same(spec):
     assert kinds == ["Temperature", "Gate"]
 
 
-def test_a_second_attach_is_refused_and_detach_makes_room():
+def test_a_second_attach_is_refused_until_detach():
     model = attach(tiny("bert"), "gate")
     with pytest.raises(VariantError, match="detach"):
         attach(model, "gate")
@@ -199,7 +199,7 @@ def test_compensation_rescales_the_queries_and_nothing_else(name):
     proof = prove(model, inputs)
     assert proof.passed, proof.sentence
     assert proof.bound > 0
-    assert all(stack[0].scale(0.3, None) == 1.0 for _, stack in attached(model))
+    assert all(stack[0].scale(0.3) == 1.0 for _, stack in attached(model))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bart", "bert2bert"])
@@ -246,7 +246,7 @@ def test_normalised_queries_cannot_be_compensated():
     assert not attached(model)
 
 
-def test_head_blocks_tell_a_fused_projection_apart():
+def test_head_blocks_of_a_fused_projection_are_found():
     model = tiny("gpt2")
     found = probe(model)
     for state, start in (("query", 0), ("key", 28), ("value", 56)):

@@ -1,4 +1,4 @@
-"""docs/attention.md runs, and its numbers are those that its script measures."""
+"""The examples of docs/attention.md run, and its numbers are those of its script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "scripts"))
 from attention_figures import draw, measure  # noqa: E402, a package beside the script
 
 
-def test_every_example_of_the_page_gives_what_it_says():
+def test_every_example_of_the_page_prints_its_result():
     blocks = re.findall(r"^```pycon\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert len(blocks) == PAGE.count("```") / 2
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "docs/attention.md", None, 0)
@@ -29,7 +29,7 @@ def test_every_example_of_the_page_gives_what_it_says():
 
 @pytest.mark.parametrize("head_dim", [16, 64, 128])
 @pytest.mark.parametrize("factor", measure.FACTORS)
-def test_the_table_holds_what_is_measured(head_dim, factor):
+def test_the_table_has_the_measured_numbers(head_dim, factor):
     [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {head_dim} | {factor} |")]
     written, measured = (numbers(text) for text in (line, measure.table_row(measure.rows(head_dim, factor))))
     assert written == pytest.approx(measured, abs=0.0011)

@@ -46,7 +46,7 @@ def test_it_equals_stock_where_it_says_so_and_reaches_every_site(swapped, family
         assert proof.max_difference > 20 * EPS
 
 
-def test_every_parameter_moves_the_output_at_every_site(swapped, family):
+def test_every_parameter_changes_the_output_at_every_site(swapped, family):
     nudged(swapped)
     inputs, start = padded(family).inputs, logits(swapped, padded(family).inputs)
     for name, parameter in variant_parameters(swapped).items():
@@ -58,7 +58,7 @@ def test_every_parameter_moves_the_output_at_every_site(swapped, family):
 
 
 def test_every_parameter_gets_a_gradient_at_the_start_and_elsewhere(swapped, family):
-    """At the start a factor may silence the parameter that it multiplies, but never all those of a site."""
+    """At the start a factor of 0 may leave a parameter without gradient, but not all parameters of a site."""
     for start in (True, False):
         swapped.zero_grad()
         swapped(**padded(family).inputs).logits.square().sum().backward()
@@ -161,7 +161,7 @@ def test_a_state_dict_restores_the_function(swapped, arm, family):
 
 
 def test_gradient_checkpointing_runs_the_sites_again_and_changes_no_gradient(swapped, family):
-    """With dropout, whose draws come back in the second run."""
+    """With dropout, which draws the same numbers in the second run."""
     model, inputs = nudged(swapped).train(), padded(family).inputs
     gradients, calls = [], []
     for checkpointing in (False, True):
@@ -189,7 +189,7 @@ def test_detach_gives_the_stock_model_back(swapped, family):
 
 @pytest.mark.parametrize("explicit", [False, True], ids=["kernel", "explicit"])
 def test_all_variants_that_start_as_stock_do_so_together(family, explicit):
-    """In one list, with every option, at self-attention, where all can be."""
+    """In one list, with every option, at self-attention, where all are accepted."""
     possible = [arm for arm in arms() if not changes_nothing(arm, family)]
     classes = [(arm, registry.find(next(iter(arm)))) for arm in possible]
     neutral = [(arm, cls) for arm, cls in classes if cls.starts_as_stock is True]
@@ -205,7 +205,7 @@ def test_all_variants_that_start_as_stock_do_so_together(family, explicit):
     assert proof.exact or explicit
 
 
-def test_the_families_are_what_the_battery_claims(family):
+def test_the_families_are_of_the_declared_kinds(family):
     model = attach(tiny(family), [])
     kinds = {stack.site.is_cross for _, stack in attached(model)}
     assert kinds == ({True, False} if family in ENCODER_DECODER else {False})

@@ -36,7 +36,7 @@ def matrices(family: str, inputs: dict) -> dict[tuple, torch.Tensor]:
 
 
 def by_hand(weights: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor, causal: bool, sinks) -> dict:
-    """One row after another; `rows` and `keys` say which tokens are real."""
+    """Compute the statistics row by row; `rows` and `keys` mark real tokens."""
     found = {"entropy": [], "effective_keys": [], "sink_mass": []}
     for head in range(weights.shape[1]):
         entropy, effective, sink = [], [], []
@@ -69,7 +69,7 @@ def with_targets(family: str) -> dict:
 
 @pytest.mark.parametrize("sinks", [(0,), (0, -1)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_stock_attention_is_described_as_its_matrix_says(family, sinks):
+def test_the_statistics_of_stock_attention_are_those_of_its_weights(family, sinks):
     inputs = with_targets(family)
     expected = matrices(family, inputs)
     records = diagnose(tiny(family), inputs, sink_tokens=sinks)
@@ -127,7 +127,7 @@ def weights_of(model, inputs) -> dict:
 
 @pytest.mark.parametrize("arm", [arm for arm in arms() if is_explicit(arm)], ids=arm_id)
 @pytest.mark.parametrize("family", ["bert", "llama", "bart"])
-def test_an_explicit_arm_is_described_as_the_weights_it_uses(family, arm):
+def test_the_statistics_of_an_explicit_arm_are_those_of_its_weights(family, arm):
     model, inputs = attach(tiny(family), arm), with_targets(family)
     nudge(variant_parameters(model).values())
     expected = weights_of(model, inputs)
@@ -155,7 +155,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 @pytest.fixture
 def eager_scores():
-    """What a kernel of the test's own saw: {module: scores (batch, heads, query_len, key_len)}."""
+    """Scores of the eager kernel: {module: (batch, heads, query_len, key_len)}."""
     found = {}
 
     def kernel(module, query, key, value, mask, scaling=None, dropout=0.0, position_bias=None, **_):
@@ -175,7 +175,7 @@ def eager_scores():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_largest_score_is_that_of_real_rows_and_visible_keys(family, eager_scores):
-    """Bias and mask in it, of grouped heads too."""
+    """With bias and mask, and for grouped heads."""
     inputs, model = with_targets(family), tiny(family)
     model.set_attn_implementation("of_a_test")
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_a_gain_is_a_gate_that_does_not_vary():
         assert max(record.gate["std"]) < 1e-3
 
 
-def test_every_parameter_of_every_variant_is_told(arm):
+def test_every_parameter_of_every_variant_is_reported(arm):
     model = attach(tiny("llama"), arm, where={"kind": "self"})
     nudge(variant_parameters(model).values())
     for (_, stack), record in zip(attached(model), diagnose(model, padded("llama").inputs)):
@@ -227,7 +227,7 @@ def test_every_parameter_of_every_variant_is_told(arm):
         json.dumps(record.to_dict())
 
 
-def test_learned_scalars_stand_as_they_are():
+def test_learned_scalars_are_reported_unchanged():
     model = attach(tiny("llama"), ["temperature", {"gain": {"per": "channel"}}])
     nudge(variant_parameters(model).values())
     for (_, stack), record in zip(attached(model), diagnose(model, padded("llama").inputs)):

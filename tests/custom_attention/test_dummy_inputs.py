@@ -1,4 +1,4 @@
-"""A batch made up for a model: from its main input and config, or else one is asked for."""
+"""A batch is made up for a model from its main input and config, or an example is required."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_model_of_any_kind_is_attached_without_an_example(kind):
     assert proof.reached == len(sites(model)) >= 2
 
 
-def test_where_none_can_be_made_up_one_is_asked_for_and_taken():
+def test_an_example_is_required_if_none_can_be_made_up():
     config = hf.DecisionTransformerConfig(state_dim=3, act_dim=2, hidden_size=32, n_layer=2, n_head=4)
     model = hf.DecisionTransformerModel(config).eval()
     with pytest.raises(
@@ -88,7 +88,7 @@ def test_an_example_that_is_no_batch_is_refused():
     assert attached(attach(tiny("bert"), "gate", example=tokenized))
 
 
-def test_what_stopped_the_forward_is_said():
+def test_the_message_has_the_error_of_the_forward():
     model = hf.LxmertModel(hf.LxmertConfig(vocab_size=61, hidden_size=32, num_attention_heads=4)).eval()
     with pytest.raises(
         VariantError, match=r"its forward stopped with ValueError: `visual_feats`.*pass example="

@@ -1,4 +1,4 @@
-"""Folding: a plain stock model of the same function, or a refusal that leaves everything as it was."""
+"""Folding gives a plain stock model of the same function, or is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_only_the_chosen_sites_are_folded():
 
 
 @pytest.mark.parametrize("spec", ["gate", ["temperature", "gate"], "softcap", "log_length", "sink"])
-def test_a_variant_that_reads_its_input_is_refused_and_stays(spec):
+def test_a_variant_that_depends_on_its_input_is_refused_and_stays_attached(spec):
     model = trained("bert", spec)
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(VariantError, match="depends on the input"):
@@ -79,7 +79,7 @@ def test_a_variant_that_reads_its_input_is_refused_and_stays(spec):
     assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
 
 
-def test_a_factor_that_no_weight_can_hold_is_refused_and_put_back():
+def test_a_factor_that_no_weight_can_hold_is_refused_and_weights_are_restored():
     sizes = {"vocab_size": 61, "hidden_size": 40, "num_hidden_layers": 1, "intermediate_size": 37}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10}
     model = attach(hf.Qwen3ForCausalLM(hf.Qwen3Config(**sizes, **heads)).eval(), ["temperature", "gain"])
@@ -91,7 +91,7 @@ def test_a_factor_that_no_weight_can_hold_is_refused_and_put_back():
     assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
 
 
-def test_a_result_that_differs_is_put_back(monkeypatch):
+def test_weights_are_restored_if_the_result_differs(monkeypatch):
     model = trained("bert", "temperature")
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     monkeypatch.setattr(sys.modules["custom_attention.fold"], "FLOAT32_BOUND", 0.0)
@@ -101,7 +101,7 @@ def test_a_result_that_differs_is_put_back(monkeypatch):
     assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
 
 
-def test_one_head_is_told_from_its_inputs():
+def test_a_single_head_is_not_confused_with_input_columns():
     """With a single head a block of input columns looks like a head."""
     sizes = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 37}
     config = hf.LlamaConfig(**sizes, num_attention_heads=1, num_key_value_heads=1, head_dim=8)

@@ -39,7 +39,7 @@ def test_the_first_block_of_the_guide_runs(capsys):
     assert "SelfAttention" in printed
 
 
-def test_the_trainer_trains_the_variants_and_what_it_saved_comes_back(in_a_folder):
+def test_the_trainer_trains_the_variants_and_the_saved_model_loads(in_a_folder):
     model = tiny("bert")
     exec(TRAINER, {"model": model, "dataset": examples()})
     assert all(p.abs().max() > 1e-4 for name, p in variant_parameters(model).items() if "weight" in name)
@@ -146,7 +146,7 @@ def test_lora_leaves_the_swap_exact_and_never_adapts_the_variants(name):
 
 @pytest.mark.parametrize("spec", [["temperature", "gain"], ["temperature", "gate"]], ids=["constant", "live"])
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_lora_trained_is_merged_and_folded_or_saved_with_its_variants(name, spec, tmp_path):
+def test_a_lora_model_is_merged_and_folded_or_saved_with_its_variants(name, spec, tmp_path):
     model, inputs = attach(tiny(name), spec), padded(name).inputs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -55,7 +55,7 @@ def _process(rank: int, folder: str) -> None:
 
 
 def _unused_in_stock(family: str, inputs: dict) -> set[str]:
-    """Parameters that the family's model leaves alone without us, such as a pooler that nothing reads."""
+    """Return parameters that the stock model does not use either, such as an unused pooler."""
     model = tiny(family)
     _backward(model, inputs)
     return {name for name, parameter in model.named_parameters() if parameter.grad is None}

@@ -1,4 +1,4 @@
-"""A folder we wrote loads as exactly what was saved, or raises; never as stock attention."""
+"""A saved folder loads as exactly what was saved, or raises; never as stock attention."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_a_round_trip_is_exact(family, spec, tmp_path):
     assert list(variant_parameters(again)) == list(variant_parameters(model))
 
 
-def test_every_variant_comes_back(swapped, family, tmp_path):
+def test_every_variant_loads_as_saved(swapped, family, tmp_path):
     nudge(variant_parameters(swapped).values())
     again = load(save(swapped, tmp_path))
     assert torch.equal(logits(again, padded(family).inputs), logits(swapped, padded(family).inputs))
 
 
 def test_loading_warns_of_nothing(tmp_path, caplog):
-    """transformers reports keys that a class does not know, which reads as if they were lost."""
+    """transformers would report the variants' parameters as unexpected keys."""
     save(trained("bert", "gate"), tmp_path)
     logging.getLogger("transformers").addHandler(caplog.handler)
     load(tmp_path)
@@ -70,7 +70,7 @@ def tied(model) -> set[frozenset[str]]:
     return {frozenset(names) for names in groups.values() if len(names) > 1}
 
 
-def test_sites_types_shards_resized_and_tied_weights_come_back(family, tmp_path):
+def test_sites_types_shards_resized_and_tied_weights_load_as_saved(family, tmp_path):
     stock = tiny(family)
     if family != "bert2bert":  # whose two embeddings are resized one by one
         stock.resize_token_embeddings(67)
@@ -90,7 +90,7 @@ def test_sites_types_shards_resized_and_tied_weights_come_back(family, tmp_path)
     assert torch.equal(logits(again, padded(family).inputs), logits(model, padded(family).inputs))
 
 
-def test_a_model_whose_weights_have_older_names_on_disk_comes_back(tmp_path):
+def test_a_model_whose_weights_have_older_names_on_disk_loads(tmp_path):
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 29}
     config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4)
@@ -161,7 +161,7 @@ def test_with_the_package_imported_a_stock_class_still_raises_before_it_answers(
         model(**padded("bert").inputs)
 
 
-def test_what_is_not_ours_or_does_not_fit_is_refused(tmp_path):
+def test_a_folder_without_variants_or_with_wrong_weights_is_refused(tmp_path):
     with pytest.raises(VariantError, match=r"no config\.json"):
         load(tmp_path)
     tiny("bert").save_pretrained(tmp_path)

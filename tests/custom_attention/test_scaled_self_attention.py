@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 5) -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", ["none", "1/sqrt(d_k)"])
 def test_two_tokens_by_hand(scale):
-    """Embeddings as queries, keys and values: every number of it by `math`."""
+    """Embeddings as queries, keys and values; the expected numbers are computed with `math`."""
     tokens = [[0.5, 0.3, 0.2], [0.1, 0.2, 0.9]]
     factor = 1 / math.sqrt(3) if scale != "none" else 1.0
     attention = ScaledSelfAttention(3, projections="none", scale=scale)
@@ -50,7 +50,7 @@ def test_a_shared_projection_gives_symmetric_scores():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_it_is_torchs_multihead_attention(masked):
+def test_it_equals_torchs_multihead_attention(masked):
     attention, theirs = (
         ScaledSelfAttention(12, num_heads=3).double(),
         nn.MultiheadAttention(12, 3, batch_first=True, dtype=torch.float64),
@@ -72,7 +72,7 @@ def test_it_is_torchs_multihead_attention(masked):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("projections", PROJECTIONS)
-def test_it_is_torchs_fused_kernel(projections, scale):
+def test_it_equals_torchs_fused_kernel(projections, scale):
     attention = ScaledSelfAttention(10, num_heads=2, projections=projections, scale=scale).double()
     nudge([p for name, p in attention.named_parameters() if name == "log_temperature"])
     x, mask = draw(3, 6, 10), draw(3, 1, 6, 6, seed=6) > -0.3
@@ -85,7 +85,7 @@ def test_it_is_torchs_fused_kernel(projections, scale):
     torch.testing.assert_close(got, attention.output(expected.transpose(1, 2).flatten(2)), **CLOSE)
 
 
-def test_a_query_that_sees_nothing_gets_nothing():
+def test_a_query_without_visible_keys_gets_zeros():
     attention = ScaledSelfAttention(4, projections="none")
     x = draw(1, 3, 4).float().requires_grad_()
     mask = torch.tensor([[True, True, True], [False, False, False], [False, True, True]])
@@ -98,7 +98,7 @@ def test_a_query_that_sees_nothing_gets_nothing():
 @pytest.mark.parametrize(
     "wrong", [{"num_heads": 4}, {"num_heads": 0}, {"projections": "own"}, {"scale": "1/d"}], ids=str
 )
-def test_what_cannot_be_is_refused(wrong):
+def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(VariantError, match=next(iter(wrong))):
         ScaledSelfAttention(6, **wrong)
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_is_refused(wrong):
 
 
 class Textbook(ScaledSelfAttention):
-    """The module with one step replaced: another factor, another look at the scores, another normaliser."""
+    """The module with one step replaced: the factor, the scores or the normaliser."""
 
     factor, cap, mix = 1.0, None, None
 
@@ -123,7 +123,7 @@ class Textbook(ScaledSelfAttention):
 
 
 def textbook(layer, **step) -> Textbook:
-    """The attention of one BERT layer, weights and all, as the textbook writes it."""
+    """Return the attention of one BERT layer as a textbook module with the same weights."""
     own = layer.attention.self
     module = Textbook(own.all_head_size, num_heads=own.num_attention_heads).double()
     for name, linear in (
@@ -151,7 +151,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_variant_is_its_formula(form):
+def test_a_variant_equals_its_formula(form):
     spec, step = FORMS[form]
     model = attach(tiny("bert").double(), spec)
     nudge(variant_parameters(model).values())

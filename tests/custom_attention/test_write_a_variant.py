@@ -1,4 +1,4 @@
-"""docs/write-a-variant.md, followed to the letter in a copy of the repository; variants from outside it."""
+"""docs/write-a-variant.md, executed in a copy of the repository; variants from outside the repository."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Shift(Variant):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """A package on the path with one variant and two entry points, one of which leads nowhere."""
+    """A package on the path with one variant and two entry points, one of them without a class."""
     (tmp_path / "some_variants.py").write_text(OUTSIDE, encoding="utf-8")
     metadata = tmp_path / "some_variants-1.0.dist-info"
     metadata.mkdir()
@@ -183,7 +183,7 @@ def test_an_entry_point_is_listed_with_its_properties_and_nothing_is_imported(in
     assert "some_variants" not in sys.modules
 
 
-def test_an_entry_point_that_leads_nowhere_is_named(installed):
+def test_an_entry_point_without_a_class_is_named(installed):
     with pytest.raises(UserError, match=r"lost.*names no class"):
         catalog.find(catalog.VARIANT, "lost")
     with pytest.raises(VariantError, match="cannot be imported"):

@@ -56,7 +56,7 @@ def run(attention: Stack, mask, bias, dropout: float):
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("masked", [True, False], ids=["mask and bias", "causal"])
 @pytest.mark.filterwarnings("ignore:.*query rows at a time")
-def test_blocks_are_the_whole_with_its_gradients_and_draws(arm, bound, masked, monkeypatch):
+def test_blocks_give_the_output_gradients_and_draws_of_one_block(arm, bound, masked, monkeypatch):
     attention = explicit_stack(arm)
     mask = some_mask()[:, None] if masked else None
     bias = torch.randn(1, HEADS, QUERY_LEN, KEY_LEN) if masked else None
@@ -71,7 +71,7 @@ def test_blocks_are_the_whole_with_its_gradients_and_draws(arm, bound, masked, m
 
 
 class Recording(Variant):
-    """Stock attention that notes what its hook is shown."""
+    """Stock attention that records the arguments of its hook."""
 
     def __init__(self, here) -> None:
         super().__init__(here)
@@ -84,7 +84,7 @@ class Recording(Variant):
 
 @pytest.mark.parametrize("bound", [bound for bound in BOUNDS if bound != "less than a row"])
 @pytest.mark.filterwarnings("ignore:.*query rows at a time")
-def test_no_block_exceeds_the_bound_and_none_is_smaller_than_it_must(bound, monkeypatch):
+def test_no_block_exceeds_the_bound_or_is_smaller_than_necessary(bound, monkeypatch):
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", BOUNDS[bound])
     attention = stack(Recording)
     attention(module(), *states(), some_mask()[:, None], 0.3, 0.0, {})
@@ -98,7 +98,7 @@ def test_no_block_exceeds_the_bound_and_none_is_smaller_than_it_must(bound, monk
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.filterwarnings("ignore:.*query rows at a time")
-def test_a_block_is_told_the_truth_about_its_rows(bound, mask, monkeypatch):
+def test_a_block_has_the_counts_and_positions_of_its_rows(bound, mask, monkeypatch):
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", BOUNDS[bound])
     attention, (query, key, value) = stack(Recording), states(QUERY_LEN, QUERY_LEN)
     given = some_mask()[:, None, :, :QUERY_LEN] if mask else None
@@ -119,7 +119,7 @@ def test_a_block_is_told_the_truth_about_its_rows(bound, mask, monkeypatch):
         assert torch.equal(part.offsets().expand_as(offsets), offsets)
 
 
-def test_rows_are_cut_only_where_a_head_exceeds_the_bound_and_then_said(monkeypatch):
+def test_rows_are_cut_only_where_a_head_exceeds_the_bound_with_a_warning(monkeypatch):
     attention = stack(Recording)
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", HEAD)
     with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def test_rows_are_cut_only_where_a_head_exceeds_the_bound_and_then_said(monkeypa
     monkeypatch.setattr(dispatch, "SCORE_BLOCK", HEAD - 1)
     with pytest.warns(UserWarning, match=r"x: 5 x 7 scores of one head exceed .* query rows at a time"):
         attention(module(), *states(), None, 0.3, 0.0, {})
-    with pytest.warns(UserWarning, match="all heads, which mix.*dropout draws other numbers"):
+    with pytest.warns(UserWarning, match="all heads, which mix.*dropout then draws other numbers"):
         explicit_stack({"talking_heads": {}})(module(), *states(), None, 0.3, 0.0, {})
 
 

@@ -158,7 +158,7 @@ def test_a_bias_by_offset_of_another_shape_is_refused_by_name():
 
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("form", ["bool", "float", "infinite"])
-def test_a_row_without_visible_keys_is_what_sdpa_makes_of_it(form, with_bias):
+def test_a_row_without_visible_keys_equals_sdpa(form, with_bias):
     query, key, value = states(dtype=torch.float32)
     mask = some_mask()
     mask[0, 2] = False
@@ -244,19 +244,19 @@ def test_the_own_value_is_found_with_every_kind_of_cache():
     assert positions(call(None, 5, 7, is_causal=False)) == [2, 3, 4, 5, 6]  # a learned prefix
 
 
-def test_grouped_heads_own_the_value_of_their_key_head():
+def test_the_own_value_of_a_grouped_head_is_that_of_its_key_head():
     running = call(None, 7, 7)
     own = running.own_value()
     for head in range(HEADS):
         assert torch.equal(own[:, head], running.value[:, head // 2])
 
 
-def test_a_cross_attention_query_owns_no_value():
+def test_a_cross_attention_query_has_no_own_value():
     with pytest.raises(ValueError, match="cross"):
         call(None, is_cross=True).own_value()
 
 
-def test_our_names_are_plain_words():
+def test_the_names_of_the_kernels_have_no_meaning_for_transformers():
     for name in NAMES.values():
         assert not any(word in name for word in ("flash", "flex", "sdpa", "/", "|", "paged"))
 
@@ -278,7 +278,7 @@ def test_hooks_run_in_the_documented_order():
             return scores.softmax(-1)
 
     def hook(name):
-        def run(self, given, call):
+        def run(self, given, call=None):  # `scale` takes no call
             order.append(name)
             return given
 
@@ -307,7 +307,7 @@ def test_hooks_run_in_the_documented_order():
     )
 
 
-def test_attend_is_the_kernel_again_on_other_states():
+def test_attend_runs_the_kernel_on_other_states():
     query, key, value = states()
 
     class Twice(Variant):
@@ -319,7 +319,7 @@ def test_attend_is_the_kernel_again_on_other_states():
     torch.testing.assert_close(thrice, 3 * once, rtol=0, atol=1e-12)
 
 
-def test_dropout_of_the_explicit_path_draws_what_the_cpu_kernel_draws():
+def test_the_explicit_path_draws_the_dropout_of_the_cpu_kernel():
     query, key, value = states(dtype=torch.float32)
     mask = some_mask()[:, None]
     outputs = []

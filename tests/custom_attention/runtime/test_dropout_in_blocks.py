@@ -49,7 +49,7 @@ MASKS = {
 
 
 def textbook(query, key, value, visible, added, rate):
-    """The same in plain steps, under masks that are drawn for all scores at once."""
+    """Compute the same in plain steps, with dropout drawn for all scores at once."""
     scores = query @ key.mT * SCALE + (0 if added is None else added)
     if visible is not None:
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
@@ -70,7 +70,9 @@ def with_gradients(function, *inputs, **options):
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("lead", [None, (1, HEADS), (BATCH, HEADS), (1, 1)], ids=str)
-def test_blocks_are_the_textbook_under_the_same_draws_with_every_gradient(bound, mask, lead, monkeypatch):
+def test_blocks_equal_the_plain_formula_under_the_same_draws_with_every_gradient(
+    bound, mask, lead, monkeypatch
+):
     monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
     inputs = [*states(), MASKS[mask], None if lead is None else bias(*lead)]
     expected = with_gradients(textbook, *inputs, RATE)
@@ -84,7 +86,7 @@ def test_blocks_are_the_textbook_under_the_same_draws_with_every_gradient(bound,
 
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mask", ["none", "causal and padding", "of each head"])
-def test_queries_that_nobody_reads_change_no_other_and_no_draw(bound, mask, monkeypatch):
+def test_unread_queries_change_no_other_query_and_no_draw(bound, mask, monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
     read = [QUERY_LEN, 0, 4]
     has_reader = (torch.arange(QUERY_LEN)[None] < torch.tensor(read)[:, None])[:, None, :, None]
@@ -101,7 +103,7 @@ def test_queries_that_nobody_reads_change_no_other_and_no_draw(bound, mask, monk
         torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
 
 
-def test_blocks_of_queries_that_nobody_reads_are_not_computed(monkeypatch):
+def test_blocks_of_unread_queries_are_not_computed(monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK_SCORES", 1)  # a block is a row of scores
     formed, softmax = [], torch.softmax
     monkeypatch.setattr(
@@ -114,7 +116,7 @@ def test_blocks_of_queries_that_nobody_reads_are_not_computed(monkeypatch):
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("rate", [0.0, RATE])
-def test_a_bias_by_offset_is_that_bias_written_out_with_its_gradient(bound, mask, rate, monkeypatch):
+def test_a_bias_by_offset_equals_the_whole_bias_with_its_gradient(bound, mask, rate, monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
     square = [state[:, :, :QUERY_LEN].detach().requires_grad_() for state in states()]
     visible = MASKS[mask] if MASKS[mask] is None else MASKS[mask][..., :QUERY_LEN]
@@ -135,7 +137,7 @@ def test_a_bias_by_offset_is_that_bias_written_out_with_its_gradient(bound, mask
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_without_dropout_it_is_pytorchs_kernel(mask):
+def test_without_dropout_blocks_equal_pytorchs_kernel(mask):
     inputs, visible = states(), MASKS[mask]
     ours = with_gradients(
         lambda q, k, v: blockwise.attend_in_blocks(q, k, v, visible, None, SCALE, 0.0), *inputs
@@ -192,7 +194,7 @@ def set_dropout(model: torch.nn.Module, rate: float) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
-def test_paired_training_of_stock_drops_in_blocks_and_nothing_else_does(family, monkeypatch):
+def test_only_paired_training_of_stock_attends_in_blocks(family, monkeypatch):
     monkeypatch.setattr(call, "FEWEST_SCORES", 0)
     calls = []
     monkeypatch.setattr(
@@ -217,7 +219,7 @@ def test_a_bias_by_offset_is_learned_the_same_in_blocks_and_by_the_kernel(
     monkeypatch.setattr(
         call, "attend_in_blocks", lambda *a: calls.append(a) or blockwise.attend_in_blocks(*a)
     )
-    # What padding on the left says is nothing to learn from: it sees no key.
+    # Padding on the left sees no key, so its output is left out.
     counts = 1 if family == "t5" else inputs["attention_mask"][..., None]
     for fewest in (0, math.inf):
         monkeypatch.setattr(call, "FEWEST_SCORES", fewest)
@@ -234,7 +236,7 @@ def test_a_bias_by_offset_is_learned_the_same_in_blocks_and_by_the_kernel(
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
-def test_it_is_the_models_attention(family, monkeypatch):
+def test_training_in_blocks_equals_the_model_itself(family, monkeypatch):
     """At a rate that rounds to none, training gives the outputs and gradients of the model itself."""
     found = []
     for fewest in (0, math.inf):

@@ -14,7 +14,7 @@ from tests.custom_attention.models import nudge, padded, tiny
 
 
 class Gambler(Variant):
-    """Draws more numbers inside attention than stock, and changes nothing."""
+    """Stock attention that draws random numbers inside."""
 
     def output(self, output, call):
         torch.rand(17)
@@ -56,7 +56,7 @@ def test_arms_that_draw_differently_drop_the_same_outside_attention(family):
     assert not all(torch.equal(a, b) for a, b in zip(one, outside_masks(stock, inputs, 4)))
 
 
-def test_without_the_context_they_would_not():
+def test_without_site_dropout_arms_drop_differently():
     def run(model):
         torch.manual_seed(3)
         return model.train()(**padded("bert").inputs).logits

@@ -53,7 +53,7 @@ def test_a_model_that_could_not_be_saved_is_refused_before_it_is_trained(monkeyp
     saving.check(model)
     saving.check(trained("bert", []))
     monkeypatch.setattr("custom_attention.variants.gate.__file__", "/nowhere/gate.py")
-    with pytest.raises(custom_attention.VariantError, match="its source text is not there"):
+    with pytest.raises(custom_attention.VariantError, match="its source text was not found"):
         saving.check(model)
 
 

@@ -1,0 +1,35 @@
+"""One attention module of a model: its place and its sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention module of a model, as observed in one forward.
+
+    Attributes:
+        name: path of the module, such as "bert.encoder.layer.0.attention.self".
+        index: 0 .. num_sites - 1 in the order of execution.
+        num_sites: attention modules of the model, with or without a variant.
+        num_heads, num_key_heads: query heads, and key/value heads (fewer in grouped-query attention).
+        head_dim: length of one query vector of one head.
+        scale: the factor of the model on query @ key, 1.0 for T5.
+        is_cross: the keys come from other hidden states than the queries.
+        is_causal: a query sees no later key.
+        stack: "encoder" or "decoder".
+        layer: index of the layer within its stack, from 0.
+    """
+
+    name: str
+    index: int
+    num_sites: int
+    num_heads: int
+    num_key_heads: int
+    head_dim: int
+    scale: float
+    is_cross: bool
+    is_causal: bool
+    stack: str = "encoder"
+    layer: int = 0
