@@ -1,4 +1,4 @@
-"""The rule of `custom_attention/option_types.py`, from its file alone: the package around it imports torch."""
+"""The rule of `custom_attention/option_types.py`, loaded alone: the package around it imports torch."""
 
 from __future__ import annotations
 
