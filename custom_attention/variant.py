@@ -58,8 +58,8 @@ class Variant(nn.Module):
 
     # -- hooks on the model's own kernel ----------------------------------------------------------------
 
-    def scale(self, scale: float) -> float:
-        """Return the constant factor on query @ key, given the factor so far. Folds into W_q."""
+    def scale(self, scale: float, call: Call) -> float:
+        """Return the factor on query @ key, given the factor so far."""
         return scale
 
     def query_gain(self) -> Tensor:

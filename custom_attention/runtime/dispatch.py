@@ -184,7 +184,7 @@ class Stack(nn.ModuleList):
         for variant in self.having("key"):
             key = variant.key(key, call)
         for variant in self.having("scale"):
-            call.scale = call.scaling = variant.scale(call.scale)
+            call.scale = call.scaling = variant.scale(call.scale, call)
         for variant in self.having("position_bias"):
             call.position_bias = variant.position_bias(call.position_bias, call)
         for variant in self.having("offset_bias"):

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class ConstantScale(Variant):
@@ -41,7 +41,7 @@ class ConstantScale(Variant):
         if of != "layer" and self.constant == site.scale:
             raise VariantError("constant_scale", f"{site.name} has this factor already", self.constant)
 
-    def scale(self, scale: float) -> float:
+    def scale(self, scale: float, call: Call) -> float:
         return self.constant
 
     def weight_factor(self) -> float:

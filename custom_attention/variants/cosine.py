@@ -21,7 +21,7 @@ class Cosine(Variant):
         super().__init__(site)
         self.log_temperature = nn.Parameter(torch.full((site.num_heads, 1, 1), math.log(10.0)))
 
-    def scale(self, scale: float) -> float:
+    def scale(self, scale: float, call: Call) -> float:
         return 1.0
 
     def query(self, query: Tensor, call: Call) -> Tensor:

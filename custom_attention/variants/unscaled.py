@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from custom_attention.variant import Site, Variant, VariantError
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class Unscaled(Variant):
@@ -26,7 +26,7 @@ class Unscaled(Variant):
             )
         self.mode = mode
 
-    def scale(self, scale: float) -> float:
+    def scale(self, scale: float, call: Call) -> float:
         return 1.0
 
     def weight_factor(self) -> float:

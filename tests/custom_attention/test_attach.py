@@ -199,7 +199,7 @@ def test_compensation_rescales_the_queries_and_nothing_else(name):
     proof = prove(model, inputs)
     assert proof.passed, proof.sentence
     assert proof.bound > 0
-    assert all(stack[0].scale(0.3) == 1.0 for _, stack in attached(model))
+    assert all(stack[0].scale(0.3, None) == 1.0 for _, stack in attached(model))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bart", "bert2bert"])
