@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from custom_attention import VariantError, attach, attached, fold, variant_parameters
+from custom_attention import Variant, VariantError, attach, attached, fold, variant_parameters
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
 FOLDABLE = [
@@ -122,3 +122,19 @@ def test_bfloat16_weights_fold_to_their_own_precision():
     assert result.max_difference <= result.bound
     assert model.dtype == torch.bfloat16
     assert before.dtype == torch.bfloat16
+
+
+class ByLength(Variant):
+    """A scale that depends on the input."""
+
+    starts_as_stock = False
+
+    def scale(self, scale, call):
+        return scale / call.query.shape[2]
+
+
+def test_a_scale_that_reads_its_call_is_not_folded():
+    model = attach(tiny("bert"), f"{__name__}:ByLength")
+    with pytest.raises(VariantError, match=r"reads call\.query"):
+        fold(model)
+    assert attached(model)

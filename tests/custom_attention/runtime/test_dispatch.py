@@ -278,7 +278,7 @@ def test_hooks_run_in_the_documented_order():
             return scores.softmax(-1)
 
     def hook(name):
-        def run(self, given, call=None):  # `scale` takes no call
+        def run(self, given, call):
             order.append(name)
             return given
 
