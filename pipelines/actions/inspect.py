@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 import custom_attention
 from pipelines.config.load import RunConfig
-from pipelines.data import features as feature_cache
 from pipelines.data.features import Features, two_lengths
-from pipelines.data.splits import SPLITS, Splits, load_splits
+from pipelines.data.splits import Splits
 from pipelines.distributed import accelerator
 from pipelines.models import lora
 from pipelines.models.activations import recompute_activations
-from pipelines.models.attention import attach_and_prove
-from pipelines.models.build import build_model
-from pipelines.models.processor import load_processor
+from pipelines.runs.prepare import (
+    build_model_with_attention,
+    load_data,
+    prepare_features,
+    set_up_libraries,
+)
 from pipelines.tasks.base import Task
-from pipelines.tasks.load import load_task
 from pipelines.tasks.shared.baselines import trivial_scores
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
@@ -36,22 +36,14 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 def inspect_command(config: RunConfig, num_examples: int) -> None:
     """Print what stands between the configuration and the first step."""
-    torch.set_num_threads(config.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    task = load_task(config)
-    splits = load_splits(config.data, task)
-    task.bind(load_processor(config, task, splits.train), config.model.family)
-    features = {
-        name: feature_cache.build(task, getattr(splits, name), name, None, "")
-        for name in SPLITS
-        if getattr(splits, name) is not None
-    }
+    set_up_libraries(config)
+    task, splits = load_data(config)
+    prepared = prepare_features(config, task, splits, cache=None)
+    features = {split: found.features for split, found in prepared.items()}
     _print("data", _data(splits, features))
     _print("without a model", _trivial(task, splits))
-    model = build_model(config, task.head, task.processor, task.model_options())
+    model, proof = build_model_with_attention(config, task, features["train"])
     padded = task.collate(two_lengths(features["train"]))
-    model, proof = attach_and_prove(config, model, padded)
     skips_padding = unpadding.that_suits(model, task, padded) is not None
     _print("batches", _batches(config, task, splits, features, skips_padding))
     _print("model", _model(config, task, model, proof, features["train"]))

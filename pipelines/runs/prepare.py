@@ -16,9 +16,9 @@ from accelerate.utils import gather_object
 import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data import features as feature_cache
-from pipelines.data.features import Prepared
-from pipelines.data.splits import Splits, load_splits
-from pipelines.distributed import accelerator as machine
+from pipelines.data.features import Features, Prepared
+from pipelines.data.splits import SPLITS, Splits, load_splits
+from pipelines.distributed.accelerator import build_accelerator, start_line
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import Interrupted, RunFailed
 from pipelines.models import flops, lora
@@ -39,33 +39,24 @@ from pipelines.train.speed.allocator import keep_freed_memory
 def prepare(
     config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
 ) -> PreparedRun:
-    """Everything a run needs, ready for its first step; nothing is written but the cache of features.
+    """Prepare everything a run needs before its first step; only the feature cache is written.
 
     Raises:
         UserError: the data, the model or the attention cannot be what the configuration asks for.
         Interrupted: it was asked to stop.
     """
     trackers.require(config.trackers)
-    accelerator = machine.build_accelerator(config)
-    reporter.say(machine.start_line(config, accelerator))
-    task = load_task(config)
-    splits = load_splits(config.data, task)
-    processor = load_processor(config, task, splits.train)
-    task.bind(processor, config.model.family)
-    prepared = {
-        name: _features(config, task, splits, name, cache)
-        for name in ("train", "validation", "test")
-        if getattr(splits, name) is not None
-    }
+    accelerator = build_accelerator(config)
+    reporter.say(start_line(config, accelerator))
+    task, splits = load_data(config)
+    prepared = prepare_features(config, task, splits, cache)
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
-    model = build_model(config, task.head, processor, task.model_options())
+    model, proof = build_model_with_attention(config, task, prepared["train"].features)
     if config.model.name is not None and model.drawn_parameters:
         reporter.say(drawn_line(model.drawn_parameters))
-    features = prepared["train"].features
-    model, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(features)))
     reporter.say(proof.sentence)
-    forward_flops = flops.of_forward(model, task.collate(list(features[:4])))
+    forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
     if config.gradient_checkpointing:
         recompute_activations(model)
@@ -86,6 +77,45 @@ def prepare(
     return PreparedRun(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
 
 
+# ---- the steps, which `attnlab inspect` takes too
+def load_data(config: RunConfig) -> tuple[Task, Splits]:
+    """Load the task, the checked splits of its data, and the processor that the task is bound to.
+
+    Raises:
+        UserError: the data or the processor cannot be what the configuration asks for.
+    """
+    task = load_task(config)
+    splits = load_splits(config.data, task)
+    assert splits.train is not None  # `load_splits` requires it
+    task.bind(load_processor(config, task, splits.train), config.model.family)
+    return task, splits
+
+
+def prepare_features(
+    config: RunConfig, task: Task, splits: Splits, cache: Path | None
+) -> dict[str, Prepared]:
+    """Return the examples and features of every split; a `cache` of None keeps them in memory."""
+    prepared = {}
+    for split in SPLITS:
+        examples = getattr(splits, split)
+        if examples is not None:
+            key = feature_key(config, task, splits.hashes[split])
+            prepared[split] = Prepared(examples, feature_cache.build(task, examples, split, cache, key))
+    return prepared
+
+
+def build_model_with_attention(
+    config: RunConfig, task: Task, train: Features
+) -> tuple[Any, custom_attention.Proof]:
+    """Build the model of a run, attach its attention, and prove the swap on a batch of `train`.
+
+    Raises:
+        UserError: the model or a variant refuses, or the swap is not exact.
+    """
+    model = build_model(config, task.head, task.processor, task.model_options())
+    return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train)))
+
+
 def drawn_line(names: Collection[str]) -> str:
     """Which weights do not come from the pretrained model, by their modules."""
     modules = sorted({name.rpartition(".")[0] for name in names})
@@ -101,14 +131,6 @@ def set_up_libraries(config: RunConfig) -> None:
     keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _features(config: RunConfig, task: Task, splits: Splits, split: str, cache: Path) -> Prepared:
-    examples = getattr(splits, split)
-    features = feature_cache.build(
-        task, examples, split, cache, feature_key(config, task, splits.hashes[split])
-    )
-    return Prepared(examples, features)
 
 
 def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
