@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
+from pipelines.storage.names import CACHE, FAILURE
 from pipelines.storage.run_folder import RunFolder
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
@@ -40,7 +41,7 @@ class Cell:
     @property
     def cache(self) -> Path:
         """Where the features of its data are, shared by all ablations of the folder."""
-        return self.ablation.parent / "cache"
+        return self.ablation.parent / CACHE
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def outcome_of(cell: Cell) -> Outcome:
         diverged = manifest["status"] == "diverged"
         reason = f"loss or gradient not finite at step {manifest['diverged_at']}" if diverged else ""
         return Outcome(manifest["status"], reason)
-    failure = cell.folder / "failure.txt"
+    failure = cell.folder / FAILURE
     if failure.exists():
         return Outcome("failed", failure.read_text(encoding="utf-8").strip())
     return Outcome("interrupted", "not run to its end yet")

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pipelines.ablation.cell import Cell
+from pipelines.storage.names import MODEL
 from pipelines.storage.run_folder import RunFolder
 
 BYTES_OF_WEIGHT = 4  # float32
@@ -49,7 +50,7 @@ def measured(cell: Cell) -> Cost | None:
     if manifest is None or manifest["status"] != "finished":
         return None
     weights = BYTES_OF_WEIGHT * (manifest.get("num_parameters") or 0)
-    return Cost(manifest.get("total_seconds"), size_of(cell.folder, without="model"), weights)
+    return Cost(manifest.get("total_seconds"), size_of(cell.folder, without=MODEL), weights)
 
 
 def _typical(cell: str, arm: str, known: dict[Cell, Cost]) -> Cost:

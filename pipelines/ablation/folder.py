@@ -14,7 +14,7 @@ from pipelines.ablation.cell import Cell, Outcome, outcome_of
 from pipelines.config.load import AblationConfig, ablation_from_dict
 from pipelines.errors import UserError
 from pipelines.storage.atomic import _clause, read_json
-from pipelines.storage.names import ABLATION, RUNS, SEARCH
+from pipelines.storage.names import ABLATION, CELLS, RUNS, SEARCH
 from pipelines.storage.paths import inside
 
 
@@ -80,7 +80,7 @@ def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(str(folder), f"{ABLATION} or {RUNS} is damaged: {_clause(error)}") from error
     for name in names.values():
-        inside(folder.parent / "cells", name, str(folder / RUNS))
+        inside(folder.parent / CELLS, name, str(folder / RUNS))
     return ablation_from_dict(values), names
 
 
@@ -105,7 +105,7 @@ def _cell(
     arm, _, rate = shown.partition(" at ")
     chosen = float(rate) if rate else rates.get((cell, arm))
     settings = config.run_config(cell, arm, int(seed), learning_rate=chosen).to_dict()
-    path = folder.parent / "cells" / name
+    path = folder.parent / CELLS / name
     return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, folder)
 
 

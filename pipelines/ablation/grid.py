@@ -12,7 +12,7 @@ from pipelines.errors import UserError
 from pipelines.runs import identity
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RUNS
+from pipelines.storage.names import CELLS, RUNS
 
 Key = tuple[str, str]  # cell, arm
 
@@ -85,7 +85,7 @@ def _baseline_first(config: AblationConfig) -> list[str]:
 def _placed(
     wanted: Iterable[PlannedRun], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
 ) -> Iterator[Cell]:
-    cells_folder = folder.parent / "cells"
+    cells_folder = folder.parent / CELLS
     remembered = {} if fresh else read_json(folder / RUNS) or {}
     taken: set[str] = set()
     for run in wanted:

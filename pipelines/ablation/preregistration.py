@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig
 from pipelines.storage import atomic
+from pipelines.storage.names import ABLATION, REGISTRATION
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -23,8 +24,8 @@ def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -
     written down with it, for what was seen before was not declared before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_yaml(folder / "ablation.yaml", config.to_dict())
-    path = folder / "registration.json"
+    atomic.write_yaml(folder / ABLATION, config.to_dict())
+    path = folder / REGISTRATION
     if not path.exists():
         declared = declaration(config)
         over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
@@ -59,7 +60,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
     """The registration on disk, and which of its fields are different by now."""
-    stored = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
+    stored = json.loads((folder / REGISTRATION).read_text(encoding="utf-8"))
     now = declaration(config)
     declared = stored["declared"]
     changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))

@@ -26,7 +26,7 @@ from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RUNS, SEARCH
+from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -86,7 +86,7 @@ def ablate_command(
     free_disk(config, finished)
     in_grid = {cell.folder for cell in cells}
     drop_models([cell for cell in tries if cell.folder not in in_grid])
-    _say(console, f"report: {folder / 'report.html'}")
+    _say(console, f"report: {folder / REPORT}")
 
 
 def search(
@@ -134,7 +134,7 @@ def run_missing(
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
         nonlocal done
         done += 1
-        if stop.requested and outcome.status == "failed" and not (cell.folder / "failure.txt").exists():
+        if stop.requested and outcome.status == "failed" and not (cell.folder / FAILURE).exists():
             outcome = Outcome("interrupted", "asked to stop")  # the signal reached its fork server too
         remember_failure(cell, outcome)
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
@@ -156,7 +156,7 @@ def run_missing(
 
 def remember_failure(cell: Cell, outcome: Outcome) -> None:
     """Leave a word of how a run failed where it could not do so itself: a killed process says nothing."""
-    failure = cell.folder / "failure.txt"
+    failure = cell.folder / FAILURE
     if outcome.status == "failed" and not failure.exists():
         cell.folder.mkdir(parents=True, exist_ok=True)
         failure.write_text(f"{outcome.reason}\n", encoding="utf-8")

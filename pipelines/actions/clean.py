@@ -12,7 +12,7 @@ from pipelines.ablation import cost
 from pipelines.ablation.folder import open_ablation
 from pipelines.storage.atomic import read_json
 from pipelines.storage.lock import Busy, lock
-from pipelines.storage.names import RESULTS, RUNS
+from pipelines.storage.names import CELLS, LOCK, RESULTS, RUNS
 
 
 def unused_command(folder: str, *, delete: bool) -> None:
@@ -41,7 +41,7 @@ def unused(runs: Path) -> list[Path]:
         UserError: a list of an ablation is damaged, so that nothing can be called unused.
     """
     named = {name for folder in runs.iterdir() if folder.is_dir() for name in _names(folder)}
-    cells = runs / "cells"
+    cells = runs / CELLS
     return (
         [cell for cell in sorted(cells.iterdir()) if cell.is_dir() and cell.name not in named]
         if cells.is_dir()
@@ -60,7 +60,7 @@ def _names(ablation: Path) -> Iterator[str]:
 def remove(cell: Path) -> bool:
     """Remove a run folder unless a process works on it; whether it is gone."""
     try:
-        with lock(cell / ".lock"):
+        with lock(cell / LOCK):
             shutil.rmtree(cell)
     except Busy:
         return False

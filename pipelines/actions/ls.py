@@ -17,6 +17,7 @@ from pipelines.config.run import RunConfig
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, EntryKind
+from pipelines.storage.names import MANIFEST
 
 PLAIN_WIDTH = 140  # columns where the output is no terminal
 Row = Sequence[str]
@@ -107,7 +108,7 @@ def _runs(folder: str | None) -> Iterator[Row]:
     root = Path(folder or "runs")
     if not root.is_dir():
         raise UserError(str(root), "is no folder", accepted="name one: attnlab ls runs FOLDER")
-    for file in sorted(root.rglob("manifest.json")):
+    for file in sorted(root.rglob(MANIFEST)):
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             config = manifest["config"]
@@ -129,7 +130,7 @@ def _runs(folder: str | None) -> Iterator[Row]:
                 ", ".join(scores),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            yield str(file.parent), "unreadable manifest.json", "", "", "", "", ""
+            yield str(file.parent), f"unreadable {MANIFEST}", "", "", "", "", ""
 
 
 LISTINGS = {

@@ -12,7 +12,7 @@ from pipelines import report
 from pipelines.ablation.results import results_of, stored_in, told_apart, write
 from pipelines.errors import UserError
 from pipelines.storage import atomic
-from pipelines.storage.names import TOGETHER
+from pipelines.storage.names import REPORT, TOGETHER
 
 
 def report_command(folders: Sequence[str], out: str | None) -> None:
@@ -32,4 +32,4 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
     report.print_table(results, Console(highlight=False), target)
-    Console(stderr=True, highlight=False).print(f"report: {target / 'report.html'}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(f"report: {target / REPORT}", soft_wrap=True)

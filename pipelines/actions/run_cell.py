@@ -12,7 +12,8 @@ from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.folder import find_cell
 from pipelines.distributed.launch import adopt_slurm_rank, is_rank
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, leaving_at_once
-from pipelines.executors.worker import LOG, run_cell
+from pipelines.executors.worker import run_cell
+from pipelines.storage.names import LOG
 
 STATUS_OF = {3: 0, EXIT_BUSY: EXIT_INTERRUPTED}  # of the command, by that of the work on a cell
 

@@ -23,6 +23,7 @@ from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.storage.lock import is_held
+from pipelines.storage.names import LOCK
 from pipelines.storage.run_folder import RunFolder, read_log
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -72,7 +73,7 @@ def look(ablation: StoredAblation) -> list[Standing]:
 
 def standing(cell: Cell, typical_seconds: float | None = None, *, is_queued: bool = False) -> Standing:
     """How one run stands; `typical_seconds` is what its like take, `is_queued` that a job is for it."""
-    held = is_held(cell.folder / ".lock")  # before the manifest: a run that ends in between is then over
+    held = is_held(cell.folder / LOCK)  # before the manifest: a run that ends in between is then over
     folder = RunFolder(cell.folder)
     manifest = folder.manifest()
     events = read_log(folder.metrics_log) if folder.metrics_log.exists() else []

@@ -12,6 +12,7 @@ from pipelines.models import starting_point
 from pipelines.publish import push
 from pipelines.runs.execute import execute
 from pipelines.storage.lock import Busy
+from pipelines.storage.names import CACHE
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.progress import Reporter
 
@@ -24,7 +25,7 @@ def train_command(config: RunConfig, out: str) -> None:
     if is_first_rank() and config.hub is not None and folder.manifest() is None:
         push.before_training(config, reporter.say)
     try:
-        manifest = execute(config, folder, Path(out).parent / "cache", reporter)
+        manifest = execute(config, folder, Path(out).parent / CACHE, reporter)
     except Busy as error:
         raise RunFailed(f"{error}; one run folder takes one run at a time") from error
     except Interrupted as error:

@@ -14,9 +14,9 @@ from pipelines.runs import identity
 from pipelines.runs.locate import record
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RESULTS, RUNS, TOGETHER
+from pipelines.storage.names import IDENTITY, MANIFEST, MODEL, REGISTRATION, RESULTS, RUNS, TOGETHER
 from pipelines.storage.paths import inside
-from pipelines.storage.run_folder import MANIFEST, RunFolder
+from pipelines.storage.run_folder import RunFolder
 
 TOLERANCE = 1e-9  # relative; a sum in another order moves the last bits of a float64
 RESAMPLED = 1e-4  # of the bootstrap, whose products are in float32
@@ -54,9 +54,9 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         raise UserError(str(folder), f"has no {RESULTS} yet", accepted="attnlab report writes one")
     ended = results.reported_in(folder)
     for one in ended:
-        registered = read_json(one.folder / "registration.json")
+        registered = read_json(one.folder / REGISTRATION)
         if digest(registered["declared"]) != registered["hash"]:
-            yield f"{one.folder}/registration.json: what is declared is not what its hash was made of"
+            yield f"{one.folder}/{REGISTRATION}: what is declared is not what its hash was made of"
         for cell, outcome in one.outcomes.items():
             if outcome.status == "finished":
                 yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
@@ -73,12 +73,12 @@ def run_differences(folder: Path) -> Iterator[str]:
     run = RunFolder(folder)
     manifest, described = run.manifest(), run.identity()
     if described is None or identity.run_hash(described) != manifest["run_hash"]:
-        yield "identity.json: is not what the run hash in manifest.json was made of"
+        yield f"{IDENTITY}: is not what the run hash in {MANIFEST} was made of"
     dropped = not run.model.exists()  # `keep` says whose weights stay
     for name, expected in manifest["files"].items():
         path = inside(folder, name, str(folder / MANIFEST))
         if not path.exists():
-            if not (dropped and name.startswith("model/")):
+            if not (dropped and name.startswith(f"{MODEL}/")):
                 yield f"{name}: is missing"
         elif atomic.sha256_of(path) != expected:
             yield f"{name}: has changed since the run finished"

@@ -9,6 +9,7 @@ import shutil
 from pipelines.cli.command import Command, add_settings, count, out_folder, run_settings
 from pipelines.distributed.stop import leaving_at_once
 from pipelines.errors import UserError
+from pipelines.storage.names import LOCK, MANIFEST, RUN
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _remove_run(out: str) -> None:
     """Make way for `--fresh`: remove a run folder, and nothing that is not one."""
     there = os.listdir(out) if os.path.isdir(out) else []
-    if there and not {".lock", "run.yaml", "manifest.json"}.intersection(there):
+    if there and not {LOCK, RUN, MANIFEST}.intersection(there):
         raise UserError("--fresh", f"{out} is no run folder, so it stays", accepted="choose another --out")
     shutil.rmtree(out, ignore_errors=True)
 

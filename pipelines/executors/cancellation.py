@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CANCELLED = "cancelled"
+from pipelines.storage.names import CANCELLED
+
 SECONDS_BETWEEN_LOOKS = 5.0
 
 

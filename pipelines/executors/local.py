@@ -16,6 +16,7 @@ from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, Shares, visible_gpus
 from pipelines.executors.worker import outcome_by, run_cell
 from pipelines.storage.lock import is_held
+from pipelines.storage.names import LOCK
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -49,7 +50,7 @@ class LocalExecutor:
                 _ask_to_stop(running)
             for _ in range(min(len(waiting), at_a_time - len(running))):
                 cell = waiting.popleft()
-                if is_held(cell.folder / ".lock"):  # by another process: look again later
+                if is_held(cell.folder / LOCK):  # by another process: look again later
                     waiting.append(cell)
                     continue
                 gpus = shares.take(cell.config["processes"])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
+from pipelines.storage.names import STARTS
 from pipelines.storage.run_folder import RunFolder
 
-STARTS = "starts.json"
 MOST_FRUITLESS = 4  # starts in a row that reach no new checkpoint
 
 

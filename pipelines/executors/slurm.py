@@ -21,8 +21,9 @@ from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
-from pipelines.executors.worker import FAILURE, run_cell
+from pipelines.executors.worker import run_cell
 from pipelines.storage.lock import is_held, lock
+from pipelines.storage.names import FAILURE, LOCK
 from pipelines.storage.run_folder import RunFolder
 
 FOLDER = "queue"  # in the ablation's folder: submitit's files
@@ -42,11 +43,7 @@ class RunCell(submitit.helpers.Checkpointable):
             os.environ[name] = str(cell.config["threads"])
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         adopt_slurm_rank()
-        if (
-            is_first_rank()
-            and RunFolder(cell.folder).manifest() is None
-            and not is_held(cell.folder / ".lock")
-        ):
+        if is_first_rank() and RunFolder(cell.folder).manifest() is None and not is_held(cell.folder / LOCK):
             fruitless = retries.count(cell.folder)
             if fruitless >= retries.MOST_FRUITLESS:
                 why = retries.sentence(fruitless, "see log.txt beside this")
@@ -138,7 +135,7 @@ class SlurmExecutor:
         outcome = outcome_of(cell)
         if outcome.status in ("finished", "diverged"):
             return outcome
-        if is_held(cell.folder / ".lock"):  # by another ablation, or by a process that outlived its job
+        if is_held(cell.folder / LOCK):  # by another ablation, or by a process that outlived its job
             return None
         if cell in self.jobs:  # it was given to the queue, so what it left behind is of now
             if outcome.status == "failed":

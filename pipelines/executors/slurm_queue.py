@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
+from pipelines.storage.names import JOBS
 
-JOBS = "jobs.json"  # in the ablation's folder: name of a run's folder -> id of its Slurm job
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "REVOKED", "TIMEOUT"}

@@ -12,8 +12,7 @@ from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.executors import cancellation
-
-LOG, FAILURE = "log.txt", "failure.txt"
+from pipelines.storage.names import FAILURE, LOG
 
 
 def run_cell(cell: Cell) -> int:

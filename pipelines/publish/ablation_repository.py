@@ -28,11 +28,10 @@ from pipelines.publish.send import only_push, preflight_of, show, upload
 from pipelines.publish.staging import PushRequest, Staged
 from pipelines.storage import atomic
 from pipelines.storage.names import ABLATION as ABLATION_YAML
-from pipelines.storage.names import RESULTS, RUNS, SEARCH
+from pipelines.storage.names import CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
-CELLS = "cells"  # beside the ablation, there as here
-COPIED = (RUNS, SEARCH, "registration.json")
+COPIED = (RUNS, SEARCH, REGISTRATION)
 
 
 def push_ablation(path: Path, wanted: PushRequest, *, dry_run: bool) -> None:
@@ -108,10 +107,10 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
         if not (folder / CELLS / path.name).exists():
             portable.copy_run(one, folder / CELLS / path.name, names)
     for path in runs.keys() - over.keys():
-        if (path / "failure.txt").exists():
-            text = portable.renamed((path / "failure.txt").read_text(encoding="utf-8"), names)
+        if (path / FAILURE).exists():
+            text = portable.renamed((path / FAILURE).read_text(encoding="utf-8"), names)
             (folder / CELLS / path.name).mkdir(parents=True)
-            atomic.write_bytes(folder / CELLS / path.name / "failure.txt", text.encode())
+            atomic.write_bytes(folder / CELLS / path.name / FAILURE, text.encode())
     target = folder / name
     target.mkdir()
     for copied in COPIED:

@@ -14,7 +14,7 @@ from pipelines.comparison.significance import cluster_sums
 from pipelines.publish import learning_curve
 from pipelines.publish.card import Score
 from pipelines.report import format as fmt
-from pipelines.storage.names import RESULTS
+from pipelines.storage.names import CELLS, RESULTS
 from pipelines.storage.run_folder import RunFolder
 
 CURVES = "curves.svg"
@@ -51,7 +51,7 @@ def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | N
 
 def comparisons(run: RunFolder) -> Iterator[str]:
     """What the ablations beside a run found about its arm, by their primary metrics."""
-    if run.path.resolve().parent.name != "cells":
+    if run.path.resolve().parent.name != CELLS:
         return
     for path in sorted(run.path.resolve().parent.parent.glob(f"*/{RESULTS}")):
         for row in json.loads(path.read_text(encoding="utf-8"))["comparisons"]:

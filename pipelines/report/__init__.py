@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.storage.names import REPORT
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
     known = data.load(results, folder)
     outputs = {
-        "report.html": html.render(known),
+        REPORT: html.render(known),
         "report.md": markdown.render(known),
         "report.tex": latex.render(known),
         "forest.svg": forest.standalone(known),

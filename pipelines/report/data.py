@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipelines.report import format as fmt
+from pipelines.storage.names import MANIFEST
 
 VERDICTS = {  # word -> (glyph, whether it settles the question)
     "better": ("▲", True),
@@ -39,7 +40,7 @@ class RunLink:
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
         """What the run says of itself; empty when the folder is not here (a report that travelled)."""
-        return _read_json(self.folder / "manifest.json")
+        return _read_json(self.folder / MANIFEST)
 
     @property
     def status(self) -> str:

@@ -20,6 +20,7 @@ from pipelines.runs.manifest import manifest_of
 from pipelines.runs.prepare import PreparedRun, prepare, set_up_libraries
 from pipelines.storage import atomic
 from pipelines.storage.lock import lock
+from pipelines.storage.names import LOCK
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.progress import Reporter
 
@@ -48,7 +49,7 @@ def execute(
         reporter.say("another process has taken this run over, as this one did not answer; it leaves")
         os._exit(EXIT_BUSY)
 
-    with lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext():
+    with lock(folder.path / LOCK, on_loss=leave) if is_first_rank() else nullcontext():
         try:
             return _execute(config, described, folder, cache, reporter)
         except (OSError, SafetensorError) as error:

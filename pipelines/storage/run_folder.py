@@ -11,8 +11,18 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.storage import atomic
+from pipelines.storage.names import (
+    CHECKPOINTS,
+    DIAGNOSTICS_LOG,
+    IDENTITY,
+    MANIFEST,
+    METRICS_LOG,
+    MODEL,
+    PREDICTIONS,
+    RUN,
+    STATISTICS,
+)
 
-MANIFEST = "manifest.json"
 SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
 # What every reader of a record relies on.
@@ -41,7 +51,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def newest_step(self) -> int:
         """The step of the newest sealed checkpoint, not verified; 0 without one."""
@@ -50,15 +60,15 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        return self._model or self.path / "model"
+        return self._model or self.path / MODEL
 
     @property
     def metrics_log(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_LOG
 
     @property
     def diagnostics_log(self) -> Path:
-        return self.path / "diagnostics.jsonl"
+        return self.path / DIAGNOSTICS_LOG
 
     # ---- identity
     def identity(self) -> dict[str, Any] | None:
@@ -67,13 +77,13 @@ class RunFolder:
         Raises:
             UserError: something else wrote it, or damaged it.
         """
-        return _read_json(self.path / "identity.json", IDENTITY_KINDS)
+        return _read_json(self.path / IDENTITY, IDENTITY_KINDS)
 
     def write_identity(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Say what this run is, before anything else is done."""
         self.path.mkdir(parents=True, exist_ok=True)
-        atomic.write_yaml(self.path / "run.yaml", dict(config))
-        atomic.write_json(self.path / "identity.json", identity)
+        atomic.write_yaml(self.path / RUN, dict(config))
+        atomic.write_json(self.path / IDENTITY, identity)
 
     # ---- the logs
     def log(self, event: Mapping[str, Any]) -> None:
@@ -120,8 +130,8 @@ class RunFolder:
             json.dumps(dict(zip(columns, row)), ensure_ascii=False)
             for row in zip(*columns.values(), strict=True)
         )
-        atomic.write_bytes(self.path / f"predictions.{split}.jsonl", ("\n".join(lines) + "\n").encode())
-        write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
+        atomic.write_bytes(self.path / PREDICTIONS.format(split), ("\n".join(lines) + "\n").encode())
+        write_statistics(self.path / STATISTICS.format(split), evaluation)
 
     def manifest(self) -> dict[str, Any] | None:
         """The finished run's manifest; None while there is more to do.
@@ -144,7 +154,7 @@ class RunFolder:
         """Write the manifest, with the hash of every result file: the run is over."""
         files = sorted(
             path
-            for pattern in ("run.yaml", "*.jsonl", "statistics.*", "model/*")
+            for pattern in (RUN, "*.jsonl", "statistics.*", f"{MODEL}/*")
             for path in self.path.glob(pattern)
             if path.is_file()
         )
