@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.ablation import results
-from pipelines.ablation.cell import Cell
+from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
@@ -60,22 +60,14 @@ def _asked(wanted: PushRequest, cell: RunConfig) -> dict[str, Any]:
 
 def branches(stored: StoredAblation) -> Iterator[Branch]:
     """A branch for every cell and arm of which a model was kept."""
-    best: dict[tuple[str, str], Cell] = {}
-    for cell in stored.cells:
-        folder = RunFolder(cell.folder)
-        if folder.manifest() is None or not saving.is_there(folder.model):
-            continue
-        rival = best.setdefault((cell.cell, cell.arm), cell)
-        if _validation(cell) > _validation(rival):
-            best[cell.cell, cell.arm] = cell
+    kept = [cell for cell in stored.cells if _has_model(RunFolder(cell.folder))]
     alone = len(stored.config.cells) == 1
-    for (cell, arm), chosen in best.items():
+    for (cell, arm), chosen in best_seeds(kept).items():
         yield Branch(arm if alone else f"{cell}--{arm}", chosen)
 
 
-def _validation(cell: Cell) -> float:
-    score = RunFolder(cell.folder).validation_score()
-    return float("-inf") if score is None else score
+def _has_model(run: RunFolder) -> bool:
+    return run.manifest() is not None and saving.is_there(run.model)
 
 
 def stage(stored: StoredAblation, models: list[tuple[Branch, Staged]], wanted: PushRequest) -> Staged:
@@ -118,7 +110,7 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
     stated = portable.renamed(stored.config.to_dict(), names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
-    results.write(results.results_of([results.stored_in(target)], target), target)
+    results.write(results.results_of([results.ended_ablation(target)], target), target)
 
 
 def _cell_configs(stored: StoredAblation) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import yaml
 
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells
-from pipelines.actions.ablate import free_disk
+from pipelines.actions.ablate import delete_models
 from pipelines.cli.main import main
 from pipelines.config.load import load_ablation
 from pipelines.storage.run_folder import read_log
@@ -263,7 +263,7 @@ def test_two_at_once_on_one_folder_share_the_runs_and_never_work_on_the_same_one
 @pytest.mark.parametrize("keep", ["model", "best_seed", "none"])
 def test_keep_decides_whose_weights_stay(tmp_path, keep):
     stored = open_ablation(stored_ablation.write(tmp_path, keep=keep))
-    free_disk(stored.config, stored.cells)
+    delete_models(stored.config, stored.cells)
     kept = {(cell.arm, cell.seed) for cell in stored.cells if (cell.folder / "model").exists()}
     best = {}
     for cell in stored.cells:

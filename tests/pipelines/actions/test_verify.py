@@ -89,13 +89,13 @@ def test_a_missing_file_is_named(folder, capsys):
 def test_an_identity_that_is_not_the_hashed_one_is_found(folder, capsys):
     edit(made.run_folder(folder, "stock", 1) / "identity.json", lambda one: one.update(numerics=0))
     assert main(["verify", str(folder)]) == 1
-    assert "identity.json: is not what the run hash" in capsys.readouterr().out
+    assert "identity.json: does not match the run hash" in capsys.readouterr().out
 
 
 def test_a_registration_edited_after_the_fact_is_found(folder, capsys):
     edit(folder / "registration.json", lambda one: one["declared"]["margin"].update(f1=3.0))
     assert main(["verify", str(folder)]) == 1
-    assert "registration.json: what is declared is not what its hash was made of" in capsys.readouterr().out
+    assert "registration.json: the declaration does not match its hash" in capsys.readouterr().out
 
 
 def test_a_score_that_its_statistics_do_not_give_is_found(folder, capsys):
