@@ -140,16 +140,14 @@ def test_how_a_command_ended_is_its_exit_status(raised, status, said, monkeypatc
     def run(*_):
         raise raised
 
-    monkeypatch.setattr("pipelines.actions.validate.summary", run)
+    monkeypatch.setattr("pipelines.actions.validate.validate_command", run)
     assert main(["validate", "x.yaml"]) == status
     assert capsys.readouterr().err == said
 
 
 def test_train_hands_over_what_was_asked(folder, monkeypatch):
     seen = []
-    monkeypatch.setitem(
-        sys.modules, "pipelines.runs.execute", _module(train_command=lambda *given: seen.append(given))
-    )
+    monkeypatch.setattr("pipelines.actions.train.train", lambda *given: seen.append(given))
     assert main(["train", "run.yaml", "--out", "here", "seed=7", "num_epochs=2"]) == 0
     assert main(["train", "run.yaml", "seed=8"]) == 0
     assert seen == [
@@ -159,7 +157,7 @@ def test_train_hands_over_what_was_asked(folder, monkeypatch):
 
 
 def test_fresh_removes_a_run_and_nothing_else(folder, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pipelines.runs.execute", _module(train_command=lambda *_: None))
+    monkeypatch.setattr("pipelines.actions.train.train", lambda *_: None)
     for name, file in (("run", "run.yaml"), ("thesis", "chapter1.tex")):
         (folder / name).mkdir()
         (folder / name / file).write_text("")
@@ -294,7 +292,7 @@ def test_ls_runs_shows_scores_and_survives_a_broken_manifest(folder, capsys):
 
 def test_ls_of_a_missing_folder_is_told(folder, capsys):
     assert main(["ls", "runs", "nowhere"]) == 2
-    assert "nowhere: is no folder" in capsys.readouterr().err
+    assert "nowhere: is not a folder" in capsys.readouterr().err
 
 
 def test_a_variant_beside_the_users_yaml_is_found(folder, capsys, monkeypatch):
