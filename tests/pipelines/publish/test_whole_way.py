@@ -95,7 +95,7 @@ def test_it_predicts_and_scores_as_the_run_itself(world, attnlab, tmp_path):
         answers.append((tmp_path / "answers").read_text())
     assert answers[0] == answers[1]
     status, said = attnlab("evaluate", f"hub:{REPO}", "--split", "test")
-    assert (status, "as the run said" in said) == (0, True), said
+    assert (status, "as the run reported" in said) == (0, True), said
 
 
 def test_it_is_verified_and_reproduced(world, attnlab, tmp_path):

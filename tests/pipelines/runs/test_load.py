@@ -74,7 +74,7 @@ def test_a_finished_run_scores_what_it_said_of_itself(runs, task, split, tmp_pat
     said = capsys.readouterr().out
     for name, value in manifest(runs[task])["scores"][split].items():
         assert f"{name} {value:.2f}" in said
-    assert said.count("as the run said") == len(manifest(runs[task])["metrics"])
+    assert said.count("as the run reported") == len(manifest(runs[task])["metrics"])
     ours, theirs = (
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in (kept, runs[task] / f"predictions.{split}.jsonl")
