@@ -125,5 +125,5 @@ def test_only_a_decoders_language_model_writes_freely(finished, other, monkeypat
         config = config.model_copy(update=other)
     odd = dataclasses.replace(finished, config=config, task=load_task(config))
     monkeypatch.setattr(generate, "load_run_model", lambda run: odd)
-    with pytest.raises(UserError, match="does not write text freely"):
+    with pytest.raises(UserError, match="cannot generate text"):
         generate.generate_command("runs/x", [], None, Sampling(), count=1, seed=1, out=None)
