@@ -82,17 +82,25 @@ def test_help_imports_the_standard_library_alone():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "seconds"), [(["--help"], 0.3), (["validate", "configs/quickstart.yaml"], 0.6)]
+    ("arguments", "needed", "times"),
+    [(["--help"], "argparse", 6), (["validate", "configs/quickstart.yaml"], "pydantic, yaml", 8)],
 )
-def test_it_answers_within_its_cpu_time(arguments, seconds):
-    """The limits are those of a user's patience; the figures themselves are in scripts/bench."""
+def test_it_answers_about_as_fast_as_its_imports(arguments, needed, times):
+    """CPU time as a multiple of that of the imports it needs, so that the machine's speed does not matter;
+    measured 2.6 and 3.5. The seconds themselves are in scripts/bench."""
+    answer = _cpu_seconds("-m", "pipelines", *arguments)
+    assert answer <= times * _cpu_seconds("-c", f"import {needed}")
+
+
+def _cpu_seconds(*arguments: str) -> float:
+    """CPU time of a Python process, the least of three."""
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert _cli(*arguments).returncode == 0
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=REPOSITORY)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) <= seconds
+    return min(spent)
 
 
 def test_help_names_every_command_and_each_explains_itself(capsys):

@@ -18,8 +18,8 @@ from pipelines.executors.run_state import run_states
 from pipelines.storage.lock import is_held, lock
 from tests.pipelines import stored_ablation as made
 
-HOLD = "import sys, time; from pathlib import Path; from pipelines.storage.lock import lock\n"
-HOLD += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys; from pathlib import Path; from pipelines.storage.lock import lock\n"
+HOLD += "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def held_elsewhere(path: Path):
     """Another process that holds the lock on a run folder."""
     path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", HOLD, str(path / ".lock")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     try:
         yield

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +26,7 @@ from pipelines.storage.run_folder import SEAL
 from tests.conftest import REPOSITORY
 from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import held_elsewhere, states
+from tests.pipelines.waiting import SECONDS, wait_for
 
 RESULTS = ("predictions.test.jsonl", "statistics.test.parquet", "statistics.validation.parquet")
 
@@ -121,15 +121,13 @@ def test_cancelled_from_another_shell_a_run_saves_and_leaves_and_a_new_start_goe
     file, out = write(tmp_path, cells={"toy": [cell]}, arms={"stock": []}), tmp_path / "runs" / "toy"
     command = [sys.executable, "-m", "pipelines", "ablate", str(file), "--out", str(out), "--jobs", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log = out.parent / "cells"
-    deadline = time.monotonic() + 120
-    while not list(log.glob("*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    cells = out.parent / "cells"
+    wait_for(lambda: list(cells.glob("*/metrics.jsonl")), process)
     assert main(["status", str(out), "--cancel"]) == 0
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 75, said
     assert "cancelled by attnlab status --cancel" in said
-    [stopped] = log.iterdir()
+    [stopped] = cells.iterdir()
     assert list(stopped.glob(f"checkpoints/step-*/{SEAL}"))
     assert set(states(out).values()) == {"stopped"}
     assert main(["run-cell", str(out), stopped.name]) == 75  # still cancelled
