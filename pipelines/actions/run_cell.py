@@ -12,7 +12,7 @@ from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.folder import find_cell
 from pipelines.distributed.launch import adopt_slurm_rank, is_rank
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, leaving_at_once
-from pipelines.executors.worker import run_cell
+from pipelines.executors.worker import limit_threads, run_cell
 from pipelines.storage.names import LOG
 
 COMMAND_STATUS = {3: 0, EXIT_BUSY: EXIT_INTERRUPTED}  # by the status of `run_cell`, if it differs
@@ -34,8 +34,7 @@ def run_cell_command(folder: str, name: str) -> int:
     """
     adopt_slurm_rank()
     cell = find_cell(Path(folder), name)
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when torch is imported
-        os.environ[variable] = str(cell.config["threads"])
+    limit_threads(cell.config["threads"])
     with _restored_streams(), leaving_at_once():
         code = run_cell(cell)
     if is_rank():  # the process that started the ranks needs the full status

@@ -15,7 +15,7 @@ from pipelines.ablation.cell import Cell, OnOutcome, Outcome
 from pipelines.distributed.stop import EXIT_BUSY, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, GpuPool, visible_gpus
-from pipelines.executors.worker import outcome_by, run_cell
+from pipelines.executors.worker import limit_threads, outcome_by, run_cell
 from pipelines.storage.lock import is_held
 from pipelines.storage.names import LOCK
 
@@ -78,10 +78,7 @@ class LocalExecutor:
 
 
 def _fork_server(threads: int) -> ForkServerContext:
-    # Thread pools read these once, when they are imported, which happens in the server.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    limit_threads(threads)  # the server does the imports
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipelines.runs.preload"])
     return context

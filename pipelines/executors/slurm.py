@@ -21,7 +21,7 @@ from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
-from pipelines.executors.worker import run_cell
+from pipelines.executors.worker import limit_threads, run_cell
 from pipelines.storage.lock import is_held, lock
 from pipelines.storage.names import FAILURE, LOCK, LOG
 from pipelines.storage.run_folder import RunFolder
@@ -39,9 +39,7 @@ class RunCell(submitit.helpers.Checkpointable):
     """
 
     def __call__(self, cell: Cell) -> int:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when torch is imported
-            os.environ[name] = str(cell.config["threads"])
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        limit_threads(cell.config["threads"])
         adopt_slurm_rank()
         if is_first_rank() and RunFolder(cell.folder).manifest() is None and not is_held(cell.folder / LOCK):
             fruitless = retries.count(cell.folder)

@@ -36,6 +36,13 @@ def run_cell(cell: Cell) -> int:
         return _run(cell)
 
 
+def limit_threads(threads: int) -> None:
+    """Set the threads of the libraries that read it once, when they are imported; call it before torch."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
 def _run(cell: Cell) -> int:
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
