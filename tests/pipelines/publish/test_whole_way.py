@@ -148,7 +148,6 @@ def test_before_several_processes_start_one_asks_what_a_name_means(world, attnla
 
 def test_processes_that_others_started_and_that_found_two_commits_stop(monkeypatch):
     from pipelines.config.load import run_from_dict
-    from pipelines.runs import execute as run
     from pipelines.runs import prepare
 
     configs = [
@@ -156,10 +155,10 @@ def test_processes_that_others_started_and_that_found_two_commits_stop(monkeypat
         for commit in "ab"
     ]
     splits = SimpleNamespace(hashes={"train": "as ever"})
-    monkeypatch.setattr(run, "gather_object", lambda own: own)
+    monkeypatch.setattr(prepare, "gather_object", lambda own: own)
     prepare._require_equal_ranks(configs[0], splits)
     other = json.dumps([splits.hashes, configs[1].model.model_dump()], sort_keys=True)
-    monkeypatch.setattr(run, "gather_object", lambda own: [*own, other])
+    monkeypatch.setattr(prepare, "gather_object", lambda own: [*own, other])
     with pytest.raises(RunFailed, match="begin with different models"):
         prepare._require_equal_ranks(configs[0], splits)
 
