@@ -1,19 +1,20 @@
-"""What a user did that cannot work, said so that they can mend it."""
+"""Errors that a user can cause or must know of, and the exit status of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class UserError(Exception):
-    """One thing a user can mend: where it is, what is wrong, what came, and what would be accepted.
+    """An error that the user can correct; exit status 2.
 
-    `cli/main.py` alone turns it into text and exit status 2; nothing else prints it.
+    Only `cli/main.py` prints it.
 
     Args:
-        where: the place a user would open: "my.yaml:12", "train.parquet, row 17", "--jobs".
+        where: the place to correct: "my.yaml:12", "train.parquet, row 17", "--jobs".
         what: what is wrong, as a clause without a full stop.
-        came: the value that came, shown by `repr` unless it is text already; None leaves it out.
+        came: the value that was given, shown by `repr` unless it is text; None: it is left out.
         accepted: what is accepted, or what to do, as a clause without a full stop.
     """
 
@@ -22,17 +23,19 @@ class UserError(Exception):
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
+        """Return the error as one sentence: where, what is wrong, what came; what is accepted."""
         text = f"{self.where}: {self.what}"
         if self.came is not None:
             text += f" (got {self.came if isinstance(self.came, str) else repr(self.came)})"
         return f"{text}; {self.accepted}." if self.accepted else f"{text}."
 
-    def __reduce__(self):  # exceptions with keyword state cross process borders
+    # By default an exception is pickled by its message alone, and could not be restored in another process.
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
         return type(self), (self.where, self.what, self.came, self.accepted)
 
 
 class UserErrors(UserError):
-    """Several `UserError`s found together, so that a file is mended in one go."""
+    """Several `UserError`s, shown together so that a user can correct them all at once."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
         self.errors = tuple(errors)
@@ -40,14 +43,15 @@ class UserErrors(UserError):
         super().__init__(first.where, first.what, first.came, first.accepted)
 
     def sentence(self) -> str:
+        """Return the sentences of all errors, one per line."""
         return "\n".join(error.sentence() for error in self.errors)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
         return type(self), (self.errors,)
 
 
 def raise_all(errors: Sequence[UserError]) -> None:
-    """Raise what was found: nothing, the one error, or all of them together."""
+    """Raise the one error, or all errors together; do nothing if there is none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -61,11 +65,11 @@ def as_clause(error: Exception) -> str:
 
 
 class RunFailed(Exception):
-    """A run that could not go on through no fault of its configuration; exit status 1.
+    """A run that could not continue, although its configuration is valid; exit status 1.
 
-    The message says what is safe on disk and how to go on.
+    The message says what is safe on disk and how to resume.
     """
 
 
 class Interrupted(Exception):
-    """A run that stopped because it was asked to, and can be resumed; exit status 75."""
+    """A run that was asked to stop and can be resumed; exit status 75."""

@@ -1,4 +1,4 @@
-"""Every random stream of a run, derived from its one seed by name: nothing to store, nothing to replay."""
+"""Derive every random stream of a run from its seed and a name; no generator state has to be stored."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 
 
 def derive(seed: int, *names: object) -> int:
-    """A 63-bit seed for one named stream, such as `derive(seed, "order", epoch)`.
+    """Return a 63-bit seed for one named stream, such as `derive(seed, "order", epoch)`.
 
-    Streams with different names are independent, so an arm that draws more numbers in one of them
-    (a variant with random parameters, say) shifts no draw of another.
+    Streams with different names are independent: an arm that draws more numbers in one stream (for example
+    for random parameters of a variant) changes no number of another stream.
     """
     text = "\x1f".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

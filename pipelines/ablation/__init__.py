@@ -1,1 +1,1 @@
-"""Ablations: the grid of runs, their folder, search, registration, cost and results."""
+"""Ablations: the grid of runs, their folders, search, registration, cost and results."""

@@ -1,4 +1,4 @@
-"""One cell of an ablation, and what became of it: all that an executor needs to know."""
+"""One run of an ablation, its outcome, and the interface of an executor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
+from pipelines.storage.names import CACHE, FAILURE
 from pipelines.storage.run_folder import RunFolder
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
-# What the process of a cell says by its exit status; EXIT_BUSY is none of these: another one works on it.
+# Exit statuses of the process of a cell. EXIT_BUSY is not among them: another process works on the run.
 EXIT_CODES: dict[int, Status] = {
     0: "finished",
     1: "failed",
@@ -23,29 +24,34 @@ EXIT_CODES: dict[int, Status] = {
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of the grid: a resolved configuration and the folder it belongs to."""
+    """One run of the grid or of the search: a resolved configuration and its run folder."""
 
     cell: str
-    arm: str
+    arm: str  # of the grid; a run of the search has "arm at learning rate"
     seed: int
     config: dict[str, Any]
     run_hash: str
     folder: Path
-    ablation: Path  # the folder of the ablation that wants it
+    ablation: Path  # folder of the ablation that this run was planned for
 
     @property
     def label(self) -> str:
         return f"{self.cell} / {self.arm} / seed {self.seed}"
 
     @property
+    def arm_in_grid(self) -> str:
+        """The arm without the learning rate that a run of the search adds."""
+        return self.arm.partition(" ")[0]
+
+    @property
     def cache(self) -> Path:
-        """Where the features of its data are, shared by all ablations of the folder."""
-        return self.ablation.parent / "cache"
+        """The folder of cached features, shared by all ablations beside this one."""
+        return self.ablation.parent / CACHE
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended; `reason` is a sentence where it did not finish."""
+    """How a cell ended; `reason` is a sentence if it did not finish."""
 
     status: Status
     reason: str = ""
@@ -55,18 +61,21 @@ OnOutcome = Callable[[Cell, Outcome], None]
 
 
 class Executor(Protocol):
-    """A place where cells run. docs/clusters.md says how to write one.
+    """A place where cells run. docs/clusters.md explains how to write one.
 
     Attributes:
-        at_a_time: runs side by side; None where the place decides.
-        when_stopped: a clause on what becomes of the runs when `run` was asked to stop.
+        at_a_time: runs side by side; None if the place decides.
+        when_stopped: a clause for the user on what happens to the runs after `run` was asked to stop.
     """
 
-    at_a_time: int | None
-    when_stopped: str
+    @property
+    def at_a_time(self) -> int | None: ...
+
+    @property
+    def when_stopped(self) -> str: ...
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
-        """Have every cell run to its end, and report each as it ends; a failure stops no other cell.
+        """Run every cell to its end and report each as it ends; a failure does not stop the others.
 
         A cell that another process works on is waited for, never run twice. When a stop is requested or the
         ablation is cancelled (`cancellation.is_cancelled`), it returns early and need not report the rest.
@@ -74,13 +83,13 @@ class Executor(Protocol):
 
 
 def outcome_of(cell: Cell) -> Outcome:
-    """How a run stands, by its folder alone."""
+    """Return the outcome of a run as its folder records it; an unfinished run counts as interrupted."""
     manifest = RunFolder(cell.folder).manifest()
     if manifest is not None:
         diverged = manifest["status"] == "diverged"
         reason = f"loss or gradient not finite at step {manifest['diverged_at']}" if diverged else ""
         return Outcome(manifest["status"], reason)
-    failure = cell.folder / "failure.txt"
+    failure = cell.folder / FAILURE
     if failure.exists():
         return Outcome("failed", failure.read_text(encoding="utf-8").strip())
-    return Outcome("interrupted", "not run to its end yet")
+    return Outcome("interrupted", "not finished yet")

@@ -1,4 +1,4 @@
-"""`attnlab ablate --dry-run`: print the runs of the grid and what they are expected to cost."""
+"""`attnlab ablate --dry-run`: print the runs of the grid and their estimated cost."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from pipelines.ablation import cost as estimate
 from pipelines.ablation.cell import Cell
+from pipelines.ablation.cost import Cost, costs, duration, size
 from pipelines.config.load import AblationConfig
 from pipelines.storage.run_folder import RunFolder
+
+# The best and the two newest checkpoints, each with two moments beside the weights, and the final weights.
+WEIGHTS_DURING_RUN = 3 * 3 + 1
 
 
 def print_plan(
@@ -19,49 +22,45 @@ def print_plan(
     console: Console,
     earlier: Sequence[Cell] = (),
 ) -> None:
-    """Every run with its hash, whether it is there, and what it will take as far as finished runs tell."""
-    costs = estimate.costs(cells, earlier)
+    """Print every run with its hash, its status and, if it is to run, its estimated time."""
+    estimates = costs(cells, earlier)
     missing = []
     for cell in cells:
         manifest = RunFolder(cell.folder).manifest()
-        state, taking = manifest["status"] if manifest else "to run", ""
+        status, time = manifest["status"] if manifest else "to run", ""
         if manifest is None:
             missing.append(cell)
-            seconds = costs[cell].seconds
-            taking = f"  about {estimate.duration(seconds)}" if seconds is not None else "  time unknown"
-        console.print(f"{cell.folder.name}  {state:9}  {cell.label}{taking}", markup=False, soft_wrap=True)
-    say = f"{len(cells)} runs, {len(missing)} to run"
-    for sentence in (say, *_totals(missing, costs, config, at_a_time)):
+            known = estimates.get(cell)
+            time = f"  about {duration(known.seconds)}" if known else "  time unknown"
+        console.print(f"{cell.folder.name}  {status:9}  {cell.label}{time}", markup=False, soft_wrap=True)
+    counted = f"{len(cells)} runs, {len(missing)} to run"
+    for sentence in (counted, *_totals(missing, estimates, config, at_a_time)):
         console.print(sentence, markup=False, soft_wrap=True)
 
 
 def _totals(
     missing: Sequence[Cell],
-    costs: Mapping[Cell, estimate.Cost],
+    estimates: Mapping[Cell, Cost],
     config: AblationConfig,
     at_a_time: int | None,
 ) -> Iterator[str]:
-    """Time and disk of what is still to be run, as sentences."""
+    """Describe the time and disk space of the runs still to be done."""
     if not missing:
         return
-    known = [costs[cell] for cell in missing if costs[cell].seconds is not None]
+    known = [estimates[cell] for cell in missing if cell in estimates]
     unknown = len(missing) - len(known)
-    beside = min(at_a_time or len(missing), len(missing))
+    side_by_side = min(at_a_time or len(missing), len(missing))
     if known:
         seconds = sum(cost.seconds for cost in known)
-        yield f"time: about {estimate.duration(seconds / beside)}, {beside} at a time"
+        yield f"time: about {duration(seconds / side_by_side)}, {side_by_side} at a time"
         kept = {"model": 1.0, "best_seed": 1 / len(config.seeds), "none": 0.0}[config.keep]
         results = sum(cost.result_bytes for cost in known)
         weights = sum(cost.weight_bytes for cost in known) * kept
-        at_work = beside * max(cost.weight_bytes for cost in known) * WEIGHTS_AT_WORK
+        during = side_by_side * max(cost.weight_bytes for cost in known) * WEIGHTS_DURING_RUN
         yield (
-            f"disk: about {estimate.size(results + weights)} more when all is done (keep: {config.keep}), "
-            f"and up to {estimate.size(at_work)} of checkpoints while they run"
+            f"disk: about {size(results + weights)} more when all runs are done (keep: {config.keep}), "
+            f"and up to {size(during)} of checkpoints during the runs"
         )
     if unknown:
         subject = "the rest is" if known else "time and disk are"
         yield f"{subject} unknown for {unknown} runs: none of their cells has a finished run yet"
-
-
-# The best and the two newest checkpoints, each with two moments beside the weights, and the final weights.
-WEIGHTS_AT_WORK = 3 * 3 + 1

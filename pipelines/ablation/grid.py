@@ -1,4 +1,4 @@
-"""The grid of an ablation: every arm, seed and cell as one run with its hash and its folder."""
+"""The grid of an ablation: one run for every cell, arm and seed, each with its hash and folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipelines.errors import UserError
 from pipelines.runs import identity
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RUNS
+from pipelines.storage.names import CELLS, RUNS
 
 Key = tuple[str, str]  # cell, arm
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of the grid before it has a folder."""
+    """A run before it has a folder."""
 
     cell: str
     arm: str
@@ -35,13 +35,13 @@ def plan_cells(
     rates: Mapping[Key, float] | None = None,
     tries: Sequence[Cell] = (),
 ) -> list[Cell]:
-    """Every run of the grid with its hash and folder, stock first so that early results are useful.
+    """Return every run of the grid, seed by seed, the baseline first so that early results can be compared.
 
     Args:
-        fresh: give each run a folder of its own that no earlier run used; the choice is remembered in
-            `runs.json`, so that the ablation can still be stopped and started.
-        rates: learning rate of each cell and arm, where a search chose one.
-        tries: runs of that search; one that is a run of the grid too is not run twice.
+        fresh: give each run a new folder, also where the same run exists. `remember_folders` stores the
+            choice, so that the ablation can still be stopped and resumed.
+        rates: learning rate of each cell and arm, if a search chose them.
+        tries: runs of that search; one that is also a run of the grid is not run twice.
 
     Raises:
         UserError: two arms are the same run and would share one folder.
@@ -53,14 +53,16 @@ def plan_cells(
         for cell in config.cells
         for arm in _baseline_first(config)
     ]
-    done = {(cell.cell, cell.arm.partition(" ")[0], cell.run_hash): cell.folder.name for cell in tries}
+    done = {(cell.cell, cell.arm_in_grid, cell.run_hash): cell.folder.name for cell in tries}
     planned = list(_placed(wanted, folder, fresh, done))
     _refuse_shared_folders(planned)
     return planned
 
 
 def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> list[Cell]:
-    """Every run of the search that is declared: each learning rate for each arm, cell and search seed."""
+    """Return every run of the search: each learning rate for each arm, cell and search seed."""
+    if config.search is None:
+        return []
     wanted = [
         PlannedRun(cell, name_of_try(arm, rate), seed, config.run_config(cell, arm, seed, learning_rate=rate))
         for seed in config.search_seeds
@@ -74,7 +76,7 @@ def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> 
 
 
 def name_of_try(arm: str, learning_rate: float) -> str:
-    """What stands in an arm's place for a run of the search; no arm's own name has a space in it."""
+    """Return the arm of a run of the search; no arm of the grid has a space in its name."""
     return f"{arm} at {learning_rate!r}"
 
 
@@ -85,7 +87,7 @@ def _baseline_first(config: AblationConfig) -> list[str]:
 def _placed(
     wanted: Iterable[PlannedRun], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
 ) -> Iterator[Cell]:
-    cells_folder = folder.parent / "cells"
+    cells_folder = folder.parent / CELLS
     remembered = {} if fresh else read_json(folder / RUNS) or {}
     taken: set[str] = set()
     for run in wanted:
@@ -113,13 +115,13 @@ def _refuse_shared_folders(cells: Sequence[Cell]) -> None:
         if other is not cell:
             raise UserError(
                 "arms",
-                f"{other.label} and {cell.label} are the same run, so comparing them would say nothing",
+                f"{other.label} and {cell.label} are the same run, so there is nothing to compare",
                 accepted="drop one, or use --fresh to really run both (an A/A test)",
             )
 
 
 def remember_folders(cells: Sequence[Cell], folder: Path) -> None:
-    """Write which folder each run has: what reads the ablation later needs neither data nor sources."""
+    """Store the folder of each run, so that the ablation can be read without its data and sources."""
     atomic.write_json(
         folder / RUNS, {f"{cell.cell}/{cell.arm}/{cell.seed}": cell.folder.name for cell in cells}
     )

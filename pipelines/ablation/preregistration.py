@@ -1,4 +1,4 @@
-"""Pre-registration: what an ablation set out to test, written down before its first run."""
+"""Pre-registration: the hypotheses of an ablation, stored before its first run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig
 from pipelines.storage import atomic
+from pipelines.storage.names import ABLATION, REGISTRATION
 from pipelines.storage.run_folder import RunFolder
 
 
 def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -> None:
-    """Write the ablation and, once and for all, what it set out to test.
+    """Write the ablation's configuration and, the first time only, its registration.
 
-    Runs are shared between ablations, so some of the grid `cells` may be over already: their number is
-    written down with it, for what was seen before was not declared before.
+    Ablations share runs, so some of `cells` may have finished before. Their number per arm is stored too:
+    those results could be seen before the registration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_yaml(folder / "ablation.yaml", config.to_dict())
-    path = folder / "registration.json"
+    atomic.write_yaml(folder / ABLATION, config.to_dict())
+    path = folder / REGISTRATION
     if not path.exists():
         declared = declaration(config)
         over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
@@ -40,7 +41,7 @@ def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -
 
 
 def declaration(config: AblationConfig) -> dict[str, Any]:
-    """What must not change once numbers are seen: hypotheses, margins, seeds and the stopping rule."""
+    """Return what must not change once results are seen: hypotheses, margins, seeds, stopping rule."""
     return {
         "primary": dict(config.primary),
         "margin": dict(config.margin),
@@ -54,12 +55,13 @@ def declaration(config: AblationConfig) -> dict[str, Any]:
 
 
 def digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a declaration."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
-    """The registration on disk, and which of its fields are different by now."""
-    stored = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
+    """Return the stored registration, with the fields that `config` has changed since."""
+    stored = json.loads((folder / REGISTRATION).read_text(encoding="utf-8"))
     now = declaration(config)
     declared = stored["declared"]
     changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))

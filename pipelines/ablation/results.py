@@ -1,4 +1,4 @@
-"""Results and reports of ablations from what their runs have stored: one folder, or several as one family."""
+"""Results and reports of one ablation, or of several as one family, from their stored runs."""
 
 from __future__ import annotations
 
@@ -23,38 +23,42 @@ from pipelines.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Ended:
-    """An ablation and how each of its runs ended."""
+class EndedAblation:
+    """An ablation and the outcome of each of its runs."""
 
     config: AblationConfig
     outcomes: Mapping[Cell, Outcome]
     folder: Path
-    prefix: str = ""  # before the names of its cells, where another ablation has them too
+    prefix: str = ""  # of the names of its cells, if another ablation has cells of the same names
 
 
-def stored_in(folder: Path) -> Ended:
-    """The ablation of a folder, as far as it has come.
+def ended_ablation(folder: Path) -> EndedAblation:
+    """Read the ablation in a folder, with the runs that have ended so far.
 
     Raises:
-        UserError: it is none, or no run of it has finished.
+        UserError: it is not an ablation folder, or no run of it has finished.
     """
     stored = open_ablation(folder)
-    ended = Ended(stored.config, stored.outcomes(), folder)
+    ended = EndedAblation(stored.config, stored.outcomes(), folder)
     if not any(outcome.status == "finished" for outcome in ended.outcomes.values()):
         raise UserError(str(folder), "no run has finished yet", accepted="see attnlab status")
     return ended
 
 
-def reported_in(folder: Path) -> list[Ended]:
-    """The ablations that a folder's report is about: its own, or those that were reported together."""
+def reported_ablations(folder: Path) -> list[EndedAblation]:
+    """Read the ablations of a folder's report: its own, or those that were reported together."""
     several = read_json(folder / TOGETHER)
     if several is None:
-        return [stored_in(folder)]
-    return told_apart([stored_in(Path(os.path.normpath(folder / path))) for path in several])
+        return [ended_ablation(folder)]
+    return with_unique_cells([ended_ablation(Path(os.path.normpath(folder / path))) for path in several])
 
 
-def told_apart(ended: Sequence[Ended]) -> list[Ended]:
-    """The ablations, those that share the name of a cell with another told apart by their folders."""
+def with_unique_cells(ended: Sequence[EndedAblation]) -> list[EndedAblation]:
+    """Prefix cells with the name of their ablation's folder if another ablation has a cell of that name.
+
+    Raises:
+        UserError: the ablations have different baselines.
+    """
     baselines = {one.config.baseline for one in ended}
     if len(baselines) > 1:
         raise UserError("report", "the ablations have different baselines", ", ".join(sorted(baselines)))
@@ -66,8 +70,11 @@ def told_apart(ended: Sequence[Ended]) -> list[Ended]:
     ]
 
 
-def results_of(ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
-    """What results.json says, by the stored statistics of the finished runs; links start at `folder`."""
+def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
+    """Compute the content of results.json from the statistics of the finished runs.
+
+    Paths of run folders in it are relative to `folder`.
+    """
     results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
     for one in ended:
         record = read_json(one.folder / SEARCH) if one.config.search else {"cells": {}}
@@ -79,13 +86,13 @@ def results_of(ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """Write results.json and the reports into a folder."""
+    """Write results.json and the reports into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_json(folder / RESULTS, results)
     report.write(results, folder)
 
 
-def _part(ended: Ended) -> compare.Part:
+def _part(ended: EndedAblation) -> compare.Part:
     prefix, ablation = ended.prefix, ended.config.stated()
     ablation["cells"] = {prefix + name: cell for name, cell in ablation["cells"].items()}
     ordered = sorted(ended.outcomes.items(), key=lambda item: (item[0].cell, item[0].arm, item[0].seed))
@@ -110,12 +117,14 @@ def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
     }
 
 
-def _registrations(ended: Sequence[Ended]) -> dict[str, Any]:
-    """The registration of one ablation, or those of several as one."""
+def _registrations(ended: Sequence[EndedAblation]) -> dict[str, Any]:
+    """Return the registration of one ablation, or those of several as one."""
     each = {one.folder.resolve().name: registration(one.config, one.folder) for one in ended}
     if len(ended) == 1:
         return next(iter(each.values()))
-    before = sum((Counter(known.get("finished_before")) for known in each.values()), Counter())
+    before: Counter[str] = Counter()
+    for known in each.values():
+        before.update(known.get("finished_before") or {})
     return {
         "hash": digest({name: known["hash"] for name, known in each.items()}),
         "time": ", ".join(sorted({known["time"] for known in each.values()})),

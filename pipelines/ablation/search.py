@@ -1,36 +1,67 @@
-"""The same search for every arm: what its tries scored on validation, and which learning rate is chosen."""
+"""The learning-rate search: the validation scores of its runs and the rate chosen for each arm."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
-from typing import Any
+from typing import TypedDict
 
-from pipelines.ablation.cell import Cell, Outcome
+from pipelines.ablation.cell import Cell, Outcome, Status
 from pipelines.ablation.grid import name_of_try
 from pipelines.config.load import AblationConfig
 from pipelines.storage.run_folder import RunFolder
 
 
-def judge(config: AblationConfig, outcomes: Mapping[Cell, Outcome]) -> dict[str, Any]:
-    """The record of a search, JSON-able: `cells` -> cell -> arm -> {tried, chosen, reason}.
+class Attempt(TypedDict):
+    """One learning rate of one arm; every list has an entry per search seed."""
 
-    The best mean validation score over the search seeds is chosen, of equal ones the lowest rate. A rate with
-    a run that did not finish cannot be chosen; where none finished, the lowest stands, and the runs of the
-    ablation show what becomes of it.
+    learning_rate: float
+    scores: list[float | None]
+    status: list[Status]
+    runs: list[str]  # names of run folders
+
+
+class Choice(TypedDict):
+    """The rates that an arm tried in one cell, and the chosen one."""
+
+    tried: list[Attempt]
+    chosen: float
+    reason: str
+
+
+class SearchRecord(TypedDict):
+    """The content of search.json; `cells` is cell -> arm -> choice."""
+
+    seeds: list[int]
+    num_runs_per_arm: int
+    cells: dict[str, dict[str, Choice]]
+
+
+def judge(config: AblationConfig, outcomes: Mapping[Cell, Outcome]) -> SearchRecord:
+    """Choose a learning rate for each cell and arm.
+
+    The best mean validation score over the search seeds is chosen; of equal scores the lowest rate. A rate
+    with a run that did not finish cannot be chosen. If no rate finished, the lowest is taken: the runs of
+    the grid then diverge or fail, and the report shows it.
     """
+    assert config.search is not None
     tried = {(cell.cell, cell.arm, cell.seed): (cell, outcome) for cell, outcome in outcomes.items()}
     rates, seeds = sorted(config.search.learning_rate), config.search_seeds
-    record: dict[str, Any] = {cell: {} for cell in config.cells}
+    cells: dict[str, dict[str, Choice]] = {cell: {} for cell in config.cells}
     for cell, arm in product(config.cells, config.arms):
         runs = {rate: [tried[cell, name_of_try(arm, rate), seed] for seed in seeds] for rate in rates}
-        attempts = [_attempt(rate, of_rate) for rate, of_rate in runs.items()]
-        record[cell][arm] = {"tried": attempts, **_choice(attempts)}
-    return {"seeds": list(seeds), "num_runs_per_arm": len(rates) * len(seeds), "cells": record}
+        cells[cell][arm] = _choice([_attempt(rate, of_rate) for rate, of_rate in runs.items()])
+    return {"seeds": list(seeds), "num_runs_per_arm": len(rates) * len(seeds), "cells": cells}
 
 
-def _attempt(rate: float, runs: Sequence[tuple[Cell, Outcome]]) -> dict[str, Any]:
+def chosen_rates(record: SearchRecord) -> dict[tuple[str, str], float]:
+    """Return the chosen learning rate of every (cell, arm)."""
+    cells = record["cells"].items()
+    return {(cell, arm): choice["chosen"] for cell, arms in cells for arm, choice in arms.items()}
+
+
+def _attempt(rate: float, runs: Sequence[tuple[Cell, Outcome]]) -> Attempt:
     return {
         "learning_rate": rate,
         "scores": [RunFolder(cell.folder).validation_score() for cell, _ in runs],
@@ -39,11 +70,17 @@ def _attempt(rate: float, runs: Sequence[tuple[Cell, Outcome]]) -> dict[str, Any
     }
 
 
-def _choice(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    whole = [one for one in attempts if set(one["status"]) == {"finished"} and None not in one["scores"]]
-    if not whole:
-        return {"chosen": attempts[0]["learning_rate"], "reason": "no rate finished; the lowest was taken"}
-    best = max(whole, key=lambda one: fmean(one["scores"]))
-    at_edge = best is attempts[0] or best is attempts[-1]
-    reason = "best on validation" + "; the search ends at it, a better rate may lie beyond" * at_edge
-    return {"chosen": best["learning_rate"], "reason": reason}
+def _choice(tried: list[Attempt]) -> Choice:
+    best, best_mean = None, 0.0
+    for attempt in tried:
+        scores = [score for score in attempt["scores"] if score is not None]
+        if set(attempt["status"]) != {"finished"} or len(scores) < len(attempt["scores"]):
+            continue
+        if best is None or fmean(scores) > best_mean:
+            best, best_mean = attempt, fmean(scores)
+    if best is None:
+        reason = "no rate finished; the lowest was taken"
+        return {"tried": tried, "chosen": tried[0]["learning_rate"], "reason": reason}
+    at_edge = best is tried[0] or best is tried[-1]
+    reason = "best on validation" + "; at the edge of the search, a better rate may lie beyond" * at_edge
+    return {"tried": tried, "chosen": best["learning_rate"], "reason": reason}

@@ -1,1 +1,1 @@
-"""What each command does: `actions/fold.py` is `attnlab fold`; its flags are in `cli/fold.py`."""
+"""The commands: `actions/fold.py` is `attnlab fold`, and its flags are in `cli/fold.py`."""

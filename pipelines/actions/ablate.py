@@ -1,4 +1,4 @@
-"""An ablation: arms x seeds x cells, run where missing, compared, reported."""
+"""`attnlab ablate`: run the missing runs of an ablation, compare the arms, write the report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines import report
-from pipelines.ablation import results as rebuild
+from pipelines.ablation import results
+from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.dry_run import print_plan
-from pipelines.ablation.folder import open_ablation, rates_of
+from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
-from pipelines.ablation.search import judge
+from pipelines.ablation.search import chosen_rates, judge
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -26,7 +27,7 @@ from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RUNS, SEARCH
+from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -40,26 +41,27 @@ def ablate_command(
     dry_run: bool = False,
     prepare: bool = False,
 ) -> None:
-    """`attnlab ablate`: run what is missing, compare, write the report into `out`.
+    """Run what is missing, compare the arms, and write the report into `out`.
 
     Args:
         jobs: runs side by side on this machine.
-        executor: where the runs are made; None: as the ablation says.
-        dry_run: only say what would be run.
-        prepare: only write down what is to be run, for an engine that calls `attnlab run-cell`.
+        executor: where the runs are made; None: as the ablation configures it.
+        fresh: run everything again, in new run folders.
+        dry_run: only print what would be run.
+        prepare: write the plan but run nothing; print an `attnlab run-cell` command per missing run.
 
     Raises:
         UserError: two arms are the same run, or runs that cannot be compared.
         RunFailed: no run finished, so there is nothing to compare.
-        Interrupted: it was asked to stop; the same command goes on.
+        Interrupted: it was asked to stop; the same command resumes.
     """
     console = Console(stderr=True, highlight=False)
     folder, config = Path(out), pinned_ablation(config)
     place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
-    tries = plan_tries(config, folder, fresh=fresh) if config.search else []
-    before = rates_of(read_json(folder / SEARCH)) if tries and (folder / SEARCH).exists() else {}
+    tries = plan_tries(config, folder, fresh=fresh)
+    known = chosen_rates(read_json(folder / SEARCH)) if tries and (folder / SEARCH).exists() else {}
     plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
-    cells = plan(rates=before) if before or not tries else []
+    cells = plan(rates=known) if known or not tries else []
     if dry_run:
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
@@ -80,13 +82,15 @@ def ablate_command(
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    results = rebuild.results_of([rebuild.Ended(config, outcomes, folder)], folder)
-    rebuild.write(results, folder)
-    report.print_table(results, Console(highlight=False), folder)
-    free_disk(config, finished)
+    computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
+    results.write(computed, folder)
+    report.print_table(computed, Console(highlight=False), folder)
+    delete_models(config, finished)
     in_grid = {cell.folder for cell in cells}
-    drop_models([cell for cell in tries if cell.folder not in in_grid])
-    _say(console, f"report: {folder / 'report.html'}")
+    for cell in tries:
+        if cell.folder not in in_grid:
+            RunFolder(cell.folder).drop_model()
+    _say(console, f"report: {folder / REPORT}")
 
 
 def search(
@@ -97,52 +101,51 @@ def search(
     stop: StopRequest,
     console: Console,
 ) -> dict[tuple[str, str], float]:
-    """Run the search, write its record, and return the learning rate of every cell and arm."""
-    _say(console, "searching learning rates, the same for every arm")
+    """Run the search, write its record, and return the learning rate of every (cell, arm)."""
+    _say(console, "searching learning rates, the same ones for every arm")
     record = judge(config, run_missing(tries, executor, stop, console))
     atomic.write_json(folder / SEARCH, record)
     for cell, arms in record["cells"].items():
-        for arm, found in arms.items():
-            text = f"{cell} / {arm}: learning rate {found['chosen']:g} ({found['reason']})"
+        for arm, choice in arms.items():
+            text = f"{cell} / {arm}: learning rate {choice['chosen']:g} ({choice['reason']})"
             _say(console, text)
-    return rates_of(record)
+    return chosen_rates(record)
 
 
 def print_commands(cells: Sequence[Cell], folder: Path) -> None:
-    """One command for every run that is missing, for whatever is to call them."""
+    """Print one command for every missing run, for the user's own scheduler."""
     for cell in cells:
-        if ended_before(cell) is None:
+        if earlier_outcome(cell) is None:
             print(f"attnlab run-cell {folder} {cell.folder.name}")
-    print("when they are over, start the same command without --prepare for the report", file=sys.stderr)
+    print("when these have ended, start the same command without --prepare for the report", file=sys.stderr)
 
 
 def run_missing(
     cells: Sequence[Cell], executor: Executor, stop: StopRequest, console: Console
 ) -> dict[Cell, Outcome]:
-    """Run the cells that are not over yet; how every cell of the grid ended.
+    """Run the cells that have not ended yet, and return the outcome of every cell.
 
     Raises:
-        Interrupted: it was asked to stop.
+        Interrupted: it was asked to stop, or the ablation was cancelled.
     """
-    outcomes = {cell: ended_before(cell) for cell in cells}
-    missing = [cell for cell in cells if outcomes[cell] is None]
-    before = len(cells) - len(missing)
+    outcomes = {cell: outcome for cell in cells if (outcome := earlier_outcome(cell)) is not None}
+    missing = [cell for cell in cells if cell not in outcomes]
     at_a_time = min(executor.at_a_time or len(missing), len(missing))
-    _say(console, f"{len(cells)} runs, {before} ended before, {at_a_time} at a time")
-    begun, done = time.monotonic(), 0
+    _say(console, f"{len(cells)} runs, {len(outcomes)} ended before, {at_a_time} at a time")
+    started, done = time.monotonic(), 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
         nonlocal done
         done += 1
-        if stop.requested and outcome.status == "failed" and not (cell.folder / "failure.txt").exists():
-            outcome = Outcome("interrupted", "asked to stop")  # the signal reached its fork server too
-        remember_failure(cell, outcome)
+        if stop.requested and outcome.status == "failed" and not (cell.folder / FAILURE).exists():
+            outcome = Outcome("interrupted", "asked to stop")  # Ctrl-C reached the fork server too
+        record_failure(cell, outcome)
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
-        left = (time.monotonic() - begun) / done * (len(missing) - done)
-        ending = f": {outcome.reason}" if outcome.reason else ""
+        left = (time.monotonic() - started) / done * (len(missing) - done)
+        reason = f": {outcome.reason}" if outcome.reason else ""
         _say(
             console,
-            f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{ending} (about {left:.0f} s left)",
+            f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason} (about {left:.0f} s left)",
         )
 
     if missing:
@@ -150,44 +153,31 @@ def run_missing(
     if stop.requested:
         raise Interrupted(f"stopped by {stop.signal_name}; {executor.when_stopped}")
     if cancellation.is_cancelled(cells[0].ablation):
-        raise Interrupted("cancelled by attnlab status --cancel; start the same command again to go on")
+        raise Interrupted("cancelled by attnlab status --cancel; start the same command again to resume")
     return outcomes
 
 
-def remember_failure(cell: Cell, outcome: Outcome) -> None:
-    """Leave a word of how a run failed where it could not do so itself: a killed process says nothing."""
-    failure = cell.folder / "failure.txt"
+def record_failure(cell: Cell, outcome: Outcome) -> None:
+    """Write the reason of a failure that the run could not write itself: a killed process leaves none."""
+    failure = cell.folder / FAILURE
     if outcome.status == "failed" and not failure.exists():
         cell.folder.mkdir(parents=True, exist_ok=True)
         failure.write_text(f"{outcome.reason}\n", encoding="utf-8")
 
 
-def ended_before(cell: Cell) -> Outcome | None:
-    """How a cell ended in an earlier start; None while it is still to be run."""
+def earlier_outcome(cell: Cell) -> Outcome | None:
+    """Return how a cell ended in an earlier start; None if it is still to be run."""
     return outcome_of(cell) if RunFolder(cell.folder).manifest() else None
 
 
-def free_disk(config: AblationConfig, finished: Sequence[Cell]) -> None:
-    """Keep the models the ablation asks for: all, the best seed of each arm, or none."""
+def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
+    """Delete the models that `keep` does not keep: none, all but the best seed of each arm, or all."""
     if config.keep == "model":
         return
-    best: dict[tuple[str, str], Cell] = {}
-    for cell in finished if config.keep == "best_seed" else ():
-        rival = best.setdefault((cell.cell, cell.arm), cell)
-        if _selection_score(cell) > _selection_score(rival):
-            best[cell.cell, cell.arm] = cell
-    drop_models([cell for cell in finished if cell not in best.values()])
-
-
-def drop_models(cells: Sequence[Cell]) -> None:
-    """Free the weights of runs whose results are all that is wanted."""
-    for cell in cells:
-        RunFolder(cell.folder).drop_model()
-
-
-def _selection_score(cell: Cell) -> float:
-    score = RunFolder(cell.folder).validation_score()
-    return 0.0 if score is None else score
+    kept = best_seeds(finished).values() if config.keep == "best_seed" else ()
+    for cell in finished:
+        if cell not in kept:
+            RunFolder(cell.folder).drop_model()
 
 
 def _say(console: Console, sentence: str) -> None:

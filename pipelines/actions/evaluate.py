@@ -21,20 +21,23 @@ from pipelines.train.evaluate import Evaluation, evaluate
 def evaluate_command(
     source: str | RunConfig, data: str | None, split: str | None, predictions: str | None
 ) -> None:
-    """Score a model and print the scores; nothing of a run is changed.
+    """Score a model and print the scores; the run is not changed.
 
     Args:
         source: the folder of a finished run or "hub:ORG/NAME"; or a configuration, whose pretrained model is
-            scored as it stands.
+            scored without training.
         data: a file with the columns of the run's own data; None: the run's own data.
-        split: of the run's own data; None: test where there is one, else validation.
-        predictions: file for one JSON line per example; None writes none.
+        split: of the run's own data; None: test if there is one, else validation.
+        predictions: file for one JSON line per example; None: predictions are not written.
+
+    Raises:
+        UserError: there is no such run or split, or the data cannot be read.
     """
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
     finished = load_run_model(source) if isinstance(source, str) else load_pretrained(source)
     split = "test" if data else split or ("test" if _has_test(finished) else "validation")
-    config = other_data(finished.config.data, data) if data else only(finished.config.data, split)
+    config = file_as_test(finished.config.data, data) if data else one_split(finished.config.data, split)
     evaluation, cut = score(finished, config, split)
     for line in _sentences(finished, evaluation, data, split, cut):
         print(line)
@@ -53,8 +56,11 @@ def _has_test(finished: LoadedRun) -> bool:
 
 
 def score(finished: LoadedRun, data: DataConfig, split: str) -> tuple[Evaluation, str]:
-    """Predict one split and score it, with the thresholds that the run chose on its validation split; and
-    say what of it was cut to fit the model."""
+    """Predict and score one split, with the thresholds that the run chose on validation.
+
+    Returns:
+        The evaluation, and a clause on what was cut to fit the model.
+    """
     task, config = finished.task, finished.config
     splits = load_splits(data, task, required=(split,))
     examples = getattr(splits, split)
@@ -65,8 +71,12 @@ def score(finished: LoadedRun, data: DataConfig, split: str) -> tuple[Evaluation
     return evaluation, counts.losses_said(features.counts)
 
 
-def only(data: DataConfig, split: str) -> DataConfig:
-    """The data section with one split alone, so that nothing else is read."""
+def one_split(data: DataConfig, split: str) -> DataConfig:
+    """Return the data section with one split only, so that nothing else is read.
+
+    Raises:
+        UserError: the generated corpus of the run has no such split.
+    """
     if data.generated is not None:
         others = {name: 0 for name in SPLITS if name != split}
         if not getattr(data.generated, split):
@@ -77,16 +87,22 @@ def only(data: DataConfig, split: str) -> DataConfig:
     return data.model_copy(update={name: None for name in SPLITS if name != split})
 
 
-def other_data(data: DataConfig, file: str) -> DataConfig:
-    """A data section that reads `file` as the test split, by the columns of the run."""
-    kept = {"columns": data.columns, "encoding": data.encoding, "on_bad_row": data.on_bad_row}
-    return DataConfig(test=file, **kept)
+def file_as_test(data: DataConfig, file: str) -> DataConfig:
+    """Return a data section that reads `file` as the test split, with the columns of the run."""
+    return DataConfig.model_validate(
+        {
+            "test": file,
+            "columns": data.columns,
+            "encoding": data.encoding,
+            "on_bad_row": data.on_bad_row,
+        }
+    )
 
 
 def _sentences(
     finished: LoadedRun, evaluation: Evaluation, data: str | None, split: str, cut: str
 ) -> Iterator[str]:
-    """Scores by the metrics' own libraries; for the run's own split beside what the run reported."""
+    """Describe the scores, computed by the metrics' own libraries, beside those that the run reported."""
     loss = "" if evaluation.loss is None else f", loss {evaluation.loss:.4f}"
     yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s{cut}"
     before = {} if data else finished.scores.get(split, {})
@@ -94,12 +110,8 @@ def _sentences(
         value = reported_score(
             metric, evaluation.predictions, evaluation.references, evaluation.statistics[name]
         )
-        same = name in before and abs(before[name] - value) < 1e-9
-        said = (
-            ""
-            if name not in before
-            else ", as the run said"
-            if same
-            else f", the run said {before[name]:.2f}"
-        )
-        yield f"  {name} {value:.2f}  ({metric.signature}{said})"
+        reported = ""
+        if name in before:
+            is_same = abs(before[name] - value) < 1e-9
+            reported = ", as the run reported" if is_same else f", the run reported {before[name]:.2f}"
+        yield f"  {name} {value:.2f}  ({metric.signature}{reported})"

@@ -1,4 +1,4 @@
-"""`attnlab fold`: a finished run as a plain checkpoint of transformers, its attention in the weights."""
+"""`attnlab fold`: write a finished run as a plain transformers checkpoint, its variant in the weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 import custom_attention
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.fold import bound_of
 from custom_attention.modes import quiet
 from custom_attention.proof import largest_difference, outputs
-from pipelines.actions.evaluate import only
+from pipelines.actions.evaluate import one_split
 from pipelines.data import features as feature_cache
 from pipelines.data.splits import load_splits
 from pipelines.distributed.transfer import to_device
@@ -28,25 +28,25 @@ SPLIT = "validation"  # every run has one
 
 
 def fold_command(run: str, out: str) -> None:
-    """Write the model of the folder `run` to `out` as transformers itself would, with its tokenizer.
+    """Write the model of a run to `out` as transformers itself would, with its tokenizer.
 
-    The model is compared with what was trained twice: in memory, on a made-up batch and on examples of the
-    run's own data; and once more as it is read back from the disk, before the folder gets its name.
+    Its outputs are compared with those of the trained model twice: in memory, and after it was read back
+    from disk; on a made-up batch and on examples of the run's own data.
 
     Raises:
-        UserError: `out` is taken, there is no finished run, or a variant cannot be folded (the sentence
-            says which and why). Nothing is written then.
-        RunFailed: what was written is not what was trained.
+        UserError: `out` exists, there is no finished run, or a variant cannot be folded. Nothing is written.
+        RunFailed: the written model differs from the trained one; it was deleted.
     """
     target = Path(out)
     if target.exists():
-        raise UserError(out, "is there already", accepted="choose another folder")
+        raise UserError(out, "exists already", accepted="choose another folder")
     finished = load_run_model(run)
     model, device = finished.model, finished.accelerator.device
-    real, where = real_batch(finished)
+    assert isinstance(model, PreTrainedModel)
+    real, checked = real_batch(finished)
     batches = [made_up_example(model), *(to_device(batch, device) for batch in real)]
-    before = _answers(model, batches)
-    said = _fold(finished, batches[1:])
+    before = _outputs(model, batches)
+    folded = _fold(finished, batches[1:])
     beside = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -56,39 +56,44 @@ def fold_command(run: str, out: str) -> None:
         beside.rename(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    print(said)
-    print(where)
-    print(f"{type(model).__name__} with all that it reads by, without code of ours: {target}")
+    print(folded)
+    print(checked)
+    print(f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab: {target}")
 
 
 def real_batch(finished: LoadedRun) -> tuple[list[dict[str, torch.Tensor]], str]:
-    """Examples of the run's own data as at most one batch, and what to say of it."""
+    """Return one batch of the run's own data, none if it cannot be read, and a sentence on the check."""
     try:
-        splits = load_splits(only(finished.config.data, SPLIT), finished.task, required=(SPLIT,))
+        splits = load_splits(one_split(finished.config.data, SPLIT), finished.task, required=(SPLIT,))
     except UserError as error:
-        return [], f"checked on a made-up batch alone, for want of the run's own data: {error.sentence()}"
+        sentence = f"checked on a made-up batch only; the run's data cannot be read: {error.sentence()}"
+        return [], sentence
     examples = getattr(splits, SPLIT)[:MOST_FEATURES]
     features = feature_cache.build(finished.task, examples, SPLIT, None, "")
-    said = f"checked on a made-up batch and the first examples of {SPLIT}, in memory and as read back."
-    return [first_batch(finished.task, features)], said
+    sentence = f"checked on a made-up batch and the first examples of {SPLIT}, before and after saving."
+    return [first_batch(finished.task, features)], sentence
 
 
 def _fold(finished: LoadedRun, batches: list[dict[str, torch.Tensor]]) -> str:
     if not custom_attention.is_attached(finished.model):
-        return "its attention is stock already: written as it is."
+        return "its attention is stock: written unchanged."
     with variant_errors_as_user_errors():
         return custom_attention.fold(finished.model, *batches).sentence
 
 
 @torch.no_grad()
-def _answers(model: nn.Module, batches: list[dict[str, torch.Tensor]]) -> list[Mapping[str, torch.Tensor]]:
+def _outputs(
+    model: PreTrainedModel, batches: list[dict[str, torch.Tensor]]
+) -> list[Mapping[str, torch.Tensor]]:
     with quiet(model):
         return [outputs(model, batch) for batch in batches]
 
 
-def _compare(model: nn.Module, batches: list[dict[str, torch.Tensor]], before: list[Mapping]) -> None:
-    for after, trained in zip(_answers(model, batches), before, strict=True):
+def _compare(
+    model: PreTrainedModel, batches: list[dict[str, torch.Tensor]], before: list[Mapping[str, torch.Tensor]]
+) -> None:
+    for after, trained in zip(_outputs(model, batches), before, strict=True):
         difference, largest = largest_difference(after, trained)
         if not difference <= bound_of(model.dtype, largest):
-            what = f"the folder that was written answers {difference:.3g} away from the trained model"
-            raise RunFailed(f"{what}; it was removed, and the run is as it was")
+            what = f"the outputs of the written model differ by {difference:.3g} from the trained one"
+            raise RunFailed(f"{what}; it was deleted, and the run is unchanged")

@@ -1,4 +1,4 @@
-"""`attnlab generate`: texts that a language model of a finished run writes by itself."""
+"""`attnlab generate`: generate texts with the language model of a finished run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ class Sampling:
     """How the next token is chosen.
 
     Args:
-        max_new_tokens: written at most; a text also ends where the model ends it.
-        temperature: divides the scores before the softmax; 0 takes the likeliest token each time.
-        top_p: draw among the likeliest tokens that have this probability together (Holtzman et al. 2020).
-        top_k: draw among so many of the likeliest tokens; 0 among all.
+        max_new_tokens: most tokens of a text; it also ends at the model's end token.
+        temperature: divides the logits before the softmax; 0 always takes the most probable token.
+        top_p: sample from the most probable tokens with this total probability (nucleus sampling,
+            Holtzman et al. 2020).
+        top_k: sample from so many of the most probable tokens; 0: from all.
+
+    Raises:
+        UserError: a value is outside its range.
     """
 
     max_new_tokens: int = 100
@@ -42,7 +46,7 @@ class Sampling:
             raise UserError("--top-p", "must be above 0 and at most 1", self.top_p)
 
     def search(self) -> dict[str, Any]:
-        """Arguments of transformers' `generate`."""
+        """Return the arguments of transformers' `generate`."""
         if self.temperature == 0:
             return {"do_sample": False, "max_new_tokens": self.max_new_tokens}
         return {"do_sample": True, **asdict(self)}
@@ -52,22 +56,23 @@ def generate_command(
     run: str, prompts: Sequence[str], source: str | None, sampling: Sampling, *, count: int, seed: int,
     out: str | None,
 ) -> None:  # fmt: skip
-    """Write `count` texts for each prompt: to standard output as they read, to `out` as JSON lines.
+    """Generate `count` texts for each prompt: as plain text to standard output, as JSON lines to `out`.
 
     Args:
-        prompts: what the texts begin with; none and no `source`: the model begins by itself.
+        prompts: beginnings of the texts; without any, and without `source`, one empty prompt is used.
         source: a data file with the columns of the run, or lines of text; "-" for standard input.
 
     Raises:
-        UserError: no finished run of a decoder's language modelling, or a prompt too long for the model.
+        UserError: the run is no finished language modelling of a decoder, or a prompt is too long.
     """
     finished = load_run_model(run)
-    if not isinstance(finished.task, LanguageModelling) or finished.config.model.family != "decoder":
+    task = finished.task
+    if not isinstance(task, LanguageModelling) or finished.config.model.family != "decoder":
         came = f"{finished.config.task.name} with model.family {finished.config.model.family}"
-        fix = "a run of language_modelling with a decoder such as gpt2; attnlab predict asks other runs"
-        raise UserError(run, "this run does not write text freely", came, fix)
-    begins = [*prompts, *(_texts(source, finished) if source else [])] or [""]
-    written = texts(finished, begins, sampling, count=count, seed=seed)
+        fix = "a run of language_modelling with a decoder such as gpt2; attnlab predict serves other runs"
+        raise UserError(run, "this run cannot generate text", came, fix)
+    every = [*prompts, *(_prompts(source, finished) if source else [])] or [""]
+    written = texts(task, finished.model, every, sampling, count=count, seed=seed)
     if out is None:
         for row in written:
             sys.stdout.write(f"{row['prompt']}{row['text']}\n\n")
@@ -79,24 +84,29 @@ def generate_command(
 
 @torch.no_grad()
 def texts(
-    finished: LoadedRun, prompts: Sequence[str], sampling: Sampling, *, count: int, seed: int
+    task: LanguageModelling,
+    model: torch.nn.Module,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    *,
+    count: int,
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """`count` texts of each prompt as {prompt, sample, text}; those of one prompt do not depend on the
-    others beside it."""
+    """Yield `count` texts per prompt as {prompt, sample, text}; the texts of a prompt depend on no other."""
     for prompt in prompts:
         torch.manual_seed(derive(seed, f"generate {prompt}"))
-        for number, text in enumerate(
-            finished.task.go_on(finished.model, prompt, sampling.search(), count), start=1
-        ):
+        found = task.go_on(model, prompt, sampling.search(), count)
+        for number, text in enumerate(found, start=1):
             yield {"prompt": prompt, "sample": number, "text": text}
 
 
-def _texts(source: str, finished: LoadedRun) -> list[str]:
+def _prompts(source: str, finished: LoadedRun) -> list[str]:
     table = read_input(source, finished.task, finished.config.data.encoding)
     column = finished.config.data.columns.get("text", "text")
-    rows = table.take(table.columns)
-    found = [row.get(column) if isinstance(row, dict) else None for row in rows]
-    for place, text in enumerate(found):
+    prompts: list[str] = []
+    for index, row in enumerate(table.take(table.columns)):
+        text = row.get(column) if isinstance(row, dict) else None
         if not isinstance(text, str):
-            raise UserError(table.place(place), f"has no text in {column!r}")
-    return found
+            raise UserError(table.place(index), f"has no text in {column!r}")
+        prompts.append(text)
+    return prompts

@@ -1,4 +1,4 @@
-"""The commented YAML that `attnlab init` prints: every setting of a run with its default and its meaning."""
+"""`attnlab init`: print a run file with every setting, its default and its meaning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.registry import catalog
 
 LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
-COMMENT_COLUMN = 100  # a longer line takes its comment above itself
+COMMENT_COLUMN = 100  # a longer line has its comment above
 ENCODER = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -62,7 +62,7 @@ MODELS: Mapping[str, dict[str, Any]] = {
     },
 }
 READS = {"vit": "image", "ast": "audio", "patchtst": "series"}  # every other model reads text
-# Options that a task must be given, or that its generated corpus asks for.
+# Options that a task requires, or that its generated corpus needs.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "audio_classification": {"seconds": 0.25},
     "forecasting": {"channels": ["load", "heat"]},
@@ -71,7 +71,7 @@ GENERATED = {"train": 2000, "validation": 300, "test": 500}
 
 
 def able_models(task: catalog.Entry) -> list[str]:
-    """The models to start from that can learn a task."""
+    """Return the names in `MODELS` that can learn a task."""
     families, reads = catalog.families(task), task.attributes.get("reads", "text")
     return [
         name
@@ -80,14 +80,19 @@ def able_models(task: catalog.Entry) -> list[str]:
     ]
 
 
+def init_command(task: str, model: str | None) -> None:
+    """Print a complete run file; see `starter`."""
+    print(starter(task, model), end="")
+
+
 def starter(task: str, model: str | None = None) -> str:
-    """A complete run file: valid as printed, offline where the task has a corpus generator of its own.
+    """Return a complete and valid run file, which needs no download if the task has a corpus generator.
 
     Args:
-        model: a name of `MODELS`; None: the first that can learn the task.
+        model: a name in `MODELS`; None: the first that can learn the task.
 
     Raises:
-        UserError: there is no such task, or no such model to start from.
+        UserError: the task or the model is unknown, or the model cannot learn the task.
     """
     entry = catalog.find(catalog.TASK, task)
     if entry is None:
@@ -99,7 +104,7 @@ def starter(task: str, model: str | None = None) -> str:
         model = able[0]
     if model not in MODELS:
         accepted = f"{perhaps(model, MODELS, 'models')}; any other is set as model.name in the file"
-        raise UserError("--model", f"nothing to start {model!r} from", accepted=accepted)
+        raise UserError("--model", f"unknown model {model!r}", accepted=accepted)
     if model not in able:
         raise UserError("--model", f"{model} cannot learn {task}", accepted=f"models: {', '.join(able)}")
     return "\n".join([*_header(task, model), *_run(entry, model)]) + "\n"
@@ -174,7 +179,7 @@ def _line(name: str, value: Any, comment: str | None) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
-    """A value in YAML's flow style; words go without the quotes that JSON gives them."""
+    """Return a value in YAML's flow style, with words unquoted."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

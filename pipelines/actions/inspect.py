@@ -1,61 +1,58 @@
-"""`attnlab inspect`: what the model of a run will see and what training will cost, without training."""
+"""`attnlab inspect`: show the inputs of a run's model and the cost of training, without training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
+from transformers import PreTrainedModel
 
 import custom_attention
 from pipelines.config.load import RunConfig
-from pipelines.data import features as feature_cache
-from pipelines.data.features import Features, two_lengths
-from pipelines.data.splits import SPLITS, Splits, load_splits
+from pipelines.data.features import Features, Prepared, two_lengths
+from pipelines.data.splits import Splits
 from pipelines.distributed import accelerator
 from pipelines.models import lora
 from pipelines.models.activations import recompute_activations
-from pipelines.models.attention import attach_and_prove
-from pipelines.models.build import build_model
-from pipelines.models.processor import load_processor
+from pipelines.runs.prepare import (
+    build_model_with_attention,
+    load_data,
+    prepare_features,
+    set_up_libraries,
+)
 from pipelines.tasks.base import Task
-from pipelines.tasks.load import load_task
 from pipelines.tasks.shared.baselines import trivial_scores
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
-MOST_STEPS = 500  # steps of the plan that padding is counted over
-MOST_SCORED = 1000  # examples that what needs no model is scored on
-MOST_REASONS = 3  # kinds of skipped rows that are shown
+MOST_STEPS = 500  # steps whose padding is counted
+MOST_SCORED = 1000  # examples on which the baselines without a model are scored
+MOST_REASONS = 3  # reasons for skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 
 def inspect_command(config: RunConfig, num_examples: int) -> None:
-    """Print what stands between the configuration and the first step."""
-    torch.set_num_threads(config.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    task = load_task(config)
-    splits = load_splits(config.data, task)
-    task.bind(load_processor(config, task, splits.train), config.model.family)
-    features = {
-        name: feature_cache.build(task, getattr(splits, name), name, None, "")
-        for name in SPLITS
-        if getattr(splits, name) is not None
-    }
-    _print("data", _data(splits, features))
-    _print("without a model", _trivial(task, splits))
-    model = build_model(config, task.head, task.processor, task.model_options())
-    padded = task.collate(two_lengths(features["train"]))
-    model, proof = attach_and_prove(config, model, padded)
+    """Print the data, batches, model and first inputs of a run.
+
+    Raises:
+        UserError: the data, the model or the attention cannot be what the configuration asks for.
+    """
+    set_up_libraries(config)
+    task, splits = load_data(config)
+    prepared = prepare_features(config, task, splits, cache=None)
+    train = prepared["train"].features
+    _print("data", _data(splits, prepared))
+    _print("without a model", _baselines(task, prepared))
+    model, proof = build_model_with_attention(config, task, train)
+    padded = task.collate(two_lengths(train))
     skips_padding = unpadding.unpadding_for(model, task, padded) is not None
-    _print("batches", _batches(config, task, splits, features, skips_padding))
-    _print("model", _model(config, task, model, proof, features["train"]))
-    _print("examples of train", _examples(task, features["train"], num_examples))
+    _print("batches", _batches(config, task, prepared, skips_padding))
+    _print("model", _model(config, task, model, proof, train))
+    _print("examples of train", _examples(task, train, num_examples))
 
 
 def _print(title: str, lines: Iterator[str]) -> None:
@@ -65,12 +62,12 @@ def _print(title: str, lines: Iterator[str]) -> None:
 
 
 # ---- data
-def _data(splits: Splits, features: Mapping[str, Features]) -> Iterator[str]:
-    for name, found in features.items():
-        examples, lengths = getattr(splits, name), found.lengths
+def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
+    for name, split in prepared.items():
+        found, lengths = split.features, split.features.lengths
         low, middle, high = np.percentile(lengths, [0, 50, 95]).astype(int)
-        sizes = f"tokens least {low}, median {middle}, 95 % {high}, most {lengths.max()}"
-        yield f"{name}: {len(examples):,} examples in {len(found):,} inputs; {sizes}"
+        sizes = f"tokens: minimum {low}, median {middle}, 95th percentile {high}, maximum {lengths.max()}"
+        yield f"{name}: {len(split.examples):,} examples in {len(found):,} inputs; {sizes}"
         counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
         yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
         yield from _skipped(splits.skipped.get(name, []))
@@ -83,46 +80,48 @@ def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
         yield f"  {len(rows):,} rows left out: {'; '.join(reasons)}"
 
 
-# ---- what any model must beat
-def _trivial(task: Task, splits: Splits) -> Iterator[str]:
-    examples = list(islice(splits.validation or (), MOST_SCORED))
-    for way, scores in trivial_scores(task, splits.train, examples).items() if examples else ():
-        listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-        yield f"{way}: {listed}, on {len(examples):,} validation examples"
+# ---- baseline scores without a model
+def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
+    examples = list(islice(prepared["validation"].examples, MOST_SCORED))
+    for name, scores in trivial_scores(task, prepared["train"].examples, examples).items():
+        listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
+        yield f"{name}: {listed}, on {len(examples):,} validation examples"
 
 
 # ---- batches
 def _batches(
-    config: RunConfig, task: Task, splits: Splits, features: Mapping[str, Features], skips_padding: bool
+    config: RunConfig, task: Task, prepared: Mapping[str, Prepared], skips_padding: bool
 ) -> Iterator[str]:
     on_cpu = accelerator.expects_cpu(config)
     overhead = overhead_of_batch(task.evaluation_overhead, on_cpu)
+    train = prepared["train"]
     plan = plan_of(
         config,
-        features["train"],
-        len(splits.train),
+        train.features,
+        len(train.examples),
         num_ranks=config.processes,
         on_cpu=on_cpu,
         skips_padding=skips_padding,
     )
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
     sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
-    pieces = [batch for number in sampled for hand in plan.step(number).micro_batches for batch in hand]
-    share, widest = padding(pieces, features["train"].lengths)
+    pieces = [batch for number in sampled for rank in plan.step(number).micro_batches for batch in rank]
+    share, widest = padding(pieces, train.features.lengths)
     yield (
         f"{num_steps:,} steps of {config.batch_size} examples, {plan.steps_per_epoch:,} an epoch, "
         f"{len(pieces) / len(sampled):.1f} micro-batches a step"
     )
     skipped = ", which only attention computes" if skips_padding else ""
     yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
-    for name in [name for name in features if name != "train"]:
-        batches = fill(features[name].lengths, config.eval_max_tokens, overhead)
-        share, widest = padding(batches, features[name].lengths)
+    for name in [name for name in prepared if name != "train"]:
+        lengths = prepared[name].features.lengths
+        batches = fill(lengths, config.eval_max_tokens, overhead)
+        share, widest = padding(batches, lengths)
         yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
 
 
-def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:
-    """Share of padding among the tokens of batches, and the padded tokens of the largest one."""
+def padding(batches: Sequence[Sequence[int]], lengths: np.ndarray) -> tuple[float, int]:
+    """Return the share of padding among the tokens of all batches, and the padded size of the largest."""
     padded = [len(batch) * int(max(lengths[list(batch)])) for batch in batches if batch]
     real = sum(int(lengths[list(batch)].sum()) for batch in batches if batch)
     return 1 - real / sum(padded), max(padded)
@@ -130,7 +129,7 @@ def padding(batches: Any, lengths: np.ndarray) -> tuple[float, int]:
 
 # ---- model
 def _model(
-    config: RunConfig, task: Task, model: torch.nn.Module, proof: custom_attention.Proof, features: Features
+    config: RunConfig, task: Task, model: PreTrainedModel, proof: custom_attention.Proof, features: Features
 ) -> Iterator[str]:
     total = sum(parameter.numel() for parameter in model.parameters())
     if config.lora:
@@ -144,13 +143,11 @@ def _model(
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"LoRA of rank {config.lora.rank}: {trained:,} parameters are trained"
     yield proof.sentence
-    standing = sum(
-        p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters()
-    )
-    moving = saved_bytes(task, model, _largest(config, features))
+    fixed = sum(p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters())
+    activations = saved_bytes(task, model, _largest(config, features))
     yield (
-        f"memory: {_size(standing)} for weights, gradients and AdamW, {_size(moving)} for the backward pass "
-        "of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
+        f"memory: {_size(fixed)} for weights, gradients and AdamW, {_size(activations)} for the backward "
+        "pass of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
     )
     if config.gradient_checkpointing:
         recompute_activations(model)
@@ -158,14 +155,14 @@ def _model(
 
 
 def _largest(config: RunConfig, features: Features) -> list[dict[str, Any]]:
-    """The longest inputs, as many as one micro-batch may hold."""
+    """Return the longest inputs, as many as one micro-batch may hold."""
     order = np.argsort(-features.lengths, kind="stable")
     most = max(1, config.max_tokens // int(features.lengths[order[0]]))
     return [features[index] for index in order[: min(most, config.batch_size)]]
 
 
 def saved_bytes(task: Task, model: torch.nn.Module, features: list[dict[str, Any]]) -> int:
-    """Bytes that one forward pass keeps for its backward pass, weights left out, each storage once."""
+    """Return the bytes that one forward pass keeps for its backward pass, without the weights."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -177,7 +174,7 @@ def saved_bytes(task: Task, model: torch.nn.Module, features: list[dict[str, Any
 
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = task.loss(model, task.collate(features))  # keeps the graph, and so every storage, alive
+        loss = task.loss(model, task.collate(features))  # keeps the graph alive, and with it every storage
     del loss
     return sum(kept.values())
 

@@ -1,4 +1,4 @@
-"""What `attnlab ls` prints: one table of what there is to choose from, or of what has been run."""
+"""`attnlab ls`: list the variants, tasks, metrics, corpora, configurations or runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from pipelines.config.run import RunConfig
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, EntryKind
+from pipelines.storage.names import MANIFEST
 
-PLAIN_WIDTH = 140  # columns where the output is no terminal
+PLAIN_WIDTH = 140  # columns if the output is not a terminal
 Row = Sequence[str]
 
 
-def print_listing(what: str, folder: str | None = None) -> None:
-    """Print one table; `what` is a key of `LISTINGS`."""
+def ls_command(what: str, folder: str | None = None) -> None:
+    """Print one table.
+
+    Args:
+        what: a key of `LISTINGS`.
+        folder: for configs and runs, the folder to search; None: `configs` or `runs`.
+    """
     header, rows = LISTINGS[what]
     found = list(rows(folder))
     table = Table(*header, header_style="bold", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True  # a name is copied from here, so it stands whole
+    table.columns[0].no_wrap = True  # names are copied from here, so they are never cut
     table.columns[0].min_width = max((len(row[0]) for row in found), default=0)
     for row in found:
         table.add_row(*row)
@@ -38,8 +44,10 @@ def print_listing(what: str, folder: str | None = None) -> None:
 def _entries(kind: EntryKind, row: Callable[[Entry], Row]) -> Iterator[Row]:
     for name in catalog.names(kind):
         try:
-            yield row(catalog.find(kind, name))
-        except UserError as error:  # one broken file does not hide the others
+            entry = catalog.find(kind, name)
+            if entry is not None:
+                yield row(entry)
+        except UserError as error:  # one broken file must not hide the others
             yield name, f"broken: {error.sentence()}"
 
 
@@ -75,7 +83,7 @@ def _corpora(_folder: str | None) -> Iterator[Row]:
 def _configs(folder: str | None) -> Iterator[Row]:
     root = Path(folder or "configs")
     if not root.is_dir():
-        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls configs FOLDER")
+        raise UserError(str(root), "is not a folder", accepted="give one: attnlab ls configs FOLDER")
     for file in sorted(root.rglob("*.yaml")):
         try:
             kind = _kind(yaml_source.read(file).value)
@@ -92,22 +100,22 @@ def _kind(value: object) -> str:
 
 
 def _first_comment(file: Path) -> str:
-    """What a file says of itself in the first sentence of its head comment (lines for editors left out)."""
-    said: list[str] = []
+    """Return the first sentence of the comment at the top of a file, without lines for editors."""
+    comment: list[str] = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.lstrip("# ").strip()
-        if not line.startswith("#") or (said and not text):
+        if not line.startswith("#") or (comment and not text):
             break
         if not text.startswith("yaml-language-server"):
-            said += [text] * bool(text)
-    return re.split(r"(?<=\S[.?]) (?=[A-Z])", " ".join(said))[0]
+            comment += [text] * bool(text)
+    return re.split(r"(?<=\S[.?]) (?=[A-Z])", " ".join(comment))[0]
 
 
 def _runs(folder: str | None) -> Iterator[Row]:
     root = Path(folder or "runs")
     if not root.is_dir():
-        raise UserError(str(root), "is no folder", accepted="name one: attnlab ls runs FOLDER")
-    for file in sorted(root.rglob("manifest.json")):
+        raise UserError(str(root), "is not a folder", accepted="give one: attnlab ls runs FOLDER")
+    for file in sorted(root.rglob(MANIFEST)):
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             config = manifest["config"]
@@ -129,7 +137,7 @@ def _runs(folder: str | None) -> Iterator[Row]:
                 ", ".join(scores),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            yield str(file.parent), "unreadable manifest.json", "", "", "", "", ""
+            yield str(file.parent), f"unreadable {MANIFEST}", "", "", "", "", ""
 
 
 LISTINGS = {

@@ -1,4 +1,7 @@
-"""How many seeds and examples an ablation needs, judged by the noise (not the effect) of finished runs."""
+"""`attnlab plan`: estimate the seeds and examples that an ablation needs, from the noise of finished runs.
+
+The effect in these runs is never used: choosing a sample size by it would bias the result.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +27,41 @@ MIN_PILOT_SEEDS = 2
 
 @dataclass(frozen=True)
 class SampleSizePlan:
-    """What a pilot says about one arm in one cell."""
+    """The noise of one arm in one cell, as a pilot shows it, and what follows for the sample size.
+
+    Attributes:
+        margin: the difference to be detected, in the unit of the metric; None if none is declared.
+        num_seeds: seeds of the planned ablation.
+        unit: what a cluster is: examples, or clusters of examples.
+        level: two-sided, the strictest that Holm's adjustment may use for this family.
+        pair_seconds: time of one more seed: a run of the baseline and one of the arm.
+    """
 
     cell: str
     arm: str
     metric: str
-    margin: float | None  # what is to be found, in the difference's unit
+    margin: float | None
     parts: power.Components
     num_pilot_seeds: int
-    num_seeds: int  # as the ablation plans
+    num_seeds: int
     num_clusters: int
-    unit: str  # what a cluster is: examples, or clusters of examples
-    level: float  # two-sided, the strictest that Holm may ask of this family
-    pair_seconds: float | None  # a further seed: one run of the baseline and one of the arm
+    unit: str
+    level: float
+    pair_seconds: float | None
 
-    @cached_property
-    def seeds_needed(self) -> int | None:
-        return power.seeds_needed(self.parts, self.margin, self.num_clusters, self.level)
+    def seeds_needed(self, margin: float) -> int | None:
+        return power.seeds_needed(self.parts, margin, self.num_clusters, self.level)
 
-    @cached_property
-    def cautious_seeds_needed(self) -> int | None:
-        """The same if the seeds' spread is larger than so few pilot seeds show."""
+    def cautious_seeds_needed(self, margin: float) -> int | None:
+        """Return the same for the upper bound of the seeds' variance, which few pilot seeds show badly."""
         cautious = self.parts.cautious(self.num_pilot_seeds)
-        return power.seeds_needed(cautious, self.margin, self.num_clusters, self.level)
+        return power.seeds_needed(cautious, margin, self.num_clusters, self.level)
 
-    @cached_property
-    def clusters_needed(self) -> int | None:
-        return power.clusters_needed(self.parts, self.margin, self.num_seeds, self.level)
+    def clusters_needed(self, margin: float) -> int | None:
+        return power.clusters_needed(self.parts, margin, self.num_seeds, self.level)
+
+    def power(self, margin: float) -> float:
+        return power.power(self.parts, margin, self.num_seeds, self.num_clusters, self.level)
 
     @cached_property
     def detectable(self) -> float:
@@ -60,16 +71,15 @@ class SampleSizePlan:
     def floor(self) -> float:
         return power.floor_of_seeds(self.parts, self.num_clusters, self.level)
 
-    @property
-    def power(self) -> float:
-        return power.power(self.parts, self.margin, self.num_seeds, self.num_clusters, self.level)
-
 
 def plan_command(config: AblationConfig, pilot: str) -> None:
-    """`attnlab plan`: print, for every cell and arm, what its pilot says.
+    """Print the sample size that every cell and arm needs.
+
+    Args:
+        pilot: folder of an ablation with finished runs.
 
     Raises:
-        UserError: no cell and arm has two finished seeds of both sides in the pilot.
+        UserError: no cell and arm has two finished seeds in the pilot, beside those of the baseline.
     """
     stored = open_ablation(Path(pilot))
     plans = list(make_plans(config, stored))
@@ -84,38 +94,39 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
     for plan in plans:
         print("\n  ".join(sentences(plan)))
     print(
-        "Only the noise of the pilot was looked at, not its effect. The test is the two-way t at "
-        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % shared out over the primary comparisons."
+        "Only the noise of the pilot was used, not its effect. The test is the two-way t at "
+        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons."
     )
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:
-    """A plan for each cell and arm of the ablation that the pilot has enough finished pairs of."""
+    """Yield a plan for each cell and arm that has enough finished pairs in the pilot."""
     finished = {
         (cell.cell, cell.arm, cell.seed): cell.folder
         for cell, outcome in pilot.outcomes().items()
         if outcome.status == "finished" and cell.cell in config.cells
     }
     seconds = {(one.cell, one.arm): cost.seconds for one, cost in costs(pilot.cells).items()}
-    asked = config.to_dict() | {"seeds": list(pilot.config.seeds)}
+    ablation = config.to_dict() | {"seeds": list(pilot.config.seeds)}
     for name in config.cells:
         if not any(cell == name for cell, _, _ in finished):
             continue
-        cell = ScoredCell.load(name, asked, finished)
+        cell = ScoredCell.load(name, ablation, finished)
         for arm in config.arms:
             pairs = cell.pairs(arm) if arm != config.baseline else {}
             if len(pairs) >= MIN_PILOT_SEEDS:
-                both = [seconds.get((name, one)) for one in (config.baseline, arm)]
-                yield _plan(config, cell, arm, None if None in both else sum(both))
+                known = [seconds[name, one] for one in (config.baseline, arm) if (name, one) in seconds]
+                yield _plan(config, cell, arm, sum(known) if len(known) == 2 else None)
 
 
 def _plan(config: AblationConfig, cell: ScoredCell, arm: str, pair_seconds: float | None) -> SampleSizePlan:
     pairs = cell.pairs(arm)
     for baseline, other in pairs.values():
         check_pair(baseline, other)
+    assert cell.primary is not None  # its runs have finished, so they have a metric
     result = cell.two_way(cell.primary, pairs)
     if not math.isfinite(result.variance.total):
-        where, what = f"{cell.name} / {arm}", f"the pilot says nothing of its noise: {result.problem}"
+        where, what = f"{cell.name} / {arm}", f"the pilot does not show its noise: {result.problem}"
         raise UserError(where, what, accepted="make a pilot on more data, or leave the cell out")
     return SampleSizePlan(
         cell=cell.name,
@@ -133,18 +144,18 @@ def _plan(config: AblationConfig, cell: ScoredCell, arm: str, pair_seconds: floa
 
 
 def family(config: AblationConfig) -> int:
-    """Number of primary comparisons, which Holm adjusts together."""
+    """Return the number of primary comparisons, which Holm adjusts together."""
     return max(1, len(config.cells) * (len(config.arms) - 1))
 
 
 def differences(config: AblationConfig, pilot: StoredAblation) -> Iterator[str]:
-    """Settings in which the pilot's cells are not those of the ablation, once per cell and setting."""
+    """Yield, for every cell, the settings in which the pilot differs from the ablation."""
     for name, cell in config.cells.items():
         if name in pilot.config.cells:
             before, now = (_settings(one.to_dict()) for one in (pilot.config.cells[name], cell))
             changes = identity.differences(before, now)
             if changes:
-                yield f"the pilot's {name} is another: {'; '.join(changes)}"
+                yield f"the pilot's {name} has other settings: {'; '.join(changes)}"
 
 
 def _settings(run: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +163,7 @@ def _settings(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def sentences(plan: SampleSizePlan) -> Iterator[str]:
-    """A plan in a few lines, the first its name."""
+    """Describe a plan in a few lines; the first names its cell and arm."""
     yield (
         f"{plan.cell} / {plan.arm}: {plan.metric}, from {plan.num_pilot_seeds} pilot seeds "
         f"on {plan.num_clusters:,} {plan.unit}"
@@ -161,34 +172,36 @@ def sentences(plan: SampleSizePlan) -> Iterator[str]:
     shares = [parts.seeds / plan.num_seeds, parts.examples / plan.num_clusters]
     total = parts.variance(plan.num_seeds, plan.num_clusters)
     if total == 0:
-        yield "the runs of the pilot do not differ, so there is nothing to plan by"
+        yield "the runs of the pilot do not differ, so they show no noise to plan by"
         return
     seeds, examples = (100 * share / total for share in shares)
     yield (
-        f"with {plan.num_seeds} seeds, as the file says, {plan.detectable:.2g} is found four times in five; "
-        f"of its variance seeds make {seeds:.0f} %, examples {examples:.0f} %, both at once "
+        f"with {plan.num_seeds} seeds, as in the file, a difference of {plan.detectable:.2g} is found with a "
+        f"power of 80 %; variance by seeds {seeds:.0f} %, by examples {examples:.0f} %, by their interaction "
         f"{max(0.0, 100 - seeds - examples):.0f} %"
     )
     if plan.margin is None:
-        yield f"no margin for {plan.metric} is declared, so there is nothing to size the ablation for"
+        yield f"no margin for {plan.metric} is declared, so no sample size can be computed"
     else:
-        yield from _for_margin(plan)
-    yield f"no number of seeds finds less than {plan.floor:.2g} four times in five on these {plan.unit}"
+        yield from _for_margin(plan, plan.margin)
+    yield f"no number of seeds finds less than {plan.floor:.2g} with a power of 80 % on these {plan.unit}"
 
 
-def _for_margin(plan: SampleSizePlan) -> Iterator[str]:
-    yield f"a difference of the margin, {plan.margin:g}, is found {100 * plan.power:.0f} times in 100"
-    needed, cautious = plan.seeds_needed, plan.cautious_seeds_needed
+def _for_margin(plan: SampleSizePlan, margin: float) -> Iterator[str]:
+    yield f"a difference of the margin, {margin:g}, is found with a power of {100 * plan.power(margin):.0f} %"
+    needed, cautious = plan.seeds_needed(margin), plan.cautious_seeds_needed(margin)
     if needed is None:
-        yield "more seeds alone cannot lift that to 80: it takes more examples"
+        yield "more seeds alone cannot raise that to 80 %: more examples are needed"
     else:
-        further = needed - plan.num_seeds
-        cost = f"; {further} more take about {duration(further * plan.pair_seconds)} of one process" * (
-            further > 0 and plan.pair_seconds is not None
+        more, cost = needed - plan.num_seeds, ""
+        if more > 0 and plan.pair_seconds is not None:
+            cost = f"; {more} more take about {duration(more * plan.pair_seconds)} of one process"
+        yield (
+            f"a power of 80 % takes {needed} seeds; {cautious or 'no number suffices'} if the pilot "
+            f"underestimates the variance (its upper 80 % bound){cost}"
         )
-        safe = f"{cautious}" if cautious else "no number"
-        yield f"80 in 100 take {needed} seeds ({safe} if the pilot was lucky: its upper 80 % bound){cost}"
-    if plan.clusters_needed is None:
-        yield f"no number of {plan.unit} does it with {plan.num_seeds} seeds: it takes more seeds"
-    elif plan.clusters_needed > plan.num_clusters:
-        yield f"or {plan.clusters_needed:,} {plan.unit} with {plan.num_seeds} seeds"
+    clusters = plan.clusters_needed(margin)
+    if clusters is None:
+        yield f"no number of {plan.unit} suffices with {plan.num_seeds} seeds: more seeds are needed"
+    elif clusters > plan.num_clusters:
+        yield f"or {clusters:,} {plan.unit} with {plan.num_seeds} seeds"

@@ -1,4 +1,4 @@
-"""`attnlab predict`: one JSON line for every input, from the model of a finished run."""
+"""`attnlab predict`: write the predictions of a finished run, one JSON line per input."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.tasks.base import Example, Task
 from pipelines.train.evaluate import by_example, predict_features
 
-CHUNK_EXAMPLES = 512  # predicted together and then written
+CHUNK_EXAMPLES = 512  # predicted together, then written
 MOST_ERRORS = 10
 
 
 def predict_command(run: str, source: str, out: str | None) -> None:
-    """Predict every row of `source` with the model of the folder `run`.
+    """Predict every row of `source` with the model of a finished run.
 
     Args:
         source: a data file, or lines of text or JSON ("-" for standard input); a line that begins with "{"
             is a JSON object.
-        out: file to write; None is standard output.
+        out: file to write; None: standard output.
+
+    Raises:
+        UserError: there is no finished run, or a row cannot be predicted.
     """
     finished = load_run_model(run)
     table = read_input(source, finished.task, finished.config.data.encoding)
@@ -49,11 +52,11 @@ def _write(file: TextIO, finished: LoadedRun, examples: Sequence[Example]) -> No
 
 @torch.no_grad()
 def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
-    """What the task answers to each example, with its id, in order."""
+    """Yield the task's answer to each example with its id, in order."""
     task = finished.task
     for begin in range(0, len(examples), CHUNK_EXAMPLES):
         chunk = examples[begin : begin + CHUNK_EXAMPLES]
-        # Ids of the user's own may stand twice; ours never do.
+        # The user's own ids need not be unique; these are.
         own = [{**example, "id": str(number)} for number, example in enumerate(chunk)]
         features = feature_cache.build(task, own, "predict", None, "")
         raws = predict_features(
@@ -65,7 +68,7 @@ def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[s
 
 # ---- input
 def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
-    """The rows of a data file by its name, else of lines of text or JSON.
+    """Return the rows of a data file, recognized by its suffix, or of lines of text or JSON.
 
     Raises:
         UserError: the file cannot be read, or has no rows.
@@ -80,7 +83,7 @@ def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
         rows = [_row(line.rstrip("\r"), task) for _, line in numbered]
         table = of_rows(where, rows, [number for number, _ in numbered])
     if not table.num_rows:
-        raise UserError(table.where, "has nothing to predict", accepted="give one input a line")
+        raise UserError(table.where, "holds no input", accepted="give one input per line")
     return table
 
 
@@ -101,12 +104,12 @@ def _row(line: str, task: Task) -> dict[str, Any] | BadRow:
 
 
 def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Example]:
-    """Rows under canonical names, without what is to be predicted, all of them checked.
+    """Check all rows and return them under canonical column names, without the targets.
 
-    A column is looked for where the run had it, under its canonical name, and where the task expects it.
+    A column is searched under the name in the run's data, its canonical name and the task's default name.
 
     Raises:
-        UserError: with the first faults found, each with its row.
+        UserError: with the first errors found, each with its row.
     """
     examples: list[Example] = []
     errors: list[UserError] = []

@@ -1,4 +1,4 @@
-"""A run or a whole ablation once more, from what it has stored, and whether it came out the same."""
+"""`attnlab reproduce`: repeat a run or an ablation from what it has stored, and compare the results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.ablation.folder import StoredAblation, open_ablation
+from pipelines.actions.ablate import ablate_command
+from pipelines.actions.train import train
 from pipelines.comparison import scored_run, significance
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.config.load import ablation_from_dict, run_from_dict
@@ -19,7 +21,7 @@ from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RESULTS, RUNS
+from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
@@ -27,80 +29,94 @@ EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
 
 @dataclass(frozen=True)
 class Reproduced:
-    """How one run or one comparison came out again."""
+    """The result of repeating one run or one comparison."""
 
     name: str
-    word: str  # EQUAL, WITHIN or DIFFERENT
+    result: str  # EQUAL, WITHIN or DIFFERENT
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.word}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.name}: {self.result}" + (f" ({self.detail})" if self.detail else "")
 
 
 def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
-    """`attnlab reproduce`: run again into a new folder and say what became of every number.
+    """Repeat a run or an ablation in a new folder and print the result of every comparison.
+
+    Args:
+        folder: of a finished run or an ablation, or "hub:ORG/NAME".
+        out: the new folder; None: `folder`-reproduced.
+        jobs: runs side by side on this machine.
 
     Raises:
         UserError: the folder holds neither a finished run nor an ablation with results.
-        RunFailed: something came out different; each was printed.
+        RunFailed: something is different.
     """
-    old, new = find_record(folder), Path(out or _beside(folder))
+    old, new = find_record(folder), Path(out or _default_folder(folder))
     if (old / RUNS).exists():
-        found = _again_ablation(old, new, jobs)
+        found = repeat_ablation(old, new, jobs)
     elif RunFolder(old).manifest() is not None:
-        found = [_again_run(folder, old, new)]
+        found = [repeat_run(folder, old, new)]
     else:
         raise UserError(folder, "is neither a finished run nor an ablation", accepted="see attnlab ls runs")
     for one in found:
         print(one)
-    counts = Counter(one.word for one in found)
+    counts = Counter(one.result for one in found)
     summary = ", ".join(f"{counts[word]} {word}" for word in (EQUAL, WITHIN, DIFFERENT) if counts[word])
     print(f"{summary}; the new runs are in {new}")
     if counts[DIFFERENT]:
         raise RunFailed(f"{folder}: not reproduced")
 
 
-def _beside(folder: str) -> str:
+def _default_folder(folder: str) -> str:
     if is_address(folder):
         return f"runs/{parse(folder).repo.split('/')[1]}-reproduced"
     return f"{folder.rstrip('/')}-reproduced"
 
 
-def _again_run(name: str, old: Path, new: Path) -> Reproduced:
-    stated = _alone(RunFolder(old).manifest()["config"])
-    config = run_from_dict(locate_files(stated, old, [RunFolder(old)]))
+def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
+    """Run a finished run again into folder `new` and compare the two.
+
+    Raises:
+        UserError: the run needs several processes, and `new` does not hold its repetition yet.
+    """
+    manifest = RunFolder(old).manifest()
+    assert manifest is not None
+    settings = _without_side_effects(manifest["config"])
+    config = run_from_dict(locate_files(settings, old, [RunFolder(old)]))
     if config.processes > 1:
         what = f"ran on {config.processes} processes"
-        advice = f"attnlab train {old}/run.yaml --out {new}, then attnlab reproduce {old} --out {new}"
+        advice = f"attnlab train {old}/{RUN} --out {new}, then attnlab reproduce {old} --out {new}"
         if RunFolder(new).manifest() is None:
             raise UserError(name, what, accepted=advice)
     else:
-        from pipelines.actions.train import train_command
-
-        train_command(config, str(new))
+        train(config, str(new))
     for line in conditions(old, new):
         print(line)
     return compare_runs(old, new, name)
 
 
-def _alone(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings with nobody told of it: a repetition is neither pushed nor tracked."""
+def _without_side_effects(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run without pushing and tracking."""
     return {**run, "hub": None, "trackers": []}
 
 
-def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
-    from pipelines.actions.ablate import ablate_command
+def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
+    """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
+    Raises:
+        UserError: the ablation has no results yet.
+    """
     stored = open_ablation(old)
     if not (old / RESULTS).exists():
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     out = new / old.resolve().name
-    twins = any("-r" in cell.folder.name for cell in stored.cells)  # runs that --fresh told apart
+    has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
-    stated = stored.config.to_dict()
-    stated["cells"] = {name: _alone(cell) for name, cell in stated["cells"].items()}
-    config = ablation_from_dict(locate_files(stated, old, finished))
-    ablate_command(config, str(out), jobs=jobs, executor="local", fresh=twins and not (out / RUNS).exists())
+    settings = stored.config.to_dict()
+    settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
+    config = ablation_from_dict(locate_files(settings, old, finished))
+    fresh = has_copies and not (out / RUNS).exists()
+    ablate_command(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
     for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):
@@ -110,7 +126,7 @@ def _again_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
-    """(old folder, new folder, label) of every run that finished before."""
+    """Yield (old folder, new folder, label) of every run that had finished."""
     places = {cell.label: cell.folder for cell in again.cells}
     for cell, outcome in stored.outcomes().items():
         if outcome.status == "finished":
@@ -118,7 +134,7 @@ def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path
 
 
 def conditions(old: Path, new: Path) -> Iterator[str]:
-    """What is not the same about two runs: settings, sources, data, versions, hardware; each one line."""
+    """Yield the differences in the settings, sources, data, versions and hardware of two runs."""
     runs = RunFolder(old), RunFolder(new)
     for line in identity.differences(*(run.identity() or {} for run in runs)):
         yield f"not the same run: {line}"
@@ -130,40 +146,43 @@ def conditions(old: Path, new: Path) -> Iterator[str]:
 
 
 def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
-    """A finished run against its repetition.
+    """Compare a finished run with its repetition.
 
-    Equal bits: the same statistics and prediction for every example. Within the interval: the 95 % interval
-    of the difference over examples holds 0. Different: all else.
+    Equal bits: every example has the same statistics and prediction. Within the interval: the 95 % interval
+    of the difference over examples contains 0. Different: anything else.
     """
     if (RunFolder(new).manifest() or {}).get("status") != "finished":
-        return Reproduced(name, DIFFERENT, "it finished before and does not now")
+        return Reproduced(name, DIFFERENT, "it finished before, but not now")
     split = scored_run.common_split([old, new])
     before, now = scored_run.read(old, name, split), scored_run.read(new, f"{name}, again", split)
     if before.ids != now.ids or before.clusters != now.clusters:
         return Reproduced(name, DIFFERENT, f"scored on other {split} examples")
     if before.metrics.keys() != now.metrics.keys():
-        return Reproduced(name, DIFFERENT, "scored by other metrics")
+        return Reproduced(name, DIFFERENT, "scored with other metrics")
     same = all((before.statistics[metric] == now.statistics[metric]).all() for metric in before.statistics)
     if same and before.prediction_hashes == now.prediction_hashes:
         return Reproduced(name, EQUAL)
-    return _judged(before, now, name)
+    return _compare_statistics(before, now, name)
 
 
-def _judged(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
+def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
     metric = before.manifest["primary"]
-    sides = (run.statistics[metric][None] for run in (before, now))
-    result = significance.two_way(*sides, comparable(before.metrics[metric]), before.clusters)
+    old, new = before.statistics[metric][None], now.statistics[metric][None]
+    result = significance.two_way(old, new, comparable(before.metrics[metric]), before.clusters)
     detail = f"{metric} {before.score(metric):.4g} -> {now.score(metric):.4g}"
     if result.identical:
         return Reproduced(name, WITHIN, f"{detail}; other predictions, the same statistics")
     low, high = result.ci95
-    holds = result.problem is None and low <= 0 <= high
+    is_within = result.problem is None and low <= 0 <= high
     interval = "" if result.problem else f", 95 % interval of the difference {low:+.3g} to {high:+.3g}"
-    return Reproduced(name, WITHIN if holds else DIFFERENT, detail + interval)
+    return Reproduced(name, WITHIN if is_within else DIFFERENT, detail + interval)
 
 
 def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reproduced]:
-    """Every primary comparison against its repetition: is the new difference in the old 95 % interval?"""
+    """Compare every primary comparison with its repetition.
+
+    Within the interval: the new difference is in the old 95 % interval.
+    """
     rows = {(row["cell"], row["arm"], row["metric"]): row for row in new["comparisons"]}
     for before in old["comparisons"]:
         if not before["primary"]:

@@ -9,33 +9,34 @@ from pipelines.config.load import is_ablation, load_ablation, load_run
 from pipelines.errors import UserError, raise_all
 
 
-def summary(files: Sequence[str], overrides: Sequence[str]) -> str:
-    """Check files and describe them: each ablation on its own, the run files merged.
+def validate_command(files: Sequence[str], overrides: Sequence[str]) -> None:
+    """Check files and print what they would run: each ablation by itself, the run files merged.
 
     Raises:
-        UserError: with every mistake in any of them.
+        UserError: with every error found in any of them.
     """
     errors: list[UserError] = []
-    kinds: dict[str, bool] = {}
+    is_of_ablation: dict[str, bool] = {}
     for file in files:
         try:
-            kinds[file] = is_ablation(file)
+            is_of_ablation[file] = is_ablation(file)
         except UserError as error:
             errors += getattr(error, "errors", [error])
     raise_all(errors)
-    ablations, runs = [file for file in files if kinds[file]], [file for file in files if not kinds[file]]
+    groups = [[file] for file in files if is_of_ablation[file]]
+    run_files = [file for file in files if not is_of_ablation[file]]
+    if run_files or not groups:
+        groups.append(run_files)
     blocks: list[str] = []
-    for parts, describe, load in (
-        *(
-            ([file], describe_ablation, lambda parts: load_ablation(parts[0], overrides))
-            for file in ablations
-        ),
-        *([(runs, describe_run, lambda parts: load_run(parts, overrides))] if runs or not ablations else []),
-    ):
+    for group in groups:
         try:
-            lines = [f"{' + '.join(parts)}: in order", *describe(load(parts))]
-            blocks.append("\n  ".join(lines))
+            lines = (
+                describe_run(load_run(group, overrides))
+                if group is run_files
+                else describe_ablation(load_ablation(group[0], overrides))
+            )
+            blocks.append("\n  ".join([f"{' + '.join(group)}: valid", *lines]))
         except UserError as error:
             errors += getattr(error, "errors", [error])
     raise_all(errors)
-    return "\n".join(blocks)
+    print("\n".join(blocks))

@@ -1,11 +1,10 @@
-"""Whether a report says what its runs have stored: every file hash, every number, computed again."""
+"""`attnlab verify`: check every file hash and compute every number of a report again."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pipelines.ablation import results
 from pipelines.ablation.preregistration import digest
@@ -14,22 +13,22 @@ from pipelines.runs import identity
 from pipelines.runs.locate import find_record
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
-from pipelines.storage.names import RESULTS, RUNS, TOGETHER
+from pipelines.storage.names import IDENTITY, MANIFEST, MODEL, REGISTRATION, RESULTS, RUNS, TOGETHER
 from pipelines.storage.paths import inside
-from pipelines.storage.run_folder import MANIFEST, RunFolder
+from pipelines.storage.run_folder import RunFolder
 
-TOLERANCE = 1e-9  # relative; a sum in another order moves the last bits of a float64
-RESAMPLED = 1e-4  # of the bootstrap, whose products are in float32
-MOVED = 3  # resamples of the histogram that may change their bin by it
+TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a float64
+BOOTSTRAP_TOLERANCE = 1e-4  # relative; its products are in float32
+MOST_MOVED = 3  # resamples of a histogram that may change their bin
 MOST_LINES = 40
 
 
 def verify_command(folder: str) -> None:
-    """`attnlab verify`: check an ablation or a run; exit status 1 where anything differs.
+    """Check an ablation or a run and print every difference.
 
     Raises:
         UserError: the folder is neither.
-        RunFailed: with the number of differences, each of which was printed.
+        RunFailed: there are differences.
     """
     path = find_record(folder)
     if (path / RUNS).exists() or (path / TOGETHER).exists():
@@ -48,44 +47,47 @@ def verify_command(folder: str) -> None:
 
 
 def ablation_differences(folder: Path) -> Iterator[str]:
-    """What is not as it should be in an ablation: its registration, its runs' files, its results."""
+    """Yield the differences in an ablation: its registration, the files of its runs, its results."""
     stored = read_json(folder / RESULTS)
     if stored is None:
         raise UserError(str(folder), f"has no {RESULTS} yet", accepted="attnlab report writes one")
-    ended = results.reported_in(folder)
+    ended = results.reported_ablations(folder)
     for one in ended:
-        registered = read_json(one.folder / "registration.json")
+        registered = read_json(one.folder / REGISTRATION)
         if digest(registered["declared"]) != registered["hash"]:
-            yield f"{one.folder}/registration.json: what is declared is not what its hash was made of"
+            yield f"{one.folder}/{REGISTRATION}: the declaration does not match its hash"
         for cell, outcome in one.outcomes.items():
             if outcome.status == "finished":
                 yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
     try:
         computed = results.results_of(ended, folder)
-    except UserError as error:  # files of a run do not fit together
+    except UserError as error:  # the files of a run contradict each other
         yield error.sentence()
         return
     yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
 
 
 def run_differences(folder: Path) -> Iterator[str]:
-    """What is not as a finished run left it: its identity and the hashes of its files."""
+    """Yield the differences in a finished run: its identity and the hashes of its files."""
     run = RunFolder(folder)
     manifest, described = run.manifest(), run.identity()
+    if manifest is None:
+        yield f"{MANIFEST}: is missing"
+        return
     if described is None or identity.run_hash(described) != manifest["run_hash"]:
-        yield "identity.json: is not what the run hash in manifest.json was made of"
-    dropped = not run.model.exists()  # `keep` says whose weights stay
+        yield f"{IDENTITY}: does not match the run hash in {MANIFEST}"
+    deleted = not run.model.exists()  # `keep` decides whose weights stay
     for name, expected in manifest["files"].items():
         path = inside(folder, name, str(folder / MANIFEST))
         if not path.exists():
-            if not (dropped and name.startswith("model/")):
+            if not (deleted and name.startswith(f"{MODEL}/")):
                 yield f"{name}: is missing"
         elif atomic.sha256_of(path) != expected:
             yield f"{name}: has changed since the run finished"
 
 
-def differences(stored: Any, computed: Any, where: str = "") -> Iterator[str]:
-    """Fields in which two JSON values differ, each "where: stored -> computed"."""
+def differences(stored: object, computed: object, where: str = "") -> Iterator[str]:
+    """Yield the fields in which two JSON values differ, each as "where: stored -> computed"."""
     if isinstance(stored, Mapping) and isinstance(computed, Mapping):
         for name in sorted(stored.keys() | computed.keys()):
             inner = f"{where}.{name}" if where else name
@@ -97,18 +99,18 @@ def differences(stored: Any, computed: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {stored!r} -> {computed!r}"
 
 
-def _name_of(item: Any, index: int) -> str:
-    """A comparison by what it compares, anything else by its place."""
+def _name_of(item: object, index: int) -> str:
+    """Return the name of a comparison, or the index of any other item."""
     if isinstance(item, Mapping) and "metric" in item:
         return f"{item['cell']} / {item['arm']} / {item['metric']}"
     return str(index)
 
 
-def _equal(stored: Any, computed: Any, where: str) -> bool:
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (stored, computed)]
-    if not all(numbers):
+def _equal(stored: object, computed: object, where: str) -> bool:
+    is_flag = isinstance(stored, bool) or isinstance(computed, bool)
+    if is_flag or not isinstance(stored, int | float) or not isinstance(computed, int | float):
         return stored == computed
     if "bootstrap.counts" in where:
-        return abs(stored - computed) <= MOVED
-    tolerance = RESAMPLED if "bootstrap" in where else TOLERANCE
+        return abs(stored - computed) <= MOST_MOVED
+    tolerance = BOOTSTRAP_TOLERANCE if "bootstrap" in where else TOLERANCE
     return math.isclose(stored, computed, rel_tol=tolerance, abs_tol=tolerance * 1e-3)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, add_settings, count, out_folder, the_ablation
+from pipelines.cli.command import Command, add_settings, count, one_ablation, out_folder
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
-    parser.add_argument("--out", metavar="DIR", help="the folder of the report; default runs/<file>")
+    parser.add_argument("--out", metavar="DIR", help="folder of the report; default: runs/<name of the file>")
     parser.add_argument(
-        "--jobs", type=count, metavar="N", help="runs side by side; default: one per GPU, else per core"
+        "--jobs",
+        type=count,
+        metavar="N",
+        help="runs side by side; default: one per GPU, or one per core without GPUs",
     )
     parser.add_argument(
-        "--executor", choices=("local", "slurm"), help="where the runs are made; default: as the file says"
+        "--executor",
+        choices=("local", "slurm"),
+        help="where the runs are made; default: the executor in the file",
     )
-    parser.add_argument("--fresh", action="store_true", help="run everything again, in folders of its own")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument("--fresh", action="store_true", help="run everything again, in new run folders")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and stop")
     parser.add_argument(
         "--prepare",
         action="store_true",
-        help="write everything down but run nothing: print a command per run",
+        help="write the plan but run nothing; print a command per run",
     )
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    config, file = the_ablation("ablate", arguments.settings)
+    config, file = one_ablation("ablate", arguments.settings)
     out = out_folder(arguments.out, [file])
     from pipelines.actions.ablate import ablate_command
 
@@ -43,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "ablate",
-    "train arms x seeds, compare them in pairs, write a report",
+    "train every arm with every seed, compare the arms in pairs, write a report",
     _arguments,
     _run,
     "attnlab ablate configs/quickstart.yaml --out runs/quickstart",

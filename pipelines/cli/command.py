@@ -1,4 +1,4 @@
-"""What a command of the table is, and the arguments that several of them share."""
+"""The definition of a command, and the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One line of the table: how a command is called, what it says of itself, what it does."""
+    """A command: its name, its line in the help, its arguments and the function that runs it."""
 
     name: str
     summary: str
@@ -27,7 +27,7 @@ class Command:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The positional arguments of every command that reads YAML."""
+    """Add the positional arguments of a command that reads YAML files."""
     parser.add_argument(
         "settings",
         nargs="+",
@@ -37,48 +37,61 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """The type of an argument that counts something."""
+    """Parse an argument that must be a positive whole number."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more (got {text!r})")
     return int(text)
 
 
 def files_and_overrides(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the arguments of a command: what holds `=` and is no file is an override."""
+    """Separate YAML files from overrides: an override contains `=` and is not an existing file."""
     overrides = [text for text in settings if "=" in text and not os.path.exists(text)]
     return [text for text in settings if text not in overrides], overrides
 
 
-def run_settings(settings: Sequence[str], instead: str) -> tuple[list[str], list[str]]:
-    """The files and overrides of one run; an ablation among them is refused, with what to do `instead`."""
+def run_settings(settings: Sequence[str], advice: str) -> tuple[list[str], list[str]]:
+    """Return the files and overrides of one run.
+
+    Args:
+        advice: what to do instead if a file is an ablation, with `{}` for the file.
+
+    Raises:
+        UserError: a file is an ablation.
+    """
     from pipelines.config.load import is_ablation
 
     files, overrides = files_and_overrides(settings)
     for file in files:
         if is_ablation(file):
-            raise UserError(file, "is an ablation, not a run", accepted=instead.format(file))
+            raise UserError(file, "is an ablation, not a run", accepted=advice.format(file))
     return files, overrides
 
 
-def the_ablation(command: str, settings: Sequence[str]) -> tuple[AblationConfig, str]:
-    """The one ablation that a command names, and its file."""
+def one_ablation(command: str, settings: Sequence[str]) -> tuple[AblationConfig, str]:
+    """Load the one ablation among the arguments of a command; return it with its file.
+
+    Raises:
+        UserError: there is not exactly one file, or it is not an ablation.
+    """
     from pipelines.config.load import is_ablation, load_ablation
 
     files, overrides = files_and_overrides(settings)
     if len(files) != 1:
         raise UserError(command, "takes one ablation file", f"{len(files)} files")
     if not is_ablation(files[0]):
-        raise UserError(files[0], "is no ablation: it has no arms", accepted="use attnlab train for one run")
+        raise UserError(
+            files[0], "is not an ablation: it has no arms", accepted="use attnlab train for one run"
+        )
     return load_ablation(files[0], overrides), files[0]
 
 
 def out_folder(
-    chosen: str | None, files: Sequence[str], say: str = "writing to {} (--out chooses another folder)"
+    chosen: str | None, files: Sequence[str], message: str = "writing to {} (--out chooses another folder)"
 ) -> str:
-    """The folder that was `chosen`, or one under runs/ named after the first file, and said."""
+    """Return the `chosen` folder; None: runs/<name of the first file>, which is printed in `message`."""
     if chosen:
         return chosen
     name = os.path.splitext(os.path.basename(files[0]))[0]
     out = os.path.join("runs", name)
-    print(say.format(out), file=sys.stderr)
+    print(message.format(out), file=sys.stderr)
     return out

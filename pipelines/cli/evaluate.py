@@ -17,13 +17,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "settings",
         nargs="+",
         metavar="RUN|FILE|key=value",
-        help="the folder of a finished run, or hub:ORG/NAME; or run files, for their pretrained model",
+        help="folder of a finished run, or hub:ORG/NAME; or run files, to score their pretrained model",
     )
-    parser.add_argument("--data", metavar="FILE", help="another file, with the columns of the run's data")
+    parser.add_argument(
+        "--data", metavar="FILE", help="score this file; it has the columns of the run's data"
+    )
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),
-        help="of the run's data; default: test if it has one",
+        help="split of the run's data; default: test if there is one, else validation",
     )
     parser.add_argument("--predictions", metavar="FILE", help="write one JSON line per example")
 
@@ -36,12 +38,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _run_or_config(settings: Sequence[str]) -> str | RunConfig:
-    """What is to be scored: one word that is no YAML names a run."""
+    """Return the folder or address of a run, or the configuration that YAML files give."""
     if len(settings) == 1 and not settings[0].endswith((".yaml", ".yml")):
         return settings[0]
     from pipelines.config.load import load_run
 
-    return load_run(*run_settings(settings, instead="name one of its runs"))
+    return load_run(*run_settings(settings, advice="name one of its runs"))
 
 
 COMMAND = Command(

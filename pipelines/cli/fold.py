@@ -8,8 +8,8 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run, or hub:ORG/NAME")
-    parser.add_argument("out", metavar="OUT", help="the folder to write; it must not be there yet")
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or hub:ORG/NAME")
+    parser.add_argument("out", metavar="OUT", help="folder to write; it must not exist yet")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -20,7 +20,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "fold",
-    "write a run as a plain checkpoint, its attention in the weights",
+    "write a run as a plain transformers checkpoint, with its attention variant in the weights",
     _arguments,
     _run,
     "attnlab fold runs/two plain",

@@ -8,35 +8,43 @@ from pipelines.cli.command import Command, count
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run, or hub:ORG/NAME")
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or hub:ORG/NAME")
     parser.add_argument(
         "--prompt",
         action="append",
         default=[],
         metavar="TEXT",
-        help="what a text begins with; may be given again",
+        help="beginning of a text; can be given several times",
     )
     parser.add_argument(
-        "--input", metavar="FILE|-", help="more prompts: a data file, or lines; - reads stdin"
+        "--input",
+        metavar="FILE|-",
+        help="more prompts: a data file, or one prompt per line; - reads standard input",
     )
-    parser.add_argument("--samples", type=count, default=1, metavar="N", help="texts per prompt; default 1")
+    parser.add_argument("--samples", type=count, default=1, metavar="N", help="texts per prompt; default: 1")
     parser.add_argument(
-        "--max-new-tokens", type=count, default=100, metavar="N", help="written at most; default 100"
+        "--max-new-tokens", type=count, default=100, metavar="N", help="most tokens of a text; default: 100"
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="0: the likeliest token each time; default 1",
+        help="divides the logits; 0: always the most probable token; default: 1",
     )
     parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="draw among tokens of this joint probability"
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="sample from the most probable tokens with this total probability; default: 1",
     )
-    parser.add_argument("--top-k", type=count, metavar="K", help="draw among so many of the likeliest tokens")
-    parser.add_argument("--seed", type=int, default=1, help="of the draws; default 1")
     parser.add_argument(
-        "--out", metavar="FILE", help="write JSON lines there; default: the texts as they read"
+        "--top-k", type=count, metavar="K", help="sample from the K most probable tokens; default: all"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sampling; default: 1")
+    parser.add_argument(
+        "--out", metavar="FILE", help="write JSON lines to this file; default: print the texts"
     )
 
 
@@ -56,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "generate",
-    "let the language model of a finished run write freely",
+    "generate texts with the language model of a finished run",
     _arguments,
     _run,
     'attnlab generate runs/shakespeare --prompt "KING HENRY:" --samples 3',

@@ -8,19 +8,21 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", default="ner", help="the task (attnlab ls tasks); default ner")
-    parser.add_argument("--model", help="bert, gpt2, t5, vit, ast, patchtst; default: the first that can")
+    parser.add_argument("--task", default="ner", help="task (attnlab ls tasks lists them); default: ner")
+    parser.add_argument(
+        "--model", help="bert, gpt2, t5, vit, ast or patchtst; default: the first that fits the task"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.actions.init import starter
+    from pipelines.actions.init import init_command
 
-    print(starter(arguments.task, arguments.model), end="")
+    init_command(arguments.task, arguments.model)
 
 
 COMMAND = Command(
     "init",
-    "print a commented YAML file to start from",
+    "print a YAML file with every setting explained",
     _arguments,
     _run,
     "attnlab init --task ner --model bert > my.yaml",

@@ -10,14 +10,14 @@ from pipelines.cli.command import Command
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("variants", "tasks", "metrics", "corpora", "configs", "runs"))
     parser.add_argument(
-        "folder", nargs="?", help="for configs and runs: where to look; default configs, runs"
+        "folder", nargs="?", help="for configs and runs: the folder to search; default: configs or runs"
     )
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.actions.ls import print_listing
+    from pipelines.actions.ls import ls_command
 
-    print_listing(arguments.what, arguments.folder)
+    ls_command(arguments.what, arguments.folder)
 
 
 COMMAND = Command(

@@ -1,7 +1,7 @@
-"""The command `attnlab`: the table of commands, and how an answer or a mistake leaves the process.
+"""The command `attnlab`: the list of commands, and the exit status of each result and error.
 
-Only the standard library is imported here; each command imports what it needs when it is called, so that
-`attnlab --help` answers at once and no torch is loaded to check a YAML file.
+Only the standard library is imported here, so that `attnlab --help` is fast and no torch is loaded to check
+a YAML file. Each command imports the rest when it runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipelines.cli import (
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
-MOST_LINES = 20  # of mistakes shown at once: one screen
+MOST_LINES = 20  # of errors shown at once: one screen
 
 COMMANDS = tuple(
     module.COMMAND
@@ -60,9 +60,13 @@ COMMANDS = tuple(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 (a run failed), 2 (the user can mend it) or 75 (stopped)."""
+    """Run one command and return its exit status.
+
+    0: success. 1: a run failed. 2: the user can correct the error. 75: stopped, and it can be resumed. 130:
+    stopped by Ctrl-C while nothing could be saved.
+    """
     arguments = _parse(argv)
-    if os.getcwd() not in sys.path:  # a variant of the user's own is found beside their YAML
+    if os.getcwd() not in sys.path:  # the user's own variants are imported from here
         sys.path.append(os.getcwd())
     try:
         return arguments.run(arguments) or 0
@@ -72,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say([error.sentence()], EXIT_USER)
     except RunFailed as error:
         return _say([str(error)], EXIT_FAILED)
-    except Interrupted as error:  # all ranks stop together; the first speaks for them
+    except Interrupted as error:  # all ranks stop together; only the first one prints
         from pipelines.distributed.launch import is_first_rank
 
         return _say([str(error)] if is_first_rank() else [], EXIT_INTERRUPTED)
@@ -92,12 +96,12 @@ def _say(sentences: Sequence[str], status: int) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; overrides may also stand after options, which argparse alone would refuse."""
+    """Parse the command line; overrides may also follow options, which argparse alone would refuse."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    strays = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
-    if strays:
-        parser.error(f"unknown arguments: {' '.join(strays)}")
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     if rest:
         arguments.settings += rest
     return arguments
@@ -106,7 +110,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="attnlab",
-        description="Paired attention ablations for BERT, GPT-2 and T5 families, from YAML.",
+        description="Paired attention ablations for BERT, GPT-2 and T5 families, configured in YAML.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

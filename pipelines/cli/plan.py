@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, add_settings, out_folder, the_ablation
+from pipelines.cli.command import Command, add_settings, one_ablation, out_folder
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
-    parser.add_argument("--pilot", metavar="DIR", help="an ablation with finished runs; default runs/<file>")
+    parser.add_argument(
+        "--pilot",
+        metavar="DIR",
+        help="folder of an ablation with finished runs; default: runs/<name of the file>",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    config, file = the_ablation("plan", arguments.settings)
+    config, file = one_ablation("plan", arguments.settings)
     pilot = arguments.pilot or out_folder(
-        None, [file], say="looking for a pilot in {} (--pilot names another)"
+        None, [file], message="looking for a pilot in {} (--pilot names another)"
     )
     from pipelines.actions.plan import plan_command
 
@@ -24,7 +28,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "plan",
-    "say how many seeds and examples an ablation needs, by a pilot's runs",
+    "estimate from the runs of a pilot how many seeds and examples an ablation needs",
     _arguments,
     _run,
     "attnlab plan my.yaml --pilot runs/pilot",

@@ -8,11 +8,14 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or hub:ORG/NAME")
     parser.add_argument(
-        "--input", required=True, metavar="FILE|-", help="data file, or lines of text or JSON; - reads stdin"
+        "--input",
+        required=True,
+        metavar="FILE|-",
+        help="data file, or lines of text or JSON; - reads standard input",
     )
-    parser.add_argument("--out", metavar="FILE", help="write there; default: standard output")
+    parser.add_argument("--out", metavar="FILE", help="write to this file; default: standard output")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -23,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "predict",
-    "one JSON line per input, by a finished run",
+    "write the predictions of a finished run, one JSON line per input",
     _arguments,
     _run,
     "attnlab predict runs/two --input lines.txt",

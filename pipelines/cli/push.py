@@ -8,15 +8,21 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="the folder of a finished run or of an ablation")
-    parser.add_argument("repo", metavar="ORG/NAME", help="the repository; made if it is not there")
-    parser.add_argument("--private", action="store_true", help="make it private, and refuse a public one")
-    parser.add_argument("--revision", metavar="R", default="main", help="the branch; default main")
+    parser.add_argument("folder", metavar="DIR", help="folder of a finished run or of an ablation")
+    parser.add_argument("repo", metavar="ORG/NAME", help="repository; it is created if it does not exist")
     parser.add_argument(
-        "--license", metavar="ID", help="of the model, such as apache-2.0; default: the base's"
+        "--private", action="store_true", help="create it as private; an existing public one is refused"
     )
-    parser.add_argument("--data-license", metavar="ID", help="of the data, for the card")
-    parser.add_argument("--dry-run", action="store_true", help="make it ready and prove it; send nothing")
+    parser.add_argument("--revision", metavar="R", default="main", help="branch; default: main")
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="license of the model, such as apache-2.0; default: that of the base model",
+    )
+    parser.add_argument("--data-license", metavar="ID", help="license of the data, for the model card")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="prepare and check everything, but send nothing"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -31,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "push",
-    "put a run or an ablation on the Hub, proven and with a card",
+    "upload a run or an ablation to the Hub, with a model card and a check that it loads",
     _arguments,
     _run,
     "attnlab push runs/two ORG/NAME --dry-run",

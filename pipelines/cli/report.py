@@ -10,7 +10,7 @@ from pipelines.cli.command import Command
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folders of ablations")
     parser.add_argument(
-        "--out", metavar="DIR", help="where to write; default: the folder itself, if it is one"
+        "--out", metavar="DIR", help="where to write; default: the folder itself, if only one is given"
     )
 
 
@@ -22,7 +22,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "report",
-    "write the report again from stored statistics",
+    "compute the report again from stored statistics; several ablations give one report",
     _arguments,
     _run,
     "attnlab report runs/bert runs/gpt2 --out runs/both",

@@ -8,10 +8,15 @@ from pipelines.cli.command import Command, count
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="the folder of a finished run or of an ablation")
-    parser.add_argument("--out", metavar="DIR", help="where to run it again; default <DIR>-reproduced")
     parser.add_argument(
-        "--jobs", type=count, metavar="N", help="runs side by side; default: one per GPU, else per core"
+        "folder", metavar="DIR", help="folder of a finished run or of an ablation, or hub:ORG/NAME"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to run it again; default: <DIR>-reproduced")
+    parser.add_argument(
+        "--jobs",
+        type=count,
+        metavar="N",
+        help="runs side by side; default: one per GPU, or one per core without GPUs",
     )
 
 
@@ -23,7 +28,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "reproduce",
-    "run a run or an ablation again and say what differs",
+    "repeat a run or an ablation, and report the differences",
     _arguments,
     _run,
     "attnlab reproduce runs/quickstart",

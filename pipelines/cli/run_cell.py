@@ -8,8 +8,10 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="the folder of an ablation")
-    parser.add_argument("name", metavar="RUN", help="the run: the beginning of its folder's name in cells/")
+    parser.add_argument("folder", metavar="DIR", help="folder of an ablation")
+    parser.add_argument(
+        "name", metavar="RUN", help="the run: its folder's name in cells/, or the beginning of it"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -20,7 +22,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "run-cell",
-    "make one run of an ablation, from any scheduler; again is no harm",
+    "make one run of an ablation, from any scheduler; it is safe to call it again",
     _arguments,
     _run,
     "attnlab run-cell runs/quickstart 3f9a",

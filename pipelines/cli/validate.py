@@ -12,15 +12,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.actions.validate import summary
+    from pipelines.actions.validate import validate_command
 
-    files, overrides = files_and_overrides(arguments.settings)
-    print(summary(files, overrides))
+    validate_command(*files_and_overrides(arguments.settings))
 
 
 COMMAND = Command(
     "validate",
-    "check run or ablation files and say what they do",
+    "check run or ablation files and describe what they run",
     _arguments,
     _run,
     "attnlab validate configs/quickstart.yaml",

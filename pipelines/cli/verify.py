@@ -8,7 +8,7 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="the folder of an ablation or of a run")
+    parser.add_argument("folder", metavar="DIR", help="folder of an ablation or of a run, or hub:ORG/NAME")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -19,7 +19,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "verify",
-    "compute every number of a report again, check every file",
+    "check every file of a run or an ablation, and compute every number of its report again",
     _arguments,
     _run,
     "attnlab verify runs/quickstart",

@@ -17,10 +17,11 @@ from pipelines.errors import UserError
 from pipelines.metrics import base as metrics
 from pipelines.metrics import load
 from pipelines.metrics.base import Metric
+from pipelines.storage.names import MANIFEST, PREDICTIONS, STATISTICS
 
 Manifest = Mapping[str, Any]  # the content of manifest.json
 
-PREDICTIONS, HASHES = "predictions.{}.jsonl", "predictions.{}.hashes"
+HASHES = "predictions.{}.hashes"
 SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
 
 
@@ -70,7 +71,7 @@ def common_split(folders: Sequence[Path]) -> str:
         UserError: all of them were scored on neither.
     """
     for split in SPLITS:
-        if all((folder / f"statistics.{split}.parquet").exists() for folder in folders):
+        if all((folder / STATISTICS.format(split)).exists() for folder in folders):
             return split
     raise UserError(
         str(folders[0].parent),
@@ -88,8 +89,8 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
     import pyarrow
     import pyarrow.parquet
 
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    path = folder / f"statistics.{split}.parquet"
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    path = folder / STATISTICS.format(split)
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:

@@ -1,8 +1,7 @@
-"""One run on several processes of this machine: start the ranks, pass signals on, keep their exit status.
+"""Start the ranks of one run on this machine, forward signals to them, and return their exit status.
 
-torchrun and accelerate launch start the same command; this exists because a run that was asked to stop
-must be told apart (75) from one that failed, and neither of them lets the exit status through. srun starts
-the ranks itself.
+torchrun and accelerate launch start the same command, but do not return its exit status, which distinguishes
+a run that was asked to stop (75) from one that failed. srun starts the ranks itself.
 """
 
 from __future__ import annotations
@@ -18,102 +17,100 @@ from collections.abc import Sequence
 from pipelines.distributed.stop import EXIT_INTERRUPTED, SIGNALS
 from pipelines.errors import RunFailed
 
-SECONDS_TO_LEAVE = 15.0  # for the other ranks, after one has failed
-FIRST_PORT, NUM_PORTS = (
-    20_000,
-    10_000,
-)  # where the ranks of a Slurm job meet; below the ports a system hands out
+Rank = subprocess.Popen[bytes]
+SECONDS_TO_EXIT = 15.0  # for the other ranks, after one has failed
+# Ports at which the ranks of a Slurm job connect; below those that systems assign by themselves.
+FIRST_PORT, NUM_PORTS = 20_000, 10_000
 
 
 def is_rank() -> bool:
-    """Whether this process was started as one rank of a run (by us, torchrun or accelerate)."""
+    """Whether this process was started as one rank of a run (by `launch`, torchrun or accelerate)."""
     return "RANK" in os.environ
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks and writes for the run: rank 0, or the only one."""
+    """Whether this process prints and writes for the run: rank 0, or the only process."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def adopt_slurm_rank() -> None:
-    """Make a task of a Slurm step of several tasks the rank that it is, as torchrun would.
+    """Set the variables that torchrun would set, if this process is one of several tasks of a Slurm step.
 
-    srun numbers its tasks; the first node of the job is where they meet, at a port that follows from the
-    job. Nothing happens outside such a step, or where a launcher has spoken before.
+    The rank is the task's number. The ranks connect at the first node of the job, at a port computed from the
+    job's id. Outside such a step, or under another launcher, nothing happens.
 
     Raises:
-        RunFailed: Slurm does not say where that node is.
+        RunFailed: Slurm does not return the address of that node.
     """
     number = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if number == 1 or is_rank():
         return
     nodes = os.environ["SLURM_STEP_NODELIST"]
-    first = _asked("scontrol", "show", "hostnames", nodes).split()[0]
+    first = _answer("scontrol", "show", "hostnames", nodes).split()[0]
     os.environ |= {
         "RANK": os.environ["SLURM_PROCID"],
         "WORLD_SIZE": str(number),
         "LOCAL_RANK": os.environ["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": os.environ["SLURM_STEP_TASKS_PER_NODE"].partition("(")[0],
-        "MASTER_ADDR": _asked("sinfo", "--noheader", f"--nodes={first}", "--format=%o").split()[0],
+        "MASTER_ADDR": _answer("sinfo", "--noheader", f"--nodes={first}", "--format=%o").split()[0],
         "MASTER_PORT": str(FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % NUM_PORTS),
     }
 
 
-def _asked(*command: str) -> str:
-    """What a command of Slurm answers."""
+def _answer(*command: str) -> str:
+    """Return the output of a Slurm command."""
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode or not answer.stdout.strip():
-        raise RunFailed(
-            f"Slurm does not say where the ranks meet: {' '.join(command)}: {answer.stderr.strip()}"
-        )
+        what = "Slurm does not return the address of the first rank"
+        raise RunFailed(f"{what}: {' '.join(command)}: {answer.stderr.strip()}")
     return answer.stdout
 
 
 def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
-    """Run `python -m pipelines <arguments>` as `processes` ranks; the exit status of the run.
+    """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
 
-    A signal to this process reaches every rank. When a rank fails, the others are ended: they would
-    wait for it for ever.
+    A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
+    would wait for it forever.
     """
-    ranks: list[subprocess.Popen] = []
-    passed_on: set[int] = set()
+    ranks: list[Rank] = []
+    forwarded: set[int] = set()
 
-    def pass_on(number: int, _frame: object) -> None:
-        passed_on.add(number)
+    def forward(number: int, _frame: object) -> None:
+        forwarded.add(number)
         for rank in ranks:
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         _start(ranks, arguments, processes, threads)
         status = _wait(ranks)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if -status in passed_on:  # a rank that had not begun to listen
+    if -status in forwarded:  # it killed a rank that did not handle signals yet
         return EXIT_INTERRUPTED
     return status if status >= 0 else 1  # killed by a signal
 
 
-def _start(ranks: list[subprocess.Popen], arguments: Sequence[str], processes: int, threads: int) -> None:
-    """Start the ranks, and add each as soon as it is there."""
+def _start(ranks: list[Rank], arguments: Sequence[str], processes: int, threads: int) -> None:
+    """Start the ranks; each is appended at once, so that a signal meanwhile is forwarded to it."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     for rank in range(processes):
         environment = os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         environment |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "pipelines", *arguments]
-        # A session of its own: Ctrl-C reaches a rank once, through us, and not a second time directly.
+        # In a session of its own, a rank gets Ctrl-C once, from `forward`, and not a second time directly.
         ranks.append(subprocess.Popen(command, env=environment, start_new_session=True))
 
 
-def _wait(ranks: Sequence[subprocess.Popen]) -> int:
-    """Wait for all; the first status that is not 0 is the run's."""
+def _wait(ranks: Sequence[Rank]) -> int:
+    """Wait for all ranks; return the first status that is not 0."""
     status, deadline = 0, None
     while any(rank.poll() is None for rank in ranks):
         failed = [rank.returncode for rank in ranks if rank.returncode]
         if failed and deadline is None:
-            status, deadline = failed[0], time.monotonic() + SECONDS_TO_LEAVE
+            status, deadline = failed[0], time.monotonic() + SECONDS_TO_EXIT
         if deadline is not None and time.monotonic() > deadline:
             for rank in ranks:
                 rank.kill()
@@ -122,7 +119,7 @@ def _wait(ranks: Sequence[subprocess.Popen]) -> int:
 
 
 def free_port() -> int:
-    """A port of this machine at which nobody listens."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Weights shared out among processes (FSDP2), for models that one device cannot hold."""
+"""Shard the weights among processes (FSDP2), for models that one device cannot hold."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard(model: torch.nn.Module) -> torch.nn.Module:
-    """Let every rank keep its share of each block; a block is gathered while it computes.
+    """Shard every block of a model in place; a block is gathered while it computes.
 
-    Blocks are the classes that the model says must not be split; the rest is one block. Done here and
-    not by accelerate, which shards on accelerators alone and on a CPU goes on unsharded without a word.
+    Blocks are the module classes that the model declares as `_no_split_modules`; the rest is one block. It is
+    not left to accelerate, which silently does not shard on a CPU.
     """
     blocks = set(getattr(model, "_no_split_modules", None) or ())
     for module in list(model.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module)
-    return fully_shard(model)
+    fully_shard(model)
+    return model
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a share (all ranks must ask together); any other tensor as it is."""
+    """Return the full tensor of a shard, in which all ranks take part; any other tensor unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state of a model on the CPU, shares gathered: all ranks ask together.
+    """Return the state of a model on the CPU with its shards gathered, in which all ranks take part.
 
-    What is one tensor in the model (tied weights, parameters that sites share) is one here.
+    Tensors that the model shares (tied weights, parameters shared by sites) are shared in the state too.
     """
     state = model.state_dict(keep_vars=True)
     gathered = {id(tensor): whole(tensor.detach()).to("cpu") for tensor in state.values()}
@@ -36,7 +37,7 @@ def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def share_like(reference: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's share of a full tensor, laid out like `reference`; the tensor where that is no share."""
+    """Return this rank's shard of a full tensor, sharded like `reference`; else the tensor itself."""
     if not isinstance(reference, DTensor) or tensor.shape != reference.shape:
         return tensor
     return distribute_tensor(tensor.to(reference.device), reference.device_mesh, reference.placements)

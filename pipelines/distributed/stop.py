@@ -1,4 +1,4 @@
-"""Asking a run to stop: signals become a flag that the loop reads at a safe point."""
+"""Ask a run to stop: signals set a flag that the training loop reads at a safe point."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: try again
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_BUSY = 76  # another process works on the run
 
 
 class StopRequest:
-    """Whether a signal asked this process to stop, and which."""
+    """Whether a signal has asked this process to stop, and the first one that did."""
 
     def __init__(self) -> None:
-        self.signal_name: str | None = None  # the first that came
+        self.signal_name: str | None = None
         self._received: set[int] = set()
 
     @property
@@ -24,8 +24,8 @@ class StopRequest:
         return self.signal_name is not None
 
     def _receive(self, number: int, _frame: object) -> None:
-        # Asked twice: leave at once; the last sealed checkpoint stands. Slurm's warning (USR2) and, at the
-        # limit, TERM are no such haste: what is left of the time is for the checkpoint.
+        # The same signal twice: exit at once; the last checkpoint is complete. Slurm sends two different
+        # ones, a warning (USR2) and, at the limit, TERM: the time between is for saving a checkpoint.
         if number in self._received:
             os._exit(EXIT_INTERRUPTED)
         self._received.add(number)
@@ -34,11 +34,11 @@ class StopRequest:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Let a stop signal end the process with 75 while it starts or tidies up: there is nothing to save.
+    """Exit with status 75 on a stop signal during the block, in which there is nothing to save.
 
-    `listening` takes over for as long as there is. Imports alone take seconds, in which a signal would end
-    the process as it ends any program, and a scheduler would call the run failed. Not for a job of submitit,
-    whose own handler queues it again.
+    It covers the start and the end of a process; during training, `listening` replaces it. The imports alone
+    take seconds. Without this, a signal would kill the process, and a scheduler would count the run as
+    failed. It is not for a submitit job, whose own handler queues the job again.
     """
     before = {number: signal.signal(number, _leave_at_once) for number in SIGNALS}
     try:
@@ -50,13 +50,13 @@ def leaving_at_once() -> Iterator[None]:
 
 def _leave_at_once(_number: int, _frame: object) -> None:
     if os.environ.get("RANK", "0") == "0":
-        os.write(2, b"stopped; to go on, start the same command again\n")
+        os.write(2, b"stopped; to resume, start the same command again\n")
     os._exit(EXIT_INTERRUPTED)
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn the stop signals into a `StopRequest` for the length of the block (main thread only)."""
+    """Turn stop signals into a `StopRequest` during the block (main thread only)."""
     request = StopRequest()
     before = {number: signal.signal(number, request._receive) for number in SIGNALS}
     try:

@@ -1,4 +1,4 @@
-"""Batches on their way from the host to the device."""
+"""Copy batches from the host to the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device; other entries as they are."""
+    """Return the batch with its tensors on the device; other entries are unchanged."""
     return {
         name: send(value, device) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
@@ -17,10 +17,10 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on the device, without waiting for what the device has yet to do.
+    """Copy a tensor to the device without waiting for the work queued there.
 
-    That takes page-locked memory on a GPU: a copy from any other begins when all work before it is done (CUDA
-    Driver API, synchronization behaviour of memcpy).
+    For a GPU this needs page-locked memory: a copy from other memory waits for all earlier work (CUDA Driver
+    API, "API synchronization behavior").
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()

@@ -1,1 +1,1 @@
-"""Ways to run the cells of an ablation: here, or on other machines."""
+"""Places where the runs of an ablation run: this machine, or a Slurm cluster."""

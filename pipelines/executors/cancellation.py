@@ -1,4 +1,4 @@
-"""Cancelling an ablation from anywhere: a file in its folder that everyone who works on it looks for."""
+"""Cancel an ablation from any machine: a file in its folder that every process of its runs looks for."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CANCELLED = "cancelled"
+from pipelines.storage.names import CANCELLED
+
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
 def cancel(ablation: Path) -> None:
-    """Ask every process that works on the ablation, on any machine, to save a checkpoint and leave."""
+    """Ask every process that works on the ablation, on any machine, to save a checkpoint and exit."""
     (ablation / CANCELLED).touch()
 
 
 def revoke(ablation: Path) -> None:
-    """Let the ablation go on: it was started again."""
+    """Remove the cancellation, because the ablation was started again."""
     (ablation / CANCELLED).unlink(missing_ok=True)
 
 
 def is_cancelled(ablation: Path) -> bool:
-    """Whether it was cancelled and not started again since."""
+    """Whether the ablation was cancelled and has not been started again since."""
     return (ablation / CANCELLED).exists()
 
 
 @contextmanager
 def watching(ablation: Path) -> Iterator[None]:
-    """For the length of the block, turn a cancellation into the signal that asks this process to stop."""
-    over = threading.Event()
+    """Send this process SIGTERM, its signal to stop, if the ablation is cancelled during the block."""
+    ended = threading.Event()
 
     def watch() -> None:
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
             if is_cancelled(ablation):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -43,4 +44,4 @@ def watching(ablation: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()

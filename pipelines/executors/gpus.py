@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and which of them a run gets: side by side, runs would all take the first."""
+"""The GPUs of this machine and their assignment to runs; without it, all runs would use the first GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SECONDS_TO_ANSWER = 60
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """What `CUDA_VISIBLE_DEVICES` calls the GPUs that this process may use; found without torch."""
-    named = os.environ.get(VISIBLE)
-    if named is not None:
-        return tuple(name.strip() for name in named.split(",") if name.strip() not in ("", "-1"))
+    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them, without torch."""
+    listed = os.environ.get(VISIBLE)
+    if listed is not None:
+        return tuple(name.strip() for name in listed.split(",") if name.strip() not in ("", "-1"))
     if shutil.which("nvidia-smi") is None:
         return ()
-    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]  # numbers differ from CUDA's
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]  # its numbers differ from CUDA's
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except (OSError, subprocess.TimeoutExpired):
@@ -27,18 +27,18 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(answer.stdout.split()) if answer.returncode == 0 else ()
 
 
-class Shares:
-    """Deals GPUs out to runs, the least used first."""
+class GpuPool:
+    """Assigns GPUs to runs, the least used first."""
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._runs_on = Counter(dict.fromkeys(gpus, 0))
 
     def take(self, count: int) -> tuple[str, ...]:
-        """GPUs for a run of `count` processes; none where the machine has none."""
+        """Return at most `count` GPUs for a run of so many processes; none if the machine has none."""
         least_used = sorted(self._runs_on, key=self._runs_on.__getitem__)[:count]
         self._runs_on.update(least_used)
         return tuple(least_used)
 
     def give_back(self, gpus: Sequence[str]) -> None:
-        """A run is over."""
+        """Release the GPUs of a run that has ended."""
         self._runs_on.subtract(gpus)

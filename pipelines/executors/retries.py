@@ -1,8 +1,8 @@
-"""How often a cell was started without coming any further: what a queue starts again must end some time.
+"""How often a run was started without a new checkpoint, so that a queue gives it up at some point.
 
-A preemption, a time limit or a lost node is no reason to give a run up as long as every few starts bring a
-new checkpoint. A run that has too little memory, or whose time limit is shorter than the way to its first
-checkpoint, would go round for ever.
+A preemption, a time limit or a lost node is no reason to give up a run while every few starts bring a new
+checkpoint. A run with too little memory, or with a time limit that ends before its first checkpoint, would
+be started again forever.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
+from pipelines.storage.names import STARTS
 from pipelines.storage.run_folder import RunFolder
 
-STARTS = "starts.json"
-MOST_FRUITLESS = 4  # starts in a row that reach no new checkpoint
+MOST_FRUITLESS = 4  # starts in a row without a new checkpoint
 
 
 def count(folder: Path) -> int:
-    """Note that a run is being started; how many starts in a row before this one brought no checkpoint."""
+    """Record that a run is being started; return the starts in a row before it without a new checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     before, step = read_json(folder / STARTS), RunFolder(folder).newest_step()
     fruitless = before["fruitless"] + 1 if before and before["step"] == step else 0
@@ -27,13 +27,13 @@ def count(folder: Path) -> int:
 
 
 def forget(folder: Path) -> None:
-    """Begin to count anew: somebody has started the run by hand, or it is over."""
+    """Reset the count, because the user has started the run again or it has ended."""
     (folder / STARTS).unlink(missing_ok=True)
 
 
 def sentence(fruitless: int, last: str) -> str:
-    """Why a run is given up."""
+    """Return the reason for giving up a run."""
     return (
-        f"started {fruitless} times in a row without a new checkpoint ({last}): is the time limit shorter "
-        "than the way to the first checkpoint (checkpoint_every_steps), or the memory too small?"
+        f"started {fruitless} times in a row without a new checkpoint ({last}): is the time limit too short "
+        "to reach the first checkpoint (checkpoint_every_steps), or the memory too small?"
     )

@@ -1,4 +1,4 @@
-"""Which executor runs the cells of an ablation: as its file says, or the command line."""
+"""Choose the executor of an ablation: the one of the command line, else the one of its file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
 from pipelines.executors.local import LocalExecutor
 
-EXECUTORS = ("local", "slurm")
-
 
 def executor_of(
     config: AblationConfig, folder: Path, say: Callable[[str], None], *, name: str | None, jobs: int | None
 ) -> Executor:
-    """The executor called `name`, or else the one that the ablation states.
+    """Return the executor called `name`; None: the one that the ablation configures.
 
     Raises:
         UserError: it cannot work on this machine.

@@ -1,4 +1,4 @@
-"""Cells on a cluster: arrays of Slurm jobs through submitit, watched by `attnlab ablate`."""
+"""Run cells on a cluster as arrays of Slurm jobs (through submitit), watched by `attnlab ablate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,54 +21,50 @@ from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
-from pipelines.executors.worker import FAILURE, run_cell
+from pipelines.executors.worker import limit_threads, run_cell
 from pipelines.storage.lock import is_held, lock
+from pipelines.storage.names import FAILURE, LOCK, LOG
 from pipelines.storage.run_folder import RunFolder
 
 FOLDER = "queue"  # in the ablation's folder: submitit's files
 SECONDS_BETWEEN_LOOKS = 3.0
-NO_END = 10**6  # submitit counts preemptions as time-outs; `starts` decides when a run is given up
+NO_END = 10**6  # submitit counts preemptions as time-outs; `retries` decides when a run is given up
 
 
 class RunCell(submitit.helpers.Checkpointable):
-    """What a Slurm job does: run one cell, and give it back to the queue where it has to stop before its end.
+    """The work of a Slurm job: run one cell, and queue again if it has to stop before its end.
 
-    The run itself answers Slurm's signals with a sealed checkpoint. Then the signal is handed on to submitit,
+    The run itself reacts to Slurm's signals by saving a checkpoint. Then it raises the signal for submitit,
     which puts the job back into the queue.
     """
 
     def __call__(self, cell: Cell) -> int:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when torch is imported
-            os.environ[name] = str(cell.config["threads"])
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        limit_threads(cell.config["threads"])
         adopt_slurm_rank()
-        if (
-            is_first_rank()
-            and RunFolder(cell.folder).manifest() is None
-            and not is_held(cell.folder / ".lock")
-        ):
+        if is_first_rank() and RunFolder(cell.folder).manifest() is None and not is_held(cell.folder / LOCK):
             fruitless = retries.count(cell.folder)
             if fruitless >= retries.MOST_FRUITLESS:
-                why = retries.sentence(fruitless, "see log.txt beside this")
+                why = retries.sentence(fruitless, f"see {LOG} beside this")
                 (cell.folder / FAILURE).write_text(f"{why}\n", encoding="utf-8")
                 return 1
         code = run_cell(cell)
-        if code == EXIT_INTERRUPTED and is_first_rank() and _is_to_go_on(cell):
+        if code == EXIT_INTERRUPTED and is_first_rank() and _continues(cell):
             signal.raise_signal(signal.SIGUSR2)
         return code
 
 
-def _is_to_go_on(cell: Cell) -> bool:
-    """Whether a run that was asked to stop queues again: not where somebody cancelled it or its job."""
-    return not cancellation.is_cancelled(cell.ablation) and slurm_queue.still_ours(os.environ["SLURM_JOB_ID"])
+def _continues(cell: Cell) -> bool:
+    """Whether a run that was asked to stop queues again: not if the ablation or its job was cancelled."""
+    return not cancellation.is_cancelled(cell.ablation) and slurm_queue.is_running(os.environ["SLURM_JOB_ID"])
 
 
 class SlurmExecutor:
-    """Submits cells as job arrays and watches the queue and the run folders until all are over.
+    """Submits cells as job arrays and watches the queue and the run folders until all cells have ended.
 
-    The jobs need no watcher: one that is preempted or reaches its time limit saves a checkpoint and queues
-    again by itself, and Slurm starts again what a lost node worked on. The watcher submits again what the
-    queue has lost, and reports. Watchers can come, go and be several; a cell runs once in any case.
+    The jobs do not need the watcher: one that is preempted or reaches its time limit saves a checkpoint and
+    queues again by itself, and Slurm restarts the jobs of a lost node. The watcher submits again the jobs
+    that the queue has lost, and reports. It can be stopped and started, and several can run at once; each
+    cell still runs once.
 
     Args:
         ablation: the ablation's folder, on a file system that all nodes see.
@@ -79,7 +75,7 @@ class SlurmExecutor:
     """
 
     when_stopped = (
-        "its jobs stay in the queue: start the same command again to go on watching, or cancel them with "
+        "its jobs stay in the queue: start the same command again to continue watching, or cancel them with "
         "attnlab status DIR --cancel"
     )
 
@@ -91,12 +87,12 @@ class SlurmExecutor:
                 )
         self.settings, self.ablation, self.say = settings, ablation.absolute(), say
         self.at_a_time = settings.at_once
-        self.jobs: dict[Cell, list[str]] = {}  # each that a cell had, submitted or found; the last is its own
+        self.jobs: dict[Cell, list[str]] = {}  # all jobs of a cell, submitted or found; the last one counts
         self.queue_answers = True
-        self.tries: dict[Cell, tuple[int, int]] = {}  # newest step, submissions since it was new
+        self.tries: dict[Cell, tuple[int, int]] = {}  # step of the newest checkpoint, submissions since
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
-        """Submit every cell that no job waits for, and report each as it ends."""
+        """Submit every cell that has no job, and report each as it ends."""
         for cell in cells:
             retries.forget(cell.folder)
         most = largest_array()
@@ -108,39 +104,40 @@ class SlurmExecutor:
         while waiting and not stop.requested and not cancellation.is_cancelled(self.ablation):
             states = self._states()
             if states is not None:
-                lost, taken = [], slurm_queue.jobs_of(self.ablation)
+                lost: list[Cell] = []
+                stored = slurm_queue.jobs_of(self.ablation)
                 for name, cell in list(waiting.items()):
-                    job = self.jobs[cell][-1] if cell in self.jobs else taken.get(name)
-                    outcome = self._look(cell, job, states.get(job), lost)
+                    job = self.jobs[cell][-1] if cell in self.jobs else stored.get(name)
+                    outcome = self._look(cell, job, states.get(job) if job else None, lost)
                     if outcome is not None:
                         del waiting[name]
                         self._tidy(cell, outcome)
                         on_outcome(cell, outcome)
                 self._submit(lost)
-            for _ in range(10 if waiting else 0):  # a stop is answered at once
+            for _ in range(10 if waiting else 0):  # react to a stop at once
                 time.sleep(SECONDS_BETWEEN_LOOKS / 10)
                 if stop.requested:
                     break
 
     def _states(self) -> dict[str, str] | None:
-        """What the queue says; a silence is told once."""
+        """Return the states of the queue; report once when it stops answering."""
         states = slurm_queue.states()
         if states is None and self.queue_answers:
-            self.say("squeue does not answer; no run is lost by that, and it is asked again and again")
+            self.say("squeue does not answer; no run is lost, and it is asked again every few seconds")
         self.queue_answers = states is not None
         return states
 
     def _look(self, cell: Cell, job: str | None, state: str | None, lost: list[Cell]) -> Outcome | None:
-        """How a cell ended; None while it has not. One that nobody works on any more is added to `lost`."""
-        if slurm_queue.is_alive(state):
-            self._give(cell, job)
+        """Return the outcome of a cell, None while it has none; add it to `lost` if it has no live job."""
+        if job is not None and slurm_queue.is_alive(state):
+            self._add_job(cell, job)
             return None
         outcome = outcome_of(cell)
         if outcome.status in ("finished", "diverged"):
             return outcome
-        if is_held(cell.folder / ".lock"):  # by another ablation, or by a process that outlived its job
+        if is_held(cell.folder / LOCK):  # by another ablation, or by a process that outlived its job
             return None
-        if cell in self.jobs:  # it was given to the queue, so what it left behind is of now
+        if cell in self.jobs:  # submitted by this watcher, so its failure is not an old one
             if outcome.status == "failed":
                 return outcome
             if state == "CANCELLED":
@@ -152,23 +149,21 @@ class SlurmExecutor:
         return None
 
     def _fruitless_tries(self, cell: Cell) -> int:
-        """Submissions of this watcher since the run's newest checkpoint."""
+        """Return the submissions by this watcher since the newest checkpoint of the run."""
         step, number = self.tries.get(cell, (0, 0))
         return number if step == RunFolder(cell.folder).newest_step() else 0
 
     def _submit(self, cells: Sequence[Cell]) -> None:
-        """Give cells to the queue, as one array for each kind of job."""
-        kinds = defaultdict(list)
+        """Submit cells, as one array for each number of processes and threads."""
+        kinds: defaultdict[tuple[int, int], list[Cell]] = defaultdict(list)
         for cell in cells:
             kinds[cell.config["processes"], cell.config["threads"]].append(cell)
         with lock(self.ablation / "queue.lock", wait=True):  # another watcher may have been faster
-            states, taken = slurm_queue.states(), slurm_queue.jobs_of(self.ablation)
-            if states is None:  # no answer: at the next look, rather than twice
+            states, stored = slurm_queue.states(), slurm_queue.jobs_of(self.ablation)
+            if states is None:  # no answer: try at the next look, rather than submit twice
                 return
             for (processes, threads), alike in kinds.items():
-                free = [
-                    one for one in alike if not slurm_queue.is_alive(states.get(taken.get(one.folder.name)))
-                ]
+                free = [one for one in alike if not _is_alive(stored.get(one.folder.name), states)]
                 if free:
                     self._submit_array(free, processes, threads)
 
@@ -181,24 +176,24 @@ class SlurmExecutor:
         try:
             jobs = executor.map_array(RunCell(), [_absolute(cell) for cell in cells])
         except submitit.core.utils.FailedJobError as error:
-            said = " ".join(str(error).split())
-            raise UserError("slurm", "the jobs were not accepted", said, "see sbatch's manual") from error
+            answer = " ".join(str(error).split())
+            raise UserError("slurm", "the jobs were not accepted", answer, "see sbatch's manual") from error
         ids = {cell: job.job_id for cell, job in zip(cells, jobs)}
         for cell, job in ids.items():
-            self._give(cell, job)
+            self._add_job(cell, job)
         slurm_queue.remember_jobs(self.ablation, {cell.folder.name: job for cell, job in ids.items()})
-        self.say(f"{len(cells)} runs given to Slurm as job {jobs[0].job_id.partition('_')[0]}")
+        self.say(f"{len(cells)} runs submitted to Slurm as job {jobs[0].job_id.partition('_')[0]}")
 
-    def _give(self, cell: Cell, job: str) -> None:
-        had = self.jobs.setdefault(cell, [])
-        if had[-1:] != [job]:
-            had.append(job)
+    def _add_job(self, cell: Cell, job: str) -> None:
+        jobs = self.jobs.setdefault(cell, [])
+        if jobs[-1:] != [job]:
+            jobs.append(job)
 
     def _log(self, job: str | None) -> Path:
         return self.ablation / FOLDER / f"{job}_0_log.out"
 
     def _tidy(self, cell: Cell, outcome: Outcome) -> None:
-        """Remove submitit's files of a run that is over: three for each job, and nothing new in them."""
+        """Delete submitit's files of a run that has ended: three for each job, which hold nothing new."""
         retries.forget(cell.folder)
         if outcome.status in ("finished", "diverged"):
             for job in self.jobs.get(cell, ()):
@@ -207,14 +202,15 @@ class SlurmExecutor:
 
 
 def parameters(settings: SlurmConfig, processes: int, threads: int, name: str) -> dict[str, Any]:
-    """What sbatch is told about jobs of so many processes (submitit's names).
+    """Return the parameters of jobs of so many processes, under submitit's names.
 
     Raises:
-        UserError: the processes cannot be dealt out evenly to the nodes.
+        UserError: the processes cannot be divided evenly among the nodes.
     """
     per_node, rest = divmod(processes, settings.nodes)
     if rest:
-        raise UserError("slurm.nodes", f"{processes} processes cannot be dealt out to {settings.nodes} nodes")
+        what = f"{processes} processes cannot be divided among {settings.nodes} nodes"
+        raise UserError("slurm.nodes", what)
     cpus = settings.cpus or threads
     wanted = {
         "job_name": f"attnlab-{name}",
@@ -239,7 +235,7 @@ def parameters(settings: SlurmConfig, processes: int, threads: int, name: str) -
 
 
 def largest_array() -> int:
-    """Jobs that Slurm takes in one array."""
+    """Return the largest number of jobs that Slurm accepts in one array."""
     answer = subprocess.run(
         ["scontrol", "show", "config"], capture_output=True, text=True, check=False
     ).stdout
@@ -255,3 +251,7 @@ def _values(answer: str, name: str) -> Iterator[int]:
 
 def _absolute(cell: Cell) -> Cell:
     return replace(cell, folder=cell.folder.absolute(), ablation=cell.ablation.absolute())
+
+
+def _is_alive(job: str | None, states: Mapping[str, str]) -> bool:
+    return job is not None and slurm_queue.is_alive(states.get(job))

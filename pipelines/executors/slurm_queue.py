@@ -1,4 +1,4 @@
-"""Which Slurm job is to run which cell, by the ablation's folder, and what Slurm says of it."""
+"""The Slurm job of each run, stored in the ablation's folder, and the state of these jobs in the queue."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
+from pipelines.storage.names import JOBS
 
-JOBS = "jobs.json"  # in the ablation's folder: name of a run's folder -> id of its Slurm job
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "REVOKED", "TIMEOUT"}
@@ -21,17 +21,20 @@ MOST_IDS = 500  # in one command line
 
 
 def jobs_of(ablation: Path) -> dict[str, str]:
-    """The last job that each run was given to; empty where none was."""
+    """Return the last job of each run, by the name of its folder; empty if none was submitted."""
     return read_json(ablation / JOBS) or {}
 
 
 def remember_jobs(ablation: Path, new: Mapping[str, str]) -> None:
-    """Add jobs that were just submitted; the caller holds the lock of the queue."""
+    """Store jobs that were just submitted; the caller holds the lock of the queue."""
     atomic.write_json(ablation / JOBS, jobs_of(ablation) | dict(new))
 
 
 def states() -> dict[str, str] | None:
-    """State of every job of this user, by its id, ended ones for some minutes; None: no answer."""
+    """Return the state of every job of this user by its id; None if Slurm does not answer.
+
+    Slurm keeps ended jobs in this list for some minutes.
+    """
     command = [
         "squeue",
         "--noheader",
@@ -50,7 +53,7 @@ def states() -> dict[str, str] | None:
 
 
 def queued(ablation: Path) -> frozenset[str]:
-    """Names of the runs that a job waits for or works on; where Slurm cannot be asked, those that got one."""
+    """Return the names of the runs whose job waits or runs; if Slurm does not answer, of all with a job."""
     jobs = jobs_of(ablation)
     known = states() if jobs and shutil.which("squeue") else None
     if known is None:
@@ -59,19 +62,19 @@ def queued(ablation: Path) -> frozenset[str]:
 
 
 def is_alive(state: str | None) -> bool:
-    """Whether a job in this state waits or works; None is a job that Slurm does not know any more."""
+    """Whether a job in this state waits or runs; None is the state of a job that Slurm no longer lists."""
     return state is not None and state not in ENDED
 
 
-def still_ours(job: str) -> bool:
-    """Whether Slurm means this job to go on working: neither cancelled nor at its time limit."""
+def is_running(job: str) -> bool:
+    """Whether Slurm lets this job continue: it is neither cancelled nor at its time limit."""
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     return answer.returncode == 0 and answer.stdout.strip() == "RUNNING"
 
 
 def withdraw(ablation: Path) -> int:
-    """Take the jobs that wait out of Slurm's queue; how many. Those at work see that they are cancelled."""
+    """Remove the waiting jobs from Slurm's queue and return their number; running ones stop by themselves."""
     known = states() if shutil.which("squeue") else None
     waiting = [job for job in jobs_of(ablation).values() if (known or {}).get(job) == "PENDING"]
     for start in range(0, len(waiting), MOST_IDS):

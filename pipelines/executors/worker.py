@@ -1,4 +1,4 @@
-"""The work on one cell in one process: every executor and `attnlab run-cell` end here."""
+"""Run one cell in this process: what every executor and `attnlab run-cell` call in the end."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.executors import cancellation
-
-LOG, FAILURE = "log.txt", "failure.txt"
+from pipelines.storage.names import FAILURE, LOG
 
 
 def run_cell(cell: Cell) -> int:
     """Run a cell to its end and return its exit status (`EXIT_CODES`, or `EXIT_BUSY`).
 
-    It can be called anywhere and any number of times: one process at a time works on a cell, it goes on from
-    the newest whole checkpoint, and it does nothing where the run is over. From here on this process writes
-    to the run's log.txt; a failure leaves its sentence in failure.txt beside it. A run on several processes
-    starts them, unless this is one of them (torchrun, accelerate, Slurm or we have started it).
+    It can be called on any machine and any number of times: one process at a time works on a cell, it
+    resumes from the newest complete checkpoint, and it does nothing if the run has ended. From here on this
+    process writes to the run's log.txt; the reason of a failure is written to failure.txt. A run on several
+    processes starts them, unless this process is one of them (started by torchrun, accelerate, Slurm or
+    `launch`).
     """
     if is_first_rank():
         _write_to_log(cell.folder)
@@ -30,10 +30,17 @@ def run_cell(cell: Cell) -> int:
         again = ["run-cell", str(cell.ablation), cell.folder.name]
         return launch(again, processes=cell.config["processes"], threads=cell.config["threads"])
     if cancellation.is_cancelled(cell.ablation):
-        print("not started: the ablation was cancelled; attnlab ablate goes on")
+        print("not started: the ablation was cancelled; attnlab ablate resumes it")
         return EXIT_INTERRUPTED
     with cancellation.watching(cell.ablation):
         return _run(cell)
+
+
+def limit_threads(threads: int) -> None:
+    """Set the threads of the libraries that read it once, when they are imported; call it before torch."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _run(cell: Cell) -> int:
@@ -62,12 +69,12 @@ def _run(cell: Cell) -> int:
         return 2 if isinstance(error, UserError) else 1
     except Exception as error:
         traceback.print_exc()
-        failure.write_text(f"{type(error).__name__}: {error} (see log.txt beside this)\n", encoding="utf-8")
+        failure.write_text(f"{type(error).__name__}: {error} (see {LOG} beside this)\n", encoding="utf-8")
         return 1
 
 
 def _write_to_log(folder: Path) -> None:
-    """Send what this process says, and what its libraries say, to the log of the run."""
+    """Redirect the output of this process and of its libraries to the log of the run."""
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / LOG, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     sys.stdout = sys.stderr = log
@@ -75,7 +82,7 @@ def _write_to_log(folder: Path) -> None:
 
 
 def outcome_by(cell: Cell, code: int, killed_by: str | None = None) -> Outcome:
-    """How a cell ended, by the exit status of its process and what that has written."""
+    """Return the outcome of a cell from the exit status of its process and the reason that it wrote."""
     status = EXIT_CODES.get(code, "failed")
     if status == "finished":
         return Outcome("finished")
@@ -84,5 +91,5 @@ def outcome_by(cell: Cell, code: int, killed_by: str | None = None) -> Outcome:
     path = cell.folder / FAILURE
     reason = path.read_text(encoding="utf-8").strip() if path.exists() and status == "failed" else ""
     if not reason and killed_by:
-        reason = f"killed by {killed_by}; start the same command again to resume it"
+        reason = f"killed by {killed_by}; start the same command again to resume"
     return Outcome(status, reason or ("asked to stop" if status == "interrupted" else f"exit status {code}"))

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipelines.ablation import results
-from pipelines.ablation.cell import Cell
+from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
@@ -27,11 +27,10 @@ from pipelines.publish.send import only_push, preflight_request, show, upload
 from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.storage import atomic
 from pipelines.storage.names import ABLATION as ABLATION_YAML
-from pipelines.storage.names import RESULTS, RUNS, SEARCH
+from pipelines.storage.names import CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
-CELLS = "cells"  # beside the ablation, on the Hub as on this machine
-COPIED = (RUNS, SEARCH, "registration.json")
+COPIED = (RUNS, SEARCH, REGISTRATION)
 
 
 def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
@@ -66,22 +65,14 @@ def _base_license(request: PushRequest, cell: RunConfig) -> str | None:
 
 def branches(stored: StoredAblation) -> Iterator[Branch]:
     """Yield a branch for every cell and arm of which a model was kept."""
-    best: dict[tuple[str, str], Cell] = {}
-    for cell in stored.cells:
-        folder = RunFolder(cell.folder)
-        if folder.manifest() is None or not saving.is_there(folder.model):
-            continue
-        rival = best.setdefault((cell.cell, cell.arm), cell)
-        if _validation(cell) > _validation(rival):
-            best[cell.cell, cell.arm] = cell
+    kept = [cell for cell in stored.cells if _has_model(RunFolder(cell.folder))]
     alone = len(stored.config.cells) == 1
-    for (name, arm), chosen in best.items():
-        yield Branch(arm if alone else f"{name}--{arm}", chosen)
+    for (cell, arm), chosen in best_seeds(kept).items():
+        yield Branch(arm if alone else f"{cell}--{arm}", chosen)
 
 
-def _validation(cell: Cell) -> float:
-    score = RunFolder(cell.folder).validation_score()
-    return float("-inf") if score is None else score
+def _has_model(run: RunFolder) -> bool:
+    return run.manifest() is not None and saving.is_there(run.model)
 
 
 def stage(stored: StoredAblation, models: Sequence[BranchModel], request: PushRequest) -> Staged:
@@ -116,10 +107,10 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
         if not (folder / CELLS / path.name).exists():
             portable.copy_run(run, folder / CELLS / path.name, names)
     for path in runs.keys() - ended.keys():
-        if (path / "failure.txt").exists():
-            text = portable.replace_paths((path / "failure.txt").read_text(encoding="utf-8"), names)
+        if (path / FAILURE).exists():
+            text = portable.replace_paths((path / FAILURE).read_text(encoding="utf-8"), names)
             (folder / CELLS / path.name).mkdir(parents=True)
-            atomic.write_bytes(folder / CELLS / path.name / "failure.txt", text.encode())
+            atomic.write_bytes(folder / CELLS / path.name / FAILURE, text.encode())
     target = folder / name
     target.mkdir()
     for copied in COPIED:
@@ -127,4 +118,4 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
     stated = portable.replace_paths(stored.config.to_dict(), names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
-    results.write(results.results_of([results.stored_in(target)], target), target)
+    results.write(results.results_of([results.ended_ablation(target)], target), target)

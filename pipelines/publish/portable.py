@@ -16,6 +16,15 @@ from pipelines.errors import UserError, raise_all
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs import identity
 from pipelines.storage import atomic
+from pipelines.storage.names import (
+    DIAGNOSTICS_LOG,
+    IDENTITY,
+    MANIFEST,
+    METRICS_LOG,
+    PREDICTIONS,
+    RUN,
+    STATISTICS,
+)
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
 
@@ -28,7 +37,7 @@ LOCAL_PATHS = (
     ("model", "name"),
     ("model", "tokenizer"),
 )
-RECORD = ("identity.json", "metrics.jsonl", "diagnostics.jsonl", "statistics.*.parquet")
+RECORD = (IDENTITY, METRICS_LOG, DIAGNOSTICS_LOG, STATISTICS.format("*"))
 
 
 def manifest_of(run: RunFolder) -> Manifest:
@@ -67,16 +76,16 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
     for pattern in RECORD:
         for path in sorted(run.path.glob(pattern)):
             atomic.write_bytes(target / path.name, path.read_bytes())
-    for path in sorted(run.path.glob("predictions.*.jsonl")):
+    for path in sorted(run.path.glob(PREDICTIONS.format("*"))):
         split = path.name.split(".")[1]
         lines = "".join(f"{digest.hex()}\n" for digest in hashed_lines(path))
         atomic.write_bytes(target / HASHES.format(split), lines.encode())
     config = replace_paths({key: value for key, value in manifest["config"].items() if key != "hub"}, names)
-    atomic.write_yaml(target / "run.yaml", config)
+    atomic.write_yaml(target / RUN, config)
     files = {path.name: atomic.sha256_of(path) for path in sorted(target.iterdir())}
-    files.pop("identity.json")  # the manifest knows it by the hash of the run
+    files.pop(IDENTITY)  # the manifest knows it by the hash of the run
     portable = replace_paths({**manifest, "files": files}, names)
-    atomic.write_json(target / "manifest.json", {**portable, "config": config})
+    atomic.write_json(target / MANIFEST, {**portable, "config": config})
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipelines.comparison.significance import LEVEL, cluster_sums, jackknife_var
 from pipelines.publish import learning_curve
 from pipelines.publish.card import Score
 from pipelines.report import format as fmt
-from pipelines.storage.names import RESULTS
+from pipelines.storage.names import CELLS, RESULTS
 
 CURVES = "curves.svg"
 
@@ -53,7 +53,7 @@ def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | N
 def comparisons(run: Path) -> Iterator[str]:
     """Yield a sentence for each primary comparison of the run's arm in the ablations beside it."""
     run = run.resolve()
-    if run.parent.name != "cells":
+    if run.parent.name != CELLS:
         return
     for path in sorted(run.parent.parent.glob(f"*/{RESULTS}")):
         for row in json.loads(path.read_text(encoding="utf-8"))["comparisons"]:

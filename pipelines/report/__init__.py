@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.storage.names import REPORT
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,7 +29,7 @@ def write(results: Mapping[str, object], folder: Path) -> list[Path]:
 
     facts = data.load(results, folder)
     outputs = {
-        "report.html": html.render(facts),
+        REPORT: html.render(facts),
         "report.md": markdown.render(facts),
         "report.tex": latex.render(facts),
         "forest.svg": forest.standalone(facts),

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from pipelines.comparison.results import ArmSummary, ComparisonResult, Results, from_json
 from pipelines.report import format as fmt
-from pipelines.storage.names import RESULTS
-from pipelines.storage.run_folder import MANIFEST, WRITTEN_BY_A_RUN
+from pipelines.storage.names import MANIFEST, RESULTS
+from pipelines.storage.run_folder import WRITTEN_BY_A_RUN
 
 VERDICTS = {  # word -> (glyph, whether it settles the question)
     "better": ("▲", True),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
 from pipelines.report.data import Row
+from pipelines.storage.names import PREDICTIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ class Reader:
 
     def predictions(self, run: ScoredRun) -> list[Prediction]:
         if run.folder not in self._predictions:
-            path = run.folder / f"predictions.{run.split}.jsonl"
+            path = run.folder / PREDICTIONS.format(run.split)
             lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
             self._predictions[run.folder] = [json.loads(line) for line in lines if line]
         return self._predictions[run.folder]

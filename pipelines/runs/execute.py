@@ -25,6 +25,7 @@ from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import PreparedRun, prepare, set_up_libraries
 from pipelines.storage import atomic
 from pipelines.storage.lock import lock
+from pipelines.storage.names import LOCK
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.evaluate import Evaluation
 from pipelines.train.progress import Reporter
@@ -55,7 +56,7 @@ def execute(
         reporter.say("this process did not respond for too long, another one took over its run; it stops")
         os._exit(EXIT_BUSY)
 
-    with lock(folder.path / ".lock", on_loss=leave) if is_first_rank() else nullcontext():
+    with lock(folder.path / LOCK, on_loss=leave) if is_first_rank() else nullcontext():
         try:
             return _execute(config, described, folder, cache, reporter)
         except (OSError, SafetensorError) as error:

@@ -1,10 +1,33 @@
-"""Names of the files in an ablation folder; those of a run folder are in `run_folder.py`."""
+"""Names of the files and folders that ablations and runs leave on disk."""
 
 from __future__ import annotations
 
-ABLATION = "ablation.yaml"  # the resolved ablation
-RUNS = "runs.json"  # cell/arm/seed -> name of the run's folder
-SEARCH = "search.json"  # the learning rates that were tried, and those chosen
-REGISTRATION = "registration.json"  # what was declared before the first run, and its hash
-RESULTS = "results.json"  # every comparison and verdict
-TOGETHER = "ablations.json"  # in a report of several ablations: their folders
+# ---- beside the folders of ablations, which share them
+CELLS = "cells"  # the run folders
+CACHE = "cache"  # features of the data
+
+# ---- in the folder of an ablation
+ABLATION = "ablation.yaml"
+REGISTRATION = "registration.json"
+RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
+SEARCH = "search.json"
+RESULTS = "results.json"
+REPORT = "report.html"
+TOGETHER = "ablations.json"  # folders of the ablations that one report compares
+JOBS = "jobs.json"  # name of a run folder -> id of its Slurm job
+CANCELLED = "cancelled"  # exists while the ablation is cancelled
+
+# ---- in the folder of a run
+RUN = "run.yaml"
+IDENTITY = "identity.json"
+MANIFEST = "manifest.json"  # written last: the run is over
+LOCK = ".lock"
+LOG = "log.txt"
+FAILURE = "failure.txt"
+STARTS = "starts.json"  # starts since the newest checkpoint
+METRICS_LOG = "metrics.jsonl"
+DIAGNOSTICS_LOG = "diagnostics.jsonl"
+PREDICTIONS = "predictions.{}.jsonl"  # of a split
+STATISTICS = "statistics.{}.parquet"  # of a split
+CHECKPOINTS = "checkpoints"
+MODEL = "model"

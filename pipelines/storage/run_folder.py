@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import UserError
 from pipelines.storage import atomic
+from pipelines.storage.names import (
+    CHECKPOINTS,
+    DIAGNOSTICS_LOG,
+    IDENTITY,
+    MANIFEST,
+    METRICS_LOG,
+    MODEL,
+    PREDICTIONS,
+    RUN,
+    STATISTICS,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-RUN = "run.yaml"  # the resolved configuration
-IDENTITY = "identity.json"  # everything that decides the numbers of the run
-METRICS = "metrics.jsonl"  # the log of training and evaluation
-DIAGNOSTICS = "diagnostics.jsonl"  # the log of what attention did
-MANIFEST = "manifest.json"  # the last file of a run: scores, hashes, versions
 SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
 # The entries that readers of a record rely on, with their types.
@@ -75,7 +81,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def newest_step(self) -> int:
         """Return the step of the newest sealed checkpoint, not verified; 0 without one."""
@@ -84,15 +90,15 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        return self._model or self.path / "model"
+        return self._model or self.path / MODEL
 
     @property
     def metrics_log(self) -> Path:
-        return self.path / METRICS
+        return self.path / METRICS_LOG
 
     @property
     def diagnostics_log(self) -> Path:
-        return self.path / DIAGNOSTICS
+        return self.path / DIAGNOSTICS_LOG
 
     # ---- identity
     def identity(self) -> dict[str, Any] | None:
@@ -154,8 +160,8 @@ class RunFolder:
             json.dumps(dict(zip(columns, row)), ensure_ascii=False)
             for row in zip(*columns.values(), strict=True)
         )
-        atomic.write_bytes(self.path / f"predictions.{split}.jsonl", ("\n".join(lines) + "\n").encode())
-        write_statistics(self.path / f"statistics.{split}.parquet", evaluation)
+        atomic.write_bytes(self.path / PREDICTIONS.format(split), ("\n".join(lines) + "\n").encode())
+        write_statistics(self.path / STATISTICS.format(split), evaluation)
 
     def manifest(self) -> dict[str, Any] | None:
         """Return the manifest of the finished run; None while it is not finished.
@@ -178,7 +184,7 @@ class RunFolder:
         """Write the manifest, with the hash of every result file: the run is finished."""
         files = sorted(
             path
-            for pattern in (RUN, "*.jsonl", "statistics.*", "model/*")
+            for pattern in (RUN, "*.jsonl", "statistics.*", f"{MODEL}/*")
             for path in self.path.glob(pattern)
             if path.is_file()
         )

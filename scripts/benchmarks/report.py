@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.table import Table
-from pipelines.ablation import results as rebuild
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, remember_folders
 from pipelines.ablation.preregistration import register
-from pipelines.actions.status import look
+from pipelines.ablation.results import ended_ablation, results_of, write
 from pipelines.config.load import AblationConfig, run_from_dict
+from pipelines.executors.run_state import run_states
 from pipelines.runs import identity
 from tests.pipelines import stored_ablation
 
@@ -58,10 +58,10 @@ def _measured(size: int, root: Path) -> Mapping[str, float]:
     planned = timed("plan: hash and place every run", lambda: plan_cells(config, folder))
     remember_folders(planned, folder)
     make_up_results(planned)
-    timed("status: read every run's state", lambda: look(open_ablation(folder)))
-    ended = rebuild.stored_in(folder)
-    results = timed("report: statistics of all comparisons", lambda: rebuild.results_of([ended], folder))
-    timed("report: md, html, tex, pictures", lambda: rebuild.write(results, folder))
+    timed("status: read every run's state", lambda: run_states(open_ablation(folder)))
+    ended = ended_ablation(folder)
+    results = timed("report: statistics of all comparisons", lambda: results_of([ended], folder))
+    timed("report: md, html, tex, pictures", lambda: write(results, folder))
     return spent
 
 

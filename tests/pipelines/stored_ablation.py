@@ -122,10 +122,10 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
     """An ablation folder with its results."""
-    from pipelines.ablation import results as rebuild
+    from pipelines.ablation.results import ended_ablation, results_of
 
     folder = write(root, name, **options)
-    results = rebuild.results_of([rebuild.stored_in(folder)], folder)
+    results = results_of([ended_ablation(folder)], folder)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
+from pipelines.storage.names import METRICS_LOG
 
 WIDTH, HEIGHT = 298, 226
 LEFT, RIGHT, TOP, BOTTOM = 42, 284, 26, 186
@@ -27,7 +28,7 @@ def read(run: RunLink, metric: str) -> tuple[Curve, Curve]:
     """Return (step, training loss) and (step, validation score) of a run, in the order of steps."""
     losses: dict[int, float] = {}
     scores: dict[int, float] = {}
-    for event in _events(run.folder / "metrics.jsonl"):
+    for event in _events(run.folder / METRICS_LOG):
         step = event["step"]
         if event.get("event") == "step" and "loss" in event:
             losses[step] = float(event["loss"])  # a loss that is not finite is logged as text

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,11 +15,12 @@ import yaml
 
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells
-from pipelines.actions.ablate import free_disk
+from pipelines.actions.ablate import delete_models
 from pipelines.cli.main import main
 from pipelines.config.load import load_ablation
-from pipelines.storage.run_folder import read_log
+from pipelines.storage.run_folder import SEAL, read_log
 from tests.pipelines import stored_ablation
+from tests.pipelines.waiting import SECONDS, wait_for
 
 TINY = {
     "cells": {
@@ -178,28 +178,34 @@ def test_a_frozen_neutral_variant_trains_as_stock_does(tmp_path):
 def test_killed_three_times_it_ends_with_the_numbers_of_an_uninterrupted_one(finished, tmp_path):
     file, out = finished
     again = tmp_path / "runs" / "toy"
-    for seconds in (4.0, 6.0, 8.0):
+    cells = again.parent / "cells"
+    manifests = lambda: list(cells.glob("*/manifest.json"))
+    for happened in (
+        lambda: list(cells.glob(f"*/checkpoints/*/{SEAL}")) or manifests(),
+        lambda: len(manifests()) >= 1,
+        lambda: len(manifests()) >= 3,
+    ):
         process = start(file, again)
-        time.sleep(seconds)
+        wait_for(happened, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     process = start(file, again)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     assert_same_runs(file, again, out)
 
 
-def test_asked_to_stop_it_leaves_with_75_and_goes_on(finished, tmp_path):
+def test_asked_to_stop_it_exits_with_75_and_resumes(finished, tmp_path):
     file, out = finished
     again = tmp_path / "runs" / "toy"
     process = start(file, again)
-    time.sleep(5.0)
+    wait_for(lambda: list(again.parent.glob("cells/*/metrics.jsonl")), process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 75, err
     assert "start the same command again" in err
     process = start(file, again)
-    process.communicate(timeout=120)
+    process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     assert_same_runs(file, again, out)
 
@@ -227,7 +233,7 @@ def test_two_at_once_on_one_folder_share_the_runs_and_never_work_on_the_same_one
     file, out = finished
     again = tmp_path / "runs" / "toy"
     both = [start(file, again) for _ in range(2)]
-    ends = [process.communicate(timeout=120) for process in both]
+    ends = [process.communicate(timeout=SECONDS) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     assert_same_runs(file, again, out)
     for folder in folders(file, again).values():  # each was begun once and never gone on with
@@ -237,7 +243,7 @@ def test_two_at_once_on_one_folder_share_the_runs_and_never_work_on_the_same_one
 @pytest.mark.parametrize("keep", ["model", "best_seed", "none"])
 def test_keep_decides_whose_weights_stay(tmp_path, keep):
     stored = open_ablation(stored_ablation.write(tmp_path, keep=keep))
-    free_disk(stored.config, stored.cells)
+    delete_models(stored.config, stored.cells)
     kept = {(cell.arm, cell.seed) for cell in stored.cells if (cell.folder / "model").exists()}
     best = {}
     for cell in stored.cells:

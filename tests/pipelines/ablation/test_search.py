@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from pipelines.ablation import grid, search
-from pipelines.ablation import results as rebuild
 from pipelines.ablation.cell import Outcome
 from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.results import ended_ablation, results_of
 from pipelines.cli.main import main
 from pipelines.config.load import ablation_from_dict
 from pipelines.report import data, sentences
@@ -105,7 +105,7 @@ def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path):
     stored = open_ablation(folder)
     assert (len(stored.cells), len(stored.tries)) == (6, 6)
     assert {cell.config["learning_rate"] for cell in stored.cells if cell.arm == "gate"} == {1e-2}
-    results = rebuild.results_of([rebuild.stored_in(folder)], folder)
+    results = results_of([ended_ablation(folder)], folder)
     assert results["arms"]["toy"]["gate"]["search"]["chosen"] == 1e-2
     known = data.load(results, folder)
     assert (

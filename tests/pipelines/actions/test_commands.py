@@ -82,17 +82,25 @@ def test_help_imports_the_standard_library_alone():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "seconds"), [(["--help"], 0.3), (["validate", "configs/quickstart.yaml"], 0.6)]
+    ("arguments", "needed", "times"),
+    [(["--help"], "argparse", 6), (["validate", "configs/quickstart.yaml"], "pydantic, yaml", 8)],
 )
-def test_it_answers_within_its_cpu_time(arguments, seconds):
-    """The limits are those of a user's patience; the figures themselves are in scripts/bench."""
+def test_it_answers_about_as_fast_as_its_imports(arguments, needed, times):
+    """CPU time as a multiple of that of the imports it needs, so that the machine's speed does not matter;
+    measured 2.6 and 3.5. The seconds themselves are in scripts/bench."""
+    answer = _cpu_seconds("-m", "pipelines", *arguments)
+    assert answer <= times * _cpu_seconds("-c", f"import {needed}")
+
+
+def _cpu_seconds(*arguments: str) -> float:
+    """CPU time of a Python process, the least of three."""
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert _cli(*arguments).returncode == 0
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=REPOSITORY)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) <= seconds
+    return min(spent)
 
 
 def test_help_names_every_command_and_each_explains_itself(capsys):
@@ -140,16 +148,14 @@ def test_how_a_command_ended_is_its_exit_status(raised, status, said, monkeypatc
     def run(*_):
         raise raised
 
-    monkeypatch.setattr("pipelines.actions.validate.summary", run)
+    monkeypatch.setattr("pipelines.actions.validate.validate_command", run)
     assert main(["validate", "x.yaml"]) == status
     assert capsys.readouterr().err == said
 
 
 def test_train_hands_over_what_was_asked(folder, monkeypatch):
     seen = []
-    monkeypatch.setitem(
-        sys.modules, "pipelines.runs.execute", _module(train_command=lambda *given: seen.append(given))
-    )
+    monkeypatch.setattr("pipelines.actions.train.train", lambda *given: seen.append(given))
     assert main(["train", "run.yaml", "--out", "here", "seed=7", "num_epochs=2"]) == 0
     assert main(["train", "run.yaml", "seed=8"]) == 0
     assert seen == [
@@ -159,7 +165,7 @@ def test_train_hands_over_what_was_asked(folder, monkeypatch):
 
 
 def test_fresh_removes_a_run_and_nothing_else(folder, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pipelines.runs.execute", _module(train_command=lambda *_: None))
+    monkeypatch.setattr("pipelines.actions.train.train", lambda *_: None)
     for name, file in (("run", "run.yaml"), ("thesis", "chapter1.tex")):
         (folder / name).mkdir()
         (folder / name / file).write_text("")
@@ -294,7 +300,7 @@ def test_ls_runs_shows_scores_and_survives_a_broken_manifest(folder, capsys):
 
 def test_ls_of_a_missing_folder_is_told(folder, capsys):
     assert main(["ls", "runs", "nowhere"]) == 2
-    assert "nowhere: is no folder" in capsys.readouterr().err
+    assert "nowhere: is not a folder" in capsys.readouterr().err
 
 
 def test_a_variant_beside_the_users_yaml_is_found(folder, capsys, monkeypatch):

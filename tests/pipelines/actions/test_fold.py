@@ -90,14 +90,14 @@ def test_a_live_variant_is_refused_with_the_reason_and_nothing_is_written(tmp_pa
 def test_a_stock_run_is_written_as_it_is(tmp_path, capsys):
     run = train(tmp_path, "bert", [])
     assert main(["fold", str(run), str(tmp_path / "plain")]) == 0
-    assert "stock already" in capsys.readouterr().out
+    assert "its attention is stock" in capsys.readouterr().out
     assert transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "plain").config.id2label
 
 
 def test_a_folder_that_is_there_stays(tmp_path, capsys):
     (tmp_path / "plain").mkdir()
     assert main(["fold", "anything", str(tmp_path / "plain")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_without_its_data_a_run_is_folded_and_that_is_said(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_without_its_data_a_run_is_folded_and_that_is_said(tmp_path, capsys):
     file.unlink()
     assert main(["fold", str(run), str(tmp_path / "plain")]) == 0
     said = capsys.readouterr().out
-    assert "made-up batch alone" in said
+    assert "made-up batch only" in said
     assert str(file) in said
 
 
@@ -126,5 +126,5 @@ def test_a_folder_that_reads_back_as_another_function_gets_no_name(tmp_path, mon
 
     monkeypatch.setattr(transformers.BertForTokenClassification, "from_pretrained", altered)
     assert main(["fold", str(run), str(tmp_path / "plain")]) == 1
-    assert "away from the trained model" in capsys.readouterr().err
+    assert "outputs of the written model differ" in capsys.readouterr().err
     assert not list(tmp_path.glob("*plain*"))

@@ -59,14 +59,16 @@ def test_without_temperature_each_token_is_the_likeliest(finished):
             if ids[-1] == task._encoder.end:
                 break
     expected = task.processor.decode(ids, skip_special_tokens=True)
-    [row] = texts(finished, ["one morning"], Sampling(11, temperature=0), count=1, seed=1)
+    [row] = texts(
+        finished.task, finished.model, ["one morning"], Sampling(11, temperature=0), count=1, seed=1
+    )
     assert row["text"]
     assert (row["prompt"] + row["text"]).strip() == expected.strip()
 
 
 def test_a_seed_repeats_its_draws_whatever_prompts_stand_beside(finished):
     def drawn(prompts, seed):
-        rows = texts(finished, prompts, Sampling(12), count=3, seed=seed)
+        rows = texts(finished.task, finished.model, prompts, Sampling(12), count=3, seed=seed)
         return [row["text"] for row in rows if row["prompt"] == "the miller"]
 
     assert len(set(drawn(["the miller"], 1))) == 3
@@ -76,7 +78,7 @@ def test_a_seed_repeats_its_draws_whatever_prompts_stand_beside(finished):
 
 def test_a_narrow_draw_is_the_likeliest_token(finished):
     greedy, narrow = (
-        [row["text"] for row in texts(finished, ["the"], sampling, count=1, seed=7)]
+        [row["text"] for row in texts(finished.task, finished.model, ["the"], sampling, count=1, seed=7)]
         for sampling in (Sampling(9, temperature=0), Sampling(9, top_k=1))
     )
     assert greedy == narrow
@@ -123,5 +125,5 @@ def test_only_a_decoders_language_model_writes_freely(finished, other, monkeypat
         config = config.model_copy(update=other)
     odd = dataclasses.replace(finished, config=config, task=load_task(config))
     monkeypatch.setattr(generate, "load_run_model", lambda run: odd)
-    with pytest.raises(UserError, match="does not write text freely"):
+    with pytest.raises(UserError, match="cannot generate text"):
         generate.generate_command("runs/x", [], None, Sampling(), count=1, seed=1, out=None)

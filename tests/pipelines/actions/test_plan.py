@@ -25,8 +25,8 @@ def test_it_says_what_is_found_and_what_it_takes(tmp_path, capsys):
     assert main(["plan", file_of(tmp_path), "--pilot", str(pilot)]) == 0
     out = capsys.readouterr().out
     assert "toy / gate: f1, from 3 pilot seeds on 60 test examples" in out
-    assert "with 5 seeds, as the file says" in out
-    assert "is found four times in five" in out
+    assert "with 5 seeds, as in the file" in out
+    assert "is found with a power of 80 %" in out
     assert "not its effect" in out
 
 
@@ -35,7 +35,7 @@ def test_numbers_are_those_of_the_power_functions(tmp_path):
     [found] = plan.make_plans(made.config(seeds=[1, 2, 3, 4]), open_ablation(pilot))
     assert (found.num_pilot_seeds, found.num_seeds, found.num_clusters) == (3, 4, 60)
     assert found.pair_seconds == 24.0
-    assert found.power == plan.power.power(found.parts, 0.5, 4, 60, 0.05)
+    assert found.power(0.5) == plan.power.power(found.parts, 0.5, 4, 60, 0.05)
     assert found.parts.variance(3, 60) > 0
 
 
@@ -59,7 +59,7 @@ def test_two_seeds_are_enough_and_come_with_caution(tmp_path, capsys):
     assert main(["plan", file_of(tmp_path), "margin.f1=20", "--pilot", str(pilot)]) == 0
     out = capsys.readouterr().out
     assert "from 2 pilot seeds" in out
-    assert "if the pilot was lucky" in out
+    assert "if the pilot underestimates the variance" in out
 
 
 def test_a_pilot_on_a_single_cluster_plans_nothing(tmp_path, capsys):
@@ -70,7 +70,7 @@ def test_a_pilot_on_a_single_cluster_plans_nothing(tmp_path, capsys):
         one = pyarrow.array(["one"] * len(table))
         pyarrow.parquet.write_table(table.set_column(place, "cluster", one), path)
     assert main(["plan", file_of(tmp_path), "--pilot", str(pilot)]) == 2
-    assert "toy / gate: the pilot says nothing of its noise: a test needs" in capsys.readouterr().err
+    assert "toy / gate: the pilot does not show its noise: a test needs" in capsys.readouterr().err
 
 
 def test_what_the_pilot_did_otherwise_is_said(tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_what_the_pilot_did_otherwise_is_said(tmp_path, capsys):
     changed = file_of(tmp_path, set={"learning_rate": 1e-3, "threads": 2})
     assert main(["plan", changed, "--pilot", str(pilot)]) == 0
     out = capsys.readouterr().out
-    assert "note: the pilot's toy is another: learning_rate: 5e-05 -> 0.001\n" in out
+    assert "note: the pilot's toy has other settings: learning_rate: 5e-05 -> 0.001\n" in out
 
 
 def test_without_a_margin_there_is_no_size_to_plan_for(tmp_path, capsys):

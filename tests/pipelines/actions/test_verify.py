@@ -89,13 +89,13 @@ def test_a_missing_file_is_named(folder, capsys):
 def test_an_identity_that_is_not_the_hashed_one_is_found(folder, capsys):
     edit(made.run_folder(folder, "stock", 1) / "identity.json", lambda one: one.update(numerics=0))
     assert main(["verify", str(folder)]) == 1
-    assert "identity.json: is not what the run hash" in capsys.readouterr().out
+    assert "identity.json: does not match the run hash" in capsys.readouterr().out
 
 
 def test_a_registration_edited_after_the_fact_is_found(folder, capsys):
     edit(folder / "registration.json", lambda one: one["declared"]["margin"].update(f1=3.0))
     assert main(["verify", str(folder)]) == 1
-    assert "registration.json: what is declared is not what its hash was made of" in capsys.readouterr().out
+    assert "registration.json: the declaration does not match its hash" in capsys.readouterr().out
 
 
 def test_a_score_that_its_statistics_do_not_give_is_found(folder, capsys):
@@ -206,26 +206,26 @@ def replace(path: Path, seed: int, skill: float) -> None:
 
 
 def test_the_same_bits_are_called_that(pair):
-    assert compare_runs(*pair, "run").word == EQUAL
+    assert compare_runs(*pair, "run").result == EQUAL
 
 
 def test_other_predictions_with_equal_statistics_are_within(pair):
     path = pair[1] / "predictions.test.jsonl"
     path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
     found = compare_runs(*pair, "run")
-    assert (found.word, "other predictions" in found.detail) == (WITHIN, True)
+    assert (found.result, "other predictions" in found.detail) == (WITHIN, True)
 
 
 def test_noise_is_within_and_a_loss_of_skill_is_different(pair):
     replace(pair[1], seed=9, skill=0.6)
-    assert compare_runs(*pair, "run").word == WITHIN
+    assert compare_runs(*pair, "run").result == WITHIN
     replace(pair[1], seed=9, skill=0.2)
-    assert compare_runs(*pair, "run").word == DIFFERENT
+    assert compare_runs(*pair, "run").result == DIFFERENT
 
 
 def test_a_run_that_does_not_finish_again_is_different(pair):
     (pair[1] / "manifest.json").unlink()
-    assert compare_runs(*pair, "run").word == DIFFERENT
+    assert compare_runs(*pair, "run").result == DIFFERENT
 
 
 def test_other_versions_data_and_settings_are_named_field_by_field(pair):
@@ -252,7 +252,7 @@ def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder,
     row["difference"] += shift * (high - low) / 2
     row["seed_differences"] = [one + shift for one in row["seed_differences"]]
     [found] = compare_results(old, new)
-    assert found.word == word
+    assert found.result == word
 
 
 def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):

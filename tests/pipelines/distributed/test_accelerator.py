@@ -101,7 +101,7 @@ def test_the_first_line_says_what_is_unused(monkeypatch):
     assert accelerator.start_line(config("bert", threads=8), got()).endswith("no core unused")
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     assert accelerator.start_line(config("bert", device="cuda"), got(1, GPU)) == (
-        "1 process on cuda; 3 more of its kind unused"
+        "1 process on cuda; 3 more of this kind unused"
     )
 
 
@@ -116,7 +116,7 @@ def test_the_first_line_says_what_is_unused(monkeypatch):
 )
 def test_the_first_line_says_where_bfloat16_is_slow(features, slow, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    said = "; this CPU has no units for bfloat16"
+    said = "; this CPU has no instructions for bfloat16"
     assert (said in accelerator.start_line(config("bert", precision="bfloat16"), got())) == slow
     assert said not in accelerator.start_line(config("bert"), got())
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pipelines.runs.execute import execute
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.progress import Reporter
 from tests.pipelines.train.harness import REAL, run_ranks
+from tests.pipelines.waiting import SECONDS, children, wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 OURS = [sys.executable, "-m", "pipelines"]
@@ -30,7 +30,6 @@ OURS = [sys.executable, "-m", "pipelines"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
 TWO = {**REAL, "processes": 2, "diagnostics_every_steps": None}
-SECONDS = 280  # on a busy machine
 
 
 def execute_two(folder):
@@ -112,7 +111,7 @@ def test_asked_to_stop_while_it_starts_and_while_it_trains_our_launcher_says_75_
     whole, arguments, tmp_path
 ):
     starting = start([*OURS, *arguments])
-    time.sleep(2)  # the ranks import
+    wait_for(lambda: len(children(starting)) == 2, starting)  # the ranks import for seconds
     starting.send_signal(signal.SIGTERM)
     said = starting.communicate(timeout=SECONDS)[0]
     assert starting.returncode == EXIT_INTERRUPTED, said
@@ -128,14 +127,6 @@ def test_asked_to_stop_while_it_starts_and_while_it_trains_our_launcher_says_75_
     [said] = end(start([*launcher, "-m", "pipelines", *arguments], ACCELERATE_USE_CPU="true"))
     assert "resumed at step" in said
     assert_same_run(tmp_path / "run", whole)
-
-
-def wait_for(happened, process):
-    deadline = time.monotonic() + SECONDS
-    while not happened():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_torchrun_starts_the_same_run(whole, arguments, tmp_path):

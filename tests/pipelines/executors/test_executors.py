@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,8 @@ from pipelines.executors.slurm import parameters
 from pipelines.storage.run_folder import SEAL
 from tests.conftest import REPOSITORY
 from tests.pipelines.ablation.test_ablation import TINY
-from tests.pipelines.actions.test_status import held_elsewhere, words
+from tests.pipelines.actions.test_status import held_elsewhere, states
+from tests.pipelines.waiting import SECONDS, wait_for
 
 RESULTS = ("predictions.test.jsonl", "statistics.test.parquet", "statistics.validation.parquet")
 
@@ -121,17 +121,15 @@ def test_cancelled_from_another_shell_a_run_saves_and_leaves_and_a_new_start_goe
     file, out = write(tmp_path, cells={"toy": [cell]}, arms={"stock": []}), tmp_path / "runs" / "toy"
     command = [sys.executable, "-m", "pipelines", "ablate", str(file), "--out", str(out), "--jobs", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log = out.parent / "cells"
-    deadline = time.monotonic() + 120
-    while not list(log.glob("*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    cells = out.parent / "cells"
+    wait_for(lambda: list(cells.glob("*/metrics.jsonl")), process)
     assert main(["status", str(out), "--cancel"]) == 0
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 75, said
     assert "cancelled by attnlab status --cancel" in said
-    [stopped] = log.iterdir()
+    [stopped] = cells.iterdir()
     assert list(stopped.glob(f"checkpoints/step-*/{SEAL}"))
-    assert set(words(out).values()) == {"stopped"}
+    assert set(states(out).values()) == {"stopped"}
     assert main(["run-cell", str(out), stopped.name]) == 75  # still cancelled
     assert main(["ablate", str(file), "--out", str(out), "--prepare"]) == 0
     assert not cancellation.is_cancelled(out)
@@ -165,7 +163,7 @@ def test_the_executor_that_the_guide_shows_runs_an_ablation(tmp_path, monkeypatc
     file = write(tmp_path, cells={"toy": [cell]}, arms={"stock": []})
     assert main(["ablate", str(file), "--out", str(out)]) == 0
     assert set(over.values()) == {0}
-    assert set(words(out).values()) == {"finished"}
+    assert set(states(out).values()) == {"finished"}
 
 
 # ---- the queue
@@ -176,7 +174,7 @@ def test_a_run_in_the_queue_is_called_so(prepared):
     out = file.parent / "runs" / "queued"
     assert main(["ablate", str(file), "--out", str(out), "--prepare"]) == 0
     slurm_queue.remember_jobs(out, {names(out)["stock"]: "17_0"})
-    assert words(out)["stock", 1] == "queued"  # this machine has no squeue, or it knows no such job
+    assert states(out)["stock", 1] == "queued"  # this machine has no squeue, or it knows no such job
 
 
 def test_starts_that_bring_no_checkpoint_are_counted_and_one_that_does_ends_the_count(tmp_path):
@@ -199,7 +197,7 @@ def test_a_job_asks_for_what_the_file_says():
     assert (asked["partition"], asked["time"], asked["array_parallelism"]) == ("gpu", 30, 4)
     assert asked["cpus_per_task"] == 3
     assert asked["additional_parameters"] == {"requeue": True, "constraint": "a100"}
-    with pytest.raises(UserError, match="5 processes cannot be dealt out to 2 nodes"):
+    with pytest.raises(UserError, match="5 processes cannot be divided among 2 nodes"):
         parameters(settings, processes=5, threads=1, name="mine")
 
 

@@ -12,7 +12,7 @@ from pipelines.ablation.cell import Cell
 from pipelines.distributed.stop import StopRequest
 from pipelines.executors import gpus as devices
 from pipelines.executors import local
-from pipelines.executors.gpus import Shares, visible_gpus
+from pipelines.executors.gpus import GpuPool, visible_gpus
 
 
 def nvidia_smi(folder: Path, body: str) -> None:
@@ -43,13 +43,13 @@ def test_otherwise_the_driver_says_which_there_are(monkeypatch, tmp_path, body, 
 
 
 def test_the_least_used_gpus_are_dealt_out_first():
-    shares = Shares(["a", "b", "c"])
+    shares = GpuPool(["a", "b", "c"])
     first, second = shares.take(2), shares.take(2)
     assert first == ("a", "b")
     assert second == ("c", "a")
     shares.give_back(first)
     assert shares.take(1) == ("b",)
-    assert Shares([]).take(2) == ()
+    assert GpuPool([]).take(2) == ()
 
 
 class Child:

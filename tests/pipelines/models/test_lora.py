@@ -114,7 +114,7 @@ def test_weights_move_by_the_rank_asked_for_and_the_head_and_the_variant_learn(
 
     capsys.readouterr()
     assert main(["evaluate", str(run), "--split", "test"]) == 0
-    assert capsys.readouterr().out.count("as the run said") == len(manifest["metrics"])
+    assert capsys.readouterr().out.count("as the run reported") == len(manifest["metrics"])
 
 
 def test_a_merged_run_folds_to_a_stock_checkpoint_of_the_same_function(pretrained, tmp_path):

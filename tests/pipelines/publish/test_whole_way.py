@@ -98,7 +98,7 @@ def test_it_predicts_and_scores_as_the_run_itself(world: World, attnlab: Attnlab
         answers.append((tmp_path / "answers").read_text())
     assert answers[0] == answers[1]
     status, output = attnlab("evaluate", f"hub:{REPO}", "--split", "test")
-    assert (status, "as the run output" in output) == (0, True), output
+    assert (status, "as the run reported" in output) == (0, True), output
 
 
 def test_it_is_verified_and_reproduced(world: World, attnlab: Attnlab, tmp_path: Path) -> None:

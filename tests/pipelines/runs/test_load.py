@@ -74,7 +74,7 @@ def test_a_finished_run_scores_what_it_said_of_itself(runs, task, split, tmp_pat
     said = capsys.readouterr().out
     for name, value in manifest(runs[task])["scores"][split].items():
         assert f"{name} {value:.2f}" in said
-    assert said.count("as the run said") == len(manifest(runs[task])["metrics"])
+    assert said.count("as the run reported") == len(manifest(runs[task])["metrics"])
     ours, theirs = (
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in (kept, runs[task] / f"predictions.{split}.jsonl")
@@ -172,7 +172,7 @@ def test_a_table_file_is_read_by_the_columns_of_the_run_and_ids_may_repeat(runs,
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ("\n \n", "has nothing to predict"),
+        ("\n \n", "holds no input"),
         ('{"question": "who ?"}\n', "row 1: has no 'context'"),
         ('\n{"question": "who ?", "context": 3}\n', "row 1 (line 2): has a context that is no text: 3"),
         ('{"question": "who ?"\n', "row 1: is not valid JSON"),

@@ -165,7 +165,7 @@ def test_parts_of_one_file_are_trained_on_evaluated_and_forecast(settings, tmp_p
     rows = [json.loads(line) for line in (run / "predictions.test.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [str(number) for number in range(129, 157)]  # numbers in the file
     assert main(["evaluate", str(run)]) == 0
-    assert "as the run said" in capsys.readouterr().out
+    assert "as the run reported" in capsys.readouterr().out
     file = settings["data"]["train"].partition("[")[0]
     assert main(["predict", str(run), "--input", file]) == 0
     [answer] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -245,7 +245,7 @@ def test_a_folder_of_files_is_trained_on_evaluated_and_predicted(task, model, wr
     run = str(tmp_path / "run")
     assert main(["train", str(tmp_path / "run.yaml"), "--out", run]) == 0, capsys.readouterr().err
     assert main(["evaluate", run]) == 0
-    assert "as the run said" in capsys.readouterr().out
+    assert "as the run reported" in capsys.readouterr().out
     files = sorted((tmp_path / "data" / "validation").rglob("*.*"))
     (tmp_path / "list.txt").write_text("".join(f"{file}\n" for file in files))
     assert main(["predict", run, "--input", str(tmp_path / "list.txt")]) == 0
