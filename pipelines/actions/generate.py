@@ -86,7 +86,7 @@ def texts(
     for prompt in prompts:
         torch.manual_seed(derive(seed, f"generate {prompt}"))
         for number, text in enumerate(
-            finished.task.go_on(finished.model, prompt, sampling.search(), count), start=1
+            finished.task.generate(finished.model, prompt, sampling.search(), count), start=1
         ):
             yield {"prompt": prompt, "sample": number, "text": text}
 

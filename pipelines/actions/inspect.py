@@ -23,7 +23,7 @@ from pipelines.models.build import build_model
 from pipelines.models.processor import load_processor
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
-from pipelines.tasks.shared.baselines import trivial_scores
+from pipelines.tasks.shared.baselines import baseline_scores
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
@@ -48,7 +48,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
         if getattr(splits, name) is not None
     }
     _print("data", _data(splits, features))
-    _print("without a model", _trivial(task, splits))
+    _print("without a model", _baselines(task, splits))
     model = build_model(config, task.head, task.processor, task.model_options())
     padded = task.collate(two_lengths(features["train"]))
     model, proof = attach_and_prove(config, model, padded)
@@ -84,9 +84,9 @@ def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
 
 
 # ---- what any model must beat
-def _trivial(task: Task, splits: Splits) -> Iterator[str]:
+def _baselines(task: Task, splits: Splits) -> Iterator[str]:
     examples = list(islice(splits.validation or (), MOST_SCORED))
-    for way, scores in trivial_scores(task, splits.train, examples).items() if examples else ():
+    for way, scores in baseline_scores(task, splits.train, examples).items() if examples else ():
         listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
         yield f"{way}: {listed}, on {len(examples):,} validation examples"
 

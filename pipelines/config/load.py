@@ -107,7 +107,7 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
                 found += _check_run(arms.overlaid(base, document, arm))[1]
         errors += found
     if len(cells) == len(arms.names(document, "cells")):
-        errors += arms.unknown_metrics(document, sorted({run.task.name for run in cells.values()}))
+        errors += arms.unknown_metrics(document, [run.task for run in cells.values()])
     raise_all(_in_order(errors))
     values = stated.model_dump(mode="json", exclude={"cells", "set"})
     return AblationConfig.model_validate(

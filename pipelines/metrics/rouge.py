@@ -7,14 +7,15 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, mean, one_or_more, ratio
 
-MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+Measure = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+MEASURES = get_args(Measure)
 # Scripts written without spaces: every character is a token of its own
 UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
@@ -42,7 +43,7 @@ class Rouge(Metric):
 
     def __init__(
         self,
-        measure: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rouge1",
+        measure: Measure = "rouge1",
         language: str = "en",
         stemmer: bool | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, mean, ratio
 
 Answer = str | Mapping[str, Any]
+Measure = Literal["exact_match", "f1"]
+Version = Literal["1.1", "2.0"]
+Subset = Literal["all", "answerable", "unanswerable"]
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -36,14 +39,14 @@ class Squad(Metric):
 
     def __init__(
         self,
-        measure: Literal["exact_match", "f1"] = "f1",
-        version: Literal["1.1", "2.0"] = "1.1",
-        subset: Literal["all", "answerable", "unanswerable"] = "all",
+        measure: Measure = "f1",
+        version: Version = "1.1",
+        subset: Subset = "all",
     ) -> None:
         options = {
-            "measure": (measure, ("exact_match", "f1")),
-            "version": (version, ("1.1", "2.0")),
-            "subset": (subset, ("all", "answerable", "unanswerable")),
+            "measure": (measure, get_args(Measure)),
+            "version": (version, get_args(Version)),
+            "subset": (subset, get_args(Subset)),
         }
         for option, (came, accepted) in options.items():
             if came not in accepted:

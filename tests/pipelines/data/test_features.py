@@ -24,7 +24,7 @@ from pipelines.tasks.base import Task
 class Spelling(Task):
     """One feature per word of a text, of odd kinds: lists of numbers, empty lists, text, floats, nothing."""
 
-    head, primary, metrics = "none", "none", None
+    head, primary, metric_names = "none", "none", ()
 
     def __init__(self, log: Path | None = None, slow: float = 0.0) -> None:
         self.log, self.slow, self.counts = log, slow, Counter()
@@ -50,7 +50,7 @@ class Spelling(Task):
             "num_targets": len(word) // 2,
         }
 
-    collate = loss = predict = assemble = reference = lambda self, *args: None
+    collate = loss = predict = assemble = metric = reference = lambda self, *args: None
 
 
 EXAMPLES = [{"id": f"e{n}", "text": "a bcd efghij none " + "xy " * (n % 4)} for n in range(41)]

@@ -84,10 +84,10 @@ def test_scores_are_those_of_squad_and_nothing_written_is_no_answer():
     ("changed", "reason"),
     [
         ({"question": " "}, "has an empty question"),
-        ({"context": None}, "has a context that is no text: None"),
+        ({"context": None}, "has a context that is not text: None"),
         ({"answers": []}, "has no answer (set task.unanswerable: true"),
-        ({"answers": ["four", 3]}, "has an answer that is no text: 3"),
-        ({"answers": [" "]}, "has an answer that is no text: ' '"),
+        ({"answers": ["four", 3]}, "has an answer that is not text: 3"),
+        ({"answers": [" "]}, "has an answer that is not text: ' '"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(changed, reason):

@@ -297,7 +297,7 @@ def test_options_that_make_no_sense_are_refused(family, options):
 def test_a_row_that_cannot_be_used_says_why():
     one = LanguageModelling()
     assert "empty" in one.check({"id": "1", "text": " \n"})
-    assert "no text but NoneType" in one.check({"id": "1", "text": None})
+    assert "not text but NoneType" in one.check({"id": "1", "text": None})
     assert one.check({"id": "1", "text": WORDS}) is None
 
 

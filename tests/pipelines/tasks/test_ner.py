@@ -271,10 +271,10 @@ def test_numbers_are_labels_by_the_names_given():
     [
         ({"tags": ["O"]}, "has 2 tokens and 1 tags"),
         ({"tokens": [], "tags": []}, "has no words"),
-        ({"tokens": "a b"}, "has tokens that are no list but str"),
+        ({"tokens": "a b"}, "has tokens that are not a list but str"),
         ({"tokens": ["a", None]}, "has a token that is not text: None"),
         ({"tags": [0, 3]}, "has numbers as tags, without names (give them in order, as task.labels"),
-        ({"tags": ["O", "PER"]}, "has the tag 'PER', where O, B-TYPE or I-TYPE belongs"),
+        ({"tags": ["O", "PER"]}, "has the tag 'PER', where IOB2 has O, B-TYPE and I-TYPE"),
         ({"tags": ["O", "B-"]}, "has the tag 'B-'"),
         ({"tags": ["O", None]}, "has the tag None"),
         ({"tags": ["O", "B-NEW"]}, "has the tag 'B-NEW', which no row of train has"),
