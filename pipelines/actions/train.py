@@ -37,7 +37,7 @@ def train_command(config: RunConfig, out: str) -> None:
     scores = manifest["scores"]
     for split, values in scores.items():
         listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-        cut = counts.losses_said(manifest["data"]["counts"][split])
+        cut = counts.describe_cuts(manifest["data"]["counts"][split])
         reporter.say(f"{split}: {listed}{cut}")
     reporter.say(f"{manifest['status']}: {folder.path}")
     if is_first_rank() and config.hub is not None and manifest["status"] == "finished":

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.data.counts import losses_said
+from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report.data import VERDICTS, ReportData, Row
 
@@ -230,6 +230,6 @@ def cut(facts: ReportData) -> Iterator[str]:
         manifests = [run.manifest for arm in facts.arms for run in facts.runs_of(cell, arm) if run.manifest]
         counts = manifests[0].get("data", {}).get("counts", {}) if manifests else {}
         for split, found in counts.items():
-            said = losses_said(found)
+            said = describe_cuts(found)
             if said:
                 yield f"{cell}, {split}{said.replace(';', ':', 1)}."

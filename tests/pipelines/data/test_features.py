@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.data import features
-from pipelines.data.counts import losses_said
+from pipelines.data.counts import describe_cuts
 from pipelines.data.features import Features, build, key
 from pipelines.errors import UserError
 from pipelines.tasks.base import Task
@@ -243,5 +243,5 @@ def test_what_was_cut_is_said_and_what_is_a_total_is_not():
         "words_cut": 2,
         "examples_in_windows": 3,
     }
-    assert losses_said(counts) == "; 1,203 sources cut, 2 words cut"
-    assert losses_said({"examples": 5, "sources_cut": 0}) == losses_said({}) == ""
+    assert describe_cuts(counts) == "; 1,203 sources cut, 2 words cut"
+    assert describe_cuts({"examples": 5, "sources_cut": 0}) == describe_cuts({}) == ""
