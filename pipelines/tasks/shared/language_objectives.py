@@ -121,7 +121,7 @@ class Next(Objective):
     """Predict each next token and the end of the text, without random draws."""
 
     def blocks(self, ids: list[int], sizes: list[int], max_len: int, overlap: int) -> list[TextBlock]:
-        """Cut a text with begin and end token into overlapping blocks; all but the first token are targets."""
+        """Cut a text with begin and end token into overlapping blocks; its first token is no target."""
         begin = self._encoder.begin
         ids, sizes = [*begin, *ids, self._encoder.end], [*(0 for _ in begin), *sizes, 0]
         found = [TextBlock(ids[:max_len], sizes[:max_len], 1)]
