@@ -153,7 +153,7 @@ def format_of(file: Path, where: str) -> str:
     if suffix not in SUFFIXES:
         raise UserError(
             where,
-            "the format cannot be told from the name",
+            "the format is not known from the name",
             accepted=f"set data.format to {', '.join(FORMATS)}",
         )
     return SUFFIXES[suffix]
