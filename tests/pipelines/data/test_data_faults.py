@@ -44,7 +44,7 @@ FAULTS = {
         "t.dat",
         b"x",
         {},
-        ["t.dat: the format cannot be told", "set data.format to parquet, json"],
+        ["t.dat: the format is not known from the name", "set data.format to parquet, json"],
     ),
     "zip": ("t.jsonl", b"PK\x03\x04abc", {}, ["t.jsonl: is a zip archive: unpack it"]),
     "lfs": (
