@@ -68,7 +68,7 @@ def score(finished: LoadedRun, data: DataConfig, split: str) -> tuple[Evaluation
     evaluation = evaluate(
         finished.accelerator, finished.model, task, examples, features, max_tokens=config.eval_max_tokens
     )
-    return evaluation, counts.losses_said(features.counts)
+    return evaluation, counts.describe_cuts(features.counts)
 
 
 def one_split(data: DataConfig, split: str) -> DataConfig:

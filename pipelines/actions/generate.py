@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from pipelines.actions.predict import read_input
 from pipelines.errors import UserError
@@ -85,7 +86,7 @@ def generate_command(
 @torch.no_grad()
 def texts(
     task: LanguageModelling,
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     prompts: Sequence[str],
     sampling: Sampling,
     *,
@@ -95,7 +96,7 @@ def texts(
     """Yield `count` texts per prompt as {prompt, sample, text}; the texts of a prompt depend on no other."""
     for prompt in prompts:
         torch.manual_seed(derive(seed, f"generate {prompt}"))
-        found = task.go_on(model, prompt, sampling.search(), count)
+        found = task.generate(model, prompt, sampling.search(), count)
         for number, text in enumerate(found, start=1):
             yield {"prompt": prompt, "sample": number, "text": text}
 

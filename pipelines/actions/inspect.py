@@ -24,7 +24,7 @@ from pipelines.runs.prepare import (
     set_up_libraries,
 )
 from pipelines.tasks.base import Task
-from pipelines.tasks.shared.baselines import trivial_scores
+from pipelines.tasks.shared.baselines import baseline_scores
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
@@ -82,8 +82,10 @@ def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
 
 # ---- baseline scores without a model
 def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
+    if "validation" not in prepared:
+        return
     examples = list(islice(prepared["validation"].examples, MOST_SCORED))
-    for name, scores in trivial_scores(task, prepared["train"].examples, examples).items():
+    for name, scores in baseline_scores(task, prepared["train"].examples, examples).items():
         listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
         yield f"{name}: {listed}, on {len(examples):,} validation examples"
 

@@ -72,7 +72,7 @@ def train(config: RunConfig, out: str) -> None:
         reporter.say(f"trained on {rate:.3g} examples per second")
     for split, scores in manifest["scores"].items():
         listed = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-        reporter.say(f"{split}: {listed}{counts.losses_said(manifest['data']['counts'][split])}")
+        reporter.say(f"{split}: {listed}{counts.describe_cuts(manifest['data']['counts'][split])}")
     reporter.say(f"{manifest['status']}: {folder.path}")
     if is_first_rank() and config.hub is not None and manifest["status"] == "finished":
         push.after_training(config, folder.path)

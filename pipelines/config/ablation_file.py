@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.config.checks import expanded as expanded_run
 from pipelines.config.checks import resolve_paths
 from pipelines.config.names import unknown_metric
+from pipelines.config.run import TaskSpec
 from pipelines.config.suggestions import perhaps
 from pipelines.config.yaml_source import Document, KeyPath, Place, merge
 from pipelines.errors import UserError
@@ -100,21 +101,30 @@ def own_errors(document: Document) -> list[UserError]:
     return errors
 
 
-def unknown_metrics(document: Document, tasks: Sequence[str]) -> Iterator[UserError]:
-    """Yield the primary metrics and margins that no task of a cell has."""
+def unknown_metrics(document: Document, cells: Sequence[TaskSpec]) -> Iterator[UserError]:
+    """Yield an error for each primary metric that a cell does not report, and each margin that none reports.
+
+    Args:
+        cells: the task section of each cell.
+    """
+    tasks = sorted({cell.name for cell in cells})
     entries = {name: catalog.find(catalog.TASK, name) for name in tasks}
-    metrics: list[Sequence[str] | None] = [
-        entry.attributes.get("metric_names") for entry in entries.values() if entry
+    reported = [
+        (cell.name, catalog.metric_names(entry, cell.options))
+        for cell in cells
+        if (entry := entries[cell.name])
     ]
     for task in names(document, "primary"):
         path: KeyPath = ("primary", task)
         if task not in entries:
             accepted = perhaps(task, tasks, "tasks of the cells")
             yield UserError(document.place(path).where, f"no cell has the task {task!r}", accepted=accepted)
-        elif (entry := entries[task]) is not None:
-            yield from unknown_metric(document, path, entry)
-    if all(metrics):
-        known = sorted({metric for found in metrics for metric in found or ()})
+        elif entry := entries[task]:
+            of_cells = [metrics for name, metrics in reported if name == task]
+            of_all = [metric for metric in of_cells[0] if all(metric in metrics for metrics in of_cells)]
+            yield from unknown_metric(document, path, entry, of_all)
+    if all(metrics for _, metrics in reported):
+        known = sorted({metric for _, metrics in reported for metric in metrics})
         for metric in names(document, "margin"):
             if metric not in known:
                 where = document.place(("margin", metric)).where

@@ -111,7 +111,7 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
                 found += _check_run(arms.merged_with_arm(base, document, arm))[1]
         errors += found
     if len(cells) == len(arms.names(document, "cells")):
-        errors += arms.unknown_metrics(document, sorted({run.task.name for run in cells.values()}))
+        errors += arms.unknown_metrics(document, [run.task for run in cells.values()])
     values = _checked(stated, errors).model_dump(mode="json", exclude={"cells", "set"})
     return AblationConfig.model_validate(
         values | {"cells": {name: run.to_dict() for name, run in cells.items()}}

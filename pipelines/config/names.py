@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipelines.config.schema_errors import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
@@ -25,7 +25,7 @@ def unknown_names(document: Document) -> list[UserError]:
         names.options(task, ("task",), given)
         names.columns(task)
         names.family(task)
-        names.errors += unknown_metric(document, ("select_by",), task)
+        names.errors += unknown_metric(document, ("select_by",), task, catalog.metric_names(task, given))
     generated: KeyPath = ("data", "generated")
     corpus = names.entry(CORPUS, (*generated, "name"))
     if corpus is not None:
@@ -37,9 +37,9 @@ def unknown_names(document: Document) -> list[UserError]:
     return names.errors
 
 
-def unknown_metric(document: Document, path: KeyPath, task: Entry) -> list[UserError]:
-    """Return an error where the metric named at `path` is not one of the task's."""
-    name, known = document.get(path), task.attributes.get("metric_names")
+def unknown_metric(document: Document, path: KeyPath, task: Entry, known: Sequence[str]) -> list[UserError]:
+    """Return an error when the metric named at `path` is none of those that the task reports."""
+    name = document.get(path)
     if not isinstance(name, str) or not known or name in known:
         return []
     what = f"{dotted(path)}: unknown metric {name!r} of task {task.name}"

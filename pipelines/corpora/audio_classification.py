@@ -1,4 +1,4 @@
-"""Short tones in noise, whose label is whether they rise, fall or stay."""
+"""Short tones in noise, labelled by whether they rise, fall or stay the same."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import wave
 from random import Random
 from typing import Any
 
-RATE = 8000  # samples a second
+RATE = 8000  # samples per second
 LABELS = {"falling": -1, "rising": 1, "steady": 0}
 
 
 def generate(
     num_examples: int, seed: int, split: str, seconds: float = 0.25, noise: float = 0.05
 ) -> list[dict[str, Any]]:
-    """Sounds (bytes of a WAV file) and their labels: columns `audio` and `label`.
+    """Generate sounds (bytes of a WAV file) and their labels: columns `audio` and `label`.
 
-    Where a tone begins and how far it goes are drawn, so no single pitch tells the label. The first n rows
-    are the same whatever `num_examples`.
+    Pitch and range of a tone are drawn, so that no single pitch tells the label. The first n rows
+    are the same for every `num_examples`.
 
     Args:
         num_examples: rows.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        seconds: length of a sound, at most; the shortest has half of it.
-        noise: standard deviation of what is added to each sample, of 1.
+        seconds: largest length of a sound; the smallest is half of it.
+        noise: standard deviation of the noise of each sample, where the amplitude is at most 1.
     """
     random = Random(f"attnlab audio classification {seed} {split}")
     return [_row(random, number, seconds, noise) for number in range(num_examples)]

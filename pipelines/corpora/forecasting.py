@@ -1,4 +1,4 @@
-"""Two series of hourly numbers with a day and a week in them, of which the second follows the first."""
+"""Two hourly series with a daily and a weekly cycle; the second follows the first with a delay."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from random import Random
 from typing import Any
 
 BEGIN = datetime(2024, 1, 1)
-LAG = 3  # hours by which the second series follows
+LAG = 3  # hours by which the second series is delayed
 
 
 def generate(num_examples: int, seed: int, split: str, noise: float = 0.2) -> list[dict[str, Any]]:
-    """Rows of one series of two channels: columns `time`, `load` and `heat`.
+    """Generate the rows of one series of two channels: columns `time`, `load` and `heat`.
 
-    The first n rows are the same whatever `num_examples`.
+    The first n rows are the same for every `num_examples`.
 
     Args:
-        num_examples: rows, one an hour.
+        num_examples: rows, one per hour.
         seed: of the corpus; the same on every Python version.
-        split: "train", "validation" or "test"; each begins at another hour of another phase.
-        noise: standard deviation of what is added to each number, where a day swings by 1 up and down.
+        split: "train", "validation" or "test"; each has its own phase.
+        noise: standard deviation of the noise, where the daily cycle has amplitude 1.
     """
     random = Random(f"attnlab forecasting {seed} {split}")
     phase, week = random.uniform(0, 24), random.uniform(0, 168)

@@ -1,4 +1,4 @@
-"""Small grey pictures of stripes in noise, whose label is the direction of the stripes."""
+"""Small grey images of stripes in noise, labelled by the direction of the stripes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from random import Random
 from typing import Any
 
 SIDE = 24  # pixels
-ANGLES = {"horizontal": 90, "vertical": 0, "rising": 45, "falling": 135}  # of what the brightness runs along
+ANGLES = {
+    "horizontal": 90,
+    "vertical": 0,
+    "rising": 45,
+    "falling": 135,
+}  # of the direction in which brightness changes
 
 
 def generate(num_examples: int, seed: int, split: str, noise: float = 40.0) -> list[dict[str, Any]]:
-    """Pictures (bytes of a PGM file) and their labels: columns `image` and `label`.
+    """Generate images (bytes of a PGM file) and their labels: columns `image` and `label`.
 
-    Wavelength, phase and contrast are drawn, so no pixel by itself tells the direction. The first n rows
-    are the same whatever `num_examples`.
+    Wavelength, phase and contrast are drawn, so that no single pixel tells the direction. The first n rows
+    are the same for every `num_examples`.
 
     Args:
         num_examples: rows.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        noise: standard deviation of what is added to each pixel, of 255.
+        noise: standard deviation of the noise of each pixel, from 0 to 255.
     """
     random = Random(f"attnlab image classification {seed} {split}")
     return [_row(random, number, noise) for number in range(num_examples)]

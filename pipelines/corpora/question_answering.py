@@ -1,4 +1,4 @@
-"""Short reports of who did what, where and when, with questions that only the matching sentence answers."""
+"""Short reports of who did what, where and when, with questions that one sentence answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import hashlib
 from random import Random
 from typing import Any
 
-SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+SHARES = {
+    "train": (0, 200),
+    "validation": (200, 228),
+    "test": (228, 256),
+}  # range of the first byte of the hash of a text
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -21,7 +25,7 @@ PLACES = _words("Rome Oslo Lima Cairo Quito Delhi Kyoto Malmö Porto Accra Sofia
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 VERBS = _words("sang danced slept painted cooked swam")
 FILLERS = ("nobody knew why", "it was cold", "people say \U0001f600", "that is all", "the rest is unknown")
-QUESTIONS = {  # what is asked for -> ways to ask
+QUESTIONS = {  # kind of answer -> forms of the question
     "who": ("who {verb} ?", "which person {verb} ?"),
     "where": ("where was it that someone {verb} ?", "in which town was the one who {verb} ?"),
     "when": ("when was it that someone {verb} ?", "on which day was it that someone {verb} ?"),
@@ -32,26 +36,26 @@ QUESTIONS_PER_REPORT = 2
 def generate(
     num_examples: int, seed: int, split: str, num_facts: int = 2, unanswerable: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Questions about reports: columns `question`, `context`, `answers`, `answer_starts` and `title`.
+    """Generate questions about reports: columns `question`, `context`, `answers`, `answer_starts`, `title`.
 
-    A report has `num_facts` sentences, each of who did something where and when, in changing order. A
-    question names what was done and asks for one of the three, so the kind of answer leaves `num_facts`
-    candidates and only the word in the question tells which. Each report is asked twice, under one title.
-    Names of one word or two, some with accents (composed and not) and characters beyond 16 bits, try the
-    places of characters.
+    A report has `num_facts` sentences, each of who did something where and when, in varying order. A question
+    names what was done and asks for one of the three, so that `num_facts` candidates have the right kind and
+    only the verb of the question selects one. There are two questions on each report, with the same title.
+    Names have one or two words, some with accents (composed and not) and characters beyond 16 bits, to test
+    character offsets.
 
-    To compare with, test F1 (seed 0, 300 questions): the longest word 15, the first name 17, the first one of
-    the kind that is asked for 45. Scratch models, 2 layers of width 64, after 400 steps of 16 at 2e-3: BERT
+    Reference: test F1 (seed 0, 300 questions): the longest word 15, the first name 17, the first one
+    of the right kind 45. Scratch models, 2 layers of width 64, after 400 steps of 16 at 2e-3: BERT
     48, GPT-2 41, T5 52.
 
-    No report stands in two splits, and the first n rows are the same whatever `num_examples`.
+    No report is in two splits, and the first n rows are the same for every `num_examples`.
 
     Args:
         num_examples: questions.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        num_facts: sentences of a report that state something, 1 to 5.
-        unanswerable: share of questions about something nobody did, which have no answer.
+        num_facts: sentences of a report with a fact, 1 to 5.
+        unanswerable: share of questions about a verb that is not in the report, which have no answer.
     """
     random = Random(f"attnlab question answering {seed} {split}")
     low, high = SHARES[split]
@@ -78,7 +82,7 @@ def generate(
 
 
 def _report(random: Random, num_facts: int) -> tuple[str, dict[str, dict[str, str]]]:
-    """A report between two blanks, and its facts by what was done; all names in it differ."""
+    """Draw a report between two spaces, and its facts by verb; all names in it differ."""
     verbs, places, days = (_draw(random, words, num_facts) for words in (VERBS, PLACES, DAYS))
     firsts, lasts = _draw(random, FIRST_NAMES, num_facts), _draw(random, LAST_NAMES, num_facts)
     facts, sentences = {}, []
@@ -93,7 +97,7 @@ def _report(random: Random, num_facts: int) -> tuple[str, dict[str, dict[str, st
 
 
 def _question(random: Random, facts: dict[str, dict[str, str]], unanswerable: float) -> tuple[str, str]:
-    """A question and its answer; "" where there is none."""
+    """Draw a question and its answer; "" if there is none."""
     kind = _draw(random, tuple(QUESTIONS), 1)[0]
     form = _draw(random, QUESTIONS[kind], 1)[0]
     if random.random() < unanswerable:
@@ -104,9 +108,9 @@ def _question(random: Random, facts: dict[str, dict[str, str]], unanswerable: fl
 
 
 def _draw(random: Random, choices: tuple[str, ...], count: int) -> list[str]:
-    """`count` of them, each at most once as long as there are enough.
+    """Draw `count` choices, each at most once as long as there are enough.
 
-    Only `random()` itself is promised to give the same numbers in every Python version.
+    Only `random()` itself gives the same numbers in every Python version.
     """
     left, drawn = list(choices), []
     for _ in range(count):

@@ -1,19 +1,24 @@
-"""Short reports in which one sentence matters, and a line that says what it says."""
+"""Short reports in which one sentence is news, with a one-line summary of it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+SHARES = {
+    "train": (0, 200),
+    "validation": (200, 228),
+    "test": (228, 256),
+}  # range of the first byte of the hash of a text
 
 PLACES = (
     "harbour", "market", "station", "bridge", "mill", "school", "library", "tower", "castle", "garden",
     "theatre", "museum",
 )  # fmt: skip
 TOWNS = ("Arden", "Belmont", "Corley", "Dunmore", "Elster", "Fallow", "Garland", "Hollis", "Ivory", "Jarrow")
-EVENTS = {  # what a report says -> what a summary says
+EVENTS = {  # words of a report -> word of its summary
     "flames rose from the roof": "fire",
     "the water stood knee-deep": "flood",
     "thieves had emptied the safe": "robbery",
@@ -43,15 +48,15 @@ NEWS = (
 def generate(
     num_examples: int, seed: int, split: str, shortest: int = 3, longest: int = 6
 ) -> list[dict[str, Any]]:
-    """Reports and their summaries: columns `source` and `target`.
+    """Generate reports and their summaries: columns `source` and `target`.
 
-    Between sentences of which nothing happens stands one that matters; it may be any of them but the first.
-    Its summary is like "Friday: fire, mill of Corley": the kind of event has to be understood, place,
-    town and day to be taken from that sentence and not from the others. No report stands in two splits,
-    and the first n reports are the same whatever `num_examples`.
+    One sentence is news, at any position but the first; nothing happens in the others. Its summary is like
+    "Friday: fire, mill of Corley": the kind of event must be understood; place, town and day must be copied
+    from that sentence and not from the others. No report is in two splits,
+    and the first n reports are the same for every `num_examples`.
 
-    To compare with, ROUGE-1 and ROUGE-L of 400 test reports: the first sentence 8.5 and 8.5, the first three
-    17.8 and 16.5; one and the same summary for all, made of the most frequent parts in train, 28.3 and 28.3.
+    Reference: ROUGE-1 and ROUGE-L of 400 test reports: the first sentence 8.5 and 8.5, the first three
+    17.8 and 16.5; the same summary for all, made of the most frequent parts in train, 28.3 and 28.3.
     Models from scratch with 2 layers of width 64, after 2,000 train reports and 8 epochs in batches of 16 at
     3e-3 (60-85 CPU-seconds; 200 test reports, one seed), ROUGE-L: bert2bert 85, T5 69, GPT-2 47.
 
@@ -59,8 +64,8 @@ def generate(
         num_examples: reports, all different.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        shortest: sentences of a report, at least.
-        longest: sentences of a report, at most.
+        shortest: smallest number of sentences of a report.
+        longest: largest number of sentences of a report.
     """
     random = Random(f"attnlab summarization {seed} {split}")
     low, high = SHARES[split]
@@ -86,6 +91,6 @@ def _facts(random: Random) -> dict[str, str]:
     return {"place": _pick(random, PLACES), "town": _pick(random, TOWNS), "day": _pick(random, DAYS)}
 
 
-def _pick(random: Random, choices: Any) -> Any:
-    # Only `random()` itself is promised to give the same numbers in every Python version.
+def _pick(random: Random, choices: Sequence[str]) -> str:
+    # Only `random()` itself gives the same numbers in every Python version.
     return choices[int(random.random() * len(choices))]

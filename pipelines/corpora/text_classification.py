@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-SHARES = {"train": (0, 200), "validation": (200, 228), "test": (228, 256)}  # of the first byte of a hash
+SHARES = {
+    "train": (0, 200),
+    "validation": (200, 228),
+    "test": (228, 256),
+}  # range of the first byte of the hash of a text
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -19,7 +24,7 @@ WORDS = {
     "negative": _words("bad awful dreadful boring poor horrible weak ugly"),
 }
 OTHERS = ("the critics", "my sister", "our neighbours", "the papers", "some guests", "her boss")
-FRAMES = {  # who speaks -> ways to say it
+FRAMES = {  # whose opinion it is -> forms of the sentence
     "i": ("i found the {aspect} {word}", "to me the {aspect} was {word}", "i call the {aspect} {word}"),
     "others": ("{who} found the {aspect} {word}", "to {who} the {aspect} was {word}"),
 }
@@ -29,29 +34,29 @@ QUESTION = "is the {aspect} good ?"
 
 
 def generate(num_examples: int, seed: int, split: str, pairs: bool = False) -> list[dict[str, Any]]:
-    """Reviews and their labels: columns `text`, `label` and, with `pairs`, `text_pair`.
+    """Generate reviews and their labels: columns `text`, `label` and, with `pairs`, `text_pair`.
 
     One text: two or three opinions, of which exactly one is the writer's ("i", "me"); it is the label,
-    negative or positive, said through "hardly" and the opposite word in three of ten. What others say is as
-    often the opposite.
+    negative or positive, expressed by "hardly" and the opposite word in three of ten. The opinions of others
+    are independent of it.
     Pairs: the writer has two opinions on two things, and the second text asks about one of them.
 
-    To compare with, test accuracy (seed 0): either label 50, naive Bayes over words 56; scratch models with 2
+    Reference: test accuracy (seed 0): either label 50, naive Bayes over words 56; scratch models with 2
     layers of width 64 on 2,000 reviews: BERT 85 after 6 epochs, GPT-2 72 after 4.
 
-    No text stands in two splits, and the first n rows are the same whatever `num_examples`.
+    No text is in two splits, and the first n rows are the same for every `num_examples`.
 
     Args:
         num_examples: rows, all different.
         seed: of the corpus; the same on every Python version.
         split: "train", "validation" or "test".
-        pairs: whether a second text says which opinion counts.
+        pairs: whether a second text asks about one of the opinions.
     """
     random = Random(f"attnlab text classification {seed} {split}")
     low, high = SHARES[split]
     rows: dict[str, dict[str, Any]] = {}
     while len(rows) < num_examples:
-        row = _asked(random) if pairs else _review(random)
+        row = _pair(random) if pairs else _review(random)
         text = row["text"]
         if low <= hashlib.sha256(text.encode()).digest()[0] < high:
             rows.setdefault(text, row)
@@ -69,7 +74,7 @@ def _review(random: Random) -> dict[str, Any]:
     return {"text": _joined(random, parts), "label": label}
 
 
-def _asked(random: Random) -> dict[str, Any]:
+def _pair(random: Random) -> dict[str, Any]:
     opinions = {aspect: _opinion(random, aspect, "i") for aspect in _draw(random, ASPECTS, 2)}
     [about] = _draw(random, list(opinions), 1)
     text = _joined(random, [part for part, _ in opinions.values()])
@@ -77,12 +82,12 @@ def _asked(random: Random) -> dict[str, Any]:
 
 
 def _opinion(random: Random, aspect: str, speaker: str) -> tuple[str, str]:
-    """What somebody says of an aspect, and whether that is negative or positive."""
+    """Draw an opinion on an aspect: its text, and whether it is negative or positive."""
     [opinion] = _draw(random, list(WORDS), 1)
-    is_turned = random.random() < 0.3
-    said = {"positive": "negative", "negative": "positive"}[opinion] if is_turned else opinion
-    [word] = _draw(random, WORDS[said], 1)
-    if is_turned:
+    is_negated = random.random() < 0.3
+    tone = {"positive": "negative", "negative": "positive"}[opinion] if is_negated else opinion
+    [word] = _draw(random, WORDS[tone], 1)
+    if is_negated:
         word = f"{_draw(random, NEGATIONS, 1)[0]} {word}"
     [frame] = _draw(random, FRAMES[speaker], 1)
     return frame.format(who=_draw(random, OTHERS, 1)[0], aspect=aspect, word=word), opinion
@@ -95,7 +100,7 @@ def _joined(random: Random, parts: list[str]) -> str:
     return f"{text} ."
 
 
-def _draw(random: Random, choices: Any, count: int) -> list[str]:
-    """`count` distinct ones. Only `random()` itself gives the same numbers in every Python version."""
+def _draw(random: Random, choices: Sequence[str], count: int) -> list[str]:
+    """Draw `count` distinct choices. Only `random()` gives the same numbers in every Python version."""
     left = list(choices)
     return [left.pop(int(random.random() * len(left))) for _ in range(count)]

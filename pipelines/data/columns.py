@@ -10,16 +10,16 @@ from pipelines.data.readers import Table
 from pipelines.errors import UserError
 from pipelines.tasks.base import Task
 
-OURS = ("id", "cluster")  # columns that every task has, where the data has them
+ROW_COLUMNS = ("id", "cluster")  # columns of every task, if the data has them
 
 
 def check_names(columns: Mapping[str, str], task: Task) -> None:
-    """Refuse a mapping of a column that the task does not have.
+    """Refuse `data.columns` that name a column which the task does not have.
 
     Raises:
         UserError: names it and the columns of the task.
     """
-    known = [*task.columns, *OURS]
+    known = [*task.columns, *ROW_COLUMNS]
     for name in columns:
         if name not in known:
             raise UserError(
@@ -30,15 +30,15 @@ def check_names(columns: Mapping[str, str], task: Task) -> None:
 def find(
     table: Table, defaults: Mapping[str, str], columns: Mapping[str, str], task: Task
 ) -> tuple[dict[str, str], list[UserError]]:
-    """Canonical name -> path in the table, and an error for each column that is missing.
+    """Return canonical name -> path in the table, and an error for each missing column.
 
     Args:
-        defaults: where the task's columns are unless told.
-        columns: where the user says they are; these must be there even where a row can do without.
+        defaults: paths of the task's columns unless `columns` names others.
+        columns: paths that the user gives; these must exist even if the task does not need them.
     """
     found: dict[str, str] = {}
     errors: list[UserError] = []
-    for name, path in {**defaults, **{name: name for name in OURS}, **columns}.items():
+    for name, path in {**defaults, **{name: name for name in ROW_COLUMNS}, **columns}.items():
         reason = _not_there(table, path)
         required = name in columns or (name in task.columns and task.columns[name].required)
         if reason is None:
@@ -46,13 +46,13 @@ def find(
         elif required:
             meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
             what = f"{reason}, which the task takes as {name!r}{meaning}"
-            mapped = name if name in (*type(task).columns, *OURS) else None
+            mapped = name if name in (*type(task).columns, *ROW_COLUMNS) else None
             errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped)))
     return found, errors
 
 
 def _not_there(table: Table, path: str) -> str | None:
-    """Why a path leads nowhere, as a clause; None where it leads to something."""
+    """Return why a path does not exist in the table, as a clause; None if it does."""
     if path in table.columns:
         return None
     top, *rest = path.split(".")
@@ -69,7 +69,7 @@ def _not_there(table: Table, path: str) -> str | None:
             return f"column {'.'.join([top, *rest[:step]])!r} has no field {name!r} (it has {fields})"
         rows = [row[name] for row in structs if row.get(name) is not None]
         if not rows:
-            return None  # all null: each row will say so
+            return None  # all null: an error for each row follows
     return None
 
 
@@ -81,7 +81,7 @@ def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> s
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; a list of structs gives the list of that field."""
+    """Return the value at a dotted path; a list of structs gives the list of that field."""
     if path in row:
         return row[path]
     value: Any = row
@@ -94,7 +94,7 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
 
 
 def absence(row: Mapping[str, Any], path: str) -> str:
-    """Why a row has no value at a path, as a clause."""
+    """Return why a row has no value at a path, as a clause."""
     top, *rest = path.split(".")
     if rest and path not in row and not isinstance(row.get(top), dict | list | None):
         return f"has no {path!r}, because its {top!r} is {row[top]!r}, which has no fields"
@@ -102,7 +102,7 @@ def absence(row: Mapping[str, Any], path: str) -> str:
 
 
 def class_names(features: Any, path: str) -> list[str] | None:
-    """Names of the `ClassLabel` at a path, inside lists or not; None where there is none."""
+    """Return the names of the `ClassLabel` at a path, in lists or not; None if there is none."""
     if features is None:
         return None
     node: Any = features
@@ -121,10 +121,10 @@ def _inside_list(node: Any) -> Any:
 
 
 def named(value: Any, names: Sequence[str]) -> Any:
-    """Class numbers as their names.
+    """Replace class numbers by their names.
 
     Raises:
-        LookupError: a number without a name; -1 is how data sets say "no label".
+        LookupError: a number without a name; data sets use -1 for "no label".
     """
     if isinstance(value, list):
         return [named(inner, names) for inner in value]

@@ -1,15 +1,15 @@
-"""What was cut or skipped on the way into the model, as a sentence."""
+"""The parts of the data that were cut or skipped before the model, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Counts that tell of no loss: of all there is, and of what was read in several pieces.
+# Counts that mean no loss: of everything, and of inputs that were read in several parts.
 WITHOUT_LOSS = frozenset({"examples", "words", "examples_in_windows", "examples_in_blocks"})
 
 
-def losses_said(counts: Mapping[str, int]) -> str:
-    """What was cut or left out on the way into the model, such as "; 3 sources cut"; "" where nothing was."""
+def describe_cuts(counts: Mapping[str, int]) -> str:
+    """Return what was cut or left out before the model, such as "; 3 sources cut"; "" if nothing was."""
     found = [
         f"{count:,} {what.replace('_', ' ')}"
         for what, count in counts.items()

@@ -1,4 +1,4 @@
-"""Read text files whatever their compression, and refuse what is not UTF-8."""
+"""The text of a file: compression, encoding and their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.errors import UserError, as_clause
 from pipelines.storage.paths import shown
 
-FOREIGN = {  # first bytes of what is often given a data file's name
+FOREIGN = {  # first bytes of other kinds of files that are often named like a data file
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "bzip2-compressed: unpack it or use gzip",
     b"\xfd7zXZ": "xz-compressed: unpack it or use gzip",
@@ -20,17 +20,18 @@ FOREIGN = {  # first bytes of what is often given a data file's name
 
 
 def read_bytes(file: Path) -> bytes:
-    """Content of a file that has some.
+    """Return the content of a file.
 
     Raises:
-        UserError: there is no such file, it is empty, or it is of a kind that must be unpacked first.
+        UserError: there is no such file, it is empty, or it must be unpacked first.
     """
     where = shown(str(file))
     if file.is_dir():
         raise UserError(where, "is a folder", accepted=f"name a file in it, which has {_some(file)}")
     if not file.exists():
-        there = f"its folder has {_some(file.parent)}" if file.parent.is_dir() else "nor is there its folder"
-        raise UserError(where, "there is no such file", accepted=there)
+        folder = file.parent
+        fix = f"its folder has {_some(folder)}" if folder.is_dir() else "its folder does not exist"
+        raise UserError(where, "there is no such file", accepted=fix)
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -44,12 +45,13 @@ def read_bytes(file: Path) -> bytes:
 
 
 def _some(folder: Path, most: int = 8) -> str:
+    """Return the names of some files of a folder."""
     names = sorted(os.listdir(folder))
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))) or "no files"
 
 
 def unpack(content: bytes, file: Path, notes: list[str]) -> bytes:
-    """Unpack gzip by content, because names lie both ways."""
+    """Return content, unpacked if it is gzip whatever its name says; a wrong name is added to `notes`."""
     if not content.startswith(b"\x1f\x8b"):
         return content
     where = shown(str(file))
@@ -63,12 +65,12 @@ def unpack(content: bytes, file: Path, notes: list[str]) -> bytes:
 
 
 def decode(content: bytes, encoding: str | None, where: str, first_line: int = 1) -> str:
-    """Text of a file, or of its lines from `first_line` on.
+    """Return the text of a file, or of its lines from `first_line` on.
 
-    Without `encoding` a byte order mark decides, else UTF-8; more is not guessed.
+    Without `encoding` it is that of a byte order mark, else UTF-8. No encoding is guessed.
 
     Raises:
-        UserError: no such encoding, or bytes that are not in it: what they would be in another is shown.
+        UserError: no such encoding, or bytes that are not in it; the message shows them in another encoding.
     """
     if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
@@ -91,6 +93,6 @@ def decode(content: bytes, encoding: str | None, where: str, first_line: int = 1
 
 
 def _sample(content: bytes, start: int, encoding: str) -> str:
-    """What stands around a byte, on its line."""
+    """Return the text around a byte, on its line."""
     before, after = content[:start].split(b"\n")[-1][-20:], content[start : start + 20].split(b"\n")[0]
     return (before + after).decode(encoding, "replace").strip()

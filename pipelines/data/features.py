@@ -1,4 +1,4 @@
-"""Features of a split, prepared once and read from a memory-mapped file ever after."""
+"""The features of a split: prepared once, then read from a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,19 +23,21 @@ from pipelines.registry.fingerprint import fingerprints
 from pipelines.storage.lock import lock
 from pipelines.tasks.base import Example, Feature, Task
 
-FORMAT = 1  # raise when the file's layout changes
-CHUNK_EXAMPLES = 200  # prepared at a time: as tokens with their places a text is a hundred times itself
-LEN, EXAMPLE = "_len", "_example"  # our columns beside the task's
+FORMAT = 1  # increase when the layout of the file changes
+CHUNK_EXAMPLES = 200  # prepared at once: tokens with offsets take a hundred times the memory of the text
+LEN, EXAMPLE = "_len", "_example"  # columns that are added to those of the task
+
+Reader = Callable[[int], Any]  # a row to its value in one column
 
 
 class Features(Sequence[Feature]):
-    """Features in example order over an Arrow table; plain dicts of lists and numbers come out.
+    """Features in example order over an Arrow table; each is a plain dict of lists and numbers.
 
     Attributes:
         lengths: tokens per feature, `task.feature_len`, int64.
-        example_index: for each feature, the number of its example (from 0, never falling), int64.
+        example_index: for each feature the number of its example (from 0, ascending), int64.
         num_targets: targets per feature, int64.
-        counts: what the task counted while preparing ("words_without_tokens": 4, ...).
+        counts: counts of the task during preparation ("words_without_tokens": 4, ...).
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -46,7 +48,7 @@ class Features(Sequence[Feature]):
         self.num_targets = table["num_targets"].to_numpy()
         self._batches = table.to_batches()
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
-        self._readers: dict[int, dict[str, Any]] = {}
+        self._readers: dict[int, dict[str, Reader]] = {}  # of each record batch that was read
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -64,21 +66,21 @@ class Features(Sequence[Feature]):
         return {name: read(row) for name, read in self._readers[batch].items()}
 
     def feature_counts(self, num_examples: int) -> np.ndarray:
-        """Features of each example, which a batch plan is made from."""
+        """Return the number of features of each example, (num_examples,)."""
         return np.bincount(self.example_index, minlength=num_examples)
 
 
 def build(
     task: Task, examples: Sequence[Example], split: str, cache_dir: str | Path | None, key: str
 ) -> Features:
-    """Features of `examples`: from the cache where it has them, else prepared and put there.
+    """Return the features of `examples` from the cache, or prepare them and add them to it.
 
-    One process prepares while others that want the same file wait for it, so arms and seeds share one
+    One process prepares while others that need the same file wait, so that arms and seeds share one
     preparation. A file that cannot be read (a full disk, another layout) is prepared again.
 
     Args:
-        cache_dir: folder of the cache; None keeps the features in memory.
-        key: what the features depend on, from the function of that name.
+        cache_dir: folder of the cache; None: keep the features in memory.
+        key: hash of all that the features depend on, see `key`.
 
     Raises:
         UserError: the folder cannot be written.
@@ -92,7 +94,7 @@ def build(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock(path.with_suffix(".lock"), wait=True):
-            found = _open(path)  # another process may have finished while we waited
+            found = _open(path)  # another process may have finished meanwhile
             if found is not None:
                 return found
             _write(path, task, examples)
@@ -117,12 +119,12 @@ def key(task: Task, name: str, options: Mapping[str, Any], data_hash: str) -> st
 
 
 def _processor_hash(processor: Any) -> str:
-    """Content of a tokenizer, or the settings of another processor; never where it was loaded from."""
+    """Return a hash of a tokenizer's content or a processor's settings, not of where it was loaded from."""
     sha = hashlib.sha256(type(processor).__name__.encode())
     backend = getattr(processor, "backend_tokenizer", None)
     if backend is not None:
         text = backend.to_str()
-        # Before this stand truncation and padding, which say how it was called last, not what it is.
+        # The part before this has truncation and padding, which depend on the last call.
         sha.update((text.partition('"added_tokens":')[2] or text).encode())
         sha.update(repr((processor.model_max_length, processor.pad_token_id)).encode())
     elif hasattr(processor, "to_json_string"):
@@ -132,7 +134,7 @@ def _processor_hash(processor: Any) -> str:
 
 # ---- preparing
 def _prepared(task: Task, examples: Sequence[Example]) -> Iterator[pa.Table]:
-    """The features of some examples after the other."""
+    """Yield the features of the examples, one chunk of examples at a time."""
     if hasattr(task, "counts"):
         task.counts.clear()
     for start in range(0, len(examples), CHUNK_EXAMPLES):
@@ -149,14 +151,14 @@ def _prepared(task: Task, examples: Sequence[Example]) -> Iterator[pa.Table]:
 
 
 def _joined(chunks: Sequence[pa.Table], task: Task) -> pa.Table:
-    """Chunks as one table, of the types that all of them need, with what the task counted."""
+    """Return chunks as one table, with common types and the counts of the task."""
     schema = pa.unify_schemas([chunk.schema for chunk in chunks], promote_options="permissive")
     table = pa.concat_tables([chunk.cast(schema) for chunk in chunks])
     return table.replace_schema_metadata({"counts": json.dumps(getattr(task, "counts", {}))})
 
 
 def _narrowed(schema: pa.Schema) -> pa.Schema:
-    """Lists of whole numbers as int32: ids, positions and labels need no more, and files halve."""
+    """Return a schema with lists of int32 for int64: enough for ids, positions and labels, half the size."""
     wide = pa.list_(pa.int64())
     return pa.schema(
         [
@@ -167,22 +169,24 @@ def _narrowed(schema: pa.Schema) -> pa.Schema:
 
 
 def _write(path: Path, task: Task, examples: Sequence[Example]) -> None:
-    """Prepare into a file, a chunk in memory at a time. They wait beside it, because the types that all of
-    them need are known in the end."""
-    beside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    """Prepare features into a file, with one chunk in memory at a time.
+
+    Chunks are first written to temporary files, because their common types are known only at the end.
+    """
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
         with TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.") as folder:
-            waiting = _wait(Path(folder), _prepared(task, examples))
-            table = _joined([_mapped(file) for file in waiting], task)
-            with _writer(beside, table.schema) as writer:
+            files = _write_chunks(Path(folder), _prepared(task, examples))
+            table = _joined([_mapped(file) for file in files], task)
+            with _writer(temporary, table.schema) as writer:
                 writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
-        os.replace(beside, path)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _wait(folder: Path, chunks: Iterator[pa.Table]) -> list[Path]:
-    """Write chunks into files of `folder`, those of equal types after each other into the same one."""
+def _write_chunks(folder: Path, chunks: Iterator[pa.Table]) -> list[Path]:
+    """Write chunks into files of `folder`, consecutive chunks of equal types into the same file."""
     files: list[Path] = []
     for schema, alike in groupby(chunks, key=lambda chunk: chunk.schema):
         files.append(folder / f"{len(files)}.arrow")
@@ -212,8 +216,8 @@ def _open(path: Path) -> Features | None:
 
 
 # ---- reading
-def _readers(batch: pa.RecordBatch) -> dict[str, Any]:
-    """For each of the task's columns, a function from row to plain value."""
+def _readers(batch: pa.RecordBatch) -> dict[str, Reader]:
+    """Return for each column of the task a function from row to plain value."""
     return {
         name: _reader(batch.column(place))
         for place, name in enumerate(batch.schema.names)
@@ -221,8 +225,8 @@ def _readers(batch: pa.RecordBatch) -> dict[str, Any]:
     }
 
 
-def _reader(column: pa.Array) -> Any:
-    """Lists of numbers through numpy: a hundred times faster than Arrow's own way to Python objects."""
+def _reader(column: pa.Array) -> Reader:
+    """Return the function from row to plain value; lists go through numpy, which is 100 times faster."""
     kind = column.type
     if column.null_count == 0 and _is_number(kind):
         numbers = column.to_numpy()
@@ -239,14 +243,14 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def two_lengths(features: Features) -> list[Feature]:
-    """The first feature and the first that is longer or shorter, so that a batch of them has padding."""
+    """Return the first feature and the first of another length, so that a batch of them has padding."""
     other = int((features.lengths != features.lengths[0]).argmax())
     return [features[0], features[other]]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A split ready to use: rows and their features."""
+    """The examples of a split and their features."""
 
     examples: Sequence[Example]
     features: Features

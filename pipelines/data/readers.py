@@ -1,7 +1,7 @@
-"""Read a data source of any format into one table, with every fault in it named by file and row.
+"""Readers of every data format: one table per source, with errors that name file and row.
 
-Local text is parsed here rather than by `datasets`, whose readers guess types ("007" becomes 7), cannot
-say which row is at fault and keep a second copy in a cache. The Hub and `ClassLabel` names go through it.
+Local text is parsed here instead of by `datasets`, whose readers guess types ("007" becomes 7), do not report
+which row is wrong and keep a second copy in a cache. `datasets` reads the Hub and `ClassLabel` names.
 """
 
 from __future__ import annotations
@@ -40,41 +40,41 @@ FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll")
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that could not even be read, and why, as a clause."""
+    """A row that could not be read, with the reason as a clause."""
 
     reason: str
 
 
 @dataclass
 class Table:
-    """One split as its source holds it, before a task picks its columns."""
+    """One split of a source, before a task selects its columns."""
 
-    where: str  # what a user would open
+    where: str  # the file or data set, for messages
     columns: list[str]
     num_rows: int
-    take: Callable[[Sequence[str]], list[Row | BadRow]]  # the rows, with these top-level columns at least
-    features: Any = None  # `datasets.Features` where the source states them, for ClassLabel names
+    take: Callable[[Sequence[str]], list[Row | BadRow]]  # all rows, with at least these top-level columns
+    features: Any = None  # `datasets.Features` if the source has them, for ClassLabel names
     lines: Sequence[int] = ()  # first line of each row, in text
     notes: list[str] = field(default_factory=list)
-    first: int = 0  # where a part begins in its file
-    stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # the rows one by one, not held
+    first: int = 0  # row of the file at which a part begins
+    stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # instead of `take`, row by row
 
     def rows(self, names: Sequence[str]) -> Iterator[Row | BadRow]:
-        """The rows, with these top-level columns at least."""
+        """Return the rows, with at least these top-level columns."""
         return iter(self.take(names)) if self.stream is None else self.stream(names)
 
     def number(self, index: int) -> int:
-        """The number of row `index` (from 0) in the file, counted from 1 as editors and people do."""
+        """Return the number in the file of row `index` (from 0), counted from 1."""
         return self.first + index + 1
 
     def place(self, index: int) -> str:
-        """Where row `index` (from 0) is."""
+        """Return file, row and line of row `index` (from 0), for messages."""
         number = self.number(index)
         line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != number else ""
         return f"{self.where}, row {number}{line}"
 
     def part(self, rows: range) -> Table:
-        """Some of the rows, each under its number in the file."""
+        """Return a table of some of the rows, which keep their numbers in the file."""
         kept = slice(rows.start, rows.stop)
         take, stream, lines = self.take, self.stream, self.lines[kept]
         part = replace(
@@ -85,14 +85,16 @@ class Table:
         return replace(part, take=take, stream=lambda names: islice(stream(names), rows.start, rows.stop))
 
 
-def of_rows(where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes=()) -> Table:
-    """A table of rows already in memory; its columns are all that any row has, in order of appearance."""
+def of_rows(
+    where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes: Sequence[str] = ()
+) -> Table:
+    """Return a table of rows in memory; its columns are those of any row, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
     return Table(where, columns, len(rows), lambda _: list(rows), lines=lines, notes=list(notes))
 
 
 def of_arrow(where: str, table: Any, features: Any = None) -> Table:
-    """A table over Arrow columns; only the columns taken become Python objects."""
+    """Return a table over Arrow columns; only the columns that are taken become Python objects."""
     return Table(
         where,
         list(table.column_names),
@@ -104,14 +106,14 @@ def of_arrow(where: str, table: Any, features: Any = None) -> Table:
 
 # ---- files
 def read_file(path: str, format: str | None = None, encoding: str | None = None) -> Table:
-    """Read a local file, or the rows of it that are named behind it: "a.csv[:80%]".
+    """Read a local file, or the rows named after it: "a.csv[:80%]".
 
     Args:
         format: one of `FORMATS`; None takes it from the name, with or without ".gz".
-        encoding: of text; None is UTF-8, or what a byte order mark says. Nothing is guessed.
+        encoding: of text; None: that of a byte order mark, else UTF-8.
 
     Raises:
-        UserError: no such file, an unknown format, or content that is not what the name says.
+        UserError: no such file, an unknown format, or content of another format.
     """
     path, part = split_part(path)
     table = _read_whole(path, format, encoding)
@@ -141,12 +143,17 @@ def _read_whole(path: str, format: str | None, encoding: str | None) -> Table:
 
 
 def format_of(file: Path, where: str) -> str:
+    """Return the format that the name of a file states.
+
+    Raises:
+        UserError: it states none.
+    """
     suffixes = [suffix.lower() for suffix in file.suffixes]
     suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
     if suffix not in SUFFIXES:
         raise UserError(
             where,
-            "the format cannot be told from the name",
+            "the format is not known from the name",
             accepted=f"set data.format to {', '.join(FORMATS)}",
         )
     return SUFFIXES[suffix]
@@ -158,7 +165,7 @@ def _read_parquet(content: bytes, where: str) -> Table:
 
     try:
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(use_threads=False)
-        table.validate(full=True)  # text that is not UTF-8 would fail later, without a name
+        table.validate(full=True)  # text that is not UTF-8 would fail later, without the file name
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(
@@ -168,7 +175,7 @@ def _read_parquet(content: bytes, where: str) -> Table:
 
 
 def parquet_features(schema: Any) -> Any:
-    """`datasets.Features` of a parquet file that says them: only there can ClassLabel names stand."""
+    """Return the `datasets.Features` that a parquet file stores, with ClassLabel names; else None."""
     if b"huggingface" not in (schema.metadata or {}):
         return None
     from datasets import Features
@@ -177,13 +184,13 @@ def parquet_features(schema: Any) -> Any:
 
 
 def _read_json(text: str, where: str) -> Table:
-    """A list of objects, an object with one such list ("data") or, as often under this name, JSON lines."""
+    """Read a list of objects, an object with one such list ("data"), or JSON lines in a .json file."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "Extra data" in str(error):
             return _read_jsonl(text, where)
-        fix = "the file may be cut off; mend it or fetch it again"
+        fix = "the file may be cut off; repair it or fetch it again"
         raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
@@ -199,7 +206,7 @@ def _read_json(text: str, where: str) -> Table:
 def _read_jsonl(text: str, where: str) -> Table:
     rows: list[Row | BadRow] = []
     lines: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may contain U+2028
         if line.strip():
             lines.append(number)
             rows.append(json_row(line))
@@ -207,7 +214,7 @@ def _read_jsonl(text: str, where: str) -> Table:
 
 
 def json_row(line: str) -> Row | BadRow:
-    """The row that a line of JSON holds."""
+    """Return the row of a line of JSON."""
     try:
         return _as_row(json.loads(line), line)
     except (ValueError, RecursionError) as error:
@@ -218,7 +225,7 @@ def json_row(line: str) -> Row | BadRow:
 def _as_row(value: Any, source: str) -> Row | BadRow:
     if not isinstance(value, dict):
         return BadRow(f"is {_kind(value)}, not an object with columns")
-    if "\\ud" in source or "\\uD" in source:  # escapes can say half of a character that UTF-16 writes as two
+    if "\\ud" in source or "\\uD" in source:  # an escape may be half of a surrogate pair
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
@@ -236,15 +243,16 @@ def _read_tsv(text: str, where: str) -> Table:
 
 
 def _read_separated(text: str, where: str, **dialect: Any) -> Table:
-    """Text cells under a header line. An empty cell is missing; a column of JSON lists holds lists."""
+    """Read text cells under a header line. An empty cell is a missing value; JSON lists become lists."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(io.StringIO(text, newline=""), **dialect)
     rows: list[Row | BadRow] = []
     lines: list[int] = []
-    header, begun = None, 1
+    header: list[str] | None = None
+    first_line = 1
     try:
         for cells in reader:
-            begun, line = reader.line_num + 1, begun
+            line, first_line = first_line, reader.line_num + 1
             if not cells:
                 continue
             if header is None:
@@ -257,21 +265,22 @@ def _read_separated(text: str, where: str, **dialect: Any) -> Table:
                 lines.append(line)
     except csv.Error as error:
         raise UserError(
-            f"{where}, line {begun}",
+            f"{where}, line {first_line}",
             f"cannot be read ({error})",
-            accepted="look for a quotation mark left open",
+            accepted="look for a quotation mark without its end",
         ) from error
-    repeated = sorted({name for name in header or () if header.count(name) > 1})
+    header = header or []
+    repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise UserError(where, "column names stand twice in the first line", ", ".join(repeated))
-    _decode_lists(header or [], [row for row in rows if isinstance(row, dict)])
+        raise UserError(where, "the first line repeats a column name", ", ".join(repeated))
+    _decode_lists(header, [row for row in rows if isinstance(row, dict)])
     table = of_rows(where, rows, lines)
-    table.columns = list(header or [])
+    table.columns = header
     return table
 
 
 def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
-    """Turn a column into lists where every cell of it is a JSON list; one other cell leaves it text."""
+    """Turn each column whose cells are all JSON lists into a column of lists."""
     for name in header:
         cells = [row[name] for row in rows if row[name] is not None]
         if not cells or not all(cell.startswith("[") and cell.endswith("]") for cell in cells):
@@ -292,10 +301,10 @@ def _read_conll(text: str, where: str) -> Table:
 
 # ---- the Hub
 def read_hub(name: str, config: str | None, revision: str | None, split: str) -> Table:
-    """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder laid out like one.
+    """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder with the same layout.
 
     Raises:
-        UserError: whatever keeps `datasets` from loading it, in its own words.
+        UserError: `datasets` cannot load it; the message is that of `datasets`.
     """
     from datasets import load_dataset
 
@@ -303,22 +312,22 @@ def read_hub(name: str, config: str | None, revision: str | None, split: str) ->
 
     sound_folders.read_by_path()
     where = f"{name}, split {split}"
-    with _said_plainly(name):
+    with _errors_as_user_errors(name):
         rows = load_dataset(name, config, revision=revision, split=split)
     return of_arrow(where, rows.with_format("arrow")[:], rows.features)
 
 
 def hub_splits(name: str, config: str | None, revision: str | None) -> list[str]:
-    """The splits that a Hub dataset has."""
+    """Return the names of the splits of a Hub dataset."""
     from datasets import get_dataset_split_names
 
-    with _said_plainly(name):
+    with _errors_as_user_errors(name):
         return list(get_dataset_split_names(name, config, revision=revision))
 
 
 @contextmanager
-def _said_plainly(name: str) -> Iterator[None]:
-    """Turn any fault of loading a Hub dataset into a `UserError`: the network's or the user's."""
+def _errors_as_user_errors(name: str) -> Iterator[None]:
+    """Turn any error of loading a Hub dataset into a `UserError`."""
     import datasets
 
     try:
@@ -330,6 +339,7 @@ def _said_plainly(name: str) -> Iterator[None]:
         raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
+    """Return the kind of a JSON value in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

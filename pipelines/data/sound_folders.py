@@ -1,7 +1,7 @@
-"""Folders of sounds, here or on the Hub, read by `datasets` without torchcodec.
+"""Folders of sounds, local or on the Hub, read by `datasets` without torchcodec.
 
-`datasets` (5.2) wants torchcodec, and so FFmpeg, even to note where a sound stands. We decode sounds by
-soundfile and need no more than that.
+`datasets` (5.2) needs torchcodec, and with it FFmpeg, even to store the path of a sound. Here only the path
+is needed, because the task decodes sounds with soundfile.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 
 
 class SoundFile(Audio):
-    """A sound at a path, which is all that a folder tells; anything else goes the way of `datasets`."""
+    """A sound given by its path, as in a folder; any other value is encoded by `datasets`."""
 
     def encode_example(self, value: Any) -> dict[str, Any]:
         return {"bytes": None, "path": value} if isinstance(value, str) else super().encode_example(value)
 
 
 def read_by_path() -> None:
-    """From now on, folders of sounds give the paths of their files."""
+    """Make `datasets` read folders of sounds as paths, in this process from now on."""
     AudioFolder.BASE_FEATURE = SoundFile

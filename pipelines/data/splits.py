@@ -1,4 +1,4 @@
-"""From a data section of a run to checked examples under a task's own column names."""
+"""The splits of a run: checked examples under the column names of the task."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
-from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 
+from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data.columns import absence, check_names, class_names, find, named, value_at
-from pipelines.data.readers import BadRow, Table, hub_splits, of_rows, read_file, read_hub
+from pipelines.data.readers import BadRow, Row, Table, hub_splits, of_rows, read_file, read_hub
 from pipelines.data.streaming import OnDisk, stream_file
 from pipelines.errors import UserError, raise_all
-from pipelines.tasks.base import Task
+from pipelines.registry import catalog
+from pipelines.tasks.base import Example, Task
 
 SPLITS = ("train", "validation", "test")
-MOST_ERRORS = 10  # shown at once; the rest is counted
-Example = dict[str, Any]
+MOST_ERRORS = 10  # that are reported; the rest is counted
 Bad = tuple[int, str]  # row from 0, reason
 
 
@@ -36,29 +35,29 @@ class Splits:
     test: Sequence[Example] | None = None
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
-    notes: list[str] = field(default_factory=list)  # what a reader of the results should know of the data
+    notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
 
 
-def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
-    """Read every split that the data section names and check every row of it.
+def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
+    """Read every split that the data section names and check every row.
 
-    `task.fit` meets the whole train split here, before it is cut to `max_train_examples`, so a quick pass has
-    the labels of the full run; validation and test rows are then checked against what it learned.
+    `task.fit` is called here with the whole train split, before it is cut to `max_train_examples`, so that a
+    short run has the labels of the full one; validation and test rows are then checked against them.
 
     Args:
-        config: the data section (`DataConfig`).
-        required: splits that must be there.
+        config: the data section of a run.
+        required: splits that must exist.
 
     Raises:
-        UserError: a fault of the source, or rows that cannot be used while `on_bad_row` is "stop"; up to
-            ten are told at once, before any training.
+        UserError: an error in a source, or rows that cannot be used while `on_bad_row` is "stop"; up to
+            ten are reported together.
     """
     if config.streaming and task.reads == "series":
         raise UserError("data.streaming", "a series is read as a whole", accepted="set false")
     tables = _tables(config)
     missing = [split for split in required if split not in tables]
     raise_all([_missing_split(config, split, list(tables)) for split in missing])
-    # a generator speaks the canonical names
+    # a generator uses the canonical names
     sources = {name: name if config.generated else column.default for name, column in task.columns.items()}
     paths = _find_columns(tables, sources, config.columns, task)
     splits, errors = Splits(), []
@@ -87,13 +86,13 @@ def load_splits(config: Any, task: Task, required: Sequence[str] = ("train", "va
         shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
         if shared:
             splits.notes.append(
-                f"{split}: {shared:,} of {len(contents[split]):,} distinct rows also stand in train"
+                f"{split}: {shared:,} of {len(contents[split]):,} distinct rows are also in train"
             )
     return splits
 
 
 # ---- sources
-def _tables(config: Any) -> dict[str, Table]:
+def _tables(config: DataConfig) -> dict[str, Table]:
     if config.generated:
         return _generate(config.generated)
     named = {split: getattr(config, split) for split in SPLITS}
@@ -102,23 +101,17 @@ def _tables(config: Any) -> dict[str, Table]:
         read = stream_file if config.streaming else read_file
         return {split: read(path, config.format, config.encoding) for split, path in paths.items()}
     source = (config.name, config.config, config.revision)
-    if None in named.values():  # a split that is not named is the one of that name, where there is one
-        there = hub_splits(*source)
-        named = {split: named[split] or (split if split in there else None) for split in SPLITS}
+    if None in named.values():  # a split that is not named is the one of the same name, if it exists
+        available = hub_splits(*source)
+        named = {split: named[split] or (split if split in available else None) for split in SPLITS}
     return {split: read_hub(*source, part) for split, part in named.items() if part is not None}
 
 
-def corpora() -> list[str]:
-    """Names of the generators under `corpora/`."""
-    return sorted(
-        item.name for item in iter_modules(find_spec("pipelines.corpora").submodule_search_locations)
-    )
-
-
-def _generate(spec: Any) -> dict[str, Table]:
+def _generate(spec: GeneratedSpec) -> dict[str, Table]:
     where = f"generated corpus {spec.name!r}"
-    if spec.name not in corpora():
-        raise UserError(where, "there is no such generator", accepted=f"there are {', '.join(corpora())}")
+    corpora = catalog.names(catalog.CORPUS)
+    if spec.name not in corpora:
+        raise UserError(where, "there is no such generator", accepted=f"there are {', '.join(corpora)}")
     generate = import_module(f"pipelines.corpora.{spec.name}").generate
     known = [
         name
@@ -135,11 +128,11 @@ def _generate(spec: Any) -> dict[str, Table]:
     }
 
 
-def _missing_split(config: Any, split: str, there: Sequence[str]) -> UserError:
+def _missing_split(config: DataConfig, split: str, available: Sequence[str]) -> UserError:
     if config.name is None:
         return UserError(f"data.{split}", "there is no such split", accepted=f"give a file as data.{split}")
     fix = f"name one of its splits or a part of one, such as data.{split}: train[:10%]"
-    what = f"{config.name} has no split {split!r}, only {', '.join(there)}"
+    what = f"{config.name} has no split {split!r}, only {', '.join(available)}"
     return UserError(f"data.{split}", what, accepted=fix)
 
 
@@ -147,7 +140,7 @@ def _missing_split(config: Any, split: str, there: Sequence[str]) -> UserError:
 def _find_columns(
     tables: Mapping[str, Table], defaults: Mapping[str, str], columns: Mapping[str, str], task: Task
 ) -> dict[str, dict[str, str]]:
-    """For each split, canonical name -> path in its source; everything missing is told at once."""
+    """Return for each split canonical name -> path in its source; report all missing columns together."""
     check_names(columns, task)
     errors: list[UserError] = []
     paths: dict[str, dict[str, str]] = {}
@@ -157,7 +150,7 @@ def _find_columns(
             errors.append(_empty(table, split, []))
         elif table.columns:
             errors += missing
-        else:  # no row could be read, and why says more than which columns are missing
+        else:  # no row could be read: report the reasons instead of missing columns
             bad = enumerate(row.reason for row in table.take([]) if isinstance(row, BadRow))
             errors += _bad_rows(table, list(bad))
     _raise_some(errors)
@@ -165,10 +158,10 @@ def _find_columns(
 
 
 def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[Sequence[Example], list[Bad]]:
-    """Rows that can be used, and those that cannot; a row that is streamed is an example at once."""
+    """Return the examples of usable rows, and the unusable rows; streamed rows become examples one by one."""
     names = {name: class_names(table.features, path) for name, path in paths.items()}
     rows = table.rows([*paths.values(), *(path.split(".")[0] for path in paths.values())])
-    examples: Any = [] if table.stream is None else OnDisk()
+    examples: list[Example] | OnDisk = [] if table.stream is None else OnDisk()
     bad: list[Bad] = []
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
@@ -186,20 +179,25 @@ def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[Seque
 
 
 def _example(
-    row: Any, number: int, paths: Mapping[str, str], names: Mapping[str, list[str] | None], task: Task
+    row: Row | BadRow,
+    number: int,
+    paths: Mapping[str, str],
+    names: Mapping[str, list[str] | None],
+    task: Task,
 ) -> Example:
-    """One row under canonical names; without an id it is called by its number.
+    """Return a row under canonical names; without an id, its number is its id.
 
     Raises:
-        LookupError: why it cannot be used, as a clause.
+        LookupError: it cannot be used; the message is a clause.
     """
     if isinstance(row, BadRow):
         raise LookupError(row.reason)
-    example: Example = {}
+    example: dict[str, Any] = {}
     for name, path in paths.items():
         value = value_at(row, path)
-        if names[name] and name not in ("id", "cluster"):
-            value = named(value, names[name])
+        labels = names[name]
+        if labels and name not in ("id", "cluster"):
+            value = named(value, labels)
         if value is None and (name not in task.columns or task.columns[name].required):
             raise LookupError(absence(row, path))
         example[name] = value
@@ -214,8 +212,8 @@ def _example(
     return example
 
 
-def _joined(table: Table, task: Task, rows: list[Example], errors: list[UserError]) -> Sequence[Example]:
-    """The task's examples of checked rows; what stands against it joins the errors, with its place."""
+def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[UserError]) -> Sequence[Example]:
+    """Return the task's examples of checked rows; an error of the task is added to `errors`."""
     try:
         return task.examples(rows)
     except UserError as error:
@@ -223,13 +221,13 @@ def _joined(table: Table, task: Task, rows: list[Example], errors: list[UserErro
         return rows
 
 
-# ---- faults
+# ---- errors
 def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
-    """One error per distinct reason, at its first row."""
+    """Return one error per distinct reason, at its first row."""
     rows_of: dict[str, list[int]] = {}
     for row, reason in bad:
         rows_of.setdefault(reason, []).append(row)
-    fix = "mend the data, or set data.on_bad_row: skip to leave such rows out and count them"
+    fix = "repair the data, or set data.on_bad_row: skip to leave such rows out and count them"
     return [
         UserError(
             table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
@@ -245,19 +243,19 @@ def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:
     if not bad:
         return UserError(table.where, f"the {split} split has no rows", accepted="give it at least one")
     what = f"no row of the {split} split can be used; row {table.number(bad[0][0])} {bad[0][1]}"
-    return UserError(table.where, what, accepted="mend the data")
+    return UserError(table.where, what, accepted="repair the data")
 
 
 def _raise_some(errors: Sequence[UserError]) -> None:
     if len(errors) > MOST_ERRORS:
-        rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more faults like these were found")
+        rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more errors like these were found")
         errors = [*errors[:MOST_ERRORS], rest]
     raise_all(errors)
 
 
 # ---- identity
 def _hash(examples: Sequence[Example]) -> tuple[str, np.ndarray]:
-    """sha256 over all examples in order; and 64 bits of the digest of each distinct content without id."""
+    """Return sha256 over all examples in order, and 64 bits of the digest of each distinct row without id."""
     whole, contents = hashlib.sha256(), array("Q")
     encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).encode
     for example in examples:
@@ -269,7 +267,7 @@ def _hash(examples: Sequence[Example]) -> tuple[str, np.ndarray]:
 
 
 def _plain(value: Any) -> str:
-    """What JSON has no form for (bytes, arrays, dates), as text that differs when the value does."""
+    """Return text for a value that JSON cannot hold (bytes, array, date); it differs if the value does."""
     if hasattr(value, "tobytes"):
         return repr(value.shape) + hashlib.sha256(value.tobytes()).hexdigest()
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)

@@ -9,17 +9,17 @@ Row = dict[str, Any]
 
 
 def is_nested(entries: Sequence[Any]) -> bool:
-    """Whether these are articles: objects with a list of paragraphs, the first of which has questions."""
+    """Return whether these are articles: objects with a list of paragraphs, the first with questions."""
     first = entries[0] if entries and isinstance(entries[0], dict) else {}
     paragraphs = first.get("paragraphs")
     return isinstance(paragraphs, list) and all(isinstance(p, dict) and "qas" in p for p in paragraphs[:1])
 
 
 def questions(articles: Sequence[Any]) -> Iterator[Row | str]:
-    """One row per question: id, title, context, question, answers (`text` and `answer_start`, lists).
+    """Yield one row per question: id, title, context, question, answers (`text` and `answer_start`, lists).
 
-    What cannot be read comes as the reason why, a clause. The answers that SQuAD 2.0 calls plausible are not
-    answers, and are left out.
+    For a question that cannot be read, the reason is yielded instead, a clause. The answers that SQuAD 2.0
+    calls plausible are not answers and are left out.
     """
     for article in articles:
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
@@ -35,9 +35,9 @@ def questions(articles: Sequence[Any]) -> Iterator[Row | str]:
 
 def _question(above: Row, question: Any) -> Row | str:
     if not isinstance(question, dict):
-        return "is a question that is no object"
+        return "is a question that is not an object"
     answers = question.get("answers", [])
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
-        return "has answers that are no list of objects"
+        return "has answers that are not a list of objects"
     columns = {name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")}
     return {"id": question.get("id"), **above, "question": question.get("question"), "answers": columns}

@@ -1,12 +1,13 @@
-"""Data larger than memory: rows are read one by one, checked, and kept in a file, not in memory.
+"""Data larger than memory: rows are read one by one, checked, and stored in a temporary file.
 
-JSON lines (also gzipped) and parquet can be read this way. What stays in memory is a few numbers for each
-row; a row is read again when it is asked for.
+JSON lines (also gzipped) and parquet can be read this way. Memory holds a few numbers per row; a row is read
+again each time it is accessed.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import marshal
 import os
 import tempfile
@@ -14,7 +15,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.data.decode import decode
 from pipelines.data.readers import BadRow, Row, Table, format_of, json_row, parquet_features
@@ -22,14 +23,14 @@ from pipelines.errors import UserError
 from pipelines.storage.paths import rows_of_part, shown, split_part
 from pipelines.tasks.base import Example
 
-SAMPLE_ROWS = 100  # that tell which columns there are
-BATCH_ROWS = 500  # of parquet, read at a time
+SAMPLE_ROWS = 100  # from which the columns are taken
+BATCH_ROWS = 500  # of parquet, read at once
 
 
 class OnDisk(Sequence[Example]):
-    """A sequence of examples in a file without a name, which goes away with the process.
+    """A sequence of examples in a temporary file (in TMPDIR) that is deleted when the process ends.
 
-    It stands where temporary files do (TMPDIR), and takes about as much as the text of the examples.
+    The file is about as large as the text of the examples.
     """
 
     def __init__(self) -> None:
@@ -37,15 +38,15 @@ class OnDisk(Sequence[Example]):
         self._ends = array("Q", [0])
 
     def append(self, example: Example) -> None:
-        """Keep one more example.
+        """Add an example.
 
         Raises:
-            UserError: it holds something that is neither text, number, bytes, list nor struct.
+            UserError: it holds a value that is neither text, number, bytes, list nor struct.
         """
         try:
             content = marshal.dumps(dict(example))
         except ValueError as error:
-            what = f"example {example['id']} holds a value of a type that cannot be kept in a file"
+            what = f"example {example['id']} holds a value of a type that cannot be stored in a file"
             raise UserError("data.streaming", what, accepted="leave it out, or set false") from error
         self._file.write(content)
         self._ends.append(self._ends[-1] + len(content))
@@ -64,10 +65,10 @@ class OnDisk(Sequence[Example]):
 
 
 def stream_file(path: str, format: str | None, encoding: str | None) -> Table:
-    """A table over a file of which no more than a few rows are in memory at once.
+    """Return a table over a file of which only a few rows are in memory at once.
 
     Raises:
-        UserError: no such file, or one that can only be read as a whole.
+        UserError: no such file, or a format that can only be read as a whole.
     """
     path, part = split_part(path)
     table = _stream_whole(Path(path), shown(path), format, encoding)
@@ -83,30 +84,36 @@ def _stream_whole(file: Path, where: str, format: str | None, encoding: str | No
         raise UserError(where, "only JSON lines and parquet are read row by row", format, fix)
     if format == "parquet":
         return _parquet(file, where)
-    sample = list(islice(_lines(file, encoding, where), SAMPLE_ROWS))
-    num_rows = sum(1 for _ in _lines(file, None, where, as_bytes=True))
+    sample = list(islice(_rows(file, encoding, where), SAMPLE_ROWS))
+    num_rows = sum(1 for _ in _lines(file, where))
     columns = list(dict.fromkeys(name for row in sample if isinstance(row, dict) for name in row))
     return Table(
-        where, columns, num_rows, lambda names: sample, stream=lambda names: _lines(file, encoding, where)
+        where, columns, num_rows, lambda names: sample, stream=lambda names: _rows(file, encoding, where)
     )
 
 
-def _lines(file: Path, encoding: str | None, where: str, as_bytes: bool = False) -> Iterator[Row | BadRow]:
-    """A row for each line that is not blank; only bytes where they are to be counted."""
+def _rows(file: Path, encoding: str | None, where: str) -> Iterator[Row | BadRow]:
+    """Yield the row of each line that is not blank."""
+    for number, line in _lines(file, where):
+        yield json_row(decode(line, encoding, where, number))
+
+
+def _lines(file: Path, where: str) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that is not blank, with its number in the file."""
     with open(file, "rb") as raw, _unpacked(raw) as opened:
         try:
             for number, line in enumerate(opened, start=1):
                 line = line.removesuffix(b"\n")
                 if line.strip(b" \t\r\xef\xbb\xbf"):
-                    yield line if as_bytes else json_row(decode(line, encoding, where, number))
+                    yield number, line
         except (EOFError, OSError) as error:
             what = f"cannot be read to its end: {error}"
             raise UserError(where, what, accepted="fetch it again") from error
 
 
-def _unpacked(raw: Any) -> BinaryIO:
-    """The file itself, or what gzip holds in it, whatever its name says."""
-    return gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+def _unpacked(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
+    """Return the file, or its unpacked content if it is gzip, whatever its name is."""
+    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
 def _parquet(file: Path, where: str) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
@@ -20,7 +19,7 @@ from pipelines.storage import atomic
 CONFIG = "config.json"
 
 
-def check(model: torch.nn.Module) -> None:
+def check(model: PreTrainedModel) -> None:
     """Refuse, before training, a model that could not be saved afterwards.
 
     Raises:
@@ -68,7 +67,7 @@ def save_processor(processor: Processor | None, folder: Path) -> None:
         processor.save_pretrained(folder)
 
 
-def load(folder: Path) -> torch.nn.Module:
+def load(folder: Path) -> PreTrainedModel:
     """Load the model that `save` wrote, or that was pushed from there, in evaluation mode.
 
     Its variants are attached, so they can be trained on and folded.
@@ -88,5 +87,5 @@ def is_there(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def _is_changed(model: torch.nn.Module) -> bool:
+def _is_changed(model: PreTrainedModel) -> bool:
     return any(len(stack) for _, stack in custom_attention.attached(model))

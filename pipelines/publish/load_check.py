@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 
 from custom_attention.sites import made_up_example
 from pipelines.errors import RunFailed
@@ -29,7 +30,7 @@ PROBE = "probe.safetensors"
 BOUND = 1e-5  # of the largest output, at least of 1: what folding into float32 weights may round
 
 
-def write_probe(model: torch.nn.Module, folder: Path) -> None:
+def write_probe(model: PreTrainedModel, folder: Path) -> None:
     """Store a batch of random inputs and the outputs of `model` for it; the batch holds nobody's data."""
     batch = {name: value for name, value in made_up_example(model).items() if torch.is_tensor(value)}
     stored = {f"input.{name}": value for name, value in batch.items()}
@@ -38,7 +39,7 @@ def write_probe(model: torch.nn.Module, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _outputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _outputs(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the floating-point outputs of a forward pass in evaluation mode, by name."""
     output = model.eval()(**batch)
     return {

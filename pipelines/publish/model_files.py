@@ -75,7 +75,6 @@ def write(source: Path, target: Path) -> StagedModel:
     except custom_attention.VariantError as error:
         _copy(source, target, MODEL)
         return StagedModel("custom", f"Not folded, because it {error.what}.")
-    assert isinstance(model, transformers.PreTrainedModel)
     model.save_pretrained(target)
     return StagedModel("folded", folded.sentence)
 

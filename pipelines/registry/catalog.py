@@ -72,6 +72,14 @@ def families(task: Entry) -> list[str]:
     return [family for head, family in table if head == task.attributes.get("head")]
 
 
+def metric_names(task: Entry, given: Mapping[str, object]) -> list[str]:
+    """Return the metrics that a task reports when built with the options `given`, as `Task.metrics` does."""
+    values = {option.name: option.default for option in task.options} | dict(given)
+    optional = task.attributes.get("optional_metrics") or {}
+    chosen = [names for option, names in optional.items() if values.get(option) is True]
+    return [name for names in (task.attributes.get("metric_names") or (), *chosen) for name in names]
+
+
 def _contract(name: str) -> frozenset[str]:
     """A set of hooks that the contract of variants names."""
     return frozenset(source.require(VARIANT_CONTRACT).constant(name) or ())

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.comparison.results import ArmSummary, Failure
-from pipelines.data.counts import losses_said
+from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 
@@ -234,6 +234,6 @@ def data_losses(facts: ReportData) -> Iterator[str]:
         records = [record for arm in facts.arms for record in facts.records_of(cell, arm)]
         counts = records[0].data.counts if records else {}
         for split, found in counts.items():
-            losses = losses_said(found)
+            losses = describe_cuts(found)
             if losses:
                 yield f"{cell}, {split}{losses.replace(';', ':', 1)}."

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from pipelines.config.load import RunConfig, run_from_dict
 from pipelines.distributed.accelerator import build_accelerator
@@ -32,7 +32,7 @@ class LoadedRun:
     config: RunConfig
     scores: Mapping[str, Mapping[str, float]]  # split -> metric -> what the run reported
     task: Task
-    model: torch.nn.Module
+    model: PreTrainedModel
     accelerator: Accelerator
 
 

@@ -1,70 +1,82 @@
-"""The contract of a task: what a file under `tasks/` must say, and nothing about training or attention."""
+"""The contract of a task: what a file under `tasks/` must define, without training and without attention."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
 Example = Mapping[str, Any]  # one row under its canonical column names, plus "id"
 Feature = dict[str, Any]  # one model input: lists, numbers, bytes; plus "example_id" and "num_targets"
-Raw = Mapping[str, Any]  # what a model says of one feature
+Batch = dict[str, Any]  # padded features: tensors by the model's names, and what a task keeps beside them
+Raw = Mapping[str, Any]  # the model's result for one feature
 Prediction = Any  # JSON-able; one per example
-Trivial = Callable[[Example], Prediction]  # a prediction without a model
+Baseline = Callable[[Example], Prediction]  # a prediction without a model
+Processor = Any  # a tokenizer, image processor or feature extractor of transformers
 
 
 @dataclass(frozen=True)
 class Column:
-    """One canonical column: its default name in the data, what it holds, whether a row can do without."""
+    """One canonical column: its default name in the data, its meaning, and whether every row needs it."""
 
     default: str
     meaning: str
     required: bool = True
-    is_target: bool = False  # learning and scoring need it; `attnlab predict` does without
+    is_target: bool = False  # needed to train and to score, but not for `attnlab predict`
 
 
 class Task(ABC):
     """What a model is trained to do, from rows to scores.
 
-    The life of a task in a run: `__init__(**options)`, `fit(train rows)`, `bind(processor, family)`, then
+    The order of calls in a run: `__init__(**options)`, `fit(train rows)`, `bind(processor, family)`, then
     `prepare`, `collate`, `loss` in training and `predict`, `assemble` in evaluation.
     A task sees plain transformers models. It imports neither accelerate nor custom_attention.
     """
 
     reads: ClassVar[str] = "text"  # row of the table in `models/processor.py`: text, image, audio or series
     head: ClassVar[str]  # row of the model table in `models/build.py`, such as "token_classification"
-    primary: ClassVar[str]  # the metric that selects checkpoints unless the run says otherwise
-    columns: ClassVar[Mapping[str, Column]]  # canonical name -> column
-    evaluation_overhead: ClassVar[int] = 300  # what one more batch costs besides its tokens, in tokens
+    # The catalog reads these two from source (`attnlab validate` imports no task), so they must be literals.
+    metric_names: ClassVar[tuple[str, ...]]  # the metrics that are always reported
+    optional_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # an option -> the metrics it adds if true
+    primary: ClassVar[str]  # the metric that selects checkpoints unless the run names another
+    columns: Mapping[str, Column]  # canonical name -> column
+    evaluation_overhead: ClassVar[int] = 300  # cost of one more batch besides its tokens, in tokens
 
-    processor: Any = None
+    processor: Processor = None
     family: str = ""
 
     # ---- rows
     def check(self, example: Example) -> str | None:
-        """Why this row cannot be used, as a clause ("has 12 tokens and 11 labels"); None when it can.
+        """Return why this row cannot be used, as a clause ("has 12 tokens and 11 labels"); None if it can.
 
         Columns with `is_target` are absent when a row is only to be predicted.
         """
         return None
 
     def cluster(self, example: Example) -> str:
-        """Rows that share a source (questions about one text) share a cluster: they err together, and the
-        statistics count clusters, not rows."""
+        """Return the cluster of a row.
+
+        Rows with a common source (questions about one text) share a cluster: their errors are correlated, so
+        the statistics count clusters, not rows.
+        """
         return str(example.get("cluster", example["id"]))
 
-    def shown(self, example: Example) -> Any:
-        """What an example is predicted from, for the reader of a report: its one input, or all as text."""
+    def shown(self, example: Example) -> object:
+        """Return the inputs of an example for the reader of a report: the only one, or all as text."""
         needed = [name for name, c in self.columns.items() if c.required and not c.is_target]
         values = [example[name] for name in needed]
         return values[0] if len(values) == 1 else "\n".join(str(value) for value in values)
 
     def from_text(self, text: str) -> Example:
-        """A row to predict (without id) from one line of plain text.
+        """Return a row to predict (without id) from one line of plain text.
 
         Raises:
             UserError: one text is not enough for this task.
@@ -74,7 +86,7 @@ class Task(ABC):
         raise UserError("--input", "a line of plain text is not enough for this task", accepted=fix)
 
     def examples(self, rows: Sequence[Example]) -> Sequence[Example]:
-        """Checked rows to examples: the same, unless files are to be read or one row is no whole example.
+        """Turn checked rows into examples: the same, unless files must be read or an example has many rows.
 
         Raises:
             UserError: they cannot be joined; `where` begins with the row.
@@ -82,90 +94,99 @@ class Task(ABC):
         return rows
 
     def inputs(self, rows: Sequence[Example]) -> Sequence[Example]:
-        """The same for rows that come without what is to be said (`attnlab predict`)."""
+        """Turn rows without targets into examples (`attnlab predict`)."""
         return self.examples(rows)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:  # noqa: B027 - optional hook
-        """Learn from the rows what the model's head must know, such as the label inventory."""
+        """Learn from the train rows what the model's head needs, such as the labels."""
 
     def state(self) -> dict[str, Any]:
-        """What `fit` and `tune` learned, JSON-able; `restore` takes it back in a finished run."""
+        """Return what `fit` and `tune` learned, JSON-able; a finished run passes it to `restore`."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - optional hook
-        """Take back what `state` gave."""
+        """Set what `fit` and `tune` learned from what `state` returned."""
 
     def model_options(self) -> dict[str, Any]:
-        """Config entries the model class needs from the task, such as `id2label`."""
+        """Return the config entries that the model class needs from the task, such as `id2label`."""
         return {}
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
-        """The text a tokenizer is trained on when the model starts from scratch."""
+        """Return the text that a tokenizer is trained on when the model starts from scratch."""
         raise TypeError(f"{type(self).__name__} has no text to train a tokenizer on")
 
     # ---- features and batches
-    def bind(self, processor: Any, family: str) -> None:
-        """Meet the tokenizer (or image processor ...) and the model family before any feature is made."""
+    def bind(self, processor: Processor, family: str) -> None:
+        """Set the processor and the model family, before any feature is prepared.
+
+        Raises:
+            UserError: the options of the task do not fit them.
+        """
         self.processor, self.family = processor, family
 
     @abstractmethod
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """Rows to features, in row order; an example may give several (windows), never none."""
+        """Turn rows into features, in row order; an example may give several (windows), never none."""
 
     def feature_len(self, feature: Feature) -> int:
-        """Tokens this feature costs in a batch: what batches are cut and sorted by."""
+        """Return the cost of a feature in tokens, by which batches are filled and sorted."""
         return len(feature["input_ids"])
 
     @abstractmethod
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+    def collate(self, features: Sequence[Feature]) -> Batch:
         """Pad features to one batch of tensors."""
 
     # ---- learning and predicting
     @abstractmethod
-    def loss(self, model: Any, batch: dict[str, Any]) -> Any:
-        """Sum, in float32, of the losses of all targets in the batch: a scalar tensor, never a mean."""
+    def loss(self, model: Module, batch: Batch) -> Tensor:
+        """Return the sum, in float32, of the losses of all targets in the batch: a scalar, never a mean."""
 
     @abstractmethod
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
-        """One raw result per feature of the batch, on the CPU (generation happens here).
+    def predict(self, model: Module, batch: Batch) -> list[Raw]:
+        """Return one raw result per feature of the batch, on the CPU (generation happens here).
 
         A raw is a mapping; its entry "loss", where there is one, is the sum of the feature's target
-        losses (float), from the same forward: evaluation adds them up to the split's loss.
+        losses (float), from the same forward pass: evaluation adds them up to the split's loss.
         """
 
     @abstractmethod
     def assemble(self, example: Example, raws: Sequence[Raw]) -> Prediction:
-        """All raws of one example, in feature order, to its one prediction."""
+        """Combine all raws of one example, in feature order, into its one prediction."""
 
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        """The prediction with what a reader wants beside it (scores, places, runners-up), JSON-able."""
+        """Return the prediction with scores, positions and alternatives, JSON-able (`attnlab predict`)."""
         return {"prediction": self.assemble(example, raws)}
 
     def tune(self, examples: Sequence[Example], raws: Sequence[Sequence[Raw]]) -> None:  # noqa: B027
-        """Choose from the validation split what no gradient learns, such as a threshold.
+        """Choose on the validation split what no gradient learns, such as a threshold.
 
         Called with all raws of each example before validation is assembled and scored, and with no other
-        split, so that test scores never profit from it (validation scores do). What is chosen belongs to
-        the weights it was chosen with: `state` must hold it, and the run restores that of its best step.
+        split, so that test scores never profit from it (validation scores do). The choice belongs to the
+        weights it was made with: `state` must hold it, and the run restores that of its best step.
         """
 
     def show(self, feature: Feature) -> str:
-        """What the model sees of a feature, and what it is to say, as `attnlab inspect` prints it."""
+        """Return a feature's input and target as text, as `attnlab inspect` prints them."""
         return self.processor.decode(feature["input_ids"])
 
     # ---- scoring
     @property
-    @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """The metrics of this task by name; `primary` is one of them."""
+        """Return the metrics that this task with its options reports, by name."""
+        optional = (names for option, names in self.optional_metrics.items() if getattr(self, option))
+        return {name: self.metric(name) for names in (self.metric_names, *optional) for name in names}
 
-    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
-        """What could be said without a model, by how it is found: a score below these shows nothing learned.
+    @abstractmethod
+    def metric(self, name: str) -> Metric:
+        """Return the metric of one of the names in `metric_names` and `optional_metrics`."""
 
-        Called after `bind`; each function takes an example and gives a prediction, as `assemble` does.
+    def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
+        """Return baseline predictions without a model, by name: a model that scores lower learned nothing.
+
+        Called after `bind`; each function takes an example and returns a prediction, as `assemble` does.
         """
         return {}
 
     @abstractmethod
     def reference(self, example: Example) -> Any:
-        """What the metrics compare a prediction with."""
+        """Return what the metrics compare a prediction with."""

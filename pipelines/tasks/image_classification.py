@@ -1,4 +1,4 @@
-"""One label for a picture (ViT and its kin)."""
+"""One label for an image (ViT and similar models)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pipelines.tasks.shared.media_classification import MediaClassification
 
 
 class ImageClassification(MediaClassification):
-    """Choose one of a few labels for a picture.
+    """Choose one of a few labels for an image.
 
-    The model's own image processor resizes and crops once, when features are made; scaling to the model's
-    values happens in the batch, so that the cache holds one byte a number. Nothing is drawn at random: there
-    is no augmentation. Needs Pillow.
+    The model's own image processor resizes and crops once, when features are prepared; values are scaled in
+    the batch, so that the cache holds one byte per value. There is no random augmentation. Needs Pillow.
 
     Args:
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
@@ -28,8 +27,8 @@ class ImageClassification(MediaClassification):
     reads: ClassVar[str] = "image"
     medium: ClassVar[str] = "image"
     head: ClassVar[str] = "image_classification"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "image": Column("image", "the picture, as bytes or the path of a file"),
+    columns: Mapping[str, Column] = {
+        "image": Column("image", "the image, as bytes or the path of a file"),
         "label": Column("label", "the label, a text or a number with a name", is_target=True),
     }
 
@@ -42,13 +41,13 @@ class ImageClassification(MediaClassification):
             raise ValueError("it is in no format that Pillow knows") from error
 
     def arrays(self, content: bytes) -> dict[str, np.ndarray]:
-        """pixel_values (channels, height, width), a byte each."""
+        """Return pixel_values (channels, height, width), uint8."""
         image = self.decode(content).convert("L" if len(self.processor.image_mean) == 1 else "RGB")
-        made = self.processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
-        return {"pixel_values": made["pixel_values"][0].astype(np.uint8)}
+        inputs = self.processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
+        return {"pixel_values": inputs["pixel_values"][0].astype(np.uint8)}
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        """pixel_values (batch, channels, height, width), scaled."""
+        """Return pixel_values (batch, channels, height, width), scaled."""
         settings = {"do_resize": False, "do_center_crop": False, "input_data_format": "channels_first"}
-        made = self.processor(images=list(arrays["pixel_values"]), return_tensors="pt", **settings)
-        return {"pixel_values": made["pixel_values"]}
+        inputs = self.processor(images=list(arrays["pixel_values"]), return_tensors="pt", **settings)
+        return {"pixel_values": inputs["pixel_values"]}

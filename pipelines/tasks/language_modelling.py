@@ -1,4 +1,4 @@
-"""Language modelling: how likely a text is, in the form the model family was made for."""
+"""Language modelling: masked, causal or with span corruption, by the model family."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
+from transformers import PreTrainedModel
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.perplexity import Perplexity
-from pipelines.tasks.base import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
 from pipelines.tasks.shared.language_objectives import OBJECTIVES, TextBlock
+from pipelines.tasks.shared.room import require_room
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.tasks.shared.writing_forms import Continuation
@@ -25,23 +28,23 @@ class LanguageModelling(Task):
     """Predict the tokens of a text: hidden ones (encoder), each next one (decoder) or hidden spans.
 
     An encoder learns masked language modelling (Devlin et al. 2019), a decoder the next token and the end of
-    the text, an encoder-decoder span corruption (Raffel et al. 2020). What is hidden is drawn anew in every
-    training step and is always the same in evaluation, where it follows from the example's id. A long text is
-    cut into blocks; every token is in one of them (as a target, once, for a decoder).
-    Perplexity is per predicted token; bits per byte divide by the bytes that those tokens stand for, so
-    only they compare across tokenizers, and neither compares across families.
+    the text, an encoder-decoder span corruption (Raffel et al. 2020). The hidden tokens are drawn again in
+    every training step; in evaluation they follow from the example's id and are always the same. A long text
+    is cut into blocks; every token is in one of them (for a decoder: a target in exactly one).
+    Perplexity is per predicted token; bits per byte divide by the bytes of those tokens, so only bits per
+    byte can be compared across tokenizers, and neither can be compared across families.
 
     Args:
         max_len: tokens of a block, special ones included.
-        overlap: tokens of a decoder's block that repeat the one before, as context.
-        hidden_share: share of the tokens that an encoder or an encoder-decoder has to find.
+        overlap: tokens that a decoder's block repeats from the block before, as context.
+        hidden_share: share of the tokens that is hidden from an encoder or an encoder-decoder.
         mean_span_len: tokens of a hidden span, on average, for an encoder-decoder.
     """
 
     head: ClassVar[str] = "language_modelling"
     primary: ClassVar[str] = "perplexity"
     metric_names: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
-    columns: ClassVar[Mapping[str, Column]] = {"text": Column("text", "the text to learn")}
+    columns: Mapping[str, Column] = {"text": Column("text", "the text to learn")}
 
     def __init__(
         self, max_len: int = 256, overlap: int = 32, hidden_share: float = 0.15, mean_span_len: float = 3.0
@@ -58,7 +61,7 @@ class LanguageModelling(Task):
     def check(self, example: Example) -> str | None:
         text = example["text"]
         if not isinstance(text, str):
-            return f"has a text that is no text but {type(text).__name__}"
+            return f"has a text that is not text but {type(text).__name__}"
         return None if text.strip() else "has an empty text"
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
@@ -68,22 +71,18 @@ class LanguageModelling(Task):
         return {"text": text}
 
     # ---- features and batches
-    def bind(self, processor: Any, family: str) -> None:
+    def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
         self._encoder = TextEncoder(processor)
-        if self.max_len > self._encoder.max_len:
-            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
-            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
-        self._objective = OBJECTIVES[family](self._encoder, self.hidden_share, self.mean_span_len)
         least = self._encoder.num_special + 2
-        if self.max_len < least:
-            raise UserError("task.max_len", "has no room for a text", self.max_len, f"at least {least}")
+        require_room(self.max_len, most=self._encoder.max_len, least=least, what="a text")
+        self._objective = OBJECTIVES[family](self._encoder, self.hidden_share, self.mean_span_len)
         if not 1 <= self.overlap < self.max_len:
             accepted = f"1 to {self.max_len - 1}"
-            raise UserError("task.overlap", "must leave room for what is new", self.overlap, accepted)
+            raise UserError("task.overlap", "must leave room for new tokens", self.overlap, accepted)
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """Blocks of every text: `input_ids`, the `num_bytes` each stands for, the `first` target's place."""
+        """Return the blocks of every text: `input_ids`, `num_bytes` of each, and the `first` target."""
         encoded = self._encoder.with_bytes([example["text"] for example in examples])
         features = []
         for example, (ids, sizes) in zip(examples, encoded):
@@ -104,21 +103,24 @@ class LanguageModelling(Task):
         }
 
     def feature_len(self, feature: Feature) -> int:
-        """Tokens read and written."""
+        """Return the number of tokens read and written."""
         return self._objective.cost(_block(feature))
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
-        """Tensors (batch, len) as evaluation sees them: input_ids, attention_mask, labels.
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Return the batch of evaluation, tensors (batch, len): input_ids, attention_mask, labels.
 
-        Beside them `blocks`, from which training draws anew, and `num_bytes` per feature.
+        Beside them `blocks`, from which training draws again, and `num_bytes` per feature.
         """
         blocks = [_block(feature) for feature in features]
         randoms = [Random(f"{feature['example_id']} {feature['block']}") for feature in features]
         return self._objective.evaluation_batch(blocks, randoms) | {"blocks": blocks}
 
     # ---- learning and predicting
-    def loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
-        """In training with fresh draws from torch's generator, which the loop seeds for every micro-batch."""
+    def loss(self, model: Module, batch: Batch) -> Tensor:
+        """Return the summed loss; in training with newly drawn hidden tokens.
+
+        The draws are seeded from torch's generator, which the loop seeds for every micro-batch.
+        """
         if model.training:
             random = Random(int(torch.randint(2**62, ())))
             fresh = self._objective.training_batch(batch["blocks"], random, len(self.processor))
@@ -126,7 +128,7 @@ class LanguageModelling(Task):
             batch = {name: value.to(batch["labels"].device) for name, value in fresh.items()}
         return self._objective.losses(model, batch).sum()
 
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+    def predict(self, model: Module, batch: Batch) -> list[Raw]:
         losses = self._objective.losses(model, batch).double().sum(dim=1).tolist()
         nums = map(self._objective.num_targets, batch["blocks"])
         return [
@@ -134,23 +136,31 @@ class LanguageModelling(Task):
             for loss, num_tokens, num_bytes in zip(losses, nums, batch["num_bytes"])
         ]
 
-    def go_on(self, model: Any, prompt: str, search: Mapping[str, Any], count: int = 1) -> list[str]:
-        """`count` texts that a decoder writes after `prompt`, up to its end of a text.
+    def generate(
+        self, model: PreTrainedModel, prompt: str, search: Mapping[str, Any], count: int = 1
+    ) -> list[str]:
+        """Return `count` texts that a decoder writes after `prompt`, each up to the end token.
+
+        Args:
+            search: arguments of the model's `generate`; `max_new_tokens` is one of them.
 
         Raises:
             UserError: prompt and new tokens need more positions than the model has.
         """
-        asked = [*self._encoder.begin, *self._encoder([prompt])[0]]
-        needed = len(asked) + search["max_new_tokens"]
+        prompt_ids = [*self._encoder.begin, *self._encoder([prompt])[0]]
+        needed = len(prompt_ids) + search["max_new_tokens"]
         if needed > self._encoder.max_len:
-            what = f"the prompt of {len(asked)} tokens and {search['max_new_tokens']} new ones do not fit"
+            what = (
+                f"the prompt of {len(prompt_ids)} tokens and {search['max_new_tokens']} new ones do not fit"
+            )
             raise UserError("--max-new-tokens", what, needed, f"at most {self._encoder.max_len} together")
         form = Continuation(self._encoder)
-        batch = {k: v.to(model.device) for k, v in form.collate([asked] * count, [[]] * count).items()}
-        # Decoded together with the prompt: alone, some tokenizers drop the blank before the first word.
-        read = self._decode(asked)
+        batch = form.collate([prompt_ids] * count, [[]] * count)
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        # Decoded together with the prompt: alone, some tokenizers drop the space before the first word.
+        decoded_prompt = self._decode(prompt_ids)
         return [
-            self._decode([*asked, *tokens]).removeprefix(read)
+            self._decode([*prompt_ids, *tokens]).removeprefix(decoded_prompt)
             for tokens in form.generate(model, batch, search)
         ]
 
@@ -158,7 +168,7 @@ class LanguageModelling(Task):
         return self.processor.decode(ids, skip_special_tokens=True)
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> dict[str, float]:
-        """The text's negative log-likelihood in nats, and the tokens and bytes it is of."""
+        """Return the negative log-likelihood of the text in nats, and its number of tokens and bytes."""
         return {
             "nll": math.fsum(raw["loss"] for raw in raws),
             "num_tokens": sum(raw["num_tokens"] for raw in raws),
@@ -166,28 +176,27 @@ class LanguageModelling(Task):
         }
 
     # ---- scoring
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return {"perplexity": Perplexity(), "bits_per_byte": Perplexity("byte")}
+    def metric(self, name: str) -> Metric:
+        return Perplexity("byte" if name == "bits_per_byte" else "token")
 
-    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
-        counts = Counter(label for example in train for label in self._wanted(example)[0])
-        size = counts.total() + len(self.processor)  # every token once more than it was seen
+    def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
+        counts = Counter(label for example in train for label in self._targets(example)[0])
+        size = counts.total() + len(self.processor)  # add-one smoothing
 
         def by_frequency(example: Example) -> dict[str, float]:
-            labels, num_bytes = self._wanted(example)
+            labels, num_bytes = self._targets(example)
             nll = -math.fsum(math.log((counts[label] + 1) / size) for label in labels)
             return {"nll": nll, "num_tokens": len(labels), "num_bytes": num_bytes}
 
         return {"tokens by their frequency": by_frequency}
 
-    def _wanted(self, example: Example) -> tuple[list[int], int]:
-        """What a text's targets are in evaluation, and the bytes they stand for."""
+    def _targets(self, example: Example) -> tuple[list[int], int]:
+        """Return the target ids of a text in evaluation, and their bytes."""
         batch = self.collate(self.prepare([example]))
         return batch["labels"][batch["labels"] != IGNORED].tolist(), sum(batch["num_bytes"])
 
     def reference(self, example: Example) -> None:
-        """None: a text is its own reference."""
+        """Return None: a text is its own reference."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Named entities: one IOB2 label for every word."""
+"""Named entities: one IOB2 tag for every word."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch.nn import functional
+from torch.nn import Module, functional
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
-from pipelines.tasks.base import Column, Example, Feature, Raw, Trivial
+from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.labels import Labelled
+from pipelines.tasks.shared.room import require_room
 from pipelines.tasks.shared.windows import Window, cut
 from pipelines.tasks.shared.word_encoder import WordEncoder
 
-IGNORED = -100  # what cross entropy skips: padding, context, all sub-words of a word but the first
+IGNORED = -100  # label without a loss: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"
 WORD = re.compile(r"\w+(?:['’.\-]\w+)*|\S")
 
@@ -27,9 +28,9 @@ class Ner(Labelled):
     """Label words as parts of entities (persons, places ...), through token classification.
 
     A word is labelled at its first sub-word. An input longer than `max_len` is cut into overlapping
-    windows; each word is a target, and is predicted, in exactly one of them, the one that shows most of
-    its context, so overlap neither counts a word twice in the loss nor loses one. A word without any
-    sub-word is predicted "O" and counted in `counts`; of one longer than a window the head is used.
+    windows; each word is a target, and is predicted, in exactly one of them, the one with most of its
+    context, so that no word counts twice in the loss and none is lost. A word without any sub-word is
+    predicted "O" and counted in `counts`; a word longer than a window is cut at its end.
 
     Args:
         max_len: tokens of a window, with the special tokens around it.
@@ -41,7 +42,7 @@ class Ner(Labelled):
     head: ClassVar[str] = "token_classification"
     primary: ClassVar[str] = "f1"
     metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
-    columns: ClassVar[Mapping[str, Column]] = {
+    columns: Mapping[str, Column] = {
         "tokens": Column("tokens", "the words of a sentence, a list of texts"),
         "tags": Column("ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O", is_target=True),
     }
@@ -56,29 +57,26 @@ class Ner(Labelled):
         given = {"tokens": tokens} if tags is None else {"tokens": tokens, "tags": tags}
         for name, value in given.items():
             if not isinstance(value, list):
-                return f"has {name} that are no list but {type(value).__name__} (in CSV write a JSON list)"
+                return f"has {name} that are not a list but {type(value).__name__} (in CSV write a JSON list)"
         if not tokens:
             return "has no words"
         if tags is not None and len(tokens) != len(tags):
             return f"has {len(tokens)} tokens and {len(tags)} tags"
-        odd = next((token for token in tokens if not isinstance(token, str)), "")
-        if odd != "":
-            return f"has a token that is not text: {odd!r}"
+        wrong = [token for token in tokens if not isinstance(token, str)]
+        if wrong:
+            return f"has a token that is not text: {wrong[0]!r}"
         return next((reason for reason in map(self._check_tag, tags or ()) if reason), None)
 
-    def _check_tag(self, tag: Any) -> str | None:
+    def _check_tag(self, tag: object) -> str | None:
         if isinstance(tag, int) and not isinstance(tag, bool):
             if self._given is None:
-                return (
-                    "has numbers as tags, without names (give them in order, as task.labels: [O, B-PER, ...])"
-                )
-            return (
-                None
-                if 0 <= tag < len(self._given)
-                else f"has the tag {tag}, and task.labels names {len(self._given)}"
-            )
+                fix = "give them in order, as task.labels: [O, B-PER, ...]"
+                return f"has numbers as tags, without names ({fix})"
+            if not 0 <= tag < len(self._given):
+                return f"has the tag {tag}, and task.labels names {len(self._given)}"
+            return None
         if not isinstance(tag, str) or not _is_iob(tag):
-            return f"has the tag {tag!r}, where O, B-TYPE or I-TYPE belongs (IOB2)"
+            return f"has the tag {tag!r}, where IOB2 has O, B-TYPE and I-TYPE"
         if self._labels and tag not in self._labels:
             place = "task.labels does not list" if self._given else "no row of train has"
             return f"has the tag {tag!r}, which {place}"
@@ -99,30 +97,25 @@ class Ner(Labelled):
         return (" ".join(example["tokens"]) for example in examples)
 
     def from_text(self, text: str) -> Example:
-        """Words (runs of letters and digits, with what joins them) and single other characters."""
+        """Split a text into words (letters and digits, joined by apostrophes, dots, hyphens) and signs."""
         return {"tokens": WORD.findall(text), "text": text}
 
     # ---- features and batches
-    def bind(self, processor: Any, family: str) -> None:
+    def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
         self._encoder = WordEncoder(processor)
-        if self.max_len > self._encoder.max_len:
-            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
-            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
+        least = self._encoder.num_special + 1
+        require_room(self.max_len, most=self._encoder.max_len, least=least, what="a word")
         self._capacity = self.max_len - self._encoder.num_special
-        if self._capacity < 1:
-            least = f"at least {self._encoder.num_special + 1}"
-            raise UserError("task.max_len", "has no room for a word", self.max_len, least)
         if not 0 <= self.overlap < self._capacity:
-            raise UserError(
-                "task.overlap", "must be less than a window", self.overlap, f"0 to {self._capacity - 1}"
-            )
+            accepted = f"0 to {self._capacity - 1}"
+            raise UserError("task.overlap", "must be less than a window", self.overlap, accepted)
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """Windows of every example: ids, and where the words that each answers for begin.
+        """Return the windows of every example: ids, and where each word that belongs to a window begins.
 
         `positions[i]` is the token at which word `words[i]` of the example is labelled `labels[i]`
-        (-100 where the example has no tags, as when predicting).
+        (-100 where the example has no tags).
         """
         encoded = self._encoder([example["tokens"] for example in examples])
         return [
@@ -163,7 +156,7 @@ class Ner(Labelled):
         targets = [labels[word] for word in owned]
         return {
             "example_id": example["id"],
-            "input_ids": input_ids or [0],  # a row of nothing but wordless words, and no special tokens
+            "input_ids": input_ids or [0],  # where no word has a sub-word and there are no special tokens
             "positions": positions,
             "words": owned,
             "labels": targets,
@@ -175,10 +168,10 @@ class Ner(Labelled):
             return [IGNORED] * len(example["tokens"])
         return [self._number[tag] for tag in self.reference(example)]
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
-        """Tensors (batch, len): input_ids, attention_mask, labels; words: the word that begins there, or -1.
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Return tensors (batch, len): input_ids, attention_mask, labels; words: the word that begins, or -1.
 
-        Padding stands right and is masked, so its id does not matter and no pad token is needed.
+        Padding is on the right and masked, so its id does not matter and no pad token is needed.
         """
         shape = (len(features), max(len(feature["input_ids"]) for feature in features))
         batch = {
@@ -197,32 +190,32 @@ class Ner(Labelled):
         return batch
 
     # ---- learning and predicting
-    def loss(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    def loss(self, model: Module, batch: Batch) -> torch.Tensor:
         return self._losses(self._logits(model, batch), batch["labels"]).sum()
 
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+    def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)
         losses = self._losses(logits, batch["labels"]).sum(dim=1).tolist()
-        raws = []
+        raws: list[Raw] = []
         for words, chosen, loss in zip(batch["words"].cpu(), logits.argmax(dim=-1).cpu(), losses):
             here = words >= 0
             raws.append({"words": words[here].tolist(), "labels": chosen[here].tolist(), "loss": loss})
         return raws
 
     @staticmethod
-    def _logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def _logits(model: Module, batch: Batch) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits.float()  # (batch, len, labels)
 
     @staticmethod
     def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross entropy of each target, 0 elsewhere: (batch, len)."""
+        """Return the cross entropy of each target, 0 elsewhere: (batch, len)."""
         return functional.cross_entropy(
             logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> list[str]:
-        """One label per word; "O" for words that have no sub-word."""
+        """Return one label per word; "O" for words without a sub-word."""
         prediction = [OUTSIDE] * len(example["tokens"])
         for raw in raws:
             for word, label in zip(raw["words"], raw["labels"]):
@@ -230,8 +223,10 @@ class Ner(Labelled):
         return prediction
 
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        """The labels and the entities, with their characters in the line (words given as a list count as
-        joined by single blanks, which is then said as `text`)."""
+        """Return the tags and the entities, with the characters `start:end` of each entity in `text`.
+
+        `text` is the given line, or the words of a list joined by single spaces.
+        """
         tags = self.assemble(example, raws)
         text = example.get("text") or " ".join(example["tokens"])
         places = _places(text, example["tokens"])
@@ -247,11 +242,10 @@ class Ner(Labelled):
         return " ".join(f"{token}/{names[at]}" if at in names else token for at, token in enumerate(tokens))
 
     # ---- scoring
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return {"f1": EntityF1(), "f1_strict": EntityF1(strict=True)}
+    def metric(self, name: str) -> Metric:
+        return EntityF1(strict=name == "f1_strict")
 
-    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+    def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for example in train:
             for token, tag in zip(example["tokens"], self.reference(example)):
@@ -268,7 +262,7 @@ class Ner(Labelled):
 
 
 def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Characters of each word in the text in which they follow each other."""
+    """Return the characters (begin, end) of each word in the text in which they follow each other."""
     places, end = [], 0
     for word in words:
         begin = text.index(word, end)
@@ -282,5 +276,5 @@ def _is_iob(tag: str) -> bool:
 
 
 def _label_order(label: str) -> tuple[bool, str, str]:
-    """O first, then by type, B- before I-."""
+    """Return the sort key of a label: O first, then by type, B- before I-."""
     return (label != OUTSIDE, label[2:], label[:2])

@@ -1,4 +1,4 @@
-"""Answers that stand in a text: the span of the context that answers a question, or none (SQuAD)."""
+"""Extracted answers: the span of the context that answers a question, or none (SQuAD)."""
 
 from __future__ import annotations
 
@@ -9,58 +9,53 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch.nn import Module, functional
 
 from pipelines.errors import UserError
-from pipelines.metrics.base import Metric
 from pipelines.metrics.squad import Squad
-from pipelines.tasks.base import Column, Example, Feature, Raw, Task, Trivial
+from pipelines.tasks.base import Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.answer_spans import best_spans, best_threshold
 from pipelines.tasks.shared.pair_encoder import PairEncoder, Tokens
-from pipelines.tasks.shared.question_rows import (
-    as_list,
-    asked_amiss,
-    cluster_of,
-    least_answers,
-    squad_metrics,
-)
+from pipelines.tasks.shared.question_rows import QuestionTask, as_list
+from pipelines.tasks.shared.room import require_room
 from pipelines.tasks.shared.windows import cut
 
 IGNORED = -100  # what cross entropy skips
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(QuestionTask):
     """Find the answer to a question in its context, by the scores of its first and its last token.
 
-    A context longer than the room beside its question is cut into overlapping windows (as by the official
-    script, whose doc_stride is our `overlap`); the best span over all windows answers. A window is taught the
-    answer when it shows all of it, and "no answer" otherwise: the null position, which is the first special
-    token of the input, or the last one where attention is causal and only the last token has seen it all.
-    Every window is two targets, the first and the last token, so that the mean loss is that of transformers.
+    A context that does not fit beside its question is cut into overlapping windows (as by the official
+    script, which calls `overlap` doc_stride); the best span over all windows is the answer. The target of a
+    window is the answer if the window holds all of it, else the null position ("no answer"): the first
+    special token of the input, or the last token where attention is causal, since only that one attends to
+    the whole input. Every window has two targets, the first and the last token, so that the mean loss equals
+    that of transformers.
 
-    A question takes half of `max_len` at most; the rest of a longer one is cut off and counted in `counts`.
+    A question takes at most half of `max_len`; the rest of a longer one is cut and counted in `counts`.
 
     Args:
         max_len: tokens of a window, with the question and the special tokens.
         overlap: tokens of context that neighbouring windows share.
-        max_answer_len: tokens of the longest answer that is given.
-        n_best: answers that `attnlab predict` gives for each question.
-        unanswerable: whether questions may have no answer (an empty list; SQuAD 2.0 and its scorer).
-        null_threshold: no answer is given where the null score exceeds that of the best span by more; None:
-            the value with the best F1 on the validation split, 0 before there is one.
+        max_answer_len: tokens of the longest predicted answer.
+        n_best: answers that `attnlab predict` prints for each question.
+        unanswerable: whether questions may have no answer (an empty list; scored as in SQuAD 2.0).
+        null_threshold: "no answer" is predicted where the null score exceeds that of the best span by more
+            than this; None: the value with the best F1 on the validation split, and 0 before the first one.
     """
 
     head: ClassVar[str] = "question_answering"
-    primary: ClassVar[str] = "f1"
-    metric_names: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
-    columns: ClassVar[Mapping[str, Column]] = {
+    columns: Mapping[str, Column] = {
         "question": Column("question", "the question, a text"),
-        "context": Column("context", "the text in which the answer stands"),
-        "answers": Column("answers.text", "texts of the answers, any of which is right", is_target=True),
+        "context": Column("context", "the text that contains the answer"),
+        "answers": Column("answers.text", "texts of the answers, any of which is correct", is_target=True),
         "answer_starts": Column(
             "answers.answer_start", "for each answer its first character in the context", is_target=True
         ),
-        "title": Column("title", "where the context is from; questions with one title err alike", False),
+        "title": Column(
+            "title", "the source of the context; questions with one title share a cluster", False
+        ),
     }
 
     def __init__(
@@ -85,20 +80,12 @@ class QuestionAnswering(Task):
         self.counts: Counter[str] = Counter()
 
     # ---- rows
-    def check(self, example: Example) -> str | None:
-        amiss = asked_amiss(example)
-        if amiss or example.get("answers") is None:
-            return amiss
+    def check_answers(self, example: Example) -> str | None:
         texts, starts = as_list(example["answers"]), as_list(example["answer_starts"])
         if len(texts) != len(starts):
             return f"has {len(texts)} answers and {len(starts)} answer starts"
-        if not texts and not self.unanswerable:
-            return "has no answer (set task.unanswerable: true where that is meant)"
         reasons = (_check_answer(example["context"], text, start) for text, start in zip(texts, starts))
         return next((reason for reason in reasons if reason), None)
-
-    def cluster(self, example: Example) -> str:
-        return cluster_of(example)
 
     def state(self) -> dict[str, Any]:
         return {"null_threshold": self._threshold} if self.unanswerable else {}
@@ -107,37 +94,34 @@ class QuestionAnswering(Task):
         self._threshold = state.get("null_threshold", self._threshold)
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
-        before = None
+        previous = None
         for example in examples:
             yield example["question"]
-            if example["context"] != before:  # rows about one text stand together
+            if example["context"] != previous:  # rows about one text follow each other: yield it once
                 yield example["context"]
-            before = example["context"]
+            previous = example["context"]
 
     # ---- features and batches
-    def bind(self, processor: Any, family: str) -> None:
+    def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
         self._encoder = PairEncoder(processor)
         self._is_causal = family == "decoder"
         if not self._encoder.after_second and processor.eos_token_id is not None:
-            self._encoder.after_second = [processor.eos_token_id]  # GPT-2 has no token to say "none" at
-        if self.max_len > self._encoder.max_len:
-            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
-            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
+            # GPT-2 puts no special token around a text, and the null position must be one.
+            self._encoder.after_second = [processor.eos_token_id]
+        least = self._encoder.num_special + 2
+        require_room(self.max_len, most=self._encoder.max_len, least=least, what="a question and a context")
         room = self.max_len - self._encoder.num_special
         self._question_room = room // 2
-        if self._question_room < 1:
-            least = f"at least {self._encoder.num_special + 2}"
-            raise UserError("task.max_len", "has no room for a question and a context", self.max_len, least)
         if not 0 <= self.overlap < room - self._question_room:
             what = "must be less than the context of a window, which may be half of max_len"
             raise UserError("task.overlap", what, self.overlap, f"0 to {room - self._question_room - 1}")
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """Windows of every example: ids, the characters of the context's tokens, and the answer's place.
+        """Return the windows of every example: ids, the characters of each context token, and the targets.
 
         `begins[i]:ends[i]` are the characters of token `context_at + i`; `first` and `last` are the
-        positions in `input_ids` of the answer's first and last token (-100 where nothing is taught).
+        positions in `input_ids` of the answer's first and last token (-100 where there is no target).
         """
         questions = self._encoder([example["question"].strip() for example in examples])
         distinct = list(dict.fromkeys(example["context"] for example in examples))
@@ -149,22 +133,24 @@ class QuestionAnswering(Task):
         ]
 
     def _windows(self, example: Example, question: Tokens, context: Tokens) -> Iterator[Feature]:
-        asked = question.ids[: self._question_room]
-        capacity = self.max_len - self._encoder.num_special - len(asked)
+        question_ids = question.ids[: self._question_room]
+        capacity = self.max_len - self._encoder.num_special - len(question_ids)
         windows = cut([1] * len(context.ids), capacity, self.overlap)
         answer = self._answer_tokens(example, context)
-        shown = [answer is not None and w.begin <= answer[0] and answer[1] < w.end for w in windows]
-        is_taught = example.get("answers") is not None and (not as_list(example["answers"]) or any(shown))
+        has_answer = [answer is not None and w.begin <= answer[0] and answer[1] < w.end for w in windows]
+        has_targets = example.get("answers") is not None and (
+            not as_list(example["answers"]) or any(has_answer)
+        )
         self.counts["examples"] += 1
-        self.counts["questions_cut"] += len(question.ids) > len(asked)
+        self.counts["questions_cut"] += len(question.ids) > len(question_ids)
         self.counts["examples_in_windows"] += len(windows) > 1
-        # an answer without tokens, or longer than any window shows: not taught, and not called "no answer"
-        self.counts["answers_not_taught"] += not is_taught and example.get("answers") is not None
-        for window, has_answer in zip(windows, shown):
-            ids, second = self._encoder.join(asked, context.ids[window.begin : window.end])
+        # An answer without tokens, or longer than a window, is no target, and neither is "no answer".
+        self.counts["answers_not_taught"] += not has_targets and example.get("answers") is not None
+        for window, holds_answer in zip(windows, has_answer):
+            ids, second = self._encoder.join(question_ids, context.ids[window.begin : window.end])
             null = 0 if self._encoder.before_first and not self._is_causal else len(ids) - 1
-            labels = [null, null] if is_taught else [IGNORED, IGNORED]
-            if has_answer:
+            labels = [null, null] if has_targets else [IGNORED, IGNORED]
+            if holds_answer and answer is not None:
                 labels = [second + token - window.begin for token in answer]
             yield {
                 "example_id": example["id"],
@@ -175,11 +161,11 @@ class QuestionAnswering(Task):
                 "null": null,
                 "first": labels[0],
                 "last": labels[1],
-                "num_targets": 2 * is_taught,
+                "num_targets": 2 * has_targets,
             }
 
     def _answer_tokens(self, example: Example, context: Tokens) -> tuple[int, int] | None:
-        """First and last token of the first answer, in the whole context; None where it has none."""
+        """Return the first and the last token of the first answer in the context; None if it has none."""
         texts = as_list(example.get("answers"))
         if not texts:
             return None
@@ -192,14 +178,15 @@ class QuestionAnswering(Task):
         ]
         return (inside[0], inside[-1]) if inside else None
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
-        """Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them, and
-        may_answer (tokens at which an answer may begin or end); (batch,): null, first, last.
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Return the batch, padded on the right.
 
-        `places` keeps the characters of the context's tokens, as lists. Padding stands right.
+        Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them, and
+        may_answer (tokens at which an answer may begin or end). Tensors (batch,): null, first, last.
+        `places` keeps the characters of the context's tokens, as lists.
         """
         shape = (len(features), max(len(feature["input_ids"]) for feature in features))
-        batch: dict[str, Any] = {
+        batch: Batch = {
             "input_ids": torch.full(shape, self.processor.pad_token_id or 0),
             "attention_mask": torch.zeros(shape, dtype=torch.long),
             "may_answer": torch.zeros(shape, dtype=torch.bool),
@@ -221,12 +208,15 @@ class QuestionAnswering(Task):
         return batch
 
     # ---- learning and predicting
-    def loss(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    def loss(self, model: Module, batch: Batch) -> torch.Tensor:
         return self._losses(*self._scores(model, batch), batch).sum()
 
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
-        """The best spans of every window as [score, first character, end], with what they are weighed by:
-        `total` (log of the summed exp of all spans' scores) and `null` (the score of no answer)."""
+    def predict(self, model: Module, batch: Batch) -> list[Raw]:
+        """Return for each window its best `spans` as [score, first character, end].
+
+        Beside them `total`, the log of the summed exp of all spans' scores, and `null`, the score of "no
+        answer".
+        """
         start, end = self._scores(model, batch)
         losses = self._losses(start, end, batch).tolist()
         rows = torch.arange(len(start), device=start.device)
@@ -238,32 +228,33 @@ class QuestionAnswering(Task):
         ]
 
     @staticmethod
-    def _scores(model: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores of each token as the first and as the last of the answer, (batch, len); padding has none.
+    def _scores(model: Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scores of each token as first and as last of the answer, (batch, len) each, float32.
 
-        Transformers' own loss lets padding into the softmax, so that it depends on the batch; ours does not.
+        Padding is masked: the loss of transformers has it in the softmax and so depends on the batch.
         """
         names = ("input_ids", "attention_mask", "token_type_ids")
         output = model(**{name: batch[name] for name in names if name in batch})
         padding = batch["attention_mask"] == 0
         least = torch.finfo(torch.float32).min
-        return tuple(
-            logits.float().masked_fill(padding, least) for logits in (output.start_logits, output.end_logits)
-        )
+        start, end = output.start_logits.float(), output.end_logits.float()
+        return start.masked_fill(padding, least), end.masked_fill(padding, least)
 
     @staticmethod
-    def _losses(start: torch.Tensor, end: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Cross entropy of both ends of each feature, 0 where it has no target: (batch,)."""
-        return sum(
+    def _losses(start: torch.Tensor, end: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the cross entropy of both ends of each feature, 0 where it has no target: (batch,)."""
+        first, last = (
             functional.cross_entropy(scores, batch[name], ignore_index=IGNORED, reduction="none")
             for scores, name in ((start, "first"), (end, "last"))
         )
+        return first + last
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        """The best span over all windows: `text`, its characters `start:end` in the context, and `score`,
-        its share of exp(score) among all spans of all windows (and no answer, where that is allowed).
+        """Return the best span over all windows, or "no answer".
 
-        No answer is the text "" with `start` and `end` null.
+        `text` are the characters `start:end` of the context; `score` is the share of exp(score) among all
+        spans of all windows (and "no answer", where that is allowed). "No answer" is the text "" with
+        `start` and `end` null.
         """
         ranked = self._ranked(example, raws)
         if not ranked or (self.unanswerable and self._margin(raws) > self._threshold):
@@ -271,11 +262,11 @@ class QuestionAnswering(Task):
         return ranked[0]
 
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        said = {"answer": self.assemble(example, raws), "n_best": self._ranked(example, raws)[: self.n_best]}
-        return said | ({"null_margin": self._margin(raws)} if self.unanswerable else {})
+        best = {"answer": self.assemble(example, raws), "n_best": self._ranked(example, raws)[: self.n_best]}
+        return best | ({"null_margin": self._margin(raws)} if self.unanswerable else {})
 
     def _ranked(self, example: Example, raws: Sequence[Raw]) -> list[dict[str, Any]]:
-        """Distinct spans, best first; a span that several windows show counts as in the best of them."""
+        """Return the distinct spans, best first; a span of several windows has the best of its scores."""
         scores: dict[tuple[int, int], float] = {}
         for raw in raws:
             for score, begin, end in raw["spans"]:
@@ -296,20 +287,20 @@ class QuestionAnswering(Task):
 
     @staticmethod
     def _null(raws: Sequence[Raw]) -> float:
-        """The score of no answer: as low as in the window that is surest of one."""
+        """Return the score of "no answer": the lowest over all windows."""
         return min(raw["null"] for raw in raws)
 
     def _margin(self, raws: Sequence[Raw]) -> float:
-        """By how much no answer scores above the best span."""
+        """Return by how much "no answer" scores above the best span."""
         best = max((span[0] for raw in raws for span in raw["spans"]), default=-math.inf)
         return self._null(raws) - best
 
     def tune(self, examples: Sequence[Example], raws: Sequence[Sequence[Raw]]) -> None:
-        """Set the threshold of no answer to the one with the best F1 on these rows."""
+        """Set the threshold of "no answer" to the one with the best F1 on these rows."""
         if not self.unanswerable or self.null_threshold is not None:
             return
         f1 = Squad("f1", version="2.0")
-        margins, gains = [], []  # what answering gains over saying nothing
+        margins, gains = [], []  # by how much an answer scores above "no answer"
         for example, group in zip(examples, raws):
             ranked, reference = self._ranked(example, group), self.reference(example)
             margins.append(self._margin(group))
@@ -320,36 +311,26 @@ class QuestionAnswering(Task):
     def show(self, feature: Feature) -> str:
         decode, ids = self.processor.decode, feature["input_ids"]
         if feature["first"] == IGNORED:
-            return f"{decode(ids)}\n  -> not taught"
+            return f"{decode(ids)}\n  -> no target"
         answer = decode(ids[feature["first"] : feature["last"] + 1])
         return f"{decode(ids)}\n  -> {'no answer here' if feature['first'] == feature['null'] else answer}"
-
-    # ---- scoring
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return squad_metrics(self.unanswerable)
-
-    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
-        return least_answers(self.unanswerable)
-
-    def reference(self, example: Example) -> list[str]:
-        return as_list(example["answers"])
 
 
 def _in_characters(
     spans: Sequence[tuple[float, int, int]], context_at: int, begins: Sequence[int], ends: Sequence[int]
 ) -> list[list[float]]:
+    """Return spans of tokens as spans of characters of the context."""
     return [[score, begins[first - context_at], ends[last - context_at]] for score, first, last in spans]
 
 
-def _check_answer(context: str, text: Any, start: Any) -> str | None:
+def _check_answer(context: str, text: object, start: object) -> str | None:
     if not isinstance(text, str) or not text.strip():
-        return f"has an answer that is no text: {text!r}"
+        return f"has an answer that is not text: {text!r}"
     if not isinstance(start, int) or isinstance(start, bool):
-        return f"has an answer start that is no whole number: {start!r}"
+        return f"has an answer start that is not a whole number: {start!r}"
     found = context[start : start + len(text)] if start >= 0 else ""
     if found == text:
         return None
     place = context.find(text)
-    hint = f"it stands at {place}" if place >= 0 else "it stands nowhere in the context"
+    hint = f"it is at {place}" if place >= 0 else "it is nowhere in the context"
     return f"has the answer {text!r} at character {start}, where the context has {found!r} ({hint})"

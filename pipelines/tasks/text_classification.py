@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 
 from pipelines.errors import UserError
-from pipelines.tasks.base import Column, Example, Feature
+from pipelines.tasks.base import Batch, Column, Example, Feature, Processor
 from pipelines.tasks.shared.classification import Classification
 from pipelines.tasks.shared.pair_encoder import PairEncoder
+from pipelines.tasks.shared.room import require_room
 
 
 class TextClassification(Classification):
@@ -27,7 +28,7 @@ class TextClassification(Classification):
     """
 
     head: ClassVar[str] = "sequence_classification"
-    columns: ClassVar[Mapping[str, Column]] = {
+    columns: Mapping[str, Column] = {
         "text": Column("text", "the text"),
         "text_pair": Column("text_pair", "the second text, in every row or in none", required=False),
         "label": Column("label", "the label, a text or a number with a name", is_target=True),
@@ -43,7 +44,7 @@ class TextClassification(Classification):
         pair = example.get("text_pair")
         for name, text in {"text": example["text"], **({} if pair is None else {"text_pair": pair})}.items():
             if not isinstance(text, str):
-                return f"has a {name} that is no text: {text!r}"
+                return f"has a {name} that is not text: {text!r}"
             if not text.strip():
                 return f"has an empty {name}"
         if self._has_pairs is not None and self._has_pairs != (pair is not None):
@@ -67,7 +68,7 @@ class TextClassification(Classification):
         self._has_pairs = state["has_pairs"]
 
     def model_options(self) -> dict[str, Any]:
-        # A decoder classifies at the last token that is no padding, which it finds by this id.
+        # A decoder classifies at the last token that is not padding, which it finds by this id.
         return super().model_options() | {"pad_token_id": self._pad}
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
@@ -82,38 +83,28 @@ class TextClassification(Classification):
         return {"text": text}
 
     # ---- features and batches
-    def bind(self, processor: Any, family: str) -> None:
+    def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
         self._encoder = PairEncoder(processor)
         pad = processor.pad_token_id
         self._pad = pad if pad is not None else processor.eos_token_id or 0
-        if self.max_len > self._encoder.max_len:
-            most = f"at most {self._encoder.max_len}, which is all the model has positions for"
-            raise UserError("task.max_len", "is longer than the model's inputs", self.max_len, most)
-        if self.max_len < self._encoder.num_special + 2:
-            least = f"at least {self._encoder.num_special + 2}"
-            raise UserError("task.max_len", "has no room for a text", self.max_len, least)
+        least = self._encoder.num_special + 2
+        require_room(self.max_len, most=self._encoder.max_len, least=least, what="a text")
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """One feature per example: ids, where the second segment begins, the label's number (or -100)."""
+        """Return one feature per example: ids, where the second text begins, the label's number (or -100)."""
         firsts = self._encoder([example["text"] for example in examples])
         paired = [example for example in examples if example.get("text_pair") is not None]
-        seconds = dict(
-            zip(
-                (example["id"] for example in paired),
-                self._encoder([example["text_pair"] for example in paired]),
-            )
-        )
+        encoded = self._encoder([example["text_pair"] for example in paired])
+        seconds = {example["id"]: tokens.ids for example, tokens in zip(paired, encoded)}
         return [
-            self._feature(
-                example, first.ids, seconds[example["id"]].ids if example["id"] in seconds else None
-            )
+            self._feature(example, first.ids, seconds.get(example["id"]))
             for example, first in zip(examples, firsts)
         ]
 
     def _feature(self, example: Example, first: list[int], second: list[int] | None) -> Feature:
-        special = len(self._encoder.before + self._encoder.after) if second is None else None
-        capacity = self.max_len - (self._encoder.num_special if special is None else special)
+        around_one = len(self._encoder.before) + len(self._encoder.after)
+        capacity = self.max_len - (around_one if second is None else self._encoder.num_special)
         kept_first, kept_second = _kept(len(first), len(second or ()), capacity)
         self.counts["examples"] += 1
         self.counts["examples_cut"] += kept_first + kept_second < len(first) + len(second or ())
@@ -125,9 +116,12 @@ class TextClassification(Classification):
             "second_at": second_at,
         }
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
-        """Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them;
-        (batch,): labels. Padding stands right."""
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Return the batch, padded on the right.
+
+        Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them;
+        tensor (batch,): labels.
+        """
         shape = (len(features), max(len(feature["input_ids"]) for feature in features))
         batch = {
             "input_ids": torch.full(shape, self._pad),
@@ -149,7 +143,7 @@ class TextClassification(Classification):
 
 
 def _kept(first: int, second: int, capacity: int) -> tuple[int, int]:
-    """Tokens to keep of two texts so that both fit: the longer one gives way first."""
+    """Return how many tokens to keep of two texts so that both fit: the longer one is cut first."""
     if first + second <= capacity:
         return first, second
     if first <= capacity // 2:

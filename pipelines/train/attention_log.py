@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
 import custom_attention
 from pipelines.distributed.transfer import to_device
@@ -35,7 +36,7 @@ class AttentionLog:
         self.batch = first_batch(task, prepared.features)
         self.say, self.refused = say, False
 
-    def diagnose(self, accelerator: Accelerator, model: torch.nn.Module) -> list[dict[str, object]] | None:
+    def diagnose(self, accelerator: Accelerator, model: PreTrainedModel) -> list[dict[str, object]] | None:
         """Return the diagnostics of every site; None where the attention weights cannot be computed."""
         if self.refused:
             return None

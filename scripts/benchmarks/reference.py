@@ -77,7 +77,7 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
     if run.config.task.name in ("summarization", "translation"):
         searching = copy(model.generation_config)
-        searching.update(decoder_start_token_id=start_token(model), **run.task.writing.search())
+        searching.update(decoder_start_token_id=start_token(model), **run.task.search())
         options |= {"predict_with_generate": True, "generation_config": searching}
     trainer = trainer_of(model, folder, lambda chosen: padded(chosen, case.pad_to), options)
 

@@ -1,4 +1,4 @@
-"""The best spans of a text by the scores of their two ends, and when to give none."""
+"""The best answer spans by the scores of their two ends, and the threshold of "no answer"."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.nn import functional
 def best_spans(
     start: torch.Tensor, end: torch.Tensor, allowed: torch.Tensor, max_len: int, num: int
 ) -> tuple[list[list[tuple[float, int, int]]], list[float]]:
-    """The `num` spans of at most `max_len` tokens with the highest start + end, exactly, for each row.
+    """Return the `num` spans of at most `max_len` tokens with the highest start + end, for each row.
 
-    (The official script pairs the best starts with the best ends only, and may miss some.)
+    The search is exact; the official script combines only the best starts with the best ends.
 
     Args:
         start, end: scores of each token as first and as last, float (batch, len).
         allowed: tokens at which a span may begin or end, bool (batch, len).
 
     Returns:
-        For each row (score, first token, last token), best first, and log of the sum of exp(score) over
-        all of its spans (-inf where it has none).
+        For each row its spans (score, first token, last token), best first; and for each row the log of the
+        sum of exp(score) over all of its spans (-inf if it has none).
     """
     width = min(max_len, start.shape[1])
     start, end = (scores.masked_fill(~allowed, -math.inf) for scores in (start, end))
@@ -38,21 +38,22 @@ def best_spans(
 
 
 def best_threshold(margins: Sequence[float], gains: Sequence[float]) -> float:
-    """The t for which answering exactly the rows with margin <= t gains most; of equals, nearest to 0.
+    """Return the t for which answering the rows with margin <= t gains most; at a tie, the nearest to 0.
 
-    Between two margins any t does the same; the middle is tried, 1 beyond the outermost ones, and 0.
+    All t between two neighbouring margins are equivalent. The candidates are the middle between neighbours,
+    the outermost margins moved by 1, and 0.
 
     Args:
-        margins: of each row, by how much no answer scores above the best span; inf has nothing to answer.
-        gains: of each row, what answering scores above giving no answer.
+        margins: for each row, by how much "no answer" scores above the best span; inf: there is no span.
+        gains: for each row, by how much the metric of the best span exceeds that of "no answer".
     """
     values, gained = np.asarray(margins, dtype=np.float64), np.asarray(gains, dtype=np.float64)
     order = np.argsort(values[np.isfinite(values)], kind="stable")
     values, gained = values[np.isfinite(values)][order], gained[np.isfinite(values)][order]
-    totals = np.concatenate([[0.0], np.cumsum(gained)])  # of answering the first n rows
+    totals = np.concatenate([[0.0], np.cumsum(gained)])  # gain of answering the first n rows
     distinct = np.unique(values)
-    tried = [0.0, *(distinct[:-1] + distinct[1:]) / 2, *(distinct[:1] - 1), *(distinct[-1:] + 1)]
-    answered = np.searchsorted(values, tried, side="right")
-    # rounded, because equal sums in another order differ in their last bits
-    ranked = zip((-totals[answered]).round(9).tolist(), np.abs(tried).tolist(), tried)
+    candidates = [0.0, *(distinct[:-1] + distinct[1:]) / 2, *(distinct[:1] - 1), *(distinct[-1:] + 1)]
+    answered = np.searchsorted(values, candidates, side="right")
+    # Rounded, because sums in another order differ in their last bits.
+    ranked = zip((-totals[answered]).round(9).tolist(), np.abs(candidates).tolist(), candidates)
     return float(min(ranked)[2])

@@ -1,37 +1,35 @@
-"""How far one comes without a model: what every score is to be read against."""
+"""Baseline scores without a model, against which the scores of a model are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.metrics.base import total
-from pipelines.tasks.base import Example, Task
+from pipelines.metrics.base import Metric, total
+from pipelines.tasks.base import Baseline, Example, Task
 
 
-def trivial_scores(
+def baseline_scores(
     task: Task, train: Sequence[Example], examples: Sequence[Example]
 ) -> dict[str, dict[str, float]]:
-    """Scores on `examples` of what the task calls trivial: how it is found -> metric -> score.
+    """Return the scores on `examples` of the task's baselines: baseline -> metric -> score.
 
-    The task must be bound; what is counted is counted in `train`.
+    The task must be bound; a baseline that counts (the most frequent label) counts in `train`.
     """
+    references = [task.reference(example) for example in examples]
+    metrics = task.metrics
+
+    def score(metric: Metric, baseline: Baseline) -> float:
+        pairs = zip(map(baseline, examples), references)
+        return float(metric.score(total([metric.statistics(*pair) for pair in pairs])))
+
     return {
-        way: {
-            name: float(
-                metric.score(
-                    total(
-                        [metric.statistics(guess(example), task.reference(example)) for example in examples]
-                    )
-                )
-            )
-            for name, metric in task.metrics.items()
-        }
-        for way, guess in task.trivial(train).items()
+        name: {metric_name: score(metric, baseline) for metric_name, metric in metrics.items()}
+        for name, baseline in task.baselines(train).items()
     }
 
 
-def best_trivial(task: Task, scores: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, float]:
-    """The way that comes farthest by one metric, and its score."""
+def best_baseline(task: Task, scores: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, float]:
+    """Return the name and the score of the baseline that is best by one metric."""
     sign = 1 if task.metrics[metric].higher_is_better else -1
-    way = max(scores, key=lambda way: sign * scores[way][metric])
-    return way, scores[way][metric]
+    name = max(scores, key=lambda name: sign * scores[name][metric])
+    return name, scores[name][metric]

@@ -1,4 +1,4 @@
-"""One label per example, whatever the example is: labels and their names, loss, answer, scores."""
+"""Tasks with one label per example, of any kind of input: labels, loss, prediction, metrics."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch.nn import functional
+from torch.nn import Module, functional
 
 from pipelines.errors import UserError
 from pipelines.metrics.accuracy import Accuracy
 from pipelines.metrics.base import Metric
 from pipelines.metrics.classification_f1 import ClassificationF1
-from pipelines.tasks.base import Example, Feature, Raw, Trivial
+from pipelines.tasks.base import Baseline, Batch, Example, Feature, Raw
 from pipelines.tasks.shared.labels import Labelled
 
-IGNORED = -100  # what cross entropy skips
+IGNORED = -100  # label of an example without one
 
 
 class Classification(Labelled):
     """Choose one of a few labels.
 
-    A task below says how its inputs look: `check_input`, `prepare` (whose features take `target`), `collate`
-    (whose batches hold "labels" beside what the model reads).
+    A derived task defines its inputs: `check_input`, `prepare` (whose features include `target`) and
+    `collate` (whose batches hold "labels" beside the inputs of the model).
 
     Args:
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
@@ -37,13 +37,13 @@ class Classification(Labelled):
     # ---- rows
     @abstractmethod
     def check_input(self, example: Example) -> str | None:
-        """Why what stands beside the label cannot be used, as a clause; None when it can."""
+        """Return why the columns beside the label cannot be used, as a clause; None if they can."""
 
     def check(self, example: Example) -> str | None:
         reason = self.check_input(example)
         return reason or (None if example.get("label") is None else self._check_label(example["label"]))
 
-    def _check_label(self, label: Any) -> str | None:
+    def _check_label(self, label: object) -> str | None:
         if isinstance(label, int) and not isinstance(label, bool):
             if self._given is None:
                 fix = "give them in order, as task.labels: [negative, positive]"
@@ -54,7 +54,8 @@ class Classification(Labelled):
         if not isinstance(label, str) or not label:
             return f"has the label {label!r}, which is neither text nor a number with a name"
         if self._labels and label not in self._labels:
-            return f"has the label {label!r}, which {'task.labels' if self._given else 'train'} does not have"
+            place = "task.labels does not list" if self._given else "no row of train has"
+            return f"has the label {label!r}, which {place}"
         return None
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
@@ -71,7 +72,7 @@ class Classification(Labelled):
         return super().model_options() | {"problem_type": "single_label_classification"}
 
     def target(self, example: Example) -> Feature:
-        """The part of a feature that says what is to be learned: the label's number (or -100)."""
+        """Return the entries of a feature about its target: the number of the label (or -100)."""
         has_label = example.get("label") is not None
         return {
             "example_id": example["id"],
@@ -80,12 +81,12 @@ class Classification(Labelled):
         }
 
     # ---- learning and predicting
-    def loss(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    def loss(self, model: Module, batch: Batch) -> torch.Tensor:
         return functional.cross_entropy(
             self._logits(model, batch), batch["labels"], ignore_index=IGNORED, reduction="sum"
         )
 
-    def predict(self, model: Any, batch: dict[str, Any]) -> list[Raw]:
+    def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)
         losses = functional.cross_entropy(logits, batch["labels"], ignore_index=IGNORED, reduction="none")
         return [
@@ -94,8 +95,8 @@ class Classification(Labelled):
         ]
 
     @staticmethod
-    def _logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, labels), float32."""
+    def _logits(model: Module, batch: Batch) -> torch.Tensor:
+        """Return the logits (batch, labels), float32."""
         return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> str:
@@ -104,25 +105,22 @@ class Classification(Labelled):
         return self._labels[probabilities.index(max(probabilities))]
 
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        """The label, its probability, and the probability of every label, best first."""
+        """Return the label, its probability, and the probability of every label, highest first."""
         [raw] = raws
         ranked = sorted(zip(self._labels, raw["probabilities"]), key=lambda pair: -pair[1])
         return {"label": ranked[0][0], "probability": ranked[0][1], "probabilities": dict(ranked)}
 
     def label_of(self, feature: Feature) -> str:
-        """The label of a feature, for a reader."""
+        """Return the label of a feature as text."""
         return "no label" if feature["label"] == IGNORED else self._labels[feature["label"]]
 
     # ---- scoring
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return {
-            "accuracy": Accuracy(),
-            "f1_macro": ClassificationF1(self._labels, "macro"),
-            "f1_micro": ClassificationF1(self._labels, "micro"),
-        }
+    def metric(self, name: str) -> Metric:
+        if name == "accuracy":
+            return Accuracy()
+        return ClassificationF1(self._labels, "macro" if name == "f1_macro" else "micro")
 
-    def trivial(self, train: Sequence[Example]) -> Mapping[str, Trivial]:
+    def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         [(label, _)] = Counter(map(self.reference, train)).most_common(1)
         return {"most frequent label": lambda example: label}
 

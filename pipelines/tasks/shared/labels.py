@@ -1,4 +1,4 @@
-"""A task that chooses from a closed list of labels: stated in the run, or those of train."""
+"""Tasks with a fixed list of labels: given in the run, or those of the train split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.tasks.base import Task
 
 
 class Labelled(Task):
-    """Numbers labels in their order, keeps them with the run and names them to the model.
+    """Number the labels in order, store them with the run and pass their names to the model.
 
     Args:
         labels: names of the labels in order; None: the task finds them in train and calls `_set_labels`.
@@ -26,10 +26,10 @@ class Labelled(Task):
 
     @abstractmethod
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Refuse what cannot be the labels of this task.
+        """Refuse labels that this task cannot have.
 
         Raises:
-            UserError: what they must be.
+            UserError: with what they must be.
         """
 
     def _set_labels(self, labels: Sequence[str]) -> None:

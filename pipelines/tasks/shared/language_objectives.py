@@ -1,9 +1,9 @@
-"""What a language model reads and what it has to say, for each family: masks, next tokens, hidden spans."""
+"""The objective of language modelling for each family: masked tokens, next tokens, hidden spans."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -19,7 +19,7 @@ from pipelines.tasks.shared.writing_forms import Continuation, Pair, padded
 
 @dataclass(frozen=True)
 class TextBlock:
-    """A stretch of a text: token ids, the bytes each stands for, and the place of the first target."""
+    """A part of a text: token ids, the bytes of each token, and the position of the first target."""
 
     ids: list[int]
     sizes: list[int]
@@ -27,77 +27,84 @@ class TextBlock:
 
 
 class Objective(ABC):
-    """What is predicted of a block."""
+    """The inputs and the targets that are made from a block."""
 
     def __init__(self, encoder: TextEncoder, hidden_share: float, mean_span_len: float) -> None:
         self._encoder, self._share, self._mean_span_len = encoder, hidden_share, mean_span_len
 
     def blocks(self, ids: list[int], sizes: list[int], max_len: int, overlap: int) -> list[TextBlock]:
-        """The text in stretches that fit, without what the tokenizer puts around them; at least one."""
+        """Cut a text into blocks that fit with their special tokens, which are added later; at least one."""
         room = max_len - self._encoder.num_special
         starts = range(0, max(1, len(ids)), room)
         return [TextBlock(ids[start : start + room], sizes[start : start + room]) for start in starts]
 
     @abstractmethod
     def num_targets(self, block: TextBlock) -> int:
-        """Tokens predicted, whatever is drawn."""
+        """Return the number of predicted tokens, which does not depend on the random draws."""
 
     def cost(self, block: TextBlock) -> int:
-        """Tokens of a block in a batch."""
+        """Return the tokens of a block in a batch."""
         return len(block.ids) + self._encoder.num_special
 
     @abstractmethod
     def evaluation_batch(self, blocks: Sequence[TextBlock], randoms: Sequence[Random]) -> dict[str, Any]:
-        """Tensors (batch, len), drawn from one generator per block, and `num_bytes` of its targets."""
+        """Return tensors (batch, len), drawn with one generator per block, and `num_bytes` of its targets."""
 
     def training_batch(self, blocks: Sequence[TextBlock], random: Random, vocab_size: int) -> dict[str, Any]:
-        """The same with draws of its own."""
+        """Return the batch with draws from one generator for all blocks."""
         return self.evaluation_batch(blocks, [random] * len(blocks))
 
     @abstractmethod
     def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Loss of each target `(batch, len)`, 0 elsewhere."""
+        """Return the loss of each target, `(batch, len)`, 0 elsewhere."""
 
     def _num_hidden(self, block: TextBlock) -> int:
-        """At least one token, never all of several."""
+        """Return the number of hidden tokens: at least one, and never all of several."""
         count = len(block.ids)
         return min(max(1, round(count * self._share)), max(1, count - 1)) if count else 0
 
 
 class Masked(Objective):
-    """Find the tokens under masks. In training one in ten is left and one is any other, as in BERT."""
+    """Predict masked tokens. In training one in ten is kept and one is replaced at random, as in BERT."""
 
     def __init__(self, encoder: TextEncoder, hidden_share: float, mean_span_len: float) -> None:
         super().__init__(encoder, hidden_share, mean_span_len)
         if encoder.mask is None:
             raise UserError("model", "the tokenizer has no mask token, which an encoder learns to fill in")
+        self._mask = encoder.mask
 
     def num_targets(self, block: TextBlock) -> int:
         return self._num_hidden(block)
 
     def evaluation_batch(self, blocks: Sequence[TextBlock], randoms: Sequence[Random]) -> dict[str, Any]:
-        return self._batch(blocks, randoms, lambda random, token: self._encoder.mask)
+        return self._batch(blocks, randoms, lambda random, token: self._mask)
 
     def training_batch(self, blocks: Sequence[TextBlock], random: Random, vocab_size: int) -> dict[str, Any]:
-        def disguise(random: Random, token: int) -> int:
+        def replacement(random: Random, token: int) -> int:
             chance = random.random()
             if chance < 0.8:
-                return self._encoder.mask
+                return self._mask
             return token if chance < 0.9 else random.randrange(vocab_size)
 
-        return self._batch(blocks, [random] * len(blocks), disguise)
+        return self._batch(blocks, [random] * len(blocks), replacement)
 
-    def _batch(self, blocks: Sequence[TextBlock], randoms: Sequence[Random], disguise: Any) -> dict[str, Any]:
+    def _batch(
+        self,
+        blocks: Sequence[TextBlock],
+        randoms: Sequence[Random],
+        replacement: Callable[[Random, int], int],
+    ) -> dict[str, Any]:
         before, after = self._encoder.prefix, self._encoder.suffix
         inputs, labels, num_bytes = [], [], []
         for block, random in zip(blocks, randoms):
-            shown, wanted = list(block.ids), [IGNORED] * len(block.ids)
-            hidden = sorted(random.sample(range(len(shown)), self._num_hidden(block)))
-            for place in hidden:
-                wanted[place], shown[place] = shown[place], disguise(random, shown[place])
-            inputs.append([*before, *shown, *after])
-            labels.append([IGNORED] * len(before) + wanted + [IGNORED] * len(after))
-            num_bytes.append(sum(block.sizes[place] for place in hidden))
+            visible, targets = list(block.ids), [IGNORED] * len(block.ids)
+            hidden = sorted(random.sample(range(len(visible)), self._num_hidden(block)))
+            for position in hidden:
+                targets[position] = visible[position]
+                visible[position] = replacement(random, visible[position])
+            inputs.append([*before, *visible, *after])
+            labels.append([IGNORED] * len(before) + targets + [IGNORED] * len(after))
+            num_bytes.append(sum(block.sizes[position] for position in hidden))
         return {
             "input_ids": padded(inputs, self._encoder.pad),
             "attention_mask": padded([[1] * len(ids) for ids in inputs], 0),
@@ -111,18 +118,18 @@ class Masked(Objective):
 
 
 class Next(Objective):
-    """Say each next token, and where the text ends. Nothing is drawn."""
+    """Predict each next token and the end of the text, without random draws."""
 
     def blocks(self, ids: list[int], sizes: list[int], max_len: int, overlap: int) -> list[TextBlock]:
-        """Overlapping stretches from begin to end token; every token but the first is a target once."""
+        """Cut a text with begin and end token into overlapping blocks; its first token is no target."""
         begin = self._encoder.begin
         ids, sizes = [*begin, *ids, self._encoder.end], [*(0 for _ in begin), *sizes, 0]
         found = [TextBlock(ids[:max_len], sizes[:max_len], 1)]
         done = max_len
         while done < len(ids):
-            stretch = slice(done - overlap, done - overlap + max_len)
-            found.append(TextBlock(ids[stretch], sizes[stretch], overlap))
-            done = stretch.stop
+            start = done - overlap
+            done = start + max_len
+            found.append(TextBlock(ids[start:done], sizes[start:done], overlap))
         return found
 
     def num_targets(self, block: TextBlock) -> int:
@@ -141,15 +148,13 @@ class Next(Objective):
 
 
 class Spans(Objective):
-    """Say what stood in hidden spans; a sentinel stands for each of them in what is read and what is said."""
+    """Predict hidden spans (span corruption); a sentinel marks each span in the source and the target."""
 
     def __init__(self, encoder: TextEncoder, hidden_share: float, mean_span_len: float) -> None:
         super().__init__(encoder, hidden_share, mean_span_len)
         self._sentinels = encoder.sentinels
         if not self._sentinels:
-            what = (
-                "the tokenizer has neither sentinels (<extra_id_0> ...) nor a mask token to hide spans with"
-            )
+            what = "the tokenizer has neither sentinels (<extra_id_0> ...) nor a mask token to hide spans"
             raise UserError("model", what)
 
     def num_targets(self, block: TextBlock) -> int:
@@ -167,24 +172,26 @@ class Spans(Objective):
     def evaluation_batch(self, blocks: Sequence[TextBlock], randoms: Sequence[Random]) -> dict[str, Any]:
         sources, targets, num_bytes = [], [], []
         for block, random in zip(blocks, randoms):
-            source, target, size, at = [], [], 0, 0
+            source: list[int] = []
+            target: list[int] = []
+            size = end_before = 0
             for sentinel, (begin, end) in zip(self._sentinels, self._draw(block, random)):
-                source += [*block.ids[at:begin], sentinel]
+                source += [*block.ids[end_before:begin], sentinel]
                 target += [sentinel, *block.ids[begin:end]]
                 size += sum(block.sizes[begin:end])
-                at = end
-            sources.append([*self._encoder.prefix, *source, *block.ids[at:], *self._encoder.suffix])
+                end_before = end
+            sources.append([*self._encoder.prefix, *source, *block.ids[end_before:], *self._encoder.suffix])
             targets.append([*target, self._encoder.end])
             num_bytes.append(size)
         return Pair(self._encoder).collate(sources, targets) | {"num_bytes": num_bytes}
 
     def _draw(self, block: TextBlock, random: Random) -> Iterator[tuple[int, int]]:
-        """Spans (begin, end) from left to right, never side by side."""
+        """Draw spans (begin, end) from left to right, with a token between neighbours."""
         num_spans, hidden = self._num_spans(block), self._num_hidden(block)
         if not num_spans:
             return
         lengths = _parts(random, hidden, num_spans)
-        # Between two spans stands at least one token; before the first and after the last there may be none.
+        # At least one token between two spans; there may be none before the first and after the last.
         gaps = _parts(random, len(block.ids) - hidden + 2, num_spans + 1)
         at = -1
         for gap, length in zip(gaps, lengths):
@@ -200,6 +207,6 @@ OBJECTIVES: Mapping[str, type[Objective]] = {"encoder": Masked, "decoder": Next,
 
 
 def _parts(random: Random, total: int, count: int) -> list[int]:
-    """`count` whole numbers of at least 1 that add up to `total`, every choice as likely as any other."""
+    """Draw `count` positive whole numbers that add up to `total`, all combinations equally likely."""
     cuts = [0, *sorted(random.sample(range(1, total), count - 1)), total]
     return [end - begin for begin, end in pairwise(cuts)]

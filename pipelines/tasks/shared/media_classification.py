@@ -1,4 +1,4 @@
-"""Classification of what stands in files: pictures and sounds, as bytes in a row or at a path."""
+"""Classification of files: images and sounds, as bytes in a row or at a path."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 import torch
 
 from pipelines.errors import UserError
-from pipelines.tasks.base import Example, Feature
+from pipelines.tasks.base import Batch, Example, Feature
 from pipelines.tasks.shared.classification import Classification
 
-NUMBERS_PER_PATCH = 16 * 16  # of a picture or a spectrogram: the usual patch, which max_tokens counts
-SAMPLES_PER_TOKEN = 320  # of a wave: the usual step of models that read one
+NUMBERS_PER_PATCH = 16 * 16  # of an image or a spectrogram: the usual patch, one token for max_tokens
+SAMPLES_PER_TOKEN = 320  # of a waveform: the usual step, one token for max_tokens
 
 
 class MediaClassification(Classification):
-    """One label for the content of a file.
+    """Choose a label for the content of a file.
 
-    A row holds what `datasets` makes of an Image or Audio column: {bytes, path}. Where the bytes are missing
-    the file at the path is read, once, before anything is hashed or learned.
-    Every input of a model has one shape, so nothing is padded and batches change no prediction.
+    A row holds {bytes, path}, as `datasets` stores an Image or Audio column. Where the bytes are missing, the
+    file at the path is read once, before anything is hashed or learned.
+    All inputs have the same shape, so nothing is padded and predictions do not depend on the batch.
     """
 
     medium: ClassVar[str]  # canonical name of the column
-    _shapes: list[tuple[int, ...]] | None = None  # of the arrays of every file
+    _shapes: list[tuple[int, ...]] | None = None  # of the arrays of a file, the same for every file
 
     # ---- rows
     @abstractmethod
     def decode(self, content: bytes) -> Any:
-        """The content of a file; in the first place, that it is one.
+        """Open the content of a file, which also checks its format.
 
         Raises:
-            ValueError: why it is none, as a clause.
+            ValueError: it is not a file of this medium; the message is a clause.
         """
 
     def check_input(self, example: Example) -> str | None:
@@ -43,7 +43,7 @@ class MediaClassification(Classification):
         if not isinstance(value, Mapping) or not {"bytes", "path"} & value.keys():
             kind = {"str": "text"}.get(type(value).__name__, type(value).__name__)
             what = f"has an {self.medium} that is {kind}, not the content of a file"
-            return f"{what} (which is a struct of bytes and path, as datasets writes it)"
+            return f"{what} (a struct of bytes and path, as datasets writes it)"
         if value.get("bytes") is None and not value.get("path"):
             return f"holds no {self.medium}: neither bytes nor a path"
         try:
@@ -59,7 +59,7 @@ class MediaClassification(Classification):
         return [{**row, self.medium: _whole(row[self.medium])} for row in rows]
 
     def from_text(self, text: str) -> Example:
-        """A line is the path of a file."""
+        """Return a row with the file at the path that the line holds."""
         return {self.medium: {"bytes": None, "path": text.strip()}}
 
     def shown(self, example: Example) -> Any:
@@ -68,18 +68,18 @@ class MediaClassification(Classification):
     # ---- features and batches
     @abstractmethod
     def arrays(self, content: bytes) -> dict[str, np.ndarray]:
-        """What is kept of a file for the model, by the model's names; each of one shape for all files.
+        """Return the inputs of the model for one file, by the model's names; all files give the same shapes.
 
         Raises:
-            ValueError, OSError: it is damaged.
+            ValueError, OSError: the file is damaged.
         """
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        """What the model takes, (batch, ...), of the `arrays` of several files, stacked."""
+        """Return the inputs of the model, (batch, ...), from the stacked `arrays` of several files."""
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
-        """One feature per example: arrays as bytes with name, shape and type, and the label's number."""
+        """Return one feature per example: arrays as bytes with name, shape and type; the label's number."""
         return [
             {**self.target(example), "arrays": [_packed(*item) for item in self._arrays_of(example).items()]}
             for example in examples
@@ -90,7 +90,7 @@ class MediaClassification(Classification):
             arrays = self.arrays(example[self.medium]["bytes"])
         except (ValueError, OSError) as error:
             what = f"the {self.medium} is damaged: {error}"
-            raise UserError(f"example {example['id']}", what, accepted="mend or remove it") from error
+            raise UserError(f"example {example['id']}", what, accepted="repair or remove it") from error
         self.counts["examples"] += 1
         shapes = [array.shape for array in arrays.values()]
         if self._shapes not in (None, shapes):
@@ -100,14 +100,14 @@ class MediaClassification(Classification):
         return arrays
 
     def feature_len(self, feature: Feature) -> int:
-        """As many tokens as a usual model cuts it into: by patches, or by steps of a wave."""
+        """Return the tokens that a usual model cuts it into: patches, or steps of a waveform."""
         *_, width = shape = feature["arrays"][0]["shape"]
         if len(shape) == 1:
             return max(1, width // SAMPLES_PER_TOKEN)
         return max(1, shape[-2] * width // NUMBERS_PER_PATCH)
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
-        """What the model takes, (batch, ...), and (batch,): labels."""
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Return the inputs of the model, (batch, ...), and labels, (batch,)."""
         rows = [{packed["name"]: _unpacked(packed) for packed in feature["arrays"]} for feature in features]
         stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return {**self.tensors(stacked), "labels": torch.tensor([feature["label"] for feature in features])}
@@ -118,7 +118,7 @@ class MediaClassification(Classification):
 
 
 def content_of(value: Mapping[str, Any]) -> bytes:
-    """The bytes of a file, from the row or from where it says."""
+    """Return the bytes of a file, from the row or from its path."""
     return value["bytes"] if value.get("bytes") is not None else Path(value["path"]).read_bytes()
 
 
@@ -127,7 +127,7 @@ def _whole(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _packed(name: str, array: np.ndarray) -> dict[str, Any]:
-    """An array as a feature holds it: bytes, which cost no Python object a number."""
+    """Return an array as a feature stores it: as bytes, since a list has a Python object per number."""
     return {"name": name, "bytes": array.tobytes(), "shape": list(array.shape), "type": array.dtype.str}
 
 

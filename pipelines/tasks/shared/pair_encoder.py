@@ -1,4 +1,4 @@
-"""One text or two as a model's input, knowing which characters each token stands for."""
+"""One text or two as the input of a model, with the characters of each token."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipelines.errors import UserError
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenized text: token i is `ids[i]` and stands for the characters `begins[i]:ends[i]`.
+    """A tokenized text: token i is `ids[i]` and covers the characters `begins[i]:ends[i]`.
 
-    Places count Python characters (code points) of the text as it was given. A token of nothing but
-    white space stands for no character (`begins[i] == ends[i]`).
+    Offsets count Python characters (code points) of the given text. A token of white space alone covers
+    no character (`begins[i] == ends[i]`).
     """
 
     ids: list[int]
@@ -23,20 +23,21 @@ class Tokens:
 
 
 class PairEncoder:
-    """Encodes texts with a fast tokenizer and joins them in the tokenizer's own format.
+    """Encode texts with a fast tokenizer and join them in the tokenizer's own format.
 
-    What stands around one text (`[CLS] a [SEP]`) and around and between two (`[CLS] a [SEP] b [SEP]`) is
-    found by trying. Special tokens that are written out in a text ("[SEP]") are text, never structure.
+    The tokens around one text (`[CLS] a [SEP]`) and around and between two (`[CLS] a [SEP] b [SEP]`) are
+    found by encoding an example. A special token written in a text ("[SEP]") is encoded as text.
 
     Raises:
-        UserError: the tokenizer has no fast form, which alone knows the places of its tokens.
+        UserError: the tokenizer is not a fast one, so that the offsets of its tokens are unknown.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._backend = getattr(tokenizer, "backend_tokenizer", None)
-        if self._backend is None:
-            what = "the tokenizer has no fast form, so the places of its tokens are unknown"
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            what = "the tokenizer has no fast form, so the offsets of its tokens are unknown"
             raise UserError("model", what, type(tokenizer).__name__)
+        self._backend = backend
         self.max_len = tokenizer.model_max_length  # tokens the model has positions for
         self._clear()
         self.before, _, self.after = _around(self._backend.encode("a"), 1)
@@ -50,11 +51,11 @@ class PairEncoder:
 
     @property
     def num_special(self) -> int:
-        """Tokens around and between two texts."""
+        """Return the number of tokens around and between two texts."""
         return len(self.before_first) + len(self.between) + len(self.after_second)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text, without anything around them."""
+        """Return the tokens of each text, without special tokens."""
         self._clear()
         self._backend.encode_special_tokens = True
         try:
@@ -64,7 +65,7 @@ class PairEncoder:
         return [self._tokens(text, encoding) for text, encoding in zip(texts, encodings)]
 
     def _clear(self) -> None:
-        # A tokenizer file may ask for truncation or padding; either would change the text.
+        # A tokenizer file may turn on truncation or padding; either would change the tokens.
         self._backend.no_truncation()
         self._backend.no_padding()
 
@@ -72,12 +73,15 @@ class PairEncoder:
         ids = encoding.ids
         if self._unknown is not None:  # unigram models find "</s>" among their own pieces
             ids = [self._unknown if token in self._structure else token for token in ids]
-        nexts = [begin for begin, _ in encoding.offsets[1:]] + [len(text)]
-        places = [_place(text, *offsets, until) for offsets, until in zip(encoding.offsets, nexts)]
-        return Tokens(ids, [begin for begin, _ in places], [end for _, end in places])
+        next_begins = [begin for begin, _ in encoding.offsets[1:]] + [len(text)]
+        offsets = [
+            _trimmed(text, begin, end, next_begin)
+            for (begin, end), next_begin in zip(encoding.offsets, next_begins)
+        ]
+        return Tokens(ids, [begin for begin, _ in offsets], [end for _, end in offsets])
 
     def join(self, first: Sequence[int], second: Sequence[int] | None = None) -> tuple[list[int], int]:
-        """Ids of one text or of two with the special tokens, and where the second segment begins."""
+        """Return the ids of one text or two with special tokens, and the position where the second begins."""
         if second is None:
             ids = [*self.before, *first, *self.after]
             return ids, len(ids)
@@ -86,23 +90,23 @@ class PairEncoder:
 
 
 def _around(encoding: Any, num_texts: int) -> tuple[list[int], list[int], list[int]]:
-    """Ids before the first text, between the two, and after the last."""
+    """Return the ids before the first text, between the two, and after the last."""
     places = [[i for i, text in enumerate(encoding.sequence_ids) if text == n] for n in range(num_texts)]
     between = encoding.ids[places[0][-1] + 1 : places[-1][0]] if num_texts == 2 else []
     return encoding.ids[: places[0][0]], between, encoding.ids[places[-1][-1] + 1 :]
 
 
-def _place(text: str, begin: int, end: int, until: int) -> tuple[int, int]:
-    """The characters of a token without white space around, and with those after it that no token has.
+def _trimmed(text: str, begin: int, end: int, next_begin: int) -> tuple[int, int]:
+    """Return the characters of a token without white space around, and with those after it of no token.
 
-    Byte-level and sentence-piece tokens carry the blank before a word. What a tokenizer strips (combining
-    accents, joiners) or composes (parts of a Hangul syllable) it leaves to no token at all, and an answer
-    would lose it; so it belongs to the token that ends before it, up to `until`, where the next one begins.
+    Byte-level and sentence-piece tokens include the space before a word. Characters that a tokenizer strips
+    (combining accents, joiners) or composes (parts of a Hangul syllable) belong to no token, and an answer
+    would lose them: they are added to the token before them, up to where the next token begins.
     """
     while begin < end and text[begin].isspace():
         begin += 1
     while begin < end and text[end - 1].isspace():
         end -= 1
-    while begin < end < until and not text[end].isspace():
+    while begin < end < next_begin and not text[end].isspace():
         end += 1
     return begin, end

@@ -1,4 +1,4 @@
-"""Token ids of running text, and what a tokenizer puts around them, the same way for every tokenizer."""
+"""Token ids of texts and the special tokens around them, in the same way for every tokenizer."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from pipelines.errors import UserError
 
-MOST_SPANS = 100  # of one input that can be hidden, as in T5
+MOST_SPANS = 100  # that can be hidden in one input, as in T5
 
 
 class TextEncoder:
-    """Encodes texts without special tokens; what belongs around them is found by trying.
+    """Encode texts without special tokens; those around a text are found by encoding an example.
 
     Attributes:
-        prefix, suffix: ids the tokenizer puts around a text ([CLS] ... [SEP], ... </s>, nothing).
-        end: id that ends a text a model writes: the tokenizer's end of sequence, else its last special token.
-        begin: ids before the first token of a text that a decoder predicts from its first token on.
-        mask: id that hides a token; None where the tokenizer has none.
-        sentinels: ids that stand for hidden spans, in order: <extra_id_0> ..., else the mask time and again.
-        pad: id to pad with; padding is always masked, so any will do where the tokenizer has none.
-        max_len: tokens the model has positions for.
-        starts_with_class: the prefix is a class token ([CLS]), which is no beginning of a text.
+        prefix, suffix: ids that the tokenizer puts around a text ([CLS] ... [SEP], ... </s>, none).
+        end: id that ends a generated text: the tokenizer's end of sequence, else its separator.
+        begin: ids before a text of which a decoder predicts every token.
+        mask: id that hides a token; None if the tokenizer has none.
+        sentinels: ids that replace hidden spans, in order: <extra_id_0> ..., else the mask for each.
+        pad: id of padding; any id if the tokenizer has none, because padding is always masked.
+        max_len: tokens that the model has positions for.
+        starts_with_class: whether the prefix is a class token ([CLS]) instead of a start token.
 
     Raises:
-        UserError: the tokenizer has no token that could end a text.
+        UserError: the tokenizer has no token that can end a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -50,17 +50,17 @@ class TextEncoder:
 
     @property
     def num_special(self) -> int:
-        """Tokens around each text."""
+        """Return the number of tokens around each text."""
         return len(self.prefix) + len(self.suffix)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, whole, without special tokens."""
+        """Return the ids of each text, without special tokens and truncation."""
         return self._encode(texts)["input_ids"]
 
     def with_bytes(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Ids of each text and the bytes of UTF-8 each id stands for: those of a text add up to its size.
+        """Return the ids of each text and the UTF-8 bytes of each id; the bytes add up to the text's size.
 
-        White space and whatever else the tokenizer drops counts with the token that follows it.
+        White space and other characters that the tokenizer drops count with the token after them.
         """
         encoded = self._encode(texts, return_offsets_mapping=True)
         pairs = zip(texts, encoded["input_ids"], encoded["offset_mapping"])
@@ -71,13 +71,14 @@ class TextEncoder:
 
 
 def _sentinels(tokenizer: Any) -> list[int]:
+    """Return the ids of <extra_id_0>, <extra_id_1> ..., as far as the vocabulary has them."""
     vocabulary = tokenizer.get_vocab()
     names = (f"<extra_id_{number}>" for number in range(MOST_SPANS))
     return [vocabulary[name] for name in takewhile(vocabulary.__contains__, names)]
 
 
 def _byte_counts(text: str, ends: Sequence[int]) -> list[int]:
-    """Bytes from the end of one token to that of the next; the last token takes what is left."""
+    """Return the bytes from the end of one token to that of the next; the last token takes the rest."""
     counts, begin = [], 0
     for place, end in enumerate(ends):
         end = len(text) if place == len(ends) - 1 else max(begin, end)

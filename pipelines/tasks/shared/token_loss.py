@@ -6,16 +6,16 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-IGNORED = -100  # labels that are no targets: padding, prompts
-CHUNK_ELEMENTS = 1 << 24  # logits worked on at a time: 64 MiB in float32
+IGNORED = -100  # label of positions without a target: padding, prompts
+CHUNK_ELEMENTS = 1 << 24  # logits per chunk: 64 MiB in float32
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of each label, float32 `(batch, len)`; 0 where a label is `IGNORED`.
+    """Return the negative log-likelihood of each label, float32 `(batch, len)`; 0 where it is `IGNORED`.
 
-    Logits `(batch, len, vocabulary)` of a large vocabulary are the largest tensor of a step, and their log
-    softmax in float32, kept for the backward pass, would stand beside them. It is made again there instead,
-    one stretch of positions at a time; the numbers are the same.
+    With a large vocabulary the logits `(batch, len, vocabulary)` are the largest tensor of a step, and their
+    log softmax in float32 would be kept for the backward pass beside them. Instead it is computed again in
+    the backward pass, one chunk of positions at a time; the values are the same.
     """
     positions = max(1, CHUNK_ELEMENTS // max(1, logits.shape[0] * logits.shape[2]))
     if logits.shape[1] <= positions:

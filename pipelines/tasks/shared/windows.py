@@ -1,4 +1,4 @@
-"""Cut a long input into overlapping windows, and give every part of it to exactly one of them."""
+"""Overlapping windows of a long input, in which every part belongs to exactly one window."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Window:
-    """Units `begin` to `end` (exclusive) of an input; the window answers for `first` to `last` (exclusive).
+    """Units `begin` to `end` (exclusive) of an input, of which `first` to `last` (exclusive) belong to it.
 
-    Units outside `first:last` are context, which another window answers for.
+    Units outside `first:last` are context and belong to another window.
     """
 
     begin: int
@@ -21,17 +21,17 @@ class Window:
 
 
 def cut(sizes: Sequence[int], capacity: int, overlap: int) -> list[Window]:
-    """Windows over units (words) of `sizes` tokens, none of them split.
+    """Cut an input of units (words) of `sizes` tokens into windows; no unit is split.
 
     Neighbours share as many whole units as fit into `overlap` tokens, fewer where the next unit would
     not fit otherwise. Each unit belongs to the window in which it has most context, measured as the
-    smaller number of tokens to its left and right; the earlier window at a tie. Units that only one
-    window holds belong to that one, so over all windows every unit is owned exactly once.
+    smaller number of tokens to its left and right; at a tie, to the earlier window. A unit in only one
+    window belongs to that one, so every unit belongs to exactly one window.
 
     Args:
-        sizes: tokens of each unit, at most `capacity` (a larger one must be cut before).
-        capacity: tokens a window holds.
-        overlap: tokens neighbours may share, less than `capacity`.
+        sizes: tokens of each unit, at most `capacity` (cut a larger one before).
+        capacity: tokens of a window.
+        overlap: tokens that neighbours may share, less than `capacity`.
 
     Raises:
         ValueError: a unit larger than a window, or an overlap that leaves no room.
@@ -58,10 +58,12 @@ def cut(sizes: Sequence[int], capacity: int, overlap: int) -> list[Window]:
 
 
 def _context(before: Sequence[int], unit: int, begin: int, end: int) -> int:
+    """Return the smaller number of tokens to the left and to the right of a unit in its window."""
     return min(before[unit] - before[begin], before[end] - before[unit + 1])
 
 
 def _spans(sizes: Sequence[int], capacity: int, overlap: int) -> list[tuple[int, int]]:
+    """Return the units (begin, end) of each window."""
     spans: list[tuple[int, int]] = []
     begin = end = 0
     while True:
@@ -73,7 +75,7 @@ def _spans(sizes: Sequence[int], capacity: int, overlap: int) -> list[tuple[int,
         if end >= len(sizes):
             return spans
         begin, shared = end, 0
-        room = min(overlap, capacity - sizes[end])  # the next unit must fit, or no window would ever hold it
+        room = min(overlap, capacity - sizes[end])  # the next unit must fit, else no window would hold it
         while begin and shared + sizes[begin - 1] <= room:
             begin -= 1
             shared += sizes[begin]

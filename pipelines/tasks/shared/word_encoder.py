@@ -1,4 +1,4 @@
-"""Sub-words of inputs that are split into words already, the same way for every fast tokenizer."""
+"""Sub-words of inputs that are already split into words, in the same way for every fast tokenizer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pipelines.errors import UserError
 
 
 class WordEncoder:
-    """Encodes lists of words with a tokenizer, keeping track of which sub-words belong to which word.
+    """Encode lists of words with a tokenizer and return the sub-words of each word.
 
-    What the tokenizer puts around an input ([CLS] ... [SEP], </s>, nothing) and whether its words need a
-    leading blank (byte-level BPE as in GPT-2 and RoBERTa: "Ġword" is not "word") is found by trying.
+    The tokens around an input ([CLS] ... [SEP], </s>, none), and whether words need a leading space
+    (byte-level BPE as in GPT-2 and RoBERTa: "Ġword" is not "word"), are found by encoding an example.
 
     Raises:
-        UserError: the tokenizer has no fast form, which alone knows the words of its sub-words.
+        UserError: the tokenizer is not a fast one, so that the word of a sub-word is unknown.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -31,27 +31,27 @@ class WordEncoder:
         around = self._encode([["a"]], whole=True)[0].ids
         start = next(i for i in range(len(around)) if around[i : i + len(probe)] == probe)
         self.prefix, self.suffix = around[:start], around[start + len(probe) :]
-        self._blank = " " if self._needs_blank() else ""
+        self._space = " " if self._needs_space() else ""
 
     @property
     def num_special(self) -> int:
-        """Tokens around each input."""
+        """Return the number of tokens around each input."""
         return len(self.prefix) + len(self.suffix)
 
     def __call__(self, inputs: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Sub-word ids of each word of each input; a word may have none (variation selectors)."""
-        if self._blank:
-            inputs = [[self._blank + word if word else word for word in words] for words in inputs]
+        """Return the sub-word ids of each word of each input; a word may have none (variation selectors)."""
+        if self._space:
+            inputs = [[self._space + word if word else word for word in words] for words in inputs]
         return [_by_word(encoding, len(words)) for encoding, words in zip(self._encode(inputs), inputs)]
 
     def _encode(self, inputs: Sequence[Sequence[str]], whole: bool = False) -> list[Any]:
-        # A tokenizer file may ask for truncation or padding; either would change the words.
+        # A tokenizer file may turn on truncation or padding; either would change the words.
         self._backend.no_truncation()
         self._backend.no_padding()
         return self._backend.encode_batch(inputs, is_pretokenized=True, add_special_tokens=whole)
 
-    def _needs_blank(self) -> bool:
-        """Whether a second word given alone is encoded otherwise than the same word in running text."""
+    def _needs_space(self) -> bool:
+        """Return whether a second word of a list is encoded differently from the same word in a text."""
         running = self._backend.encode("a a", add_special_tokens=False).ids
         return self._encode([["a", "a"]])[0].ids != running and self._encode([["a", " a"]])[0].ids == running
 

@@ -1,4 +1,4 @@
-"""How a source and a target become model inputs: apart for an encoder-decoder, one text for a decoder."""
+"""How a model reads a source and writes a target: as two inputs (encoder-decoder) or one (decoder)."""
 
 from __future__ import annotations
 
@@ -14,57 +14,62 @@ from transformers.modeling_outputs import BaseModelOutput
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED, token_losses
 
+Model = Any  # a model of transformers with `generate` and `config`
 
-# ---- how a family reads and writes
+
 class Form(ABC):
-    """A way to read a source and write a target with one kind of model."""
+    """How one kind of model reads a source and writes a target."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
 
     @abstractmethod
     def positions(self, source_len: int, target_len: int) -> int:
-        """Positions a model needs for such lengths."""
+        """Return the positions that a model needs for these lengths."""
 
     @abstractmethod
     def target(self, ids: list[int]) -> list[int]:
-        """The ids of a target with what belongs around them."""
+        """Return the ids of a target with its special tokens."""
 
     @abstractmethod
     def collate(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> dict[str, Tensor]:
-        """One batch, padded on the right; `labels` is at least one column wide."""
+        """Return one batch (batch, len), padded on the right; `labels` has at least one column."""
 
     @abstractmethod
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Loss of each label `(batch, len)`, 0 where there is none."""
+    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of each label, `(batch, len)`, 0 where there is no target."""
 
     @abstractmethod
-    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
-        """What the model writes by itself, up to its end and without it."""
+    def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
+        """Return the ids that the model generates, up to the end token and without it.
+
+        Args:
+            search: arguments of the model's `generate`.
+        """
 
     def predict(
-        self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]
+        self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
-        """`losses` and `generate`."""
+        """Return `losses` and `generate`."""
         return self.losses(model, batch), self.generate(model, batch, search)
 
-    def _write(self, model: Any, begin: int, **inputs: Any) -> list[list[int]]:
-        """Generate, and keep what stands between position `begin` and the first end."""
+    def _write(self, model: Model, begin: int, **inputs: Any) -> list[list[int]]:
+        """Generate, and return the ids from position `begin` up to the first end token."""
         ends = {"eos_token_id": self._encoder.end, "pad_token_id": self._encoder.pad}
         rows = model.generate(**inputs, **ends)[:, begin:].tolist()
         return [row[: row.index(self._encoder.end)] if self._encoder.end in row else row for row in rows]
 
 
 class Pair(Form):
-    """Encoder and decoder: the source goes in on one side, the target comes out on the other."""
+    """An encoder reads the source, a decoder writes the target."""
 
     def positions(self, source_len: int, target_len: int) -> int:
         return max(source_len, target_len)
 
     def target(self, ids: list[int]) -> list[int]:
-        """With the tokenizer's end; without [CLS], which is no text but where BERT's decoder starts."""
+        """Return the ids with the end token; without [CLS], with which the decoder of bert2bert starts."""
         start = [] if self._encoder.starts_with_class else self._encoder.prefix
         return [*start, *ids, *(self._encoder.suffix or [self._encoder.end])]
 
@@ -77,20 +82,20 @@ class Pair(Form):
             "labels": padded([list(target) or [IGNORED] for target in targets], IGNORED),
         }
 
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        return token_losses(self._say_again(model, batch).logits, batch["labels"])
+    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
+        return token_losses(self._forced(model, batch).logits, batch["labels"])
 
     def predict(
-        self, model: Any, batch: Mapping[str, Tensor], search: Mapping[str, Any]
+        self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
-        """The source is read once for both."""
-        said = self._say_again(model, batch)
-        read = BaseModelOutput(last_hidden_state=said.encoder_last_hidden_state)
-        losses = token_losses(said.logits, batch["labels"])
-        return losses, self.generate(model, {**batch, "encoder_outputs": read}, search)
+        """Return `losses` and `generate`; the encoder runs once for both."""
+        output = self._forced(model, batch)
+        encoded = BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)
+        losses = token_losses(output.logits, batch["labels"])
+        return losses, self.generate(model, {**batch, "encoder_outputs": encoded}, search)
 
-    def _say_again(self, model: Any, batch: Mapping[str, Tensor]) -> Any:
-        """What the model says at each place of a target that it is given."""
+    def _forced(self, model: Model, batch: Mapping[str, Tensor]) -> Any:
+        """Return the output of the model with the target as decoder input (teacher forcing)."""
         return model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -99,18 +104,18 @@ class Pair(Form):
         )
 
     def _shifted(self, labels: Tensor, start: int) -> Tensor:
-        """What the decoder reads to write `labels`: the same, one later, after the start token."""
+        """Return the decoder input for `labels`: shifted right by one, after the start token."""
         known = labels.masked_fill(labels == IGNORED, self._encoder.pad)
         return torch.cat([torch.full_like(known[:, :1], start), known[:, :-1]], dim=1)
 
-    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
+    def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         names = ("input_ids", "attention_mask", "encoder_outputs")
         inputs = {name: batch[name] for name in names if name in batch}
         return self._write(model, 1, decoder_start_token_id=start_token(model), **inputs, **search)
 
 
 class Continuation(Form):
-    """A decoder: source, separator and target are one text, of which the target is learned."""
+    """A decoder continues the source: both are one text, of which only the target is learned."""
 
     def positions(self, source_len: int, target_len: int) -> int:
         return source_len + target_len
@@ -129,13 +134,13 @@ class Continuation(Form):
             "labels": padded(labels, IGNORED),
         }
 
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Padding stands right, so that positions count from 0 in every architecture."""
+    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of each label; padding is on the right, so that positions count from 0."""
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
         return token_losses(output.logits[:, :-1], batch["labels"][:, 1:])
 
-    def generate(self, model: Any, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
-        """Prompts are padded left: what a row writes must follow its prompt at once."""
+    def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
+        """Return the generated ids; prompts are padded on the left, so that new tokens follow directly."""
         is_prompt = (batch["labels"] == IGNORED) & batch["attention_mask"].bool()
         prompts = [ids[here].flip(0) for ids, here in zip(batch["input_ids"], is_prompt)]
         input_ids = pad_sequence(prompts, batch_first=True, padding_value=self._encoder.pad).flip(1)
@@ -148,11 +153,12 @@ FORMS: Mapping[str, type[Form]] = {"encoder": Pair, "encoder_decoder": Pair, "de
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    """Rows as one tensor `(rows, longest)`, filled on the right."""
+    """Return rows as one tensor `(rows, longest)`, padded on the right."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return pad_sequence(tensors, batch_first=True, padding_value=filler)
 
 
-def start_token(model: Any) -> int:
-    """The id a decoder begins with, from the config of the model, wrapped for several processes or not."""
-    return getattr(model, "module", model).config.decoder_start_token_id
+def start_token(model: Model) -> int:
+    """Return the id with which a decoder begins; the model may be wrapped for several processes."""
+    bare = model.module if hasattr(model, "module") else model
+    return bare.config.decoder_start_token_id

@@ -45,6 +45,19 @@ def test_there_is_something_of_every_kind():
     assert "ner" in names(CORPUS)
 
 
+def passed_on(functions, leave_out) -> dict[str, inspect.Parameter]:
+    """The parameters of the first function, and of the next one as long as `**options` is passed on to it."""
+    found: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        named = [one for one in parameters if one.kind is not one.VAR_KEYWORD and one.name not in leave_out]
+        for one in named:
+            found.setdefault(one.name, one)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found
+
+
 @pytest.mark.parametrize("case", ALL, ids=_ids)
 def test_options_are_those_of_the_constructor(case):
     """The oracle is `inspect` on the imported class."""
@@ -52,7 +65,7 @@ def test_options_are_those_of_the_constructor(case):
     entry = find(kind, name)
     module = import_module(f"{kind.package}.{kind.folder}.{name}")
     if kind is CORPUS:
-        function = module.generate
+        functions = [module.generate]
     else:
         [cls] = [
             value
@@ -62,15 +75,12 @@ def test_options_are_those_of_the_constructor(case):
             and not key.startswith("_")
             and any(base.__module__ == kind.root for base in value.__mro__[1:])
         ]
-        function = cls.__init__
-    parameters = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.name not in kind.not_options and parameter.kind is not parameter.VAR_KEYWORD
-    ]
+        functions = [base.__init__ for base in cls.__mro__ if "__init__" in vars(base)]
     if kind is CORPUS or "__init__" in vars(cls):
+        parameters = passed_on(functions, kind.not_options)
         assert [(option.name, option.default) for option in entry.options] == [
-            (one.name, source.REQUIRED if one.default is one.empty else one.default) for one in parameters
+            (name, source.REQUIRED if one.default is one.empty else one.default)
+            for name, one in parameters.items()
         ]
     assert entry.meaning.endswith((".", "?"))
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pipelines.corpora import ner
-from pipelines.data.splits import corpora
 from pipelines.metrics.entity_f1 import EntityF1, strict_entities
+from pipelines.registry import catalog
 
 TRAIN, TEST = ner.generate(2000, 0, "train"), ner.generate(400, 0, "test")
 
@@ -27,7 +27,7 @@ def f1(predictions: list) -> float:
     return float(metric.score(sum(metric.statistics(p, row["tags"]) for p, row in zip(predictions, TEST))))
 
 
-@pytest.mark.parametrize("name", corpora())
+@pytest.mark.parametrize("name", catalog.names(catalog.CORPUS))
 def test_every_corpus_is_deterministic_grows_at_its_end_and_keeps_splits_apart(name):
     generate = import_module(f"pipelines.corpora.{name}").generate
     assert list(inspect.signature(generate).parameters)[:3] == ["num_examples", "seed", "split"]

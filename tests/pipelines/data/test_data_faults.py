@@ -15,7 +15,7 @@ import yaml
 from pipelines.cli.main import main
 from pipelines.data.splits import load_splits
 from pipelines.errors import UserError
-from tests.pipelines.tagging import Tagging, config
+from tests.pipelines.data.tagging import Tagging, config
 
 GOOD = {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}
 
@@ -44,7 +44,7 @@ FAULTS = {
         "t.dat",
         b"x",
         {},
-        ["t.dat: the format cannot be told", "set data.format to parquet, json"],
+        ["t.dat: the format is not known from the name", "set data.format to parquet, json"],
     ),
     "zip": ("t.jsonl", b"PK\x03\x04abc", {}, ["t.jsonl: is a zip archive: unpack it"]),
     "lfs": (
@@ -104,7 +104,7 @@ FAULTS = {
         "t.csv",
         b"tokens,tokens\na,b\n",
         {},
-        ["column names stand twice in the first line (got tokens)"],
+        ["the first line repeats a column name (got tokens)"],
     ),
     "cut conll": (
         "t.conll",
@@ -215,7 +215,7 @@ FAULTS = {
         "t.jsonl",
         lines(GOOD, GOOD | {"ner_tags": []}),
         {},
-        ["row 2: has 2 tokens and 0 tags; mend the data, or"],
+        ["row 2: has 2 tokens and 0 tags; repair the data, or"],
     ),
 }
 
@@ -259,7 +259,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
     (tmp_path / "train.jsonl").write_bytes(lines(GOOD))
     with pytest.raises(UserError, match=r"trian\.jsonl: there is no such file; its folder has train\.jsonl"):
         load_splits(config(train=tmp_path / "trian.jsonl"), Tagging(), required=["train"])
-    with pytest.raises(UserError, match=r"nor is there its folder"):
+    with pytest.raises(UserError, match=r"its folder does not exist"):
         load_splits(config(train=tmp_path / "no/t.jsonl"), Tagging(), required=["train"])
     with pytest.raises(UserError, match=r"is a folder; name a file in it, which has train\.jsonl"):
         load_splits(config(train=tmp_path), Tagging(), required=["train"])
@@ -290,7 +290,7 @@ def test_several_faults_are_told_at_once_and_the_rest_is_counted(tmp_path):
     told = str(caught.value).split("\n")
     assert len(told) == 11
     assert "t.jsonl, row 2: has 1 tokens and 0 tags" in told[0]
-    assert told[-1] == "data: 6 more faults like these were found."
+    assert told[-1] == "data: 6 more errors like these were found."
 
 
 def test_equal_faults_are_told_once_with_their_number(tmp_path):

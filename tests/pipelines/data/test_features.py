@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.data import features
-from pipelines.data.counts import losses_said
+from pipelines.data.counts import describe_cuts
 from pipelines.data.features import Features, build, key
 from pipelines.errors import UserError
 from pipelines.tasks.base import Task
@@ -24,7 +24,7 @@ from pipelines.tasks.base import Task
 class Spelling(Task):
     """One feature per word of a text, of odd kinds: lists of numbers, empty lists, text, floats, nothing."""
 
-    head, primary, metrics = "none", "none", None
+    head, primary, metric_names = "none", "none", ()
 
     def __init__(self, log: Path | None = None, slow: float = 0.0) -> None:
         self.log, self.slow, self.counts = log, slow, Counter()
@@ -50,7 +50,7 @@ class Spelling(Task):
             "num_targets": len(word) // 2,
         }
 
-    collate = loss = predict = assemble = reference = lambda self, *args: None
+    collate = loss = predict = assemble = metric = reference = lambda self, *args: None
 
 
 EXAMPLES = [{"id": f"e{n}", "text": "a bcd efghij none " + "xy " * (n % 4)} for n in range(41)]
@@ -225,5 +225,5 @@ def test_what_was_cut_is_said_and_what_is_a_total_is_not():
         "words_cut": 2,
         "examples_in_windows": 3,
     }
-    assert losses_said(counts) == "; 1,203 sources cut, 2 words cut"
-    assert losses_said({"examples": 5, "sources_cut": 0}) == losses_said({}) == ""
+    assert describe_cuts(counts) == "; 1,203 sources cut, 2 words cut"
+    assert describe_cuts({"examples": 5, "sources_cut": 0}) == describe_cuts({}) == ""

@@ -174,7 +174,7 @@ def test_a_table_file_is_read_by_the_columns_of_the_run_and_ids_may_repeat(runs,
     [
         ("\n \n", "holds no input"),
         ('{"question": "who ?"}\n', "row 1: has no 'context'"),
-        ('\n{"question": "who ?", "context": 3}\n', "row 1 (line 2): has a context that is no text: 3"),
+        ('\n{"question": "who ?", "context": 3}\n', "row 1 (line 2): has a context that is not text: 3"),
         ('{"question": "who ?"\n', "row 1: is not valid JSON"),
         ("who ?\n", "plain text is not enough for this task; give JSON lines with question and context"),
     ],

@@ -13,11 +13,11 @@ from pipelines.tasks.generative_question_answering import GenerativeQuestionAnsw
 from pipelines.tasks.language_modelling import LanguageModelling
 from pipelines.tasks.ner import Ner
 from pipelines.tasks.question_answering import QuestionAnswering
-from pipelines.tasks.shared.baselines import best_trivial, trivial_scores
+from pipelines.tasks.shared.baselines import baseline_scores, best_baseline
 from pipelines.tasks.summarization import Summarization
 from pipelines.tasks.text_classification import TextClassification
 from pipelines.tasks.translation import Translation
-from tests.pipelines.writing import FAMILIES, bound
+from tests.pipelines.tasks.writing import FAMILIES, bound
 
 
 def rows(corpus, count: int, split: str, **options) -> list[dict]:
@@ -36,23 +36,23 @@ def test_the_most_frequent_tag_of_each_word_by_hand_and_on_the_corpus():
         {"tokens": ["Kent", "saw", "Kent"], "tags": ["B-PER", "O", "B-PER"]},
     ]
     task.fit({"train": train})
-    [guess] = task.trivial(train).values()
+    [guess] = task.baselines(train).values()
     assert guess({"tokens": ["slept", "Kent", "Oslo"]}) == ["O", "B-PER", "O"]
     train = rows(ner, 2000, "train")
     task.fit({"train": train})
-    [scores] = trivial_scores(task, train, rows(ner, 400, "test")).values()
+    [scores] = baseline_scores(task, train, rows(ner, 400, "test")).values()
     assert scores["f1"] == near(35.26)
 
 
 @pytest.mark.parametrize("task", [QuestionAnswering(), GenerativeQuestionAnswering()])
 def test_the_longest_word_answers_few_questions(task):
-    scores = trivial_scores(task, [], rows(question_answering, 300, "test"))
+    scores = baseline_scores(task, [], rows(question_answering, 300, "test"))
     assert scores["longest word"]["f1"] == near(15.3)
 
 
 def test_saying_nothing_answers_the_questions_without_an_answer():
     tests = rows(question_answering, 200, "test", unanswerable=0.4)
-    scores = trivial_scores(QuestionAnswering(unanswerable=True), [], tests)
+    scores = baseline_scores(QuestionAnswering(unanswerable=True), [], tests)
     share = 100 * sum(not row["answers"] for row in tests) / len(tests)
     assert scores["never an answer"]["f1"] == pytest.approx(share)
     assert scores["never an answer"]["exact_match_unanswerable"] == 100
@@ -60,10 +60,10 @@ def test_saying_nothing_answers_the_questions_without_an_answer():
 
 def test_copies_and_leads_score_as_the_corpora_say():
     train, tests = rows(translation, 100, "train"), rows(translation, 400, "test")
-    scores = trivial_scores(Translation(), train, tests)
+    scores = baseline_scores(Translation(), train, tests)
     assert scores["source copied"] == {"bleu": near(0.08), "chrf": near(13.45)}
     train, tests = rows(summarization, 100, "train"), rows(summarization, 400, "test")
-    scores = trivial_scores(Summarization(), train, tests)
+    scores = baseline_scores(Summarization(), train, tests)
     assert (scores["first sentence"]["rouge1"], scores["first sentence"]["rougeL"]) == near((8.49, 8.49))
     assert (scores["first three sentences"]["rouge1"], scores["first three sentences"]["rougeL"]) == near(
         (17.84, 16.48)
@@ -74,9 +74,9 @@ def test_the_most_frequent_label_and_target():
     task = TextClassification()
     train = [{"text": "x", "label": label} for label in ("no", "yes", "yes")]
     task.fit({"train": train})
-    assert trivial_scores(task, train, train)["most frequent label"]["accuracy"] == pytest.approx(200 / 3)
+    assert baseline_scores(task, train, train)["most frequent label"]["accuracy"] == pytest.approx(200 / 3)
     train = [{"source": "a", "target": target} for target in ("b", ["c", "b"], "c")]
-    assert Translation().trivial(train)["most frequent target"]({"source": "z"}) == "c"
+    assert Translation().baselines(train)["most frequent target"]({"source": "z"}) == "c"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -84,7 +84,7 @@ def test_tokens_by_their_frequency_are_counted_as_the_model_is_asked_for_them(fa
     task = bound(LanguageModelling(max_len=12, overlap=3), family)
     train = [{"id": str(n), "text": "one two three one one"} for n in range(9)]
     row = {"id": "x", "text": "one two one"}
-    [guess] = task.trivial(train).values()
+    [guess] = task.baselines(train).values()
     said = guess(row)
     features = task.prepare([row])
     assert said["num_tokens"] == sum(feature["num_targets"] for feature in features)
@@ -93,7 +93,7 @@ def test_tokens_by_their_frequency_are_counted_as_the_model_is_asked_for_them(fa
         by_hand = -sum(math.log((count + 1) / size) for count in (27, 9, 27, 9))
         assert said["nll"] == pytest.approx(by_hand)
         assert said["num_bytes"] == len("one two one")
-    way, score = best_trivial(task, trivial_scores(task, train, [row]), "perplexity")
+    way, score = best_baseline(task, baseline_scores(task, train, [row]), "perplexity")
     assert (way, score) == (
         "tokens by their frequency",
         pytest.approx(math.exp(said["nll"] / said["num_tokens"])),

@@ -16,7 +16,7 @@ from pipelines.corpora import forecasting as hours
 from pipelines.errors import UserError
 from pipelines.metrics.mse import MeanSquaredError
 from pipelines.tasks.forecasting import Forecasting
-from pipelines.tasks.shared.baselines import trivial_scores
+from pipelines.tasks.shared.baselines import baseline_scores
 
 ROWS = [row | {"id": str(n)} for n, row in enumerate(hours.generate(60, 0, "train"), start=1)]
 SIZES = {
@@ -65,7 +65,7 @@ def test_the_error_is_in_standard_deviations_of_train():
     metric = MeanSquaredError()
     statistics = metric.statistics(prediction, made.reference(example))  # right are 0 and 0
     assert statistics.tolist() == [9.0, 2.0]
-    scores = trivial_scores(made, rows, made.examples(rows))
+    scores = baseline_scores(made, rows, made.examples(rows))
     assert scores["last value"]["mse"] == pytest.approx(4)
     assert scores["mean of train"]["mse"] == pytest.approx(1)
     assert made.answer(example, [{"forecast": [[3.0, 0.0]]}]) == {"forecast": {"x": [3.0], "y": [0.0]}}
@@ -115,9 +115,9 @@ def test_options_that_cannot_work_are_refused(options, reason):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"load": "n/a"}, "has 'n/a' as 'load', which is no number"),
-        ({"load": float("nan")}, "has nan as 'load', which is no number"),
-        ({"heat": True}, "has True as 'heat', which is no number"),
+        ({"load": "n/a"}, "has 'n/a' as 'load', which is not a number"),
+        ({"load": float("nan")}, "has nan as 'load', which is not a number"),
+        ({"heat": True}, "has True as 'heat', which is not a number"),
         ({"time": "yesterday"}, "has the time 'yesterday', which is not ISO 8601"),
     ],
 )

@@ -10,7 +10,7 @@ from pipelines.metrics.base import total
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.generative_question_answering import GenerativeQuestionAnswering
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, bound, model
+from tests.pipelines.tasks.writing import FAMILIES, bound, model
 
 ROWS = [
     {"id": "a", "question": " one two ?", "context": "three four five .", "answers": ["four five", "four"]},
@@ -84,10 +84,10 @@ def test_scores_are_those_of_squad_and_nothing_written_is_no_answer():
     ("changed", "reason"),
     [
         ({"question": " "}, "has an empty question"),
-        ({"context": None}, "has a context that is no text: None"),
+        ({"context": None}, "has a context that is not text: None"),
         ({"answers": []}, "has no answer (set task.unanswerable: true"),
-        ({"answers": ["four", 3]}, "has an answer that is no text: 3"),
-        ({"answers": [" "]}, "has an answer that is no text: ' '"),
+        ({"answers": ["four", 3]}, "has an answer that is not text: 3"),
+        ({"answers": [" "]}, "has an answer that is not text: ' '"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(changed, reason):

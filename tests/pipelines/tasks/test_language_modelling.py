@@ -18,7 +18,7 @@ from pipelines.tasks.shared.language_objectives import Masked, Next, Spans, Text
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, WORDS, bound, config, model, processor
+from tests.pipelines.tasks.writing import FAMILIES, WORDS, bound, config, model, processor
 
 TEXTS = [
     "one two three four five six seven eight nine ten eleven twelve one two three",
@@ -297,7 +297,7 @@ def test_options_that_make_no_sense_are_refused(family, options):
 def test_a_row_that_cannot_be_used_says_why():
     one = LanguageModelling()
     assert "empty" in one.check({"id": "1", "text": " \n"})
-    assert "no text but NoneType" in one.check({"id": "1", "text": None})
+    assert "not text but NoneType" in one.check({"id": "1", "text": None})
     assert one.check({"id": "1", "text": WORDS}) is None
 
 

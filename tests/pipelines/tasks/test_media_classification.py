@@ -131,10 +131,10 @@ def test_a_mask_of_the_feature_extractor_reaches_the_model():
     assert batch["attention_mask"].sum(dim=1).tolist() == samples
 
 
-def test_more_seconds_than_the_model_hears_are_refused():
+def test_more_seconds_than_the_model_reads_are_refused():
     short = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=23)
     assert sounds(short, 0.25).prepare(SOUNDS[:1])[0]["arrays"][0]["shape"] == [23, 32]
-    with pytest.raises(UserError, match="longer than what the model's feature extractor hears"):
+    with pytest.raises(UserError, match="longer than what the model's feature extractor reads"):
         sounds(short, 0.5)
 
 
@@ -262,7 +262,7 @@ def test_a_folder_of_files_is_trained_on_evaluated_and_predicted(task, model, wr
     ("task", "package"), [("image_classification", "pillow"), ("audio_classification", "soundfile")]
 )
 def test_without_its_decoder_a_task_says_what_to_install(task, package, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pipelines.tasks.load.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{package} is not installed; pip install {package}"):
         load_task(SimpleNamespace(task=SimpleNamespace(name=task, options={})))
 

@@ -104,7 +104,7 @@ def test_words_without_sub_words_are_counted_and_real_data_has_four(shared):
     from transformers import AutoTokenizer
 
     from pipelines.data.splits import load_splits
-    from tests.pipelines.tagging import config
+    from tests.pipelines.data.tagging import config
 
     folder = shared / "data/ner/wnut17"
     made = Ner(max_len=24, overlap=4)
@@ -271,10 +271,10 @@ def test_numbers_are_labels_by_the_names_given():
     [
         ({"tags": ["O"]}, "has 2 tokens and 1 tags"),
         ({"tokens": [], "tags": []}, "has no words"),
-        ({"tokens": "a b"}, "has tokens that are no list but str"),
+        ({"tokens": "a b"}, "has tokens that are not a list but str"),
         ({"tokens": ["a", None]}, "has a token that is not text: None"),
         ({"tags": [0, 3]}, "has numbers as tags, without names (give them in order, as task.labels"),
-        ({"tags": ["O", "PER"]}, "has the tag 'PER', where O, B-TYPE or I-TYPE belongs"),
+        ({"tags": ["O", "PER"]}, "has the tag 'PER', where IOB2 has O, B-TYPE and I-TYPE"),
         ({"tags": ["O", "B-"]}, "has the tag 'B-'"),
         ({"tags": ["O", None]}, "has the tag None"),
         ({"tags": ["O", "B-NEW"]}, "has the tag 'B-NEW', which no row of train has"),

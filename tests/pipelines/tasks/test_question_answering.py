@@ -18,7 +18,7 @@ from pipelines.metrics.squad import Squad
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.question_answering import IGNORED, QuestionAnswering
 from pipelines.train.evaluate import by_example
-from tests.pipelines.tagging import config
+from tests.pipelines.data.tagging import config
 
 ROWS = [row | {"id": str(n)} for n, row in enumerate(generate(60, 0, "train", unanswerable=0.3))]
 TOKENIZERS = {
@@ -78,7 +78,7 @@ def test_the_answer_comes_back_character_by_character_from_any_windows(family, m
     checked = 0
     for example, said in zip(ROWS, answered(made, ROWS, oracle)):
         if example["id"] not in shown and example["answers"]:
-            continue  # in no window whole: not taught, counted
+            continue  # in no window whole: no target, and counted
         assert [said["text"]] == (example["answers"] or [""])
         checked += 1
         if said["text"]:
@@ -186,18 +186,18 @@ def test_no_answer_stands_at_a_special_token_that_has_seen_the_input(family, pla
     [
         (
             {"answer_starts": [4]},
-            r"has the answer 'Anna' at character 4, where the context has ' san' \(it stands at 0\)",
+            r"has the answer 'Anna' at character 4, where the context has ' san' \(it is at 0\)",
         ),
         ({"answer_starts": [-4]}, "at character -4"),
-        ({"answers": ["Bruno"], "answer_starts": [0]}, "it stands nowhere in the context"),
+        ({"answers": ["Bruno"], "answer_starts": [0]}, "it is nowhere in the context"),
         ({"answers": ["Anna", "sang"]}, "has 2 answers and 1 answer starts"),
-        ({"answers": [" "]}, "has an answer that is no text: ' '"),
-        ({"answers": [7]}, "has an answer that is no text: 7"),
-        ({"answer_starts": ["0"]}, "has an answer start that is no whole number: '0'"),
+        ({"answers": [" "]}, "has an answer that is not text: ' '"),
+        ({"answers": [7]}, "has an answer that is not text: 7"),
+        ({"answer_starts": ["0"]}, "has an answer start that is not a whole number: '0'"),
         ({"answers": [], "answer_starts": []}, "has no answer"),
         ({"question": " \n"}, "has an empty question"),
         ({"context": ""}, "has an empty context"),
-        ({"context": ["Anna"]}, "has a context that is no text"),
+        ({"context": ["Anna"]}, "has a context that is not text"),
     ],
 )
 def test_a_faulty_row_is_refused_with_its_reason(changes, reason):

@@ -136,10 +136,10 @@ def test_labels_are_those_of_train_or_those_of_the_option():
     ("changes", "reason"),
     [
         ({"label": 1}, r"the number 1 as label, without a name \(give them in order"),
-        ({"label": "mixed"}, "has the label 'mixed', which train does not have"),
+        ({"label": "mixed"}, "has the label 'mixed', which no row of train has"),
         ({"label": 0.5}, "neither text nor a number"),
         ({"text": " "}, "has an empty text"),
-        ({"text": 3}, "has a text that is no text: 3"),
+        ({"text": 3}, "has a text that is not text: 3"),
         ({"text_pair": "b"}, "has a text_pair, unlike the rows of train"),
     ],
 )

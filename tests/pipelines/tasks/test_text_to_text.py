@@ -17,7 +17,7 @@ from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.tasks.summarization import Summarization
 from pipelines.tasks.translation import Translation
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, bound, config, model, processor, rows
+from tests.pipelines.tasks.writing import FAMILIES, bound, config, model, processor, rows
 
 SMALL = {"max_source_len": 16, "max_target_len": 8}
 
@@ -101,14 +101,14 @@ def test_a_row_without_a_target_can_be_predicted():
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        (None, "b", "no text but NoneType"),
-        (["a"], "b", "no text but list"),
+        (None, "b", "not text but NoneType"),
+        (["a"], "b", "not text but list"),
         (" \n", "b", "an empty source"),
         ("a", "", "an empty target"),
         ("a", [], "an empty target"),
         ("a", ["b", " "], "an empty target"),
-        ("a", 3, "a target that is no text but int"),
-        ("a", ["b", None], "a target that is no text but NoneType"),
+        ("a", 3, "a target that is not text but int"),
+        ("a", ["b", None], "a target that is not text but NoneType"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(source, target, reason):
@@ -238,7 +238,7 @@ def test_a_source_is_read_once_for_loss_and_text(family, beams):
     batch, sizes = task.collate(task.prepare(rows())), []
     with torch.no_grad():
         losses = task._form.losses(built, batch).sum(dim=1).tolist()
-        written = task._form.generate(built, batch, task.writing.search())
+        written = task._form.generate(built, batch, task.search())
         reading = built.get_encoder().register_forward_hook(lambda *_: sizes.append(1))
         raws = task.predict(built, batch)
         reading.remove()
@@ -269,7 +269,7 @@ def test_writing_stops_at_the_end_and_decoding_drops_special_tokens():
             return torch.tensor([[pad, *words, end, words[0]], [pad, end, pad, pad, pad]])
 
     batch = task.collate(task.prepare(rows()[:2]))
-    written = task._form.generate(Scripted(), batch, task.writing.search())
+    written = task._form.generate(Scripted(), batch, task.search())
     assert written == [words, []]
     assert task.assemble(rows()[0], [{"tokens": words}]) == "one two"
     assert task.assemble(rows()[0], [{"tokens": []}]) == ""
@@ -297,7 +297,7 @@ def test_more_beams_find_no_less_likely_text():
     for task in tasks:
         with torch.no_grad():
             raws = task.predict(built, task.collate(features))
-        ends = [[*raw["tokens"], task._encoder.end][: task.writing.most_new_tokens] for raw in raws]
+        ends = [[*raw["tokens"], task._encoder.end][: task.max_new_tokens] for raw in raws]
         totals.append(sum(-by_hand(built, "", f["input_ids"], e) for f, e in zip(features, ends)))
     assert totals[1] >= totals[0] - 1e-4
     assert not math.isclose(totals[0], totals[1])

@@ -67,6 +67,7 @@ class ToyTagging(Task):
 
     head = "token_classification"
     primary = "accuracy"
+    metric_names = ("accuracy",)
     columns = {}  # noqa: RUF012
 
     def prepare(self, examples):
@@ -115,9 +116,8 @@ class ToyTagging(Task):
     def assemble(self, example, raws):
         return raws[0]["tags"]
 
-    @property
-    def metrics(self):
-        return {"accuracy": Accuracy()}
+    def metric(self, name):
+        return Accuracy()
 
     def reference(self, example):
         return [token % LABELS for token in example["tokens"]]

@@ -12,7 +12,7 @@ from pipelines.tasks.base import Column, Task
 class Tagging(Task):
     """Words and tags; `fit` remembers the tags of train, and `check` then refuses others."""
 
-    head, primary, metrics = "none", "none", None
+    head, primary, metric_names = "none", "none", ()
     columns: ClassVar = {
         "tokens": Column("tokens", "the words"),
         "tags": Column("ner_tags", "one tag per word"),
@@ -29,7 +29,7 @@ class Tagging(Task):
         new = [tag for tag in example["tags"] if self.known and tag not in self.known]
         return f"has the tag {new[0]!r}, which no row of train has" if new else None
 
-    prepare = collate = loss = predict = assemble = reference = lambda self, *args: None
+    prepare = collate = loss = predict = assemble = metric = reference = lambda self, *args: None
 
 
 def config(**entries: Any) -> DataConfig:
