@@ -1,1 +1,1 @@
-"""Metrics, one file each; `pipelines.metrics.load.load` finds them by file name."""
+"""The metrics, one file each; `pipelines.metrics.load.load` finds them by file name."""

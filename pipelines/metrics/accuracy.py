@@ -1,4 +1,4 @@
-"""Share of right answers: one per example, or one per position of a tagged sequence."""
+"""Share of correct answers: one per example, or one per position of a tagged sequence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pipelines.metrics.base import Metric, ratio
 
 
 class Accuracy(Metric):
-    """Right answers over all answers, in points. Lists (tags of a sentence) are compared place by place."""
+    """Correct answers over all answers, 0-100. Lists (tags of a sentence) are compared by position."""
 
-    module = "accuracy"
     name = "accuracy"
     columns = ("right", "count")
 

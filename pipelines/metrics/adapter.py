@@ -1,4 +1,4 @@
-"""Every metric as an `evaluate.Metric`, offline: the one place that imports evaluate."""
+"""Every metric as an `evaluate.Metric`, offline. No other file imports evaluate."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pipelines.metrics.base import Metric, total
 class LibraryMetric(evaluate.Metric):
     """A metric behind evaluate's interface: `compute`, `add`, `add_batch`, `combine`, several processes.
 
-    It scores with the metric's library over all pairs and never looks at per-example statistics.
-    Predictions and references travel through evaluate's Arrow tables as JSON, so one class serves the
-    tags of NER and the answer lists of QA alike.
+    It scores with the metric's library over all pairs and never uses per-example statistics.
+    Predictions and references go through evaluate's Arrow tables as JSON, so that one class works for the
+    tags of NER and for the answer lists of question answering.
 
     Args:
         metric: what to compute; `compute` returns `{metric.name: points}` as plain floats.
-        options: those of `evaluate.Metric`; pairs stay in memory unless said otherwise.
+        options: those of `evaluate.Metric`; pairs stay in memory unless `keep_in_memory` is false.
     """
 
     def __init__(self, metric: Metric, **options: Any) -> None:
         self.metric = metric
         options.setdefault("keep_in_memory", options.get("num_process", 1) == 1)
-        if options["keep_in_memory"]:  # nothing is stored, but evaluate makes a folder all the same
+        if options["keep_in_memory"]:  # nothing is stored, but evaluate makes a folder anyway
             options.setdefault("cache_dir", tempfile.gettempdir())
         super().__init__(**options)
 
@@ -64,19 +64,17 @@ def _encode(item: Any) -> str:
 def reported_score(
     metric: Metric, predictions: Sequence[Any], references: Sequence[Any], statistics: np.ndarray
 ) -> float:
-    """The score a run reports: computed by the library, and checked against the stored statistics.
+    """Return the score that a run reports: computed by the library, checked against the stored statistics.
 
     Args:
         statistics: what `metric.statistics` gave for each pair, `(examples, len(metric.columns))`.
 
     Raises:
-        ArithmeticError: the two disagree, so nothing computed from the statistics could be trusted.
+        ArithmeticError: the two differ, so no number computed from the statistics could be trusted.
     """
-    from pipelines.metrics.adapter import LibraryMetric  # imports evaluate: 0.8 CPU-seconds, 8 on its own
-
     by_library = LibraryMetric(metric).compute(predictions=predictions, references=references)[metric.name]
     by_sum = float(metric.score(total(statistics)))
-    # equal bits but where exp and log of numpy and of the C library round the last bit differently
+    # Equal bits, except where exp and log of numpy and of the C library round the last bit differently.
     if not math.isclose(by_library, by_sum, rel_tol=1e-12, abs_tol=1e-12) and by_library != by_sum:
         raise ArithmeticError(
             f"{metric.name}: {by_library!r} by {metric.signature}, {by_sum!r} from stored statistics"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
 
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric as SacrebleuMetric
+
 ORDERS = 4
-# Languages whose words 13a cannot find; the last four write no spaces and have no tokenizer in sacrebleu
+# Languages that the tokenizer 13a cannot split; for the last four, which write no spaces, sacrebleu has none
 TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"} | dict.fromkeys(
     ("th", "lo", "km", "my"), "char"
 )
@@ -24,14 +27,13 @@ class Bleu(Metric):
     A prediction is a text; a reference is a text or a list of them.
 
     Args:
-        target_language: such as "de"; chooses the tokenizer unless `tokenize` does (13a leaves Chinese whole
-            sentences, so equal translations can score 0).
+        target_language: such as "de"; chooses the tokenizer unless `tokenize` does (13a does not split
+            Chinese sentences, so that good translations can score 0).
         tokenize: a sacrebleu tokenizer by name.
-        num_references: references every example has; None for a number that varies. It stands in the
+        num_references: references of every example; None for a number that varies. It is part of the
             signature, and an example with another number is refused.
     """
 
-    module = "bleu"
     name = "bleu"
     columns = (
         "hypothesis_len",
@@ -50,7 +52,7 @@ class Bleu(Metric):
         if chosen not in BLEU.TOKENIZERS:
             raise UserError("metric bleu", "there is no such tokenizer", chosen, ", ".join(BLEU.TOKENIZERS))
         try:
-            # effective_order concerns single sentences; statistics are the same, and sacrebleu stays silent
+            # effective_order changes only scores of single sentences; without it sacrebleu warns each time
             self._sentence = BLEU(tokenize=chosen, effective_order=True)
             self._corpus = BLEU(tokenize=chosen)
         except RuntimeError as error:
@@ -59,14 +61,6 @@ class Bleu(Metric):
                 "its package is not installed",
                 accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set tokenize: char",
             ) from error
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "target_language": self.target_language,
-            "tokenize": self.tokenize,
-            "num_references": self.num_references,
-        }
 
     @property
     def signature(self) -> str:
@@ -78,7 +72,7 @@ class Bleu(Metric):
         return np.array([found.sys_len, found.ref_len, *found.counts, *found.totals], dtype=np.float64)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """sacrebleu's `compute_bleu` for whole arrays of sums, in its order of operations."""
+        """Compute what sacrebleu's `compute_bleu` does, for whole arrays, in its order of operations."""
         sums = np.asarray(sums, dtype=np.float64)
         hypothesis_len, reference_len = sums[..., 0], sums[..., 1]
         matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
@@ -94,7 +88,7 @@ class Bleu(Metric):
 
 
 def _elementwise(function: Callable[..., float]) -> Callable[..., np.ndarray]:
-    """Python's own exp, log and sum over arrays: numpy's may round the last bit differently."""
+    """Apply a function of Python floats to arrays: numpy's exp and log may round the last bit differently."""
     return np.frompyfunc(function, function.__code__.co_argcount, 1)
 
 
@@ -107,7 +101,11 @@ brevity = _elementwise(
 
 
 def checked_references(reference: str | Sequence[str], expected: int | None, metric: str) -> list[str]:
-    """The references of one example; as many as the signature says."""
+    """Return the references of one example.
+
+    Raises:
+        UserError: their number is not the one in the signature.
+    """
     references = one_or_more(reference)
     if not references or (expected is not None and len(references) != expected):
         raise UserError(
@@ -118,17 +116,20 @@ def checked_references(reference: str | Sequence[str], expected: int | None, met
     return references
 
 
-def corpus_score(metric: Any, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
-    """A sacrebleu metric over a corpus; examples may have different numbers of references."""
+def corpus_score(
+    metric: SacrebleuMetric, predictions: Sequence[str], references: Sequence[str | Sequence[str]]
+) -> float:
+    """Return a sacrebleu metric's score of a corpus; examples may have different numbers of references."""
     if not predictions:
         return 0.0
     rows = [one_or_more(reference) for reference in references]
     most = max(len(row) for row in rows)
     by_place = [[row[place] if place < len(row) else None for row in rows] for place in range(most)]
-    return float(metric.corpus_score(list(predictions), by_place).score)
+    # sacrebleu accepts None for a missing reference, its annotations do not.
+    return float(metric.corpus_score(list(predictions), by_place).score)  # type: ignore[arg-type]
 
 
-def sacrebleu_signature(metric: Any, name: str, num_references: int | None) -> str:
-    """The signature sacrebleu itself would print, before it has seen any data."""
+def sacrebleu_signature(metric: SacrebleuMetric, name: str, num_references: int | None) -> str:
+    """Return the signature that sacrebleu prints after scoring, without scoring anything."""
     metric.num_refs = -1 if num_references is None else num_references  # sacrebleu writes "var" for -1
     return f"{name}|{metric.get_signature().format()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,8 @@ class Chrf(Metric):
     Args:
         word_order: 0 for chrF; 2 adds word 1- and 2-grams and makes it chrF++.
         lowercase: ignore case.
-        num_references: references every example has; None for a number that varies.
+        num_references: references of every example; None for a number that varies.
     """
-
-    module = "chrf"
 
     def __init__(self, word_order: int = 0, lowercase: bool = False, num_references: int | None = 1) -> None:
         from sacrebleu.metrics import CHRF
@@ -37,26 +34,19 @@ class Chrf(Metric):
         )
 
     @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "word_order": self.word_order,
-            "lowercase": self.lowercase,
-            "num_references": self.num_references,
-        }
-
-    @property
     def signature(self) -> str:
         name = f"chrF{self._corpus.beta}" + "+" * self.word_order
         return sacrebleu_signature(self._corpus, name, self.num_references)
 
     def statistics(self, prediction: str, reference: str | Sequence[str]) -> np.ndarray:
         references = checked_references(reference, self.num_references, self.name)
-        # private to sacrebleu; `reported_score` checks its sums against the public score
+        # sacrebleu publishes no counts of chrF. This method is private, so pyproject.toml bounds the version;
+        # `reported_score` checks the sums against the public score.
         counts = self._corpus._extract_corpus_statistics([prediction], [[text] for text in references])[0]
         return np.array(counts, dtype=np.float64)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """sacrebleu's `_compute_f_score` for whole arrays of sums, in its order of operations."""
+        """Compute what sacrebleu's `_compute_f_score` does, for whole arrays, in its order of operations."""
         counts = np.asarray(sums, dtype=np.float64)
         counts = counts.reshape(*counts.shape[:-1], -1, 3)
         precision, recall = np.zeros(counts.shape[:-2]), np.zeros(counts.shape[:-2])

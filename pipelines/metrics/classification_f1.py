@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,15 +15,13 @@ from pipelines.metrics.base import Metric
 class ClassificationF1(Metric):
     """F1 of each label, averaged.
 
-    "macro" is the mean over the labels that stand in the predictions or the references, each counting the
-    same; "micro" counts over all labels together, which with one label per example is the accuracy.
+    "macro" is the unweighted mean over the labels that occur in the predictions or the references;
+    "micro" counts over all labels together, which equals the accuracy when an example has one label.
 
     Args:
-        labels: every label there is; the statistics have three columns for each.
+        labels: every label of the task; the statistics have three columns for each.
         average: "macro" or "micro".
     """
-
-    module = "classification_f1"
 
     def __init__(self, labels: Sequence[str], average: Literal["macro", "micro"] = "macro") -> None:
         if average not in ("macro", "micro"):
@@ -34,10 +32,6 @@ class ClassificationF1(Metric):
         self.columns = tuple(
             f"{count}.{label}" for label in self.labels for count in ("right", "predicted", "gold")
         )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"labels": self.labels, "average": self.average}
 
     @property
     def signature(self) -> str:
@@ -72,7 +66,7 @@ class ClassificationF1(Metric):
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:
-    """2 right / (predicted + gold); 0 where there is neither."""
+    """Return 2 right / (predicted + gold), 0 where both are 0: `(..., 3)` -> `(...)`."""
     right, predicted, gold = np.moveaxis(counts, -1, 0)
     both = predicted + gold
     return 2 * right / np.where(both > 0, both, 1)

@@ -6,7 +6,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 
@@ -18,23 +17,20 @@ Entity = tuple[str, int, int]  # type, first word, last word
 
 
 class EntityF1(Metric):
-    """Micro-averaged F1 over entities: right only when type, first and last word are all right.
+    """Micro-averaged F1 over entities: correct only when type, first and last word are all correct.
 
-    The default counts like conlleval, which published CoNLL numbers use: an entity may begin with `I-`.
-    `strict=True` takes IOB2 at its word: an entity begins with `B-`, anything else is no entity.
     Predictions and references are lists of tags of equal length, such as `["B-PER", "I-PER", "O"]`.
+
+    Args:
+        strict: count by the rules of IOB2 alone: an entity begins with `B-`. The default counts like
+            conlleval, as published CoNLL numbers do: an entity may begin with `I-`.
     """
 
-    module = "entity_f1"
     columns = ("true_positives", "predicted", "gold")
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
         self.name = "f1_strict" if strict else "f1"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"strict": self.strict}
 
     @property
     def signature(self) -> str:
@@ -47,7 +43,7 @@ class EntityF1(Metric):
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         right, predicted, gold = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
-        # seqeval's order of operations, so that equal counts give equal bits; 0/0 counts as 0
+        # The order of operations of seqeval, so that equal counts give equal bits; 0/0 counts as 0.
         precision = right / np.where(predicted == 0, 1, predicted)
         recall = right / np.where(gold == 0, 1, gold)
         both = precision + recall
@@ -61,14 +57,14 @@ class EntityF1(Metric):
         gold, predicted = [list(tags) for tags in references], [list(tags) for tags in predictions]
         if not gold:
             return 0.0
-        with warnings.catch_warnings():  # "no entities" and "not a NE tag" are facts of the data, not news
+        with warnings.catch_warnings():  # seqeval warns of sentences without entities, which are normal
             warnings.simplefilter("ignore")
             return 100 * float(f1_score(gold, predicted, average="micro", zero_division=0, **how))
 
     def per_type(
         self, predictions: Sequence[Tags], references: Sequence[Tags]
     ) -> dict[str, dict[str, float]]:
-        """Score and counts of each entity type: `{"PER": {"score": 81.2, "predicted": 40, ...}}`."""
+        """Return score and counts of each entity type: `{"PER": {"score": 81.2, "predicted": 40, ...}}`."""
         sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
         for prediction, reference in zip(predictions, references, strict=True):
             predicted, gold = self._entities(prediction, reference)
@@ -88,7 +84,7 @@ class EntityF1(Metric):
 
 
 def conlleval_entities(tags: Tags) -> set[Entity]:
-    """Entities as conlleval finds them: a change of type or a `B-` begins one, and so does a bare `I-`."""
+    """Return the entities as conlleval finds them: `B-`, a change of type, and `I-` after `O` begin one."""
     from seqeval.metrics.sequence_labeling import get_entities
 
     with warnings.catch_warnings():
@@ -97,10 +93,10 @@ def conlleval_entities(tags: Tags) -> set[Entity]:
 
 
 def strict_entities(tags: Tags) -> set[Entity]:
-    """Entities of IOB2 alone: `B-X` begins one, `I-X` right after it of the same type goes on.
+    """Return the entities of IOB2 alone: `B-X` begins one, `I-X` of the same type right after continues it.
 
     Raises:
-        UserError: a tag that IOB2 does not know, such as `E-PER`.
+        UserError: a tag that is not in IOB2, such as `E-PER`.
     """
     found: set[Entity] = set()
     kind, first = None, 0

@@ -17,7 +17,6 @@ class MeanSquaredError(Metric):
     Prediction and reference are numbers or nested lists of them, of one shape.
     """
 
-    module = "mse"
     name = "mse"
     columns = ("squared_error", "count")
     higher_is_better = False

@@ -15,12 +15,14 @@ from pipelines.metrics.base import Metric, ratio
 class Perplexity(Metric):
     """exp(total negative log-likelihood / total tokens), never a mean of the texts' perplexities.
 
-    A prediction is `{"nll": nats, "num_tokens": n, "num_bytes": b}` of one text; references are not read.
-    Perplexities of models that cut text into different tokens do not compare: `unit="byte"` gives bits per
-    byte of UTF-8, which does. Perplexities are compared by their ratio, bits per byte by their difference.
+    A prediction is `{"nll": nats, "num_tokens": n, "num_bytes": b}` of one text; references are not used.
+    Perplexities of models with different tokenizers cannot be compared; bits per byte can.
+    Perplexities are compared by their ratio, bits per byte by their difference.
+
+    Args:
+        unit: "token" for perplexity, "byte" for bits per byte of UTF-8.
     """
 
-    module = "perplexity"
     higher_is_better = False
 
     def __init__(self, unit: Literal["token", "byte"] = "token") -> None:
@@ -30,10 +32,6 @@ class Perplexity(Metric):
         self.name = "perplexity" if unit == "token" else "bits_per_byte"
         self.columns = ("nll", f"num_{unit}s")
         self.scale = "log" if unit == "token" else "linear"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"unit": self.unit}
 
     @property
     def signature(self) -> str:

@@ -1,4 +1,4 @@
-"""ROUGE-1, -2, -L and -Lsum over rouge-score: the plain mean, with the tokenizer and stemmer stated."""
+"""ROUGE-1, -2, -L and -Lsum by rouge-score: the mean over examples, with a stated tokenizer and stemmer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,12 +25,12 @@ SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？｡])[
 class Rouge(Metric):
     """F-measure of ROUGE against the best reference, mean over examples (Lin 2004).
 
-    A prediction is a text; a reference is a text or a list of them. In English tokens are rouge-score's own
-    (`[a-z0-9]+`, Porter stems unless told otherwise), as in the summarisation literature. In any other
-    language these would drop accented letters and whole scripts, so tokens are runs of Unicode letters,
-    digits and marks, one character each where a script has no spaces, without stems.
-    ROUGE-Lsum splits a text at its line breaks, or, if it has none, after `. ! ? …` before white space and
-    after `。！？`: a fixed rule, with no model to download; it also splits after abbreviations.
+    A prediction is a text; a reference is a text or a list of them. For English the tokens are those of
+    rouge-score (`[a-z0-9]+`, with Porter stems by default), as in the summarization literature. That
+    tokenizer drops accented letters and whole scripts, so for any other language tokens are runs of Unicode
+    letters, digits and marks without stems, or single characters where a script has no spaces.
+    ROUGE-Lsum splits a text at its line breaks. A text without any is split after `. ! ? …` before white
+    space and after `。！？`: a fixed rule that needs no download, but also splits after abbreviations.
 
     Args:
         measure: "rouge1", "rouge2", "rougeL" or "rougeLsum".
@@ -38,7 +38,6 @@ class Rouge(Metric):
         stemmer: Porter stems, English only; None means wherever the language is English.
     """
 
-    module = "rouge"
     columns = ("f_measure", "count")
 
     def __init__(
@@ -58,10 +57,6 @@ class Rouge(Metric):
         self.language, self.stemmer = language, english if stemmer is None else stemmer
         self._tokenizer = English(self.stemmer) if english else AnyLanguage()
         self._scorer = RougeScorer([measure], tokenizer=self._tokenizer)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"measure": self.measure, "language": self.language, "stemmer": self.stemmer}
 
     @property
     def signature(self) -> str:
@@ -88,13 +83,13 @@ class Rouge(Metric):
 
 
 def sentences(text: str) -> list[str]:
-    """The lines of a text that has several, else its sentences by final punctuation; none is empty."""
+    """Return the lines of a text that has several, else its sentences by final punctuation; none is empty."""
     lines = text.split("\n") if "\n" in text.strip() else SENTENCE_END.split(text)
     return [line.strip() for line in lines if line.strip()]
 
 
 class English:
-    """rouge-score's tokenizer, with stems remembered: they take most of ROUGE's time."""
+    """The tokenizer of rouge-score, with a cache of stems, which take most of the time of ROUGE."""
 
     name = "latin"
 
@@ -108,7 +103,7 @@ class English:
 
 
 class Stemmer:
-    """nltk's Porter stemmer behind a cache."""
+    """The Porter stemmer of nltk with a cache."""
 
     def __init__(self) -> None:
         from nltk.stem.porter import PorterStemmer

@@ -21,18 +21,17 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Squad(Metric):
     """Mean over questions of the best agreement with any gold answer (Rajpurkar 2016, 2018).
 
-    A prediction is the answer's text, or a mapping that holds it as "text"; "" says there is no answer.
+    A prediction is the text of the answer, or a mapping that holds it as "text"; "" means no answer.
     A reference is a list of gold texts, or a mapping that holds it as "text"; in version 2.0 an empty list
     makes the question unanswerable.
 
     Args:
         measure: "exact_match" or "f1".
-        version: "1.1" or "2.0". They differ on unanswerable questions, and on answers of which
-            normalisation leaves nothing: two of them have F1 0 in 1.1, 100 in 2.0.
+        version: "1.1" or "2.0". They differ on unanswerable questions, and on answers that are empty
+            after normalization: two of them have F1 0 in 1.1, 100 in 2.0.
         subset: the questions that count: "all", or those with or without an answer (2.0).
     """
 
-    module = "squad"
     columns = ("value", "count")
 
     def __init__(
@@ -51,10 +50,6 @@ class Squad(Metric):
                 raise UserError("metric squad", f"unknown {option}", came, ", ".join(accepted))
         self.measure, self.version, self.subset = measure, version, subset
         self.name = measure if subset == "all" else f"{measure}_{subset}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"measure": self.measure, "version": self.version, "subset": self.subset}
 
     @property
     def signature(self) -> str:
@@ -79,14 +74,14 @@ class Squad(Metric):
     def _best(self, prediction: Answer, golds: Sequence[str]) -> float:
         text = prediction if isinstance(prediction, str) else prediction["text"]
         if self.version == "2.0":
-            golds = [gold for gold in golds if normalise(gold)] or [""]
+            golds = [gold for gold in golds if normalize(gold)] or [""]
         if not golds:
             raise UserError(
                 "metric squad 1.1", "a question has no gold answer", accepted='set version: "2.0", or drop it'
             )
         if self.measure == "exact_match":
-            return max(float(normalise(text) == normalise(gold)) for gold in golds)
-        return max(self._f1(normalise(text).split(), normalise(gold).split()) for gold in golds)
+            return max(float(normalize(text) == normalize(gold)) for gold in golds)
+        return max(self._f1(normalize(text).split(), normalize(gold).split()) for gold in golds)
 
     def _f1(self, predicted: Sequence[str], gold: Sequence[str]) -> float:
         if self.version == "2.0" and not (predicted and gold):
@@ -99,9 +94,13 @@ class Squad(Metric):
 
 
 def gold_texts(reference: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return the gold answers of a question; none where it is unanswerable."""
     return list(reference["text"] if isinstance(reference, Mapping) else reference)
 
 
-def normalise(text: str) -> str:
-    """Lower case, no ASCII punctuation, no articles, single spaces: in the order of the official scripts."""
+def normalize(text: str) -> str:
+    """Return a text in lower case, without ASCII punctuation and articles, with single spaces.
+
+    The order of these steps is that of the official scripts.
+    """
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())

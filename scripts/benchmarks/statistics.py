@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.table import Table, with_range
 from pipelines.comparison import significance
-from pipelines.metrics import base, load
+from pipelines.metrics import load
 from pipelines.metrics.base import Metric, comparable
+from pipelines.registry import catalog
 
 SEEDS, EXAMPLES, REPETITIONS = 5, 2_000, 7
 OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # what a metric cannot be built without
@@ -22,7 +23,7 @@ BUDGETS = {JACKKNIFE: 0.1, ALL: 10.0}  # CPU seconds
 
 def run() -> Table:
     """Two arms with made-up statistics: time depends on how many numbers an example has, not on which."""
-    metrics = [load.load(name, OPTIONS.get(name)) for name in base.names()]
+    metrics = [load.load(name, OPTIONS.get(name)) for name in catalog.names(catalog.METRIC)]
     generator = np.random.default_rng(0)
     sides = {one: generator.integers(1, 30, (2, SEEDS, EXAMPLES, len(one.columns))) for one in metrics}
     times: dict[str, list[float]] = {}

@@ -14,7 +14,7 @@ import custom_attention
 from pipelines.actions import fold
 from pipelines.cli.main import main
 from pipelines.runs.load import load_run_model
-from tests.pipelines.writing import SIZES
+from tests.pipelines.tasks.writing import SIZES
 
 LLAMA = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 RUNS = {  # name: task, architecture, family, sizes, the class that a stranger names

@@ -18,7 +18,7 @@ from pipelines.config.run import TaskSpec
 from pipelines.errors import UserError
 from pipelines.runs.load import load_run_model
 from pipelines.tasks.load import load_task
-from tests.pipelines.writing import with_model
+from tests.pipelines.tasks.writing import with_model
 
 SETTINGS = {
     "task": {"name": "language_modelling", "max_len": 48, "overlap": 8},

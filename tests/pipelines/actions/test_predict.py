@@ -23,7 +23,7 @@ from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
 from pipelines.train import evaluate
 from pipelines.train.evaluate import by_example, predict_features
-from tests.pipelines.writing import SIZES as TEXT_SIZES
+from tests.pipelines.tasks.writing import SIZES as TEXT_SIZES
 
 TIE = 1e-5  # scores closer than this may change places
 ENCODER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 29}

@@ -15,7 +15,7 @@ import yaml
 from pipelines.cli.main import main
 from pipelines.data.splits import load_splits
 from pipelines.errors import UserError
-from tests.pipelines.tagging import Tagging, config
+from tests.pipelines.data.tagging import Tagging, config
 
 GOOD = {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.data.splits import corpora, load_splits
 from pipelines.errors import UserError
-from tests.pipelines.tagging import Tagging, config
+from tests.pipelines.data.tagging import Tagging, config
 
 ROWS = [
     {"tokens": ["EU", "rejects", "Ärger\u2028s"], "ner_tags": ["B-ORG", "O", "O"]},

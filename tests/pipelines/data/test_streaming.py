@@ -18,7 +18,7 @@ from pipelines.data.streaming import OnDisk
 from pipelines.errors import UserError
 from pipelines.tasks.forecasting import Forecasting
 from pipelines.tasks.image_classification import ImageClassification
-from tests.pipelines.tagging import Tagging, config
+from tests.pipelines.data.tagging import Tagging, config
 
 ROWS = [{"tokens": ["東京", f"b{n}"], "ner_tags": ["O", "B-X"], "id": f"r{n}"} for n in range(1203)]
 
@@ -135,7 +135,7 @@ MEASURED = """
 import sys
 from pathlib import Path
 from pipelines.data.splits import load_splits
-from tests.pipelines.tagging import Tagging, config
+from tests.pipelines.data.tagging import Tagging, config
 def peak():  # in MB; not ru_maxrss, which begins at that of the parent
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

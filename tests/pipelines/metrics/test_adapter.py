@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.metrics.adapter import reported_score
-from pipelines.metrics.base import names
 from pipelines.metrics.load import load
+from pipelines.registry import catalog
 
 evaluate = pytest.importorskip("evaluate")
 
@@ -31,7 +31,7 @@ def rows(metric, predictions, references):
 
 
 def test_every_metric_file_has_a_case_here():
-    assert set(CASES) == set(names())
+    assert set(CASES) == set(catalog.names(catalog.METRIC))
 
 
 @pytest.mark.parametrize("module", sorted(CASES))

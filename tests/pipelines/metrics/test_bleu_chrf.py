@@ -136,3 +136,9 @@ def test_metrics_are_rebuilt_from_their_options():
     for metric in (load("bleu", {"target_language": "zh"}), load("chrf", {"word_order": 2})):
         again = load(metric.module, metric.options)
         assert (again.name, again.signature, again.columns) == (metric.name, metric.signature, metric.columns)
+
+
+def test_the_private_method_of_sacrebleu_that_chrf_reads_is_there():
+    """pyproject.toml bounds sacrebleu for it: look at both before the bound is raised."""
+    [counts] = CHRF()._extract_corpus_statistics(["ab"], [["ab"]])
+    assert counts[:6] == [2, 2, 2, 1, 1, 1]  # hypothesis, reference and matches of 1-grams, then of 2-grams

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.cli.main import main
-from tests.pipelines.writing import SIZES
+from tests.pipelines.tasks.writing import SIZES
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 ON = "gradient_checkpointing=true"

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.models.build import build_model
-from tests.pipelines.writing import SIZES, config, processor, with_model
+from tests.pipelines.tasks.writing import SIZES, config, processor, with_model
 
 
 def build(family: str, architecture_of: str, head: str = "token_classification", **entries):

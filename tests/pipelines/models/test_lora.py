@@ -19,7 +19,7 @@ from pipelines.models.attention import attach
 from pipelines.models.build import build_model
 from pipelines.runs import identity
 from pipelines.runs.load import load_run_model
-from tests.pipelines.writing import SIZES, processor
+from tests.pipelines.tasks.writing import SIZES, processor
 
 RANK = 2
 CORPORA = {"generative_question_answering": "question_answering"}

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.models.build import build_model, known_config
-from tests.pipelines.writing import SIZES, config, processor, with_model
+from tests.pipelines.tasks.writing import SIZES, config, processor, with_model
 
 ODD = [  # family, an entry, what must be said: each architecture checks itself in its own way, or not at all
     ("encoder", {"hidden_size": 25}, "not a multiple of the number of attention heads"),

@@ -11,7 +11,7 @@ import transformers
 import yaml
 
 from pipelines.cli.main import main
-from tests.pipelines.writing import SIZES, processor
+from tests.pipelines.tasks.writing import SIZES, processor
 
 LABELS = ["B-PER", "O", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]  # not in the order that train would give
 

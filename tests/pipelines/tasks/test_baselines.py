@@ -17,7 +17,7 @@ from pipelines.tasks.shared.baselines import best_trivial, trivial_scores
 from pipelines.tasks.summarization import Summarization
 from pipelines.tasks.text_classification import TextClassification
 from pipelines.tasks.translation import Translation
-from tests.pipelines.writing import FAMILIES, bound
+from tests.pipelines.tasks.writing import FAMILIES, bound
 
 
 def rows(corpus, count: int, split: str, **options) -> list[dict]:

@@ -10,7 +10,7 @@ from pipelines.metrics.base import total
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.generative_question_answering import GenerativeQuestionAnswering
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, bound, model
+from tests.pipelines.tasks.writing import FAMILIES, bound, model
 
 ROWS = [
     {"id": "a", "question": " one two ?", "context": "three four five .", "answers": ["four five", "four"]},

@@ -18,7 +18,7 @@ from pipelines.tasks.shared.language_objectives import Masked, Next, Spans, Text
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, WORDS, bound, config, model, processor
+from tests.pipelines.tasks.writing import FAMILIES, WORDS, bound, config, model, processor
 
 TEXTS = [
     "one two three four five six seven eight nine ten eleven twelve one two three",

@@ -104,7 +104,7 @@ def test_words_without_sub_words_are_counted_and_real_data_has_four(shared):
     from transformers import AutoTokenizer
 
     from pipelines.data.splits import load_splits
-    from tests.pipelines.tagging import config
+    from tests.pipelines.data.tagging import config
 
     folder = shared / "data/ner/wnut17"
     made = Ner(max_len=24, overlap=4)

@@ -18,7 +18,7 @@ from pipelines.metrics.squad import Squad
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.question_answering import IGNORED, QuestionAnswering
 from pipelines.train.evaluate import by_example
-from tests.pipelines.tagging import config
+from tests.pipelines.data.tagging import config
 
 ROWS = [row | {"id": str(n)} for n, row in enumerate(generate(60, 0, "train", unanswerable=0.3))]
 TOKENIZERS = {

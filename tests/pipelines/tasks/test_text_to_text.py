@@ -17,7 +17,7 @@ from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.tasks.summarization import Summarization
 from pipelines.tasks.translation import Translation
 from pipelines.train.evaluate import by_example
-from tests.pipelines.writing import FAMILIES, bound, config, model, processor, rows
+from tests.pipelines.tasks.writing import FAMILIES, bound, config, model, processor, rows
 
 SMALL = {"max_source_len": 16, "max_target_len": 8}
 
