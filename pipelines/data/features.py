@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import secrets
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import UserError
+from pipelines.registry.fingerprint import fingerprints
 from pipelines.storage.lock import lock
 from pipelines.tasks.base import Example, Feature, Task
 
@@ -102,7 +102,7 @@ def build(
 
 
 def key(task: Task, name: str, options: Mapping[str, Any], data_hash: str) -> str:
-    """sha256 of all that decides the features: rows, processor, options, what `fit` learned, the source."""
+    """Return the sha256 of all that decides the features: rows, processor, options, state, sources."""
     parts = {
         "format": FORMAT,
         "task": name,
@@ -111,7 +111,7 @@ def key(task: Task, name: str, options: Mapping[str, Any], data_hash: str) -> st
         "family": task.family,
         "options": dict(options),
         "state": task.state(),
-        "source": _source_hash(type(task)),
+        "sources": fingerprints(type(task).__module__),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
 
@@ -128,24 +128,6 @@ def _processor_hash(processor: Any) -> str:
     elif hasattr(processor, "to_json_string"):
         sha.update(processor.to_json_string().encode())
     return sha.hexdigest()
-
-
-def _source_hash(kind: type) -> str:
-    sha = hashlib.sha256()
-    for file in source_files(kind):
-        sha.update(Path(file).read_bytes())
-    return sha.hexdigest()
-
-
-def source_files(kind: type) -> list[str]:
-    """The file of a task, those of its ancestors, and our files whose classes and functions it uses."""
-    own = [base for base in kind.__mro__ if base.__module__.startswith("pipelines")]
-    files = {inspect.getsourcefile(base) for base in (kind, *own)}
-    for value in (value for base in (kind, *own) for value in vars(inspect.getmodule(base)).values()):
-        name = getattr(value, "__module__", None) or ""
-        if name.startswith("pipelines") and callable(value):
-            files.add(inspect.getsourcefile(value))
-    return sorted(filter(None, files))
 
 
 # ---- preparing

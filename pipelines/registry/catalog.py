@@ -121,8 +121,7 @@ def find(kind: EntryKind, name: str) -> Entry | None:
             return None if colon else _find_installed(kind, name)
         return _corpus(name, module) if kind.root is None else _class(kind, name, module, class_name)
     except SyntaxError as error:
-        where = f"{error.filename}:{error.lineno}"
-        raise UserError(where, "is not valid Python", error.msg) from None
+        raise source.not_python(error) from None
 
 
 def _find_installed(kind: EntryKind, name: str) -> Entry | None:

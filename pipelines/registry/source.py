@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import UserError
+
 REQUIRED = object()  # the default of an option that has none
 
 
@@ -49,13 +51,22 @@ class Module:
     def functions(self) -> dict[str, ast.FunctionDef]:
         return {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
 
+    def imported_module(self, node: ast.ImportFrom) -> str:
+        """Return the full name of the module that `from ... import` names, relative or not."""
+        if not node.level:
+            return node.module or ""
+        parts = self.name.split(".")
+        package = parts if self.file.name == "__init__.py" else parts[:-1]
+        above = package[: len(package) - node.level + 1]
+        return ".".join([*above, node.module] if node.module else above)
+
     def imported_from(self, name: str) -> tuple[str, str] | None:
-        """(module, name there) of a name that this file takes from another."""
+        """Return (module, name there) of a name that this file takes from another; None for its own."""
         for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and not node.level:
+            if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return node.module, alias.name
+                        return self.imported_module(node), alias.name
         return None
 
     def assigned(self, name: str) -> ast.expr | None:
@@ -116,6 +127,11 @@ def module(name: str) -> Module | None:
     """
     file = find_module(name)
     return Module(name, file, _parse(file, file.stat().st_mtime_ns)) if file else None
+
+
+def not_python(error: SyntaxError) -> UserError:
+    """Return a syntax error as a sentence with its file and line."""
+    return UserError(f"{error.filename}:{error.lineno}", "is not valid Python", error.msg)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: its identity, and the hash that names its folder."""
+"""The identity of a run: everything that decides its numbers, and the hash that names its folder."""
 
 from __future__ import annotations
 
@@ -12,18 +12,55 @@ from typing import Any
 from pipelines.config.load import RUN_EXECUTION_KEYS, RunConfig
 from pipelines.errors import UserError
 from pipelines.registry import catalog
+from pipelines.registry.fingerprint import fingerprint, fingerprints
 from pipelines.storage import atomic
 from pipelines.storage.paths import split_part
 
-# Raised whenever a change of ours moves numbers (loop, plan, loss, seeds): old runs are then other runs.
+# Raised for a change of numbers that no source file shows: another meaning of a setting or of stored data.
 NUMERICS_VERSION = 7
+# What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
+# these modules are not followed: they lead to messages, files and the Hub, which decide no number.
+TRAINING = {
+    "custom_attention": ("attach", "head_weights", "modes", "sites", "variant"),
+    "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
+    "pipelines": ("seeds",),
+    "pipelines.data": (
+        "columns",
+        "conll",
+        "decode",
+        "features",
+        "readers",
+        "sound_folders",
+        "splits",
+        "squad_json",
+        "streaming",
+    ),
+    "pipelines.distributed": ("accelerator", "sharding", "transfer"),
+    "pipelines.models": (
+        "activations",
+        "attention",
+        "build",
+        "direction",
+        "encoder_pair",
+        "lora",
+        "processor",
+        "tokenizer",
+    ),
+    "pipelines.storage": ("paths",),
+    "pipelines.train": ("batches", "engine", "evaluate", "loop", "optimizer", "state"),
+    "pipelines.train.speed": ("dropout", "embedding_gradients", "unpadding"),
+}
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
-    """Everything that may change a number of this run, JSON-able.
+    """Return everything that may change a number of this run, JSON-able.
 
-    The resolved configuration without execution keys; contents instead of paths for data, weights and
-    tokenizer; the source text of the variants, the task and the corpus; our numerics version.
+    This is the resolved configuration without execution keys, with contents instead of paths for data,
+    weights and tokenizer; the fingerprint of every source file that decides numbers, by module; and our
+    numerics version.
+
+    Raises:
+        UserError: a source file is missing or is not valid Python.
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in RUN_EXECUTION_KEYS}
     for section, name in (
@@ -35,21 +72,17 @@ def describe(config: RunConfig) -> dict[str, Any]:
         settings[section][name] = content_of(settings[section][name])
     for name in ("publish_text", "streaming"):  # what is shown, where rows are held: no number
         del settings["data"][name]
-    return {
-        "numerics": NUMERICS_VERSION,
-        "config": settings,
-        "sources": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in _sources(config)},
-    }
+    return {"numerics": NUMERICS_VERSION, "config": settings, "sources": _sources(config)}
 
 
 def run_hash(identity: Mapping[str, Any]) -> str:
-    """sha256 of an identity, as hexadecimal text."""
+    """Return the sha256 of an identity, as hexadecimal text."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The fields in which two identities differ, each "field: old -> new"."""
+    """Return the fields in which two identities differ, each as "field: old -> new"."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
     return [
         f"{name}: {flat_old.get(name)!r} -> {flat_new.get(name)!r}"
@@ -58,20 +91,27 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
+def _sources(config: RunConfig) -> dict[str, str]:
+    """The fingerprint of every module that decides numbers: of training, task, variants and corpus."""
     named = [(catalog.TASK, config.task.name)]
     named += [(catalog.VARIANT, variant.name) for variant in config.attention]
     if config.data.generated is not None:
         named.append((catalog.CORPUS, config.data.generated.name))
+    found = {
+        f"{package}.{name}": fingerprint(f"{package}.{name}")
+        for package, names in TRAINING.items()
+        for name in names
+    }
     for kind, name in named:
         entry = catalog.find(kind, name)
         if entry is None:
-            raise UserError(f"{kind.word} {name}", "its source is not found, so the run has no identity")
-        yield f"{kind.word}:{name}", entry.module.file.read_text(encoding="utf-8")
+            raise UserError(f"{kind.word} {name}", "its source is not found, so the run has no hash")
+        found |= fingerprints(entry.module.name)
+    return found
 
 
 def content_of(value: str | None) -> str | None:
-    """A local file (with the rows meant) or folder as the hash of its content; other text as it is."""
+    """Return the content hash of a local file (with its range of rows) or folder; other text unchanged."""
     name, part = split_part(value or "")
     path = Path(name)
     if not name or not path.exists():

@@ -204,32 +204,6 @@ def test_asked_to_stop_it_leaves_with_75_and_goes_on(finished, tmp_path):
     assert_same_runs(file, again, out)
 
 
-def test_editing_a_variant_makes_other_runs(tmp_path, monkeypatch):
-    """The source of a variant is part of its runs' identity; the stock runs are not touched by it."""
-    from pipelines.registry import catalog
-    from pipelines.runs import identity
-
-    file, out = write(tmp_path), tmp_path / "runs" / "toy"
-    before = folders(file, out)
-    edited = tmp_path / "gate.py"
-    entry = catalog.find(catalog.VARIANT, "gate")
-    edited.write_text(entry.module.file.read_text() + "\n# another idea\n")
-    find = catalog.find
-
-    def find_edited(kind, name):
-        found = find(kind, name)
-        if name == "gate":
-            module = type(found.module)(found.module.name, edited, found.module.tree)
-            return type(found)(**{**vars(found), "module": module})
-        return found
-
-    monkeypatch.setattr(identity.catalog, "find", find_edited)
-    after = folders(file, out)
-    for seed in (1, 2, 3):
-        assert after["stock", seed] == before["stock", seed]
-        assert after["gate", seed] != before["gate", seed]
-
-
 def test_what_is_registered_first_stays_and_a_change_is_said(finished):
     file, out = finished
     changed = write(file.parent / "changed", margin={"f1": 2.0})

@@ -195,28 +195,10 @@ def test_a_tokenizer_says_how_it_was_last_called_before_what_it_is():
     assert keyed(tokenizer=tokenizer) != before
 
 
-def test_the_key_changes_with_the_source_of_the_task(tmp_path, monkeypatch):
-    import importlib
-    import sys
-
-    monkeypatch.syspath_prepend(tmp_path)
-    found = []
-    for text in ("# one\n", "# two\n"):
-        (tmp_path / "edited_task.py").write_text(
-            f"from pipelines.tasks.base import Task\n{text}class Edited(Task): pass\n"
-        )
-        sys.modules.pop("edited_task", None)
-        importlib.invalidate_caches()
-        module = importlib.import_module("edited_task")
-        found.append(features._source_hash(module.Edited))
-    assert found[0] != found[1]
-
-
-def test_the_source_of_ner_includes_its_windows_and_words():
-    from pipelines.tasks import ner
-
-    sources = {Path(file).name for file in features.source_files(ner.Ner)}
-    assert {"ner.py", "windows.py", "word_encoder.py", "base.py"} <= sources
+def test_the_key_changes_with_the_sources_of_the_task(monkeypatch):
+    before = keyed()
+    monkeypatch.setattr(features, "fingerprints", lambda module: {module: "another"})
+    assert keyed() != before
 
 
 def test_reading_is_fast():
