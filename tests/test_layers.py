@@ -12,6 +12,7 @@ import pytest
 
 from scripts.architecture_figure import draw
 from scripts.architecture_figure.imports import REPOSITORY, imported_names, levels, module_graph, package_of
+from tests import guide
 
 
 def files(folder: str) -> list[Path]:
@@ -87,13 +88,27 @@ def test_the_architecture_page_describes_every_package():
     ]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("architecture", "write-a-task"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page):
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:pipelines|custom_attention|configs|scripts|tests|docs)/[\w./-]*)`", text)
     named += re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text)
     homes = (REPOSITORY, (REPOSITORY / page).parent)
-    assert [name for name in named if not any((home / name).exists() for home in homes)] == []
+    written = [block.file for block in guide.blocks(Path(page).name)] if page.startswith("docs/") else []
+    lost = [name for name in named if not any((home / name).exists() for home in homes)]
+    assert [name for name in lost if name not in written] == []
+
+
+def test_every_function_on_the_paths_of_the_architecture_page_is_where_it_says():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`(\w+)` \(`([\w/.]+\.py)`\)", page)
+    assert len(steps) > 40
+    for name, file in steps:
+        text = (REPOSITORY / file).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{name} is not in {file}"
 
 
 def test_no_folder_is_too_large_to_read():
