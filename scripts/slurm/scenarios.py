@@ -6,6 +6,7 @@ A scenario waits for conditions, never for a length of time: the machine may be 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from scripts.slurm.cluster import Cluster
 REPOSITORY = Path(__file__).parents[2]
 SECONDS_TO_WAIT = 300  # for one condition; the machine may be busy
 SIGNAL_SECONDS = 55  # Slurm's warning before the time limit: less than a minute, its smallest limit
-STOPPED = "a checkpoint is written"  # in the log of a run that was asked to stop
+# In the log of a run that was asked to stop: after a step, or in the middle of an evaluation.
+STOPPED = re.compile(r"^stopped (?:at step|while evaluating)", re.MULTILINE)
 # Stock attention that is slow in a Slurm job as long as a file exists. It computes the same numbers.
 SLOW = """
 import os
@@ -104,7 +106,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
         # long the job took to its first checkpoint; a job that is past its limit is killed without a warning.
         limit = cluster.limit_minutes(job_of[limited.name], ahead_seconds=SIGNAL_SECONDS)
         cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", f"TimeLimit={limit}")
-        _wait(lambda: STOPPED in _log(limited), "Slurm to send its warning")
+        _wait(lambda: _num_stops(limited) > 0, "Slurm to send its warning")
         _wait(lambda: _queues_again(cluster, job_of[limited.name]), "the job to be queued again")
         # The limit stays as set; on a busy machine the next start may not reach its first step in that time.
         cluster.run("scontrol", "update", f"JobId={job_of[limited.name]}", "TimeLimit=20", "StartTime=now")
@@ -114,7 +116,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
         node = cluster.jobs()[job_of[preempted.name]][1]
         urgent = ["--parsable", "--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null"]
         urgent_job = cluster.run("sbatch", *urgent, "--wrap=true")
-        _wait(lambda: STOPPED in _log(preempted), "the second slow run to be preempted")
+        _wait(lambda: _num_stops(preempted) > 0, "the second slow run to be preempted")
         # It has the node alone, so once it has ended, every run of that node has stopped. Before that, the
         # third run may still be about to stop there, while the scenario counts how often it was asked to.
         _wait(lambda: cluster.state(urgent_job) == "GONE", "the urgent job to end")
@@ -126,7 +128,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
             "the third slow run to be at work with a checkpoint",
         )
         node = cluster.jobs()[job_of[bereft.name]][1]
-        asked = _log(bereft).count(STOPPED)  # once, where it shared the node of the one that was preempted
+        asked = _num_stops(bereft)  # once, where it shared the node of the one that was preempted
         cluster.lose_node(node)
         _wait(lambda: _queues_again(cluster, job_of[bereft.name]), "Slurm to miss the node")
         print("lost node: Slurm has queued its jobs again", flush=True)
@@ -140,7 +142,7 @@ def faults(cluster: Cluster, folder: Path) -> None:
     _equal_results(work / "runs" / "toy", work / "local" / "toy")
     for run in (limited, preempted, bereft):
         must("resumed at step" in _log(run), f"{run} did not resume from its checkpoint")
-    must(_log(bereft).count(STOPPED) == asked, "the run of the lost node was asked to stop")
+    must(_num_stops(bereft) == asked, "the run of the lost node was asked to stop")
     must(
         not list((work / "runs" / "toy" / "queue").glob("*_submitted.pkl")),
         "submitit's files were not removed",
@@ -181,7 +183,7 @@ def cancelled(cluster: Cluster, folder: Path) -> None:
         _wait(lambda: watcher.poll() is not None, "the watcher to leave")
         must(watcher.returncode == 75, f"a cancelled ablation ended with {watcher.returncode}")
         _wait(lambda: not cluster.jobs(), "the queue to be empty")
-    must("a checkpoint is written" in _log(at_work), "the run at work did not save")
+    must(_num_stops(at_work) > 0, "the run at work did not stop by itself")
     must(not _log(waiting), "the run that waited was begun")
     with _shell(cluster, work, "--executor", "local", "--jobs", "1") as here:
         _wait(lambda: here.poll() is not None, "the ablation to end here")
@@ -300,6 +302,11 @@ def _is_at_work(cluster: Cluster, run: Path, job_of: Mapping[str, str]) -> bool:
 
 def _has_checkpoint(run: Path) -> bool:
     return any(run.glob("checkpoints/step-*/seal.json"))
+
+
+def _num_stops(run: Path) -> int:
+    """Return how often a run was asked to stop and did so."""
+    return len(STOPPED.findall(_log(run)))
 
 
 def _log(run: Path) -> str:
