@@ -55,7 +55,7 @@ def our_loss(case: Case, seed: int) -> float:
         ours.take_steps(run, 0, case.num_updates)
         return run.model
 
-    return _loss_after(case, seed, train, as_we_run=True)
+    return _loss_after(case, seed, train, sets_up_libraries=True)
 
 
 def reference_loss(case: Case, seed: int) -> float:
@@ -87,16 +87,16 @@ def reference_loss(case: Case, seed: int) -> float:
         trainer.train()
         return model
 
-    return _loss_after(case, seed, train, as_we_run=False)
+    return _loss_after(case, seed, train, sets_up_libraries=False)
 
 
 def _loss_after(
-    case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, as_we_run: bool
+    case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, sets_up_libraries: bool
 ) -> float:
     settings = (f"seed={seed}", f"max_steps={case.num_updates}")
     with tempfile.TemporaryDirectory() as name:
         changed = replace(case, overrides=(*case.overrides, *settings))
-        run = ours.build(changed, Path(name), as_we_run=as_we_run)
+        run = ours.build(changed, Path(name), sets_up_libraries=sets_up_libraries)
         model = train(run, Path(name)).eval()
     task, features = run.task, run.validation.features
     with torch.no_grad():

@@ -40,7 +40,7 @@ class Clock(TrainerCallback):
 
 def training(case: Case, folder: Path) -> Callable[[int], float]:
     """Turns of `case.num_steps` steps, after one that warms up: useful tokens per CPU second."""
-    run = ours.build(case, folder, as_we_run=False)
+    run = ours.build(case, folder, sets_up_libraries=False)
     model = plain_model(run)
     items, config = items_of(run.task, run.train.features), run.config
     counts_labels = config.model.family == "encoder_decoder"
@@ -71,7 +71,7 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
 
     Turning what comes out into answers and scores is left out here, and is counted on our side.
     """
-    run = ours.build(case, folder, as_we_run=False)
+    run = ours.build(case, folder, sets_up_libraries=False)
     model = plain_model(run)
     items = items_of(run.task, run.validation.features)
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
