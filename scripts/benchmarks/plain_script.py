@@ -15,6 +15,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def _best_span(start: np.ndarray, end: np.ndarray, offsets: list, context: str) 
     return best
 
 
-JOBS = {
+JOBS: dict[str, Callable[[argparse.Namespace, str, FirstStep], dict[str, float]]] = {
     "ner": partial(named_entities, "ner/btc"),
     "wnut17": partial(named_entities, "ner/wnut17"),
     "qa": question_answering,

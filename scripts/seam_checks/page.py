@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from seam_checks.checks import CHECKS
 
@@ -17,7 +17,7 @@ its config (width 32, two layers, random weights, torch {torch}, CPU, float32), 
 | causality | with the parameters moved away from neutral, later positions do not change earlier ones |
 | padding | a padded example gives the same output as alone |
 | cache | decoding from a cache gives the same output as the whole sequence |
-| cross-attention | variants at cross-attention alone are reached, are exact at the start, and change the output |
+| cross-attention | variants at cross-attention alone are reached, exact at the start, and change the output |
 | gradient | every parameter of every site gets a finite gradient that is not zero |
 | explicit path | a variant that sees the scores (`sink`, neutral) equals stock within 50 eps |
 
@@ -84,7 +84,7 @@ def _unbuilt(row: dict) -> bool:
     return "unbuilt" in row or "failed" in row
 
 
-def _named(rows: Mapping[str, dict], kind) -> list[str]:
+def _named(rows: Mapping[str, dict], kind: Callable[[dict], bool]) -> list[str]:
     return [f"`{name}`" for name, row in rows.items() if kind(row)]
 
 
