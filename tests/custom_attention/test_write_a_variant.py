@@ -180,7 +180,7 @@ def test_a_run_file_names_it_both_ways_trains_it_and_saves_it_with_its_code(inst
     assert all(p.abs().max() > 0 for p in variant_parameters(model).values())
     assert "class Shift(Variant):" in next((installed / "out" / "model").glob("modeling_*.py")).read_text()
     identity = json.loads((installed / "out" / "identity.json").read_text())
-    assert {"variant:shift", "variant:some_variants:Shift"} <= identity["sources"].keys()
+    assert "some_variants" in identity["sources"]
 
 
 def test_another_text_of_an_outside_variant_is_another_run(installed):
