@@ -22,7 +22,7 @@ from custom_attention import (
 )
 from pipelines.config.load import load_run
 from pipelines.errors import UserError
-from pipelines.registry import catalog
+from pipelines.registry import catalog, fingerprint
 from pipelines.runs.identity import describe, run_hash
 from tests import guide
 from tests.conftest import REPOSITORY
@@ -188,6 +188,8 @@ def test_another_text_of_an_outside_variant_is_another_run(installed):
     hashes = []
     for text in (OUTSIDE, OUTSIDE.replace("== 0", "== 1")):
         (installed / "some_variants.py").write_text(text, encoding="utf-8")
+        for cached in (fingerprint.fingerprints, fingerprint.fingerprint):  # a process reads a source once
+            cached.cache_clear()
         hashes.append(run_hash(describe(load_run([str(installed / "run.yaml")]))))
     assert hashes[0] != hashes[1]
 
