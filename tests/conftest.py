@@ -1,10 +1,13 @@
-"""One thread, no network but loopback, and where real data and models stand."""
+"""Settings of all tests: one thread, no network but loopback, and the folder of real data and models."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,7 +16,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long a draw takes is the machine's business: these tests share it with others.
+# No time limit for an example of hypothesis: the machine may be busy with other work.
 settings.register_profile("attnlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("attnlab")
 
@@ -23,18 +26,16 @@ SHARED = REPOSITORY.parent / "shared"
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    import sys
-
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_network():
-    """Any connection beyond loopback fails the test that tries it."""
+def _no_network() -> Iterator[None]:
+    """Fail a test that connects to anything but loopback."""
     connect = socket.socket.connect
 
-    def guarded(self, address):
+    def guarded(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
             raise AssertionError(f"a test tried to reach {address}")
         return connect(self, address)
@@ -50,7 +51,7 @@ def _is_loopback(host: str) -> bool:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and models; tests that need it are skipped without it."""
+    """Return the folder of real data and models, or skip the test where it is missing."""
     if not SHARED.exists():
         pytest.skip("real data and models are not beside this checkout (../shared)")
     return SHARED

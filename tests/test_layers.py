@@ -1,28 +1,18 @@
-"""Who may import whom: read from the source, so that a shortcut is seen the day it is taken."""
+"""Which module may import which, and the picture of it: read from the source."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-
-
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    """Full names of the modules a file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    names = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
-    return names
+from scripts.architecture_figure import draw
+from scripts.architecture_figure.imports import REPOSITORY, imported_names, levels, module_graph, package_of
+from tests import guide
 
 
 def files(folder: str) -> list[Path]:
@@ -60,55 +50,65 @@ LAYERS = (
 MOST_FILES = 30  # of a folder
 
 
-def modules(folder: str) -> dict[str, Path]:
-    """Every module below a folder by its dotted name."""
-    return {
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in files(folder)
-    }
-
-
-def import_graph() -> dict[str, set[str]]:
-    """Which modules of ours each module imports, at its top or inside a function."""
-    ours = modules("pipelines") | modules("custom_attention")
-    return {name: (imports(path) & ours.keys()) - {name} for name, path in ours.items()}
-
-
-def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """The modules that import each other: what remains when those that import none of it are taken off."""
-    left = {name: set(found) for name, found in graph.items()}
-    while ends := {name for name, found in left.items() if not found}:
-        left = {name: found - ends for name, found in left.items() if name not in ends}
-    return [left.keys() | set()] if left else []
-
-
-def layer(name: str) -> str:
-    return name.split(".")[1]
-
-
 def test_a_file_imports_only_from_its_own_package_and_those_below():
     upward = [
         f"{name} -> {found}"
-        for name, imported in import_graph().items()
+        for name, imported in module_graph().items()
         for found in sorted(imported)
         if name.startswith("pipelines.") and name != "pipelines.__main__" and found.startswith("pipelines.")
-        if LAYERS.index(layer(found)) < LAYERS.index(layer(name))
+        if LAYERS.index(package_of(found)) < LAYERS.index(package_of(name))
     ]
     assert upward == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    graph = import_graph()
-    # A package's own __init__ names its public parts; that is no dependency of a part on the whole.
+    # A package's own __init__ imports its public parts; a part that imports the package is not a circle.
     parts = {
         name: {found for found in imported if not name.startswith(f"{found}.")}
-        for name, imported in graph.items()
+        for name, imported in module_graph().items()
     }
-    assert circles(parts) == []
+    levels(parts)  # raises where there is a circle
 
 
 def test_a_circle_would_be_found():
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()})
+    with pytest.raises(ValueError, match="import each other: a, b, c, d"):
+        levels({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()})
+
+
+def test_the_picture_of_the_packages_shows_their_imports():
+    committed = (REPOSITORY / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert committed == draw.picture(), "draw it again: .venv/bin/python scripts/architecture-figure"
+
+
+def test_the_architecture_page_describes_every_package():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = [line.split("`")[1].rstrip("/") for line in page.splitlines() if line.startswith("| `")]
+    assert [name for name in listed if name.removesuffix(".py") in LAYERS] == [
+        f"{name}.py" if name in ("errors", "seeds") else name for name in LAYERS
+    ]
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("architecture", "write-a-task"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page):
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:pipelines|custom_attention|configs|scripts|tests|docs)/[\w./-]*)`", text)
+    named += re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text)
+    homes = (REPOSITORY, (REPOSITORY / page).parent)
+    written = [block.file for block in guide.blocks(Path(page).name)] if page.startswith("docs/") else []
+    lost = [name for name in named if not any((home / name).exists() for home in homes)]
+    assert [name for name in lost if name not in written] == []
+
+
+def test_every_function_on_the_paths_of_the_architecture_page_is_where_it_says():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`(\w+)` \(`([\w/.]+\.py)`\)", page)
+    assert len(steps) > 40
+    for name, file in steps:
+        text = (REPOSITORY / file).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{name} is not in {file}"
 
 
 def test_no_folder_is_too_large_to_read():
@@ -128,17 +128,17 @@ def test_no_two_classes_have_one_name():
 
 @pytest.mark.parametrize("path", files("custom_attention"), ids=str)
 def test_custom_attention_never_imports_pipelines(path):
-    assert "pipelines" not in roots(imports(path))
+    assert "pipelines" not in roots(imported_names(path))
 
 
 def test_the_rule_of_option_types_needs_the_standard_library_only():
     path = REPOSITORY / "custom_attention" / "option_types.py"
-    assert roots(imports(path)) <= sys.stdlib_module_names
+    assert roots(imported_names(path)) <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("path", files("custom_attention/variants"), ids=str)
 def test_a_variant_imports_torch_and_the_contract_only(path):
-    names = {name for name in imports(path) if name}
+    names = {name for name in imported_names(path) if name}
     ours = {name for name in names if name.startswith("custom_attention")}
     assert roots(names) <= {"torch", "math", "typing", "__future__", "custom_attention"}
     assert all(name.startswith("custom_attention.variant") for name in ours)
@@ -147,7 +147,7 @@ def test_a_variant_imports_torch_and_the_contract_only(path):
 
 @pytest.mark.parametrize("path", files("pipelines/tasks"), ids=str)
 def test_a_task_knows_neither_accelerate_nor_attention(path):
-    assert not roots(imports(path)) & {"accelerate", "custom_attention"}
+    assert not roots(imported_names(path)) & {"accelerate", "custom_attention"}
 
 
 def test_the_seam_is_named_in_one_file_only():
@@ -165,7 +165,7 @@ def test_an_accelerator_is_built_in_one_place():
 
 def test_nothing_imports_the_scripts():
     for path in files("custom_attention") + files("pipelines"):
-        assert "scripts" not in roots(imports(path)), path
+        assert "scripts" not in roots(imported_names(path)), path
 
 
 def test_the_command_line_and_the_configuration_import_neither_torch_nor_transformers():

@@ -15,7 +15,7 @@ SKIPPED = 77  # exit status of scripts/test-slurm
 
 
 def test_what_slurm_does_to_runs_changes_no_bit_of_their_results(tmp_path):
-    """Time limit, preemption, a lost node, divergence; three shells at once. The script alone does more."""
+    """Run the first two scenarios of scripts/test-slurm; by itself the script runs two more."""
     script = str(REPOSITORY / "scripts" / "test-slurm")
     command = [sys.executable, script, "faults", "twice", "--keep", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500)

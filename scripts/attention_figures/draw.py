@@ -1,4 +1,4 @@
-"""The figures of docs/attention.md, with the words that the report draws with."""
+"""The figures of docs/attention.md, drawn with the functions of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARM_PLACES = dict(zip(ARMS, (0, 1, 2)))
 
 
 def scaling(rows: Sequence[Rows]) -> str:
-    """Entropy, and the spread of the softmax Jacobian, over head_dim."""
+    """Draw the entropy and the spread of the softmax Jacobian over head_dim."""
     xs = svg.Scale(math.log2(HEAD_DIMS[0]) - 0.5, math.log2(HEAD_DIMS[-1]) + 0.5, LEFT, RIGHT)
     by_factor = {factor: [row for row in rows if row.factor == factor] for factor in FACTORS}
     left, right = _entropy(by_factor, xs), _jacobian(by_factor, xs)
@@ -56,7 +56,7 @@ def _jacobian(by_factor: Mapping[str, Sequence[Rows]], xs: svg.Scale) -> str:
 
 
 def training(results: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
-    """Final loss over the learning rate: seeds as dots, their mean as a line."""
+    """Draw the final loss over the learning rate: seeds as dots, their mean as a line."""
     rates = list(next(iter(results.values())))
     width = 560
     xs = svg.Scale(math.log(rates[0]) - 0.3, math.log(rates[-1]) + 0.3, LEFT, width - 12)

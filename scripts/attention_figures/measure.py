@@ -1,4 +1,4 @@
-"""What the factor on the scores does: to a row of random scores, and to a layer that is trained."""
+"""The effect of the factor on the scores: on rows of random scores, and on a trained layer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rows:
 
 
 def rows(head_dim: int, factor: str) -> Rows:
-    """Draw the rows of one length of queries under one factor, in float64."""
+    """Measure rows for one head_dim and one factor, in float64."""
     generator = torch.Generator().manual_seed(head_dim)
     shape = (NUM_DRAWS, 1, NUM_KEYS, head_dim)
     query, key = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -57,7 +57,7 @@ def rows(head_dim: int, factor: str) -> Rows:
 
 
 def table_row(row: Rows) -> str:
-    """A line of the table in docs/attention.md."""
+    """Return a line of the table in docs/attention.md."""
     low, middle, high = row.jacobian
     spread = f"{low:.4f} / {middle:.3f} / {high:.3f}"
     numbers = f"{row.entropy:.2f} | {spread} | {row.jacobian_mean:.3f} | {row.to_query:.3f}"
@@ -65,7 +65,7 @@ def table_row(row: Rows) -> str:
 
 
 def jacobian_norm(weights: torch.Tensor) -> torch.Tensor:
-    """Frobenius norm of diag(p) - p p^T in each row of weights, (..., keys) -> (...)."""
+    """Return the Frobenius norm of diag(p) - p p^T for each row of weights, (..., keys) -> (...)."""
     squares, cubes = weights.square().sum(-1), weights.pow(3).sum(-1)
     return (squares - 2 * cubes + squares.square()).clamp(min=0).sqrt()
 
@@ -79,7 +79,7 @@ ARMS = ("1/√d", "none, same weights", "none, W_q / √d")
 
 
 class Lookup(nn.Module):
-    """Reads tokens that hold a name and a value, and one question, a name; answers with its value.
+    """A model that reads tokens with a name and a value, and a question, a name; it answers with the value.
 
     Attention has to match the names.
     """
@@ -97,14 +97,14 @@ class Lookup(nn.Module):
                 self.attention.query.bias /= WIDTH**0.5
 
     def forward(self, names: torch.Tensor, values: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-        """(batch, pairs), (batch, pairs), (batch,) -> scores of the values, (batch, NUM_VALUES)."""
+        """Return logits of the values: (batch, pairs), (batch, pairs), (batch,) -> (batch, NUM_VALUES)."""
         pairs = self.names(names) + self.values(values)
         tokens = torch.cat([pairs, self.question(asked)[:, None]], 1)
         return self.answer(self.attention(tokens)[:, -1])
 
 
 def losses(arm: str, rate: float, seed: int, steps: int = STEPS) -> list[float]:
-    """The loss of every step of Adam (nats; log 16 = 2.77 by guessing). Arms share weights and data."""
+    """Return the loss of every step of Adam (nats; guessing: 2.77). Arms share weights and data."""
     torch.manual_seed(seed)
     model = Lookup(arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -124,12 +124,12 @@ def losses(arm: str, rate: float, seed: int, steps: int = STEPS) -> list[float]:
 
 
 def final_loss(arm: str, rate: float, seed: int) -> float:
-    """Mean loss of the last 30 steps."""
+    """Return the mean loss of the last 30 steps."""
     return sum(losses(arm, rate, seed)[-LAST:]) / LAST
 
 
 def training() -> dict[str, dict[float, list[float]]]:
-    """arm -> learning rate -> final loss of each seed. Half a minute."""
+    """Return arm -> learning rate -> final loss of each seed. Takes half a minute."""
     return {
         arm: {rate: [final_loss(arm, rate, seed) for seed in range(SEEDS)] for rate in RATES} for arm in ARMS
     }

@@ -1,4 +1,4 @@
-"""A whole ablation, 2 arms x 3 seeds on NER and QA, against a loop over scripts: wall clock and CPU seconds.
+"""An ablation, 2 arms x 3 seeds on NER and QA, against a loop over scripts: wall clock and CPU seconds.
 
 The runs are short, so that this takes minutes: 160 sentences and 48 questions, an epoch of each, with their
 evaluation. Scripts run one after the other with the threads they take by default. Two of the six of each
@@ -32,14 +32,16 @@ PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl.h
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command and everything it started took, in seconds."""
+    """Seconds that a command and all its child processes took."""
 
     wall: float
     cpu: float
 
 
 def run() -> Table:
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that a fork server left behind is counted
+    ctypes.CDLL(None).prctl(
+        PR_SET_CHILD_SUBREAPER, 1
+    )  # so that a fork server that outlives the command is counted
     scripts = {task: [_script(task, seed=1)] for task in TASKS}
     with tempfile.TemporaryDirectory() as folder:
         ours = _ablation(Path(folder))
@@ -66,7 +68,7 @@ def _script(task: str, seed: int) -> Cost:
     options = [task, "--train", train, "--validation", validation, "--seed", str(seed)]
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in threads}
-    # -P: beside the script stands a statistics.py, which torch would take for Python's own.
+    # -P: without it torch would import the statistics.py beside the script instead of Python's own.
     return _cost([sys.executable, "-P", str(script), *options], environment)
 
 
@@ -97,7 +99,7 @@ def _cost(command: Sequence[str], environment: dict[str, str] | None = None) -> 
 
 
 def _leftover() -> bool:
-    """Wait for a process that the command left behind; whether there was one."""
+    """Wait for a process that the command left running; return whether there was one."""
     try:
         os.wait()
     except ChildProcessError:

@@ -1,10 +1,11 @@
-"""Forward and backward of every variant over stock attention in our own loop: time and memory, as ratios.
+"""Forward and backward of every variant over stock attention in attnlab's loop: time and memory as ratios.
 
-A step of the stock arm and one of the model with a variant are timed back to back, first one first, then the
-other, with dropout drawn as the loop has it drawn; a ratio is that of a pair. The row `stock` is the stock
-arm against a copy of itself: how far from 1 a ratio means nothing. Models are in training, dropout included,
-because that is what a step costs; two layers of a usual width, so that attention weighs as much as it does in
-a deep model and the head does not. On a GPU (not measured yet: none was at hand) bfloat16 and longer inputs.
+A step of the stock arm and one of the model with a variant are timed back to back, in alternating order,
+with dropout drawn as in the loop; a ratio is that of such a pair. The row `stock` compares the stock arm
+with a copy of itself: ratios within its range mean nothing. Models are in training mode, dropout included,
+because a step costs that; they have two layers of a usual width, so that attention has the same share as in
+a deep model and the head has little. On a GPU (not measured yet: none was available) bfloat16 and longer
+inputs.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Case:
 
 
 def _encoder(attention_dropout: float = 0.1) -> hf.PreTrainedModel:
-    """MiniLM's width: 12 heads of 32."""
+    """Return an encoder of MiniLM's width: 12 heads of 32."""
     sizes = {"hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 1536}
     dropout = {"attention_probs_dropout_prob": attention_dropout}
     config = hf.BertConfig(vocab_size=VOCABULARY, max_position_embeddings=max(LONG), **sizes, **dropout)
@@ -94,7 +95,7 @@ def cases() -> list[Case]:
 
 
 class Arm:
-    """One model of a case, and what a step of it costs."""
+    """One model of a case; measures the cost of its steps."""
 
     def __init__(self, case: Case, model: hf.PreTrainedModel, variant: str) -> None:
         self.model, self.batch = copy.deepcopy(model), case.batch()
@@ -111,7 +112,7 @@ class Arm:
         self.model.zero_grad(set_to_none=True)
 
     def seconds(self) -> float:
-        """CPU seconds of one step, or what a clock says where a GPU works."""
+        """Return the CPU seconds of one step; on a GPU, wall-clock seconds."""
         if not ON_GPU:
             begun = time.process_time()
             self.step()
@@ -123,7 +124,7 @@ class Arm:
         return time.perf_counter() - begun
 
     def peak_bytes(self) -> int:
-        """The most memory that one step needs besides the model and its batch."""
+        """Return the peak memory of one step, in bytes, besides the model and its batch."""
         if ON_GPU:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
@@ -140,7 +141,7 @@ class Arm:
 
 
 def _in_a_child(measure: Callable[[], int]) -> int:
-    """The answer of a forked process, whose heap holds nothing that earlier steps freed."""
+    """Measure in a forked process: its peak does not count memory that earlier steps freed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -168,13 +169,13 @@ class Cost:
 
 
 def measure(case: Case, names: list[str]) -> dict[str, Cost]:
-    """The cost of every variant in a case."""
+    """Return the cost of every variant in a case."""
     print(f"{case.name} ...", file=sys.stderr, flush=True)
     torch.manual_seed(0)
     model = case.build()
     reference = Arm(case, model, STOCK)
     arms = {name: Arm(case, model, name) for name in names}
-    whole = reference.peak_bytes()  # before any step of this process, which would leave freed memory behind
+    whole = reference.peak_bytes()  # before any step of this process, which would keep freed memory
     memory = {name: arm.peak_bytes() / whole for name, arm in arms.items()}
     for arm in (reference, *arms.values()):
         arm.step()  # warm-up
@@ -212,5 +213,5 @@ def run() -> Table:
 
 
 def _possible(case: Case, names: list[str]) -> list[str]:
-    """The variants that have an arm here: `unscaled` refuses a model without a factor."""
+    """Return the variants that this model accepts: `unscaled` refuses a model without a factor."""
     return [name for name in names if not (name == "unscaled" and case.target_len is not None)]

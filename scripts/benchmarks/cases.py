@@ -1,4 +1,4 @@
-"""The jobs that are measured: a model, its data, and what the official example scripts do by default there.
+"""The jobs that are measured: a model, its data, and the defaults of the official example scripts.
 
 The defaults are those documented for run_qa, run_ner, run_summarization, run_translation and run_clm of
 transformers' examples: how inputs are padded, and how many examples a batch has in training and evaluation.
@@ -16,12 +16,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
 SHARED = REPOSITORY.parent / "shared"
-chosen = ""  # words in the names of the cases that are wanted
+chosen = ""  # only cases whose name contains this
 
 
 @dataclass(frozen=True)
 class Case:
-    """One job, as YAML files and overrides, with the reference's way of doing it."""
+    """One job: YAML files and overrides for attnlab, settings for the reference."""
 
     name: str
     files: tuple[str, ...]
@@ -30,7 +30,7 @@ class Case:
     eval_batch_size: int = 8
     num_steps: int = 4  # measured at a time
     num_updates: int = 100  # after which the loss is compared
-    # targets: ours over the reference's
+    # targets: attnlab over the reference
     training_target: float | None = None
     evaluation_target: float | None = None  # of those that write texts
     memory_target: float | None = None
@@ -43,7 +43,7 @@ T5_MINI = "model/t5-medium-scratch.yaml"
 
 
 def cases() -> list[Case]:
-    """The chosen cases, on the data beside the repository."""
+    """Return the chosen cases, on the data beside the repository."""
     return [case for case in _cases() if chosen in case.name]
 
 
@@ -131,7 +131,7 @@ def _cases() -> list[Case]:
 
 
 def _long_texts(path: Path) -> Path:
-    """Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
+    """Write Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
     import pyarrow.parquet as parquet
 
     speeches = parquet.read_table(SHARED / "data/lm/tiny_shakespeare/train.parquet")["text"].to_pylist()
@@ -142,7 +142,7 @@ def _long_texts(path: Path) -> Path:
 
 
 def watched(cases: Iterable[Case]) -> Iterator[Case]:
-    """The same cases, each named when its turn comes: a benchmark takes minutes."""
+    """Yield the cases and print each name when its turn comes: a benchmark takes minutes."""
     for case in cases:
         print(f"{case.name} ...", file=sys.stderr, flush=True)
         yield case

@@ -1,4 +1,4 @@
-"""What looking at attention adds to training: a look, over the steps from one look to the next."""
+"""The cost of attention diagnostics in training: one look, over the steps from one look to the next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import ours
 from benchmarks.cases import Case, cases, watched
 from benchmarks.table import Table, with_range
+from pipelines.train.loop import Training
 
 TURNS = 3
 TARGET = 0.02
@@ -32,7 +33,7 @@ def run() -> Table:
 
 
 def _measured(case: Case) -> dict:
-    """Steps and looks of one run in turns, after one of each."""
+    """Time steps and looks of one run in turns, after one of each."""
     with tempfile.TemporaryDirectory() as folder:
         training = ours.build(case, Path(folder))
         ours.take_steps(training, 0, 1)
@@ -42,11 +43,12 @@ def _measured(case: Case) -> dict:
             steps.append(ours.take_steps(training, 1 + turn, 1)[1])
             looks.append(_look(training))
     every = training.config.diagnostics_every_steps
+    assert every is not None
     share = statistics.median(looks) / (every * statistics.median(steps))
     return {"case": case.name, "step": steps, "look": looks, "every": every, "share": share}
 
 
-def _look(training) -> float:
+def _look(training: Training) -> float:
     begun = time.process_time()
     training.attention_log.diagnose(training.accelerator, training.model)
     return time.process_time() - begun

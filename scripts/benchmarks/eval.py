@@ -1,4 +1,4 @@
-"""Examples per CPU second in evaluation without generation: ours, scored, against Trainer, not scored."""
+"""Examples per CPU second in evaluation without generation: attnlab, scored, against Trainer, not scored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run() -> Table:
 
 
 def measured(cases: Iterable[Case]) -> Table:
-    """Evaluation of the validation split of each case, in turns."""
+    """Evaluate the validation split of each case, in turns."""
     found = []
     for case in watched(cases):
         times = take_turns(case, ours.evaluation, reference.evaluation, TURNS)

@@ -1,4 +1,4 @@
-"""What a run, and a look at 1,000 of them, ask of a file system: calls by strace, and the files that stay."""
+"""File system calls of a run and of `attnlab status` for 1,000 runs, by strace, and the files that remain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READS = frozenset({"open to read", "stat, access, readlink"})
 
 
 def run() -> Table:
-    """Calls that name a file in the ablation's folder (or beside it), by what they do."""
+    """Count calls that name a file in the ablation's folder (or beside it), by kind."""
     if shutil.which("strace") is None:
         raise SystemExit("this benchmark counts with strace, which is not installed (apt-get install strace)")
     with tempfile.TemporaryDirectory() as temporary:
@@ -54,14 +54,14 @@ def run() -> Table:
 
 
 def _prepared(folder: Path) -> tuple[Path, Path]:
-    """A stock run of the quickstart, written down and not begun; its folder and the ablation's."""
+    """Prepare a stock run of the quickstart without starting it; return its folder and the ablation's."""
     ablation = folder / "runs" / "one"
     cells = _written_down(load_ablation(str(CONFIGS / "quickstart.yaml"), OVERRIDES), ablation)
     return next(cell.folder for cell in cells if cell.arm == "stock"), ablation
 
 
 def _written_down(config: AblationConfig, ablation: Path) -> list[Cell]:
-    """What `attnlab ablate --prepare` writes."""
+    """Write the files of `attnlab ablate --prepare`."""
     register(config, ablation)
     cells = plan_cells(config, ablation)
     remember_folders(cells, ablation)
@@ -69,7 +69,7 @@ def _written_down(config: AblationConfig, ablation: Path) -> list[Cell]:
 
 
 def _calls(arguments: Sequence[str], folder: Path) -> Counter[str]:
-    """File calls of `attnlab <arguments>` and of its children that name something in `folder`."""
+    """Count the file calls of `attnlab <arguments>` and its children that name a path in `folder`."""
     log = folder.parent / f"{folder.name}.strace"
     trace = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=%file,fsync"]
     try:
@@ -87,7 +87,7 @@ def _calls(arguments: Sequence[str], folder: Path) -> Counter[str]:
 
 def _kind(line: str) -> str | None:
     found = re.match(r"\d+\s+(\w+)\(", line)
-    if found is None:  # the second half of a call that another process came between
+    if found is None:  # the second half of a call that strace split
         return None
     name = found[1]
     if name == "fsync":

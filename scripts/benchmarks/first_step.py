@@ -48,12 +48,12 @@ def run() -> Table:
 
 
 def _script(seed: int) -> float:
-    script = Path(__file__).with_name("plain_script.py")
+    script = str(Path(__file__).with_name("plain_script.py"))
     options = ["ner", "--train", str(ROWS), "--validation", "1", "--seed", str(seed), "--first-step"]
-    # -P: beside the script stands a statistics.py, which torch would take for Python's own.
+    # -P: without it torch would import the statistics.py beside the script instead of Python's own.
     command = [sys.executable, "-P", script, *options]
-    said = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(said.stdout.splitlines()[-1])["first_step_cpu_seconds"]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(finished.stdout.splitlines()[-1])["first_step_cpu_seconds"]
 
 
 def _train(out: Path, seed: int) -> float:
@@ -63,7 +63,7 @@ def _train(out: Path, seed: int) -> float:
 
 
 def _cell(folder: Path) -> float:
-    """The mean of the cells of a small ablation; what they share is done once, in the fork server."""
+    """Return the mean over the cells of a small ablation; shared work is done once, in the fork server."""
     data = {"max_train_examples": ROWS, "max_validation_examples": 50, "test": None}
     ablation = {
         "cells": {"ner": [str(CONFIGS / "task/ner-btc.yaml"), str(CONFIGS / "model/bert.yaml")]},

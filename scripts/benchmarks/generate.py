@@ -1,4 +1,4 @@
-"""Examples per CPU second in evaluation that writes texts: ours, scored, against Trainer, not scored."""
+"""Examples per CPU second in evaluation that writes texts: attnlab, scored, against Trainer, not scored."""
 
 from __future__ import annotations
 

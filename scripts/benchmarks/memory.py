@@ -1,4 +1,4 @@
-"""Most memory that a process held which trained for a few steps: ours and transformers' Trainer."""
+"""Peak memory of a process that trains for a few steps: attnlab and transformers' Trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our side of a benchmark: a run as `attnlab train` prepares it, and the parts of it that are measured."""
+"""attnlab's side of a benchmark: a run as `attnlab train` prepares it, and the parts that are measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import Case
+from benchmarks.turns import Turn
 from pipelines.config.load import load_run
 from pipelines.distributed.stop import StopRequest
 from pipelines.runs.prepare import prepare, set_up_libraries
@@ -16,11 +17,15 @@ from pipelines.train.loop import Training
 from pipelines.train.progress import Reporter
 
 
-def build(case: Case, folder: Path, *, as_we_run: bool = True) -> Training:
-    """A run of ours, ready for its first step; or its parts alone, in a process as Python and torch leave it
-    (we tell the C library to keep freed memory, which makes any loop faster)."""
+def build(case: Case, folder: Path, *, sets_up_libraries: bool = True) -> Training:
+    """Return a run that is ready for its first step.
+
+    Args:
+        sets_up_libraries: False leaves the process as Python and torch start it. A run of attnlab tells the C
+            library to keep freed memory, which would make the reference faster, too.
+    """
     config = load_run(*case.settings())
-    if as_we_run:
+    if sets_up_libraries:
         set_up_libraries(config)
     torch.set_num_threads(config.threads)
     silent = Reporter(enabled=False)
@@ -28,7 +33,7 @@ def build(case: Case, folder: Path, *, as_we_run: bool = True) -> Training:
 
 
 def take_steps(training: Training, first: int, count: int) -> tuple[int, float]:
-    """Useful tokens and CPU seconds of steps `first`, `first + 1`, ..."""
+    """Take steps `first`, `first + 1`, ... and return their useful tokens and CPU seconds."""
     training.engine.model.train()
     begun, tokens = time.process_time(), 0
     for number in range(first, first + count):
@@ -38,8 +43,8 @@ def take_steps(training: Training, first: int, count: int) -> tuple[int, float]:
     return tokens, time.process_time() - begun
 
 
-def training(case: Case, folder: Path):
-    """Turns of `case.num_steps` steps: useful tokens per CPU second."""
+def training(case: Case, folder: Path) -> Turn:
+    """Return a turn of `case.num_steps` steps: useful tokens per CPU second."""
     run = build(case, folder)
     take_steps(run, 0, 1)  # warm-up
 
@@ -50,14 +55,16 @@ def training(case: Case, folder: Path):
     return turn
 
 
-def evaluation(case: Case, folder: Path):
-    """Turns of the whole validation split, predicted and scored: examples per CPU second."""
+def evaluation(case: Case, folder: Path) -> Turn:
+    """Return a turn that predicts and scores the validation split: examples per CPU second."""
     run = build(case, folder)
+    validation = run.validation
+    assert validation is not None
     run.reporter = Reporter(enabled=False)
 
     def turn(_: int) -> float:
         begun = time.process_time()
-        run.score("validation", run.validation)
-        return len(run.validation.examples) / (time.process_time() - begun)
+        run.score("validation", validation)
+        return len(validation.examples) / (time.process_time() - begun)
 
     return turn

@@ -1,4 +1,4 @@
-"""What people run today, as one process per arm and seed: load, tokenize, train with Trainer, evaluate.
+"""A plain script, one process per arm and seed: load, tokenize, train with Trainer, evaluate.
 
     python -P scripts/benchmarks/plain_script.py ner|wnut17|qa [--train N] [--validation N] [--epochs N]
         [--seed S] [--grouped] [--first-step]
@@ -15,11 +15,12 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import evaluate  # noqa: F401 - the scripts import it, and pay for it
+import evaluate  # noqa: F401 - the official scripts import it, which costs time
 import numpy as np
 import torch
 from datasets import Dataset, load_dataset
@@ -48,7 +49,7 @@ MAX_LEN, STRIDE, LONGEST_ANSWER = 384, 128, 30
 
 
 class FirstStep(TrainerCallback):
-    """CPU seconds of this process when its first step begins; may end it there."""
+    """Measures the CPU seconds of this process up to its first step; may end it there."""
 
     def __init__(self, stop: bool) -> None:
         self.seconds, self._stop = 0.0, stop
@@ -63,7 +64,7 @@ class FirstStep(TrainerCallback):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=JOBS)
-    parser.add_argument("--train", type=int, help="examples; all of them where it is not said")
+    parser.add_argument("--train", type=int, help="number of examples; default all")
     parser.add_argument("--validation", type=int)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=42)
@@ -104,7 +105,7 @@ def arguments(folder: str, options: argparse.Namespace, **changed: Any) -> Train
 
 
 def predict(trainer: Trainer, scored: Dataset) -> Any:
-    """Logits in the order of the rows: grouping would also reorder what is evaluated."""
+    """Return logits in the order of the rows: grouping would also reorder the evaluated examples."""
     trainer.args.train_sampling_strategy = "random"
     return trainer.predict(scored)
 
@@ -142,8 +143,8 @@ def named_entities(data: str, options: argparse.Namespace, folder: str, first: F
     logits, labels, _ = predict(trainer, sets[1])
     keep = [row != IGNORED for row in labels]
     gold = [[names[label] for label in row[k]] for row, k in zip(labels, keep)]
-    said = [[names[label] for label in row[k]] for row, k in zip(logits.argmax(-1), keep)]
-    return {"f1": 100 * f1_score(gold, said)}
+    predicted = [[names[label] for label in row[k]] for row, k in zip(logits.argmax(-1), keep)]
+    return {"f1": 100 * f1_score(gold, predicted)}
 
 
 def question_answering(options: argparse.Namespace, folder: str, first: FirstStep) -> dict[str, float]:
@@ -198,15 +199,15 @@ def question_answering(options: argparse.Namespace, folder: str, first: FirstSte
         name = scored[row]["example"]
         best = _best_span(start, end, scored[row]["offset_mapping"], contexts[name])
         answers[name] = max(answers.get(name, (-np.inf, "")), best)
-    said = [answers[name][1] for name in validation["id"]]
+    predicted = [answers[name][1] for name in validation["id"]]
     gold = [answer["text"] for answer in validation["answers"]]
-    from pipelines.metrics.squad import Squad  # here: no part of what the script costs
+    from pipelines.metrics.squad import Squad  # imported here: not part of the measured time
 
-    return {measure: Squad(measure).library_score(said, gold) for measure in ("exact_match", "f1")}
+    return {measure: Squad(measure).library_score(predicted, gold) for measure in ("exact_match", "f1")}
 
 
 def _place(answers: dict[str, list], offsets: list, sides: list) -> tuple[int, int]:
-    """First and last token of the answer; 0 where the window does not show all of it."""
+    """Return first and last token of the answer; 0 where the window does not contain all of it."""
     begin = answers["answer_start"][0]
     end = begin + len(answers["text"][0])
     inside = [
@@ -229,7 +230,7 @@ def _best_span(start: np.ndarray, end: np.ndarray, offsets: list, context: str) 
     return best
 
 
-JOBS = {
+JOBS: dict[str, Callable[[argparse.Namespace, str, FirstStep], dict[str, float]]] = {
     "ner": partial(named_entities, "ner/btc"),
     "wnut17": partial(named_entities, "ner/wnut17"),
     "qa": question_answering,

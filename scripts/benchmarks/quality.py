@@ -1,4 +1,4 @@
-"""Loss on held-out examples after equally many updates: our loop and transformers' Trainer, seed by seed.
+"""Loss on held-out examples after equally many updates: attnlab's loop and transformers' Trainer by seed.
 
 Both start from the weights of the seed and take the examples of each step from its batch plan, so that a pair
 differs in what is compared alone: padding and how steps are cut, kernels, gradients by rows, and the numbers
@@ -40,7 +40,7 @@ def run() -> Table:
             trained = pool.map(our_loss, repeat(case, len(SEEDS)), SEEDS)
             by_trainer = list(pool.map(reference_loss, repeat(case, len(SEEDS)), SEEDS))
             row, record = _compared(case, list(trained), by_trainer)
-            print(*row, sep=" | ", file=sys.stderr, flush=True)  # minutes of work: not lost with a later case
+            print(*row, sep=" | ", file=sys.stderr, flush=True)  # printed at once: a later case may fail
             rows.append(row)
             records.append(record)
             all_met = all_met and record["low"] <= 0
@@ -49,17 +49,17 @@ def run() -> Table:
 
 
 def our_loss(case: Case, seed: int) -> float:
-    """Held-out loss after `case.num_updates` steps of ours."""
+    """Return the held-out loss after `case.num_updates` steps of attnlab."""
 
     def train(run: Training, _: Path) -> torch.nn.Module:
         ours.take_steps(run, 0, case.num_updates)
         return run.model
 
-    return _loss_after(case, seed, train, as_we_run=True)
+    return _loss_after(case, seed, train, sets_up_libraries=True)
 
 
 def reference_loss(case: Case, seed: int) -> float:
-    """The same after as many of Trainer, which gets the examples of our steps, padded its way."""
+    """Return the loss after as many steps of Trainer, with the same examples and its own padding."""
 
     def train(run: Training, folder: Path) -> torch.nn.Module:
         model, config = reference.plain_model(run), run.config
@@ -87,17 +87,18 @@ def reference_loss(case: Case, seed: int) -> float:
         trainer.train()
         return model
 
-    return _loss_after(case, seed, train, as_we_run=False)
+    return _loss_after(case, seed, train, sets_up_libraries=False)
 
 
 def _loss_after(
-    case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, as_we_run: bool
+    case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, sets_up_libraries: bool
 ) -> float:
     settings = (f"seed={seed}", f"max_steps={case.num_updates}")
     with tempfile.TemporaryDirectory() as name:
         changed = replace(case, overrides=(*case.overrides, *settings))
-        run = ours.build(changed, Path(name), as_we_run=as_we_run)
+        run = ours.build(changed, Path(name), sets_up_libraries=sets_up_libraries)
         model = train(run, Path(name)).eval()
+    assert run.validation is not None
     task, features = run.task, run.validation.features
     with torch.no_grad():
         losses = [
@@ -108,7 +109,7 @@ def _loss_after(
 
 
 def _compared(case: Case, trained: Sequence[float], by_trainer: Sequence[float]) -> tuple[list[str], dict]:
-    """A row of the table: Student's t over the differences of the seeds."""
+    """Return a row of the table: Student's t over the differences of the seeds."""
     differences = [one - other for one, other in zip(trained, by_trainer, strict=True)]
     middle = statistics.mean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))

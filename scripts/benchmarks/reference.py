@@ -1,7 +1,7 @@
-"""The yardstick: transformers' own Trainer with the documented defaults of the official example scripts.
+"""The reference: transformers' Trainer with the documented defaults of the official example scripts.
 
-It reads the same features as our loop does, so that only the loops differ: how inputs are padded and cut into
-batches, and what is done around the model.
+It reads the same features as attnlab's loop, so that only the loops differ: how inputs are padded and cut
+into batches, and the work around the model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Item = dict[str, torch.Tensor]
 
 
 class Clock(TrainerCallback):
-    """CPU seconds at the end of every step."""
+    """Records the CPU seconds at the end of every step."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
@@ -39,12 +39,12 @@ class Clock(TrainerCallback):
 
 
 def training(case: Case, folder: Path) -> Callable[[int], float]:
-    """Turns of `case.num_steps` steps, after one that warms up: useful tokens per CPU second."""
-    run = ours.build(case, folder, as_we_run=False)
+    """Return a turn of `case.num_steps` steps, after one warm-up step: useful tokens per CPU second."""
+    run = ours.build(case, folder, sets_up_libraries=False)
     model = plain_model(run)
     items, config = items_of(run.task, run.train.features), run.config
     counts_labels = config.model.family == "encoder_decoder"
-    del run  # its memory is not the reference's
+    del run  # its memory must not count for the reference
 
     def turn(number: int) -> float:
         seen: list[int] = []
@@ -67,13 +67,15 @@ def training(case: Case, folder: Path) -> Callable[[int], float]:
 
 
 def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
-    """Turns of the whole validation split, written where texts are written: examples per CPU second.
+    """Return a turn over the validation split, with generation if the task has it: examples per CPU second.
 
-    Turning what comes out into answers and scores is left out here, and is counted on our side.
+    Post-processing into answers and scores is left out here; attnlab's side includes it.
     """
-    run = ours.build(case, folder, as_we_run=False)
+    run = ours.build(case, folder, sets_up_libraries=False)
     model = plain_model(run)
-    items = items_of(run.task, run.validation.features)
+    validation = run.validation
+    assert validation is not None
+    items = items_of(run.task, validation.features)
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
     if run.config.task.name in ("summarization", "translation"):
         searching = copy(model.generation_config)
@@ -84,13 +86,13 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
     def turn(_: int) -> float:
         begun = time.process_time()
         trainer.predict(items)
-        return len(run.validation.examples) / (time.process_time() - begun)
+        return len(validation.examples) / (time.process_time() - begun)
 
     return turn
 
 
 def plain_model(run: Training) -> torch.nn.Module:
-    """The model as transformers makes it: nothing is attached, and its gradients go autograd's way."""
+    """Return the stock model of transformers, with plain autograd."""
     return build_model(run.config, run.task.head, run.task.processor, run.task.model_options())
 
 
@@ -100,7 +102,7 @@ def trainer_of(
     collate: Callable[[Sequence[Item]], Item],
     options: dict[str, Any],
 ) -> Seq2SeqTrainer:
-    """A Trainer that computes and says nothing else."""
+    """Return a Trainer without logging and saving."""
     arguments = Seq2SeqTrainingArguments(
         output_dir=str(folder / "trainer"),
         use_cpu=True,
@@ -115,7 +117,7 @@ def trainer_of(
 
 
 def items_of(task: Task, features: Sequence[Feature]) -> list[Item]:
-    """Each feature as the model's own forward takes it, unpadded."""
+    """Return the arguments of the model's forward for each feature, unpadded."""
     return [_item(task.collate([feature])) for feature in features]
 
 
@@ -128,7 +130,7 @@ def _item(batch: dict[str, Any]) -> Item:
 
 
 def padded(items: Sequence[Item], pad_to: int | None) -> Item:
-    """One batch, every sequence as long as the longest, or `pad_to`; labels apart from inputs."""
+    """Return one batch, every sequence padded to the longest or to `pad_to`."""
     batch = {}
     for name in items[0]:
         rows = [item[name] for item in items]

@@ -1,4 +1,4 @@
-"""An ablation of 1,000 finished runs: what planning, looking, computing and reporting cost beside 200."""
+"""CPU seconds of planning, status, statistics and report for ablations of 1,000 and 200 finished runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.table import Table
 from pipelines.ablation.cell import Cell
@@ -19,13 +20,14 @@ from pipelines.executors.run_state import run_states
 from pipelines.runs import identity
 from tests.pipelines import stored_ablation
 
+T = TypeVar("T")
 SIZES = (200, 1000)
 ARMS, SEEDS = 20, 10
 FACTOR = 1.5  # more than that beyond the ratio of the sizes is not linear any more
 
 
 def run() -> Table:
-    """CPU seconds of each command's own part; runs are made up, with 60 test examples each."""
+    """Time the own part of each command; the runs are made up, with 60 test examples each."""
     found = {}
     for size in SIZES:
         print(f"{size} runs ...", file=sys.stderr, flush=True)
@@ -49,11 +51,11 @@ def _measured(size: int, root: Path) -> Mapping[str, float]:
     config, folder, spent = large_ablation(size), root / "large", {}
     register(config, folder)
 
-    def timed(what: str, do: Callable):
+    def timed(what: str, do: Callable[[], T]) -> T:
         begun = time.process_time()
-        done = do()
+        result = do()
         spent[what] = time.process_time() - begun
-        return done
+        return result
 
     planned = timed("plan: hash and place every run", lambda: plan_cells(config, folder))
     remember_folders(planned, folder)
@@ -66,7 +68,7 @@ def _measured(size: int, root: Path) -> Mapping[str, float]:
 
 
 def large_ablation(size: int) -> AblationConfig:
-    """An ablation of so many runs, that no one would train."""
+    """Return an ablation of so many runs; it is never trained."""
     arms = {f"rate{n}": {"attention": [], "set": {"learning_rate": 1e-6 * n}} for n in range(1, ARMS)}
     cells = {f"cell{n}": stored_ablation.RUN | {"batch_size": 4 + n} for n in range(size // ARMS // SEEDS)}
     values = {"cells": cells, "arms": {"stock": []} | arms, "seeds": list(range(1, SEEDS + 1))}
@@ -74,7 +76,7 @@ def large_ablation(size: int) -> AblationConfig:
 
 
 def make_up_results(planned: Sequence[Cell]) -> None:
-    """Let every planned run be finished, with what a real one writes but its model."""
+    """Write the files of a finished run, without its model, for every planned run."""
     for cell in planned:
         wanted = run_from_dict(cell.config)
         stored_ablation.finish(cell.folder, wanted, identity.describe(wanted))

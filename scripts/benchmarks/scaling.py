@@ -1,4 +1,4 @@
-"""What a second process buys: one run shared by two, against two runs side by side, against one alone."""
+"""The gain of a second process: one run on two processes, two runs side by side, one run alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Took:
-    """What a turn of `STEPS` steps took one process, in seconds."""
+    """Seconds that one process took for a turn of `STEPS` steps."""
 
     wall: float
     cpu: float
@@ -33,12 +33,12 @@ class Took:
 
     @property
     def rest(self) -> float:
-        """CPU of exchanging gradients, where there are several processes, and of clipping and bookkeeping."""
+        """CPU seconds of exchanging gradients (with several processes), clipping and bookkeeping."""
         return self.cpu - self.optimizer - self.model
 
 
 def run() -> Table:
-    """Examples per second, and where the CPU seconds of a step go; the three take turns."""
+    """Measure examples per second and the parts of a step's CPU seconds; arrangements take turns."""
     [case] = [one for one in cases() if one.name == CASE]
     took: dict[str, list[list[Took]]] = {name: [] for name in ARRANGEMENTS}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def _table(took: Mapping[str, Sequence[Sequence[Took]]], load: float) -> Table:
 
 
 def _start(case: Case, name: str, folder: Path) -> list[Connection]:
-    """The processes of one arrangement, each set up and waiting for its turns."""
+    """Start the processes of one arrangement; each sets up and waits for its turns."""
     context, connections = multiprocessing.get_context("spawn"), []
     shared = name == "one run on two processes"
     if shared:

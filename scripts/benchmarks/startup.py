@@ -1,4 +1,4 @@
-"""CPU seconds from a command to its answer, against a bare Python and its budget."""
+"""CPU seconds from a command to its answer, against an empty Python program and a budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES: dict[str, tuple[list[str], float | None]] = {  # the command and its budg
 
 
 def run() -> Table:
-    """The commands that must answer at once: neither torch nor transformers may be imported."""
+    """Time the commands that must answer at once: they may import neither torch nor transformers."""
     times: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(REPETITIONS):  # in turns, so that a busy machine slows all of them alike
         for name, (command, _budget) in CASES.items():
@@ -44,7 +44,7 @@ def run() -> Table:
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """User and system time of one command, its children included."""
+    """Return the user and system time of one command, its children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

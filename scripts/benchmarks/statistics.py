@@ -16,33 +16,33 @@ from pipelines.metrics.base import Metric, comparable
 from pipelines.registry import catalog
 
 SEEDS, EXAMPLES, REPETITIONS = 5, 2_000, 7
-OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # what a metric cannot be built without
+OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # of metrics that have no default
 JACKKNIFE, RESAMPLING, ALL = "jackknife, the slowest metric", "resampling, all metrics at once", "all of it"
 BUDGETS = {JACKKNIFE: 0.1, ALL: 10.0}  # CPU seconds
 
 
 def run() -> Table:
-    """Two arms with made-up statistics: time depends on how many numbers an example has, not on which."""
+    """Time a comparison of made-up statistics: it depends on their number, not on their values."""
     metrics = [load.load(name, OPTIONS.get(name)) for name in catalog.names(catalog.METRIC)]
     generator = np.random.default_rng(0)
     sides = {one: generator.integers(1, 30, (2, SEEDS, EXAMPLES, len(one.columns))) for one in metrics}
     times: dict[str, list[float]] = {}
     for _ in range(REPETITIONS):
-        for what, seconds in once(sides).items():
-            times.setdefault(what, []).append(seconds)
+        for what, taken in once(sides).items():
+            times.setdefault(what, []).append(taken)
     rows, records = [], []
-    for what, seconds in times.items():
+    for what, all_taken in times.items():
         budget = BUDGETS.get(what)
-        met = None if budget is None else descriptive.median(seconds) <= budget
+        met = None if budget is None else descriptive.median(all_taken) <= budget
         verdict = "–" if budget is None else f"{budget:g} {'met' if met else 'MISSED'}"
-        rows.append((what, with_range(seconds), verdict))
-        records.append({"what": what, "cpu_seconds": seconds, "budget": budget, "met": met})
+        rows.append((what, with_range(all_taken), verdict))
+        records.append({"what": what, "cpu_seconds": all_taken, "budget": budget, "met": met})
     columns = ("what", f"CPU seconds of {len(metrics)} metrics, median (range)", "budget")
     return Table(columns, rows, records, all_met=all(record["met"] is not False for record in records))
 
 
 def once(sides: Mapping[Metric, np.ndarray]) -> dict[str, float]:
-    """One comparison by every metric, part by part."""
+    """Time one comparison by every metric, part by part."""
     values = {one: comparable(one) for one in sides}
     jackknives = {one: seconds(significance.two_way, *both, values[one])[0] for one, both in sides.items()}
     columns = np.concatenate(
@@ -65,7 +65,7 @@ def once(sides: Mapping[Metric, np.ndarray]) -> dict[str, float]:
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    """CPU seconds of one call, and what it gave."""
+    """Return the CPU seconds of one call, and its result."""
     begun = time.process_time()
     result = function(*arguments)
     return time.process_time() - begun, result

@@ -1,4 +1,4 @@
-"""What a benchmark gives back: rows to read, the same as JSON, and whether every target was met."""
+"""The result of a benchmark: a table, the same as JSON, and whether every target was met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """A table of results; `records` carry every repetition, `rows` what a person wants to see."""
+    """A table of results; `rows` are printed, `records` hold every repetition."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -26,9 +26,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity of ours and of the reference, measured in turns in one run.
+    """One quantity of attnlab and of the reference, measured in turns in one run.
 
-    Ratios are taken pair by pair, ours over the reference: what slows the machine for a while slows both.
+    Ratios are taken pair by pair, attnlab over the reference: a busy machine slows both alike.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Comparison:
     ours: Sequence[float]
     reference: Sequence[float]
     target: float | None = None  # for the ratio
-    at_least: bool = True  # else the ratio shall be at most the target
+    at_least: bool = True  # False: the ratio must be at most the target
 
     @property
     def ratios(self) -> list[float]:
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def compared(comparisons: Sequence[Comparison]) -> Table:
-    """The table of benchmarks that have a reference."""
+    """Return the table of comparisons with a reference."""
     words = {None: "–", True: "met", False: "MISSED"}
     rows, records = [], []
     for one in comparisons:
@@ -72,7 +72,7 @@ def compared(comparisons: Sequence[Comparison]) -> Table:
 
 
 def with_range(values: Sequence[float]) -> str:
-    """Median, and the range when there are several: `1.23 (1.20-1.31)`."""
+    """Return the median, and the range when there are several values: `1.23 (1.20-1.31)`."""
     middle = _short(statistics.median(values))
     return middle if len(values) == 1 else f"{middle} ({_short(min(values))}-{_short(max(values))})"
 

@@ -1,4 +1,4 @@
-"""Useful tokens per CPU second in training: our loop and transformers' Trainer, in turns."""
+"""Useful tokens per CPU second in training: attnlab's loop and transformers' Trainer, in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ways of doing one job, each in a process of its own, in turns: what slows the machine slows both."""
+"""Two implementations of one job, each in its own process, in turns: a busy machine slows both alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from benchmarks.cases import Case
 
-Turn = Callable[[int], float]  # does turn number n and says what was measured
-Build = Callable[[Case, Path], Turn]  # sets the job up in a folder of its own
+Turn = Callable[[int], float]  # runs turn number n and returns the measurement
+Build = Callable[[Case, Path], Turn]  # sets the job up in an empty folder
 
 
 @dataclass
 class Measured:
-    """What each turn gave, and the most memory (bytes, resident) that each process held."""
+    """The measurement of each turn, and the peak resident memory of each process in bytes."""
 
     ours: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Measured:
 
 
 def take_turns(case: Case, ours: Build, reference: Build, turns: int) -> Measured:
-    """`turns` turns of each, ours first, after the set-up of both."""
+    """Run so many turns of each implementation, attnlab's first, after the set-up of both."""
     measured = Measured()
     with tempfile.TemporaryDirectory() as folder:
         workers = [_Worker(case, build, Path(folder) / build.__module__) for build in (ours, reference)]

@@ -1,4 +1,4 @@
-"""What a swap must leave alone, measured on one tiny model: cells are pass, fail or n/a, with the reason."""
+"""Checks of a swap on one small model: each cell is pass, fail or n/a, with the reason."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Cell = str  # "pass", "fail: reason" or "n/a: reason"
 
 
 class Inapplicable(Exception):
-    """A check that means nothing for this model, and why."""
+    """A check does not apply to this model; the message says why."""
 
 
 class Subject:
-    """A model with variants at non-neutral values, and how it does without them."""
+    """A model with variants at non-neutral values, which can be compared with the stock model."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
@@ -37,14 +37,14 @@ class Subject:
 
     @property
     def own_ids(self) -> str:
-        """The input whose positions the decoder, or the only stack, runs over."""
+        """The name of the input ids of the decoder, or of the only stack."""
         name = "decoder_input_ids" if "decoder_input_ids" in self.example else "input_ids"
         if name not in self.example:
             raise Inapplicable("no token ids")
         return name
 
     def blame_stock(self, run: Callable, error: Exception) -> NoReturn:
-        """Raise what stopped a forward with variants, unless the stock model stops as well."""
+        """Raise the error of a forward with variants, unless the stock model fails, too."""
         detach(self.model)
         try:
             run()
@@ -55,7 +55,7 @@ class Subject:
         raise error
 
     def compared(self, difference: Callable[[], tuple[float, float]]) -> Cell:
-        """A difference that should be none, with variants; where stock shows it too, it is the model's."""
+        """Return the cell of a difference that should be zero; n/a where the stock model shows it, too."""
         with torch.no_grad():
             try:
                 ours, size = difference()
@@ -72,6 +72,7 @@ class Subject:
 
 
 def nudge(model: torch.nn.Module) -> None:
+    """Move the parameters of the variants away from neutral."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in variant_parameters(model).values():
@@ -79,7 +80,7 @@ def nudge(model: torch.nn.Module) -> None:
 
 
 def swap(subject: Subject) -> Cell:
-    """At neutral parameters, the model with a temperature and a gate is the stock model, bit for bit."""
+    """Check that the model with a neutral temperature and gate equals the stock model, bit for bit."""
     proof = prove(subject.model, subject.example)
     if proof.passed and proof.exact:
         return "pass"
@@ -87,7 +88,7 @@ def swap(subject: Subject) -> Cell:
 
 
 def causality(subject: Subject) -> Cell:
-    """Positions that come later do not change what comes before."""
+    """Check that later positions do not change earlier ones."""
     if not any(stack.site.is_causal for _, stack in attached(subject.model)):
         raise Inapplicable("no causal attention")
     name = subject.own_ids
@@ -96,7 +97,7 @@ def causality(subject: Subject) -> Cell:
     changed[name][:, -2:] = (batch[name][:, -2:] + 7) % 60 + 5
     kept = batch[name].shape[1] - 2
 
-    def difference():
+    def difference() -> tuple[float, float]:
         one, two = _sequence(subject, batch, name), _sequence(subject, changed, name)
         if torch.equal(one[:, kept:], two[:, kept:]):
             raise Inapplicable("later positions do not reach the output")
@@ -106,7 +107,7 @@ def causality(subject: Subject) -> Cell:
 
 
 def padding(subject: Subject) -> Cell:
-    """A padded example gives what it gives alone."""
+    """Check that a padded example gives the same output as alone."""
     if not subject.is_text or "attention_mask" not in subject.accepted:
         raise Inapplicable("its inputs have no attention mask" if subject.is_text else "no token ids")
     others = set(subject.example) - {"input_ids", "decoder_input_ids", "use_cache"}
@@ -136,7 +137,7 @@ def padding(subject: Subject) -> Cell:
         batch["decoder_input_ids"], alone["decoder_input_ids"], real = target, target[1:], slice(None)
     name = subject.own_ids
 
-    def difference():
+    def difference() -> tuple[float, float]:
         together, single = _sequence(subject, batch, name), _sequence(subject, alone, name)
         return _gap(together[1:, real], single)
 
@@ -144,7 +145,7 @@ def padding(subject: Subject) -> Cell:
 
 
 def cache(subject: Subject) -> Cell:
-    """Going on from a cache gives what the whole sequence gives."""
+    """Check that decoding from a cache gives the same output as the whole sequence."""
     if "past_key_values" not in subject.accepted or "use_cache" not in subject.accepted:
         raise Inapplicable("no cache")
     if not any(stack.site.is_causal for _, stack in attached(subject.model)):
@@ -158,7 +159,7 @@ def cache(subject: Subject) -> Cell:
         else {"attention_mask": torch.ones_like(ids)}
     )
 
-    def difference():
+    def difference() -> tuple[float, float]:
         whole = _sequence(subject, {**rest, **extra, name: ids, "use_cache": False}, name)
         begun = {k: v[:, :SEEN] for k, v in extra.items()}
         first = subject.model(**rest, **begun, **{name: ids[:, :SEEN]}, use_cache=True)
@@ -178,7 +179,7 @@ def cache(subject: Subject) -> Cell:
 
 
 def cross_attention(subject: Subject) -> Cell:
-    """Variants at cross-attention alone are reached, and move the output."""
+    """Check that variants at cross-attention alone are reached, and change the output."""
     cross = [stack for _, stack in attached(subject.model) if stack.site.is_cross]
     if not cross:
         raise Inapplicable("no cross-attention")
@@ -194,12 +195,13 @@ def cross_attention(subject: Subject) -> Cell:
 
 
 def gradient(subject: Subject) -> Cell:
-    """Every parameter of every site gets a gradient that is finite and not zero."""
+    """Check that every parameter of every site gets a gradient that is finite and not zero."""
     found = [o for o in _floats(subject.model(**subject.example)) if o.requires_grad]
     if not found:
         raise Inapplicable("its outputs carry no gradient")
     generator = torch.Generator().manual_seed(5)
-    sum((o * torch.randn(o.shape, generator=generator)).sum() for o in found).backward()
+    weighted = [(o * torch.randn(o.shape, generator=generator)).sum() for o in found]
+    torch.stack(weighted).sum().backward()
     for name, parameter in variant_parameters(subject.model).items():
         if parameter.grad is None or not parameter.grad.isfinite().all():
             return f"fail: {name} has no finite gradient"
@@ -209,7 +211,7 @@ def gradient(subject: Subject) -> Cell:
 
 
 def explicit(subject: Subject) -> Cell:
-    """A variant that sees the scores is the stock model at neutral parameters, up to rounding."""
+    """Check that a neutral variant on the explicit path equals the stock model, up to rounding."""
     detach(subject.model)
     try:
         attach(subject.model, ON_THE_SCORES, example=subject.example)
@@ -231,7 +233,11 @@ CHECKS = {
 
 
 def measured(model: torch.nn.Module) -> dict[str, Cell]:
-    """All cells of one model. Raises VariantError where the model cannot be attached to."""
+    """Return all cells of one model.
+
+    Raises:
+        VariantError: nothing can be attached to the model.
+    """
     subject = Subject(model)
     cells: dict[str, Cell] = {}
     for name, check in CHECKS.items():
@@ -257,7 +263,7 @@ def measured(model: torch.nn.Module) -> dict[str, Cell]:
     return cells
 
 
-def _floats(value) -> list[torch.Tensor]:
+def _floats(value: object) -> list[torch.Tensor]:
     if torch.is_tensor(value):
         return [value] if value.is_floating_point() else []
     if isinstance(value, dict):
@@ -275,7 +281,7 @@ def _sequence(subject: Subject, batch: dict, name: str) -> torch.Tensor:
 
 
 def _sequence_of(output: hf.utils.ModelOutput, length: int) -> torch.Tensor:
-    """The output with one row per position of the input."""
+    """Return the output with one row per position of the input."""
     for name in ("logits", "last_hidden_state", "prediction_logits", "seq_relationship_logits"):
         value = getattr(output, name, None)
         if torch.is_tensor(value) and value.dim() == 3 and value.shape[1] == length:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from seam_checks.checks import CHECKS
 
-INTRO = """# Architectures
+INTRO = """# Model types that variants can be attached to
 
-Written by `scripts/architectures`: every model type that transformers {transformers} knows, built tiny from
-its config (width 32, two layers, random weights, torch {torch}, CPU, float32), attached to and measured.
+Written by `scripts/architectures`: every model type that transformers {transformers} knows, built small from
+its config (width 32, two layers, random weights, torch {torch}, CPU, float32), with variants attached.
 
 | cell | pass means |
 |---|---|
 | swap exact | with `[temperature, gate]` at neutral parameters all outputs equal stock's, difference 0.0 |
 | causality | with the parameters moved away from neutral, later positions do not change earlier ones |
-| padding | a padded example gives what it gives alone |
-| cache | decoding from a cache gives what the whole sequence gives |
-| cross-attention | variants at cross-attention alone are reached, start exactly, and move the output |
+| padding | a padded example gives the same output as alone |
+| cache | decoding from a cache gives the same output as the whole sequence |
+| cross-attention | variants at cross-attention alone are reached, exact at the start, and change the output |
 | gradient | every parameter of every site gets a finite gradient that is not zero |
 | explicit path | a variant that sees the scores (`sink`, neutral) equals stock within 50 eps |
 
-*n/a* means that the check says nothing about this model; the number is its reason, below the table. A
-difference that the stock model shows as well is the model's: then the cell is n/a and says so.
+*n/a* means that the check does not apply to this model; the number is the reason, below the table. If the
+stock model shows the same difference, the cell is n/a, with this reason.
 """
 
 
@@ -84,7 +84,7 @@ def _unbuilt(row: dict) -> bool:
     return "unbuilt" in row or "failed" in row
 
 
-def _named(rows: Mapping[str, dict], kind) -> list[str]:
+def _named(rows: Mapping[str, dict], kind: Callable[[dict], bool]) -> list[str]:
     return [f"`{name}`" for name, row in rows.items() if kind(row)]
 
 

@@ -1,1 +1,1 @@
-"""A Slurm on this machine, and what is tried on it (scripts/test-slurm)."""
+"""A Slurm cluster on this machine and the scenarios that run on it (scripts/test-slurm)."""

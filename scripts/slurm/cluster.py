@@ -1,14 +1,17 @@
-"""A whole Slurm of two nodes on this machine, without systemd and accounting, in one folder."""
+"""A Slurm cluster of two nodes on this machine, in one folder, without systemd and accounting."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge")
@@ -16,6 +19,9 @@ DAEMONS = ("slurmctld", "slurmd", "munged")
 NODES = ("n1", "n2")
 SECONDS_TO_INSTALL, SECONDS_TO_START = 120, 30
 SECONDS_UNTIL_LOST = 10  # without an answer of its daemon, a node is down
+SECONDS_OF_GRACE = (
+    300  # most that a preempted job has to save; one that leaves earlier frees its node at once
+)
 CONFIGURATION = """
 ClusterName=attnlab
 SlurmctldHost={host}
@@ -48,24 +54,24 @@ KillWait=5
 SlurmdTimeout={lost}
 ReturnToService=2
 {nodes}
-PartitionName=low Nodes=n[1-2] Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=30 State=UP
+PartitionName=low Nodes=n[1-2] Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime={grace} State=UP
 PartitionName=high Nodes=n[1-2] PriorityTier=10 PreemptMode=OFF State=UP
 """
 
 
 class CannotRun(Exception):
-    """Slurm cannot be tried on this machine; the message says why."""
+    """Slurm cannot run on this machine; the message says why."""
 
 
 def install() -> None:
-    """Have Debian's packages, from the machine or from its mirror.
+    """Install Debian's packages of Slurm unless they are installed.
 
     Raises:
-        CannotRun: it takes root and apt, or a network.
+        CannotRun: this needs root, apt or a network, and it is missing.
     """
     if os.geteuid() != 0:
         raise CannotRun("Slurm's daemons run as root here, and this is another user")
-    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"  # where daemons are, whoever has started us
+    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"  # where Debian puts daemons; not in every user's PATH
     if _is_installed():
         return
     if shutil.which("apt-get") is None:
@@ -84,8 +90,8 @@ def install() -> None:
         except subprocess.TimeoutExpired as error:
             raise CannotRun("Slurm is not installed, and apt-get does not answer") from error
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise CannotRun(f"Slurm is not installed, and apt-get cannot install it: {said}")
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise CannotRun(f"Slurm is not installed, and apt-get cannot install it: {reason}")
     if not _is_installed():
         raise CannotRun(
             f"{' and '.join(PACKAGES)} are installed, but not all of {', '.join(DAEMONS)} are here"
@@ -97,13 +103,13 @@ def _is_installed() -> bool:
 
 
 class Cluster:
-    """A controller and two nodes; a context manager that stops every daemon it has started, and every job."""
+    """A controller and two nodes: a context manager that stops its daemons and jobs at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
-        self.nodes: dict[str, subprocess.Popen] = {}
-        self.others: list[subprocess.Popen] = []
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.others: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Cluster:
         for name in ("state", *(f"spool.{node}" for node in NODES)):
@@ -114,7 +120,12 @@ class Cluster:
             for name, port in zip(NODES, node_ports, strict=True)
         )
         text = CONFIGURATION.format(
-            folder=self.folder, host=host, port=port, lost=SECONDS_UNTIL_LOST, nodes=nodes
+            folder=self.folder,
+            host=host,
+            port=port,
+            lost=SECONDS_UNTIL_LOST,
+            grace=SECONDS_OF_GRACE,
+            nodes=nodes,
         )
         (self.folder / "slurm.conf").write_text(text)
         try:
@@ -132,7 +143,7 @@ class Cluster:
         with suppress(OSError, subprocess.SubprocessError):
             self.run("scancel", "--user=root", "--state=PENDING", check=False)
             self.run("scancel", "--user=root", "--signal=KILL", "--full", check=False)
-        self._kill_what_belongs_to_us()
+        self._kill_jobs()
         for daemon in (*self.nodes.values(), *reversed(self.others)):
             daemon.terminate()
         for daemon in (*self.nodes.values(), *self.others):
@@ -141,11 +152,11 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        self._kill_what_belongs_to_us()
+        self._kill_jobs()
 
-    # ---- what the scenarios do with it
+    # ---- for the scenarios
     def run(self, *command: str, check: bool = True) -> str:
-        """What a command of Slurm answers."""
+        """Run a command of Slurm and return its output."""
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -154,16 +165,23 @@ class Cluster:
         return done.stdout.strip()
 
     def jobs(self) -> dict[str, tuple[str, str, str]]:
-        """State, node and reason of every job, by its id."""
+        """Return state, node and reason of every job that waits or runs, by its id."""
         lines = self.run("squeue", "--noheader", "--array", "--format=%i|%T|%N|%r").splitlines()
-        return {job: tuple(rest) for job, *rest in (line.split("|") for line in lines)}
+        rows = (line.split("|") for line in lines)
+        return {job: (state, node, reason) for job, state, node, reason in rows}
 
     def state(self, job: str) -> str:
-        """State of one job; GONE where Slurm does not know it any more."""
+        """Return the state of one job; GONE when it has ended."""
         return self.jobs().get(job, ("GONE", "", ""))[0]
 
+    def limit_minutes(self, job: str, *, ahead_seconds: int) -> int:
+        """Return the shortest time limit of a running job, in whole minutes, that lies so far ahead."""
+        begun = self.run("squeue", "--noheader", f"--jobs={job}", "--format=%S")
+        worked = (datetime.now() - datetime.fromisoformat(begun)).total_seconds()
+        return math.ceil((worked + ahead_seconds) / 60)
+
     def hurry(self) -> None:
-        """Start requeued jobs now: Slurm lets them wait for two minutes."""
+        """Start requeued jobs now; otherwise Slurm holds them back for two minutes."""
         for job, (state, _, reason) in self.jobs().items():
             if state == "PENDING" and reason == "BeginTime":
                 self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
@@ -172,7 +190,7 @@ class Cluster:
         self.nodes[node] = self._daemon("slurmd", "-N", node)
 
     def lose_node(self, node: str) -> None:
-        """Everything of a node is dead from one moment to the next: its daemon, Slurm's keepers, the jobs."""
+        """Kill every process of a node at once: its daemon, Slurm's job keepers (slurmstepd) and the jobs."""
         raw = self.run(
             "squeue", "--noheader", f"--nodelist={node}", "--states=RUNNING", "--format=%A"
         ).split()
@@ -184,7 +202,7 @@ class Cluster:
 
     # ---- daemons
     def _start_munge(self) -> None:
-        """A munged of our own beside the system's: its key, socket and files in our folder."""
+        """Start a munged beside the system's, with its key, socket and files in this folder."""
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
@@ -199,11 +217,11 @@ class Cluster:
         self.others.append(self._spawn(command))
         _wait_for(Path(files["socket"]).exists, "munged")
 
-    def _daemon(self, name: str, *arguments: str) -> subprocess.Popen:
+    def _daemon(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         return self._spawn([name, "-D", "-f", str(self.folder / "slurm.conf"), *arguments])
 
-    def _spawn(self, command: list[str]) -> subprocess.Popen:
-        log = open(self.folder / "daemons.log", "ab")  # noqa: SIM115 - the daemon's from now on
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        log = open(self.folder / "daemons.log", "ab")  # noqa: SIM115 - the daemon keeps it open
         return subprocess.Popen(
             command, env=self.environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
         )
@@ -216,8 +234,8 @@ class Cluster:
 
         _wait_for(idle, f"Slurm (its logs are in {self.folder})")
 
-    def _kill_what_belongs_to_us(self) -> None:
-        """Jobs and Slurm's keepers of jobs, which are children of nobody: known by our configuration file."""
+    def _kill_jobs(self) -> None:
+        """Kill jobs and their keepers, which are not children of this process, by their SLURM_CONF."""
         ours = self.environment["SLURM_CONF"]
         for process in _processes():
             if process.environment.get("SLURM_CONF") == ours and (
@@ -249,7 +267,7 @@ def _processes() -> list[_Process]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at, so that two clusters on a machine do not meet."""
+    """Return free ports, so that two clusters can run on one machine."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
@@ -260,7 +278,7 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-def _wait_for(condition, what: str) -> None:
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while not condition():
         if time.monotonic() > deadline:

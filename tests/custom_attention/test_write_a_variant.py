@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,60 +24,21 @@ from pipelines.config.load import load_run
 from pipelines.errors import UserError
 from pipelines.registry import catalog, fingerprint
 from pipelines.runs.identity import describe, run_hash
+from tests import guide
+from tests.conftest import REPOSITORY
 from tests.custom_attention.models import padded, tiny
 
-ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "write-a-variant.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMED_FILE = re.compile(r"`([\w/]+\.(?:py|yaml))`[^`]*:\s*$")
-COMMAND = {"attnlab": f"{sys.executable} -m pipelines", "python": sys.executable}
-
-
-def blocks() -> list[tuple[str, str, str | None]]:
-    """(language, text, the file that the line before names) of every block in the guide."""
-    found = []
-    for match in BLOCK.finditer(GUIDE):
-        before = GUIDE[: match.start()].rstrip().rpartition("\n\n")[2]
-        named = NAMED_FILE.search(" ".join(before.split()))
-        found.append((match[1], match[2], named[1] if named else None))
-    return found
+PAGE = "write-a-variant.md"
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     """A copy of what the guide touches, with the files that it says to write."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("custom_attention", "pipelines", "configs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "tests").mkdir()
-    for name in ("__init__.py", "conftest.py", "custom_attention"):
-        (copy / "tests" / name).symlink_to(ROOT / "tests" / name)
-    (copy / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
-    for _, text, name in blocks():
-        if name is not None:
-            assert not (ROOT / name).exists(), f"the guide's {name} would overwrite a real file"
-            (copy / name).write_text(text, encoding="utf-8")
-    return copy
-
-
-def run(checkout: Path, command: str, *more_paths: Path) -> str:
-    """Run it in `checkout`, whose modules come first."""
-    for name, real in COMMAND.items():
-        command = re.sub(rf"(^|\s){name} ", rf"\g<1>{real} ", command, count=1)
-    path = os.pathsep.join(map(str, (checkout, *more_paths)))
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
-    done = subprocess.run(command, shell=True, cwd=checkout, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def commands() -> list[str]:
-    lines = [line for language, text, _ in blocks() if language == "sh" for line in text.splitlines()]
-    return [line.partition("  #")[0].strip() for line in lines]
+    return guide.checkout(PAGE, tmp_path_factory.mktemp("checkout"))
 
 
 def test_a_variant_takes_one_file_of_at_most_thirty_lines_and_one_yaml():
-    written = {name: text for _, text, name in blocks() if name}
+    written = {block.file: block.text for block in guide.blocks(PAGE) if block.file}
     assert set(written) == {
         "custom_attention/variants/channel_gate.py",
         "configs/attention/channel_gate.yaml",
@@ -89,9 +47,9 @@ def test_a_variant_takes_one_file_of_at_most_thirty_lines_and_one_yaml():
     assert all(len(text.splitlines()) <= 30 for text in written.values())
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", guide.commands(PAGE))
 def test_every_command_of_the_guide_works(checkout, command):
-    printed = run(checkout, command)
+    printed = guide.run(checkout, command)
     if "ls variants" in command:
         [line] = [line for line in printed.splitlines() if line.startswith("channel_gate")]
         assert line.split()[-3:] == ["kernel", "yes", "no"]
@@ -103,18 +61,20 @@ def test_every_command_of_the_guide_works(checkout, command):
 
 
 def test_the_python_of_the_guide_runs_as_one_session(checkout):
-    session = "".join(text for language, text, name in blocks() if language == "python" and name is None)
-    printed = run(checkout, f"python -c '{session}'")
+    session = "".join(
+        block.text for block in guide.blocks(PAGE) if block.language == "python" and block.file is None
+    )
+    printed = guide.run(checkout, f"python -c '{session}'")
     assert "the swap is exact" in printed
     assert "only one variant can replace the softmax" in printed
     assert "no attention site matches" in printed
 
 
 def test_the_yaml_of_the_guide_says_where_and_in_which_order(checkout):
-    [text] = [text for language, text, name in blocks() if language == "yaml" and name is None]
-    (checkout / "where.yaml").write_text(text, encoding="utf-8")
+    [block] = [one for one in guide.blocks(PAGE) if one.language == "yaml" and one.file is None]
+    (checkout / "where.yaml").write_text(block.text, encoding="utf-8")
     files = "configs/task/translation-generated.yaml configs/model/t5-small-scratch.yaml"
-    printed = run(checkout, f"attnlab validate {files} where.yaml")
+    printed = guide.run(checkout, f"attnlab validate {files} where.yaml")
     assert re.search(r"attention: .*temperature.*channel_gate", printed)
     assert "decoder" in printed
 
@@ -212,8 +172,8 @@ seed: 1
 
 def test_a_run_file_names_it_both_ways_trains_it_and_saves_it_with_its_code(installed):
     (installed / "run.yaml").write_text(RUN, encoding="utf-8")
-    assert "attention: shift" in run(installed, "attnlab validate run.yaml", ROOT)
-    run(installed, "attnlab train run.yaml --out out", ROOT)
+    assert "attention: shift" in guide.run(installed, "attnlab validate run.yaml", REPOSITORY)
+    guide.run(installed, "attnlab train run.yaml --out out", REPOSITORY)
     model = load(installed / "out" / "model")
     kinds = [[type(variant).__name__ for variant in stack] for _, stack in attached(model)]
     assert kinds == [["Shift", "Shift"]]

@@ -1,0 +1,1 @@
+"""The picture of docs/architecture.md, drawn from the imports (scripts/architecture-figure)."""
