@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_lengths_are_those_that_the_page_states():
     lines = {block.file: len(block.text.splitlines()) for block in guide.blocks(PAGE) if block.file}
     parts = ("tasks/text_regression", "metrics/mae", "corpora/text_regression")
-    assert [lines[f"pipelines/{part}.py"] for part in parts] == [94, 30, 19]
+    assert [lines[f"pipelines/{part}.py"] for part in parts] == [93, 30, 19]
 
 
 @pytest.mark.parametrize(
