@@ -14,6 +14,7 @@ from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.hub.fetch import model_source
 from pipelines.models.build import cannot_load, known_config
+from pipelines.models.folder import model_folder
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.base import Example, Task
 
@@ -41,6 +42,8 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     named = config.model.tokenizer or config.model.name
     if not named:
         return kind.from_scratch(config, task, train)
+    if config.model.name:
+        model_folder(config.model.name)  # before a tokenizer is looked for in a folder without a model
     source = model_source(named)
     if kind.auto_class is None:
         return None
