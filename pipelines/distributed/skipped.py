@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention.modes import quiet
@@ -41,7 +41,9 @@ def expect_skipped(
     Args:
         loss: computes the loss of `model` on a batch.
     """
-    if accelerator.num_processes > 1 and (layerdrop(model) or _leaves_out(model, loss)):
+    if accelerator.distributed_type is DistributedType.NO:
+        return
+    if layerdrop(model) or _leaves_out(model, loss):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
 
 

@@ -42,9 +42,7 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     named = config.model.tokenizer or config.model.name
     if not named:
         return kind.from_scratch(config, task, train)
-    if config.model.name:
-        model_folder(config.model.name)  # before a tokenizer is looked for in a folder without a model
-    source = model_source(named)
+    source = model_source(named) if config.model.tokenizer else model_folder(named)
     if kind.auto_class is None:
         return None
     try:

@@ -25,6 +25,7 @@ from pipelines.models import flops, lora
 from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.build import build_model
+from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.storage.run_folder import RunFolder
@@ -59,8 +60,9 @@ def prepare(
     _stop_between_phases(accelerator, stop)
     model, proof = build_model_with_attention(config, task, prepared["train"].features)
     if config.model.name is not None:
-        for line in loading_lines(model):
-            reporter.say(line)
+        for line in [*loading_lines(model), label_line(config, task, model)]:
+            if line is not None:
+                reporter.say(line)
     reporter.say(proof.sentence)
     forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
@@ -93,7 +95,9 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     task = load_task(config)
     splits = load_splits(config.data, task)
     assert splits.train is not None  # `load_splits` requires it
-    task.bind(load_processor(config, task, splits.train), config.model.family)
+    processor = load_processor(config, task, splits.train)
+    adopt_order(config, task)
+    task.bind(processor, config.model.family)
     return task, splits
 
 
