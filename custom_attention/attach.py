@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from custom_attention import registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
 from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
@@ -114,7 +114,7 @@ def _attach(
         stack.weight_edits = edits.get(f.module, [])
         for block, factor in stack.weight_edits if edit_weights else ():
             block.multiply(f.module, factor)
-        setattr(f.module, ATTRIBUTE, stack)
+        put(f.module, stack)
     for config in attention_configs(model):
         name = NAMES.get(config._attn_implementation, config._attn_implementation)
         config._attn_implementation_internal = name
@@ -128,7 +128,7 @@ def detach(model: AnyModule) -> AnyModule:
     for module, stack in attached(model):
         for block, factor in stack.weight_edits:
             block.multiply(module, 1 / factor)
-        delattr(module, ATTRIBUTE)
+        take(module)
     for config in attention_configs(model):
         config._attn_implementation_internal = stock_kernel_name(config)
         if "attn_implementation" in vars(config):

@@ -16,7 +16,7 @@ from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
 from custom_attention.runtime.call import OWN_SCORE_TERMS
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
 from custom_attention.site import Site
 
 _STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}
@@ -145,7 +145,7 @@ def dispatching(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def bypassing(model: nn.Module) -> Iterator[None]:
     """Make the model call its own kernel, as if nothing were attached."""
-    with _renamed(model, lambda kernel: kernel):
+    with on_own_kernels(), _renamed(model, lambda kernel: kernel):
         yield
 
 

@@ -37,6 +37,7 @@ Observer = Callable[
 ]
 
 _observer: Observer | None = None
+_bypassed = False  # whether models run on their own kernels on purpose
 
 
 def attention(
@@ -97,6 +98,47 @@ def observed(callback: Observer) -> Iterator[None]:
         yield
     finally:
         _observer = before
+
+
+def put(module: nn.Module, stack: Stack) -> None:
+    """Attach a stack to an attention module, which from then on refuses to run without it."""
+    setattr(module, ATTRIBUTE, stack)
+    module.register_forward_pre_hook(refuse_other_kernel)
+
+
+def take(module: nn.Module) -> None:
+    """Remove the stack of an attention module."""
+    delattr(module, ATTRIBUTE)
+    hooks = module._forward_pre_hooks
+    for key in [key for key, hook in hooks.items() if hook is refuse_other_kernel]:
+        del hooks[key]
+
+
+def refuse_other_kernel(module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Refuse a forward on a kernel that was set after attaching, which would leave the variants out.
+
+    Raises:
+        ValueError: the module's config names another kernel than the dispatcher.
+    """
+    stack: Stack = getattr(module, ATTRIBUTE)
+    name = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    if name is not None and name != NAMES[stack.kernel_name] and not _bypassed:
+        raise ValueError(
+            f"{type(module).__name__}: the attention kernel was set to {name!r} while variants are attached, "
+            "which would leave them out. Set the kernel before the variants are attached: detach, set it, "
+            f"attach again; or set {NAMES[stack.kernel_name]!r} again."
+        )
+
+
+@contextmanager
+def on_own_kernels() -> Iterator[None]:
+    """Let models run on their own kernels inside the block."""
+    global _bypassed
+    before, _bypassed = _bypassed, True
+    try:
+        yield
+    finally:
+        _bypassed = before
 
 
 class EditedWeight(Protocol):

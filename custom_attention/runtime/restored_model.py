@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention.runtime.call import Kernel
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, put
 from custom_attention.site import Site
 from custom_attention.variant import Variant
 
@@ -57,7 +57,7 @@ class Restored(PreTrainedModel):
             members = [self.variant_classes[name](site, **options) for name, options in recipe]
             stack = Stack(members, kernel_function(module, record["kernel"]), record["kernel"], site)
             stack.recipe = [tuple(pair) for pair in recipe]
-            setattr(module, ATTRIBUTE, stack)
+            put(module, stack)
         self._share_parameters()
         for module in self.modules():
             config = getattr(module, "config", None)
