@@ -22,6 +22,7 @@ from pipelines.errors import RunFailed, UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.runs.load import LoadedRun, load_run_model
+from pipelines.storage import atomic
 from pipelines.train.attention_log import MOST_FEATURES, first_batch
 
 SPLIT = "validation"  # every run has one
@@ -52,6 +53,7 @@ def fold_command(run: str, out: str) -> None:
     try:
         model.save_pretrained(beside)
         saving.save_processor(finished.task.processor, beside)
+        atomic.follow_umask(beside)
         _compare(type(model).from_pretrained(beside).to(device), batches, before)
         beside.rename(target)
     finally:

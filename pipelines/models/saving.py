@@ -52,6 +52,7 @@ def save(model: PreTrainedModel, processor: Processor | None, folder: Path, *, w
             custom_attention.detach(model)
             model.save_pretrained(folder, state_dict=state)
         save_processor(processor, folder)
+        atomic.follow_umask(folder)
         for path in folder.iterdir():
             atomic.sync(path)
     except (OSError, SafetensorError) as error:

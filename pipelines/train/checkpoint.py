@@ -77,6 +77,7 @@ class CheckpointStore:
             save_file(dict(model_tensors), target / "model.safetensors")
             save_file(dict(optimizer_tensors), target / "optimizer.safetensors")
             (target / "state.json").write_text(json.dumps(dict(state), sort_keys=True), encoding="utf-8")
+            atomic.follow_umask(target)
             seal(target)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(target, ignore_errors=True)
