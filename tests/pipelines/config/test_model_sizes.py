@@ -23,12 +23,24 @@ def run(tmp_path, family, entries):
     ("family", "entries", "said"),
     [
         ("encoder", {"num_hidden_layers": 2**63}, "num_hidden_layers: no model has this size .*1 to 10,000"),
-        ("encoder", {"num_hidden_layers": -1}, r"config\.num_hidden_layers: no model has this size \(got -1\)"),
+        (
+            "encoder",
+            {"num_hidden_layers": -1},
+            r"config\.num_hidden_layers: no .*\(got -1\)",
+        ),
         ("decoder", {"n_layer": 0}, "n_layer: no model has this size"),
         ("encoder_decoder", {"d_ff": -8}, "d_ff: no model has this size .*1 to 16,777,216"),
-        ("encoder", {"hidden_size": 40, "num_attention_heads": 6}, "hidden_size is 40, no multiple of num_at"),
-        ("decoder", {"n_embd": 30, "n_head": 4}, "n_embd is 30, no multiple of n_head"),
-        ("encoder_decoder", {"d_model": 30, "decoder_attention_heads": 4}, "d_model is 30, no multiple"),
+        (
+            "encoder",
+            {"hidden_size": 40, "num_attention_heads": 6},
+            "size is 40, which is not a mul",
+        ),
+        ("decoder", {"n_embd": 30, "n_head": 4}, "n_embd is 30, which is not a multiple of n_head"),
+        (
+            "encoder_decoder",
+            {"d_model": 30, "decoder_attention_heads": 4},
+            "d_model is 30, which is not a multiple",
+        ),
     ],
 )
 def test_a_size_that_cannot_be_is_refused(tmp_path, family, entries, said):
