@@ -115,7 +115,7 @@ def test_a_decoder_keeps_the_order_of_its_head_too(tmp_path):
     stored(tmp_path / "model", "decoder", "AutoModelForSequenceClassification", **named(MOODS))
     data = write(tmp_path, [{"text": text, "label": mood} for text, mood in TEXTS])
     model = [f"model.name={tmp_path / 'model'}", "model.family=decoder"]
-    _, run = train(tmp_path, "task=text_classification", *data, *model)
+    _, run = train(tmp_path, "task=text_classification", "task.max_len=64", *data, *model)
     before, after = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "model", run / "model")
     )

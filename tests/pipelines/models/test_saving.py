@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 import transformers
@@ -9,6 +11,7 @@ import transformers
 import custom_attention
 from pipelines.errors import RunFailed
 from pipelines.models import saving
+from pipelines.train.checkpoint import CheckpointStore
 from tests.custom_attention.models import FAMILIES, logits, nudge, padded, tiny
 
 
@@ -41,6 +44,20 @@ def test_plain_transformers_loads_stock_and_refuses_the_rest(tmp_path):
     assert not list((tmp_path / "0").glob("*.py"))
     with pytest.raises((ValueError, RuntimeError)):
         transformers.BertForTokenClassification.from_pretrained(tmp_path / "1")(**padded("bert").inputs)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_others_may_read_it_as_the_umask_says(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        saving.save(trained("bert", ["gate"]), NoProcessor(), tmp_path / "model", writes=True)
+        store = CheckpointStore(tmp_path / "checkpoints")
+        folder = store.save(1, {"a": torch.zeros(2)}, {"b": torch.zeros(2)}, {}).folder
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "model").iterdir(), *folder.iterdir()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+    assert {"model.safetensors", "optimizer.safetensors"} <= {path.name for path in files}
 
 
 def test_a_rank_that_does_not_write_writes_nothing(tmp_path):
