@@ -24,7 +24,7 @@ NO_NUMBERS = (
     *(f"custom_attention.{name}" for name in ("diagnostics", "dummy_inputs", "export", "fold", "proof")),
     *(f"custom_attention.{name}" for name in ("registry", "saving", "scaled_self_attention", "variants")),
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
-    *(f"pipelines.models.{name}" for name in ("flops", "saving")),
+    *(f"pipelines.models.{name}" for name in ("flops", "folder", "saving", "weights")),
     *(f"pipelines.storage.{name}" for name in ("atomic", "lock", "names", "run_folder")),
     *(f"pipelines.train.{name}" for name in ("attention_log", "checkpoint", "process_advice", "progress")),
     *(f"pipelines.train.{name}" for name in ("trackers", "speed.allocator")),
