@@ -21,7 +21,7 @@ NUMERICS_VERSION = 7
 # What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
-    "custom_attention": ("attach", "head_weights", "modes", "sites", "variant"),
+    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "variant"),
     "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
     "pipelines": ("seeds",),
     "pipelines.data": (

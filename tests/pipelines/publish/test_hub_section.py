@@ -32,7 +32,7 @@ def train(hub: Hub, run: Path, tmp_path: Path, attnlab: Attnlab, monkeypatch: py
         shutil.copytree(run, folder.path, dirs_exist_ok=True)
         return manifest_of(folder)
 
-    monkeypatch.setattr("pipelines.actions.train.execute", execute)
+    monkeypatch.setattr("pipelines.runs.execute.execute", execute)
 
     def call(**hub_section: Any) -> tuple[int, str, bool]:
         file = tmp_path / "my.yaml"

@@ -46,8 +46,8 @@ asked: list[set[str]] = []  # of the Hub when training began, and when it was ov
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A Hub that holds a run, pushed by the `hub:` of its YAML, and the folder in which it was trained."""
-    from pipelines.actions import train
     from pipelines.cli import main
+    from pipelines.runs import execute as execution
 
     root = tmp_path_factory.mktemp("whole-way")
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         know_only(hub, root, patch)
         patch.chdir(root)
         (root / "my.yaml").write_text(yaml.safe_dump(RUN))
-        execute = train.execute
+        execute = execution.execute
 
         def watched(*arguments: Any) -> dict[str, Any]:
             asked.append({endpoint for endpoint, _ in hub.requests})
@@ -64,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             return manifest
 
         with patch.context() as watching:
-            watching.setattr(train, "execute", watched)
+            watching.setattr(execution, "execute", watched)
             assert main.main(["train", "my.yaml", "--out", "one"]) == 0
         (root / "one").rename(root / "away")
         fetch.KNOWN.clear()
