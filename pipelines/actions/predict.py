@@ -132,7 +132,10 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
 
 
 def _example(row: Row, index: int, task: Task, columns: dict[str, str]) -> dict[str, Any]:
-    example = dict(task.from_text(row[LINE])) if LINE in row else _columns(row, task, columns)
+    example = {} if LINE in row else _columns(row, task, columns)
+    line = row.get(LINE, row.get("text"))
+    if not example and isinstance(line, str):  # a row of a text alone is a line too
+        example = dict(task.from_text(line))
     identity = value_at(row, columns.get("id", "id"))
     example["id"] = str(index + 1) if identity is None else str(identity)
     return example

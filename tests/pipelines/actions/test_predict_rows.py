@@ -151,6 +151,19 @@ def test_a_part_of_a_file_is_predicted(tmp_path):
     assert [row["source"] for row in table.take(table.columns)] == [SECOND]
 
 
+@pytest.mark.parametrize("name", ["ner-gpt2", "summarization-t5", LABELLED[2]])
+def test_a_row_of_a_text_alone_is_a_line(predicted, tmp_path, name):
+    (tmp_path / "in.csv").write_text(f'text\n"{LINE}"\n')
+    assert predicted(name, tmp_path / "in.csv") == predicted(name, LINE.encode())
+
+
+def test_an_entity_is_where_the_line_has_it(predicted):
+    [row] = predicted("ner-bert", f"{LINE}\u00a0 \r\n".encode())
+    assert row["text"] == f"{LINE}\u00a0 "
+    assert row["tokens"][4:11] == ["of", "the", "mill", "(", "near", "Ely", ")"]
+    assert all(row["text"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
+
+
 @pytest.mark.parametrize("name", ["translation-t5", "ner-bert", "lm-gpt2", LABELLED[1]])
 def test_a_very_long_line_is_predicted(predicted, name):
     assert len(predicted(name, b"lamps, " * 3000)) == 1
