@@ -160,7 +160,7 @@ def test_a_row_of_a_text_alone_is_a_line(predicted, tmp_path, name):
 def test_an_entity_is_where_the_line_has_it(predicted):
     [row] = predicted("ner-bert", f"{LINE}\u00a0 \r\n".encode())
     assert row["text"] == f"{LINE}\u00a0 "
-    assert row["tokens"][4:11] == ["of", "the", "mill", "(", "near", "Ely", ")"]
+    assert row["tokens"][5:12] == ["of", "the", "mill", "(", "near", "Ely", ")"]
     assert all(row["text"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
 
 
