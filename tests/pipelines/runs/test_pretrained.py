@@ -107,7 +107,7 @@ def test_a_model_from_scratch_is_refused(folder, capsys):
 
 
 def test_training_draws_a_head_for_other_labels_anew_and_says_so(folder, tmp_path, capsys):
-    words = {"tokens": ["one", "two", "six"], "ner_tags": ["O", "B-PER", "I-LOC"]}  # that the tokenizer knows
+    words = {"tokens": ["one", "two", "six", "ten"], "ner_tags": ["O", "B-PER", "I-PER", "I-LOC"]}
     (folder / "words.jsonl").write_text(json.dumps(words) + "\n")
     data = {"train": str(folder / "words.jsonl"), "validation": str(folder / "words.jsonl")}
     file = write(folder, "nameless", max_steps=1, data=data)
