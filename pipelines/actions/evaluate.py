@@ -12,9 +12,11 @@ from pipelines.data import features as feature_cache
 from pipelines.data.splits import SPLITS, load_splits
 from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
+from pipelines.models import starting_point
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.runs.pretrained import load_pretrained
 from pipelines.storage import atomic
+from pipelines.storage.paths import require_writable
 from pipelines.train.evaluate import Evaluation, evaluate
 
 
@@ -33,9 +35,13 @@ def evaluate_command(
     Raises:
         UserError: there is no such run or split, or the data cannot be read.
     """
+    require_writable("--predictions", predictions)
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
-    finished = load_run_model(source) if isinstance(source, str) else load_pretrained(source)
+    if isinstance(source, str):
+        finished = load_run_model(source)
+    else:
+        finished = load_pretrained(starting_point.pinned_run(source))
     split = "test" if data else split or ("test" if _has_test(finished) else "validation")
     config = file_as_test(finished.config.data, data) if data else one_split(finished.config.data, split)
     evaluation, cut = score(finished, config, split)

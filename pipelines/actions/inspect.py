@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from pipelines.config.load import RunConfig
 from pipelines.data.features import Features, Prepared, two_lengths
 from pipelines.data.splits import Splits
 from pipelines.distributed import accelerator
-from pipelines.models import lora
+from pipelines.models import lora, starting_point
 from pipelines.models.activations import recompute_activations
+from pipelines.runs import first_batch
+from pipelines.runs.baselines import baseline_record
 from pipelines.runs.prepare import (
     build_model_with_attention,
     load_data,
@@ -24,12 +25,11 @@ from pipelines.runs.prepare import (
     set_up_libraries,
 )
 from pipelines.tasks.base import Task
-from pipelines.tasks.shared.baselines import baseline_scores
+from pipelines.tasks.shared.visible import visible
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
 MOST_STEPS = 500  # steps whose padding is counted
-MOST_SCORED = 1000  # examples on which the baselines without a model are scored
 MOST_REASONS = 3  # reasons for skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
@@ -41,13 +41,15 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     Raises:
         UserError: the data, the model or the attention cannot be what the configuration asks for.
     """
+    config = starting_point.pinned_run(config)
     set_up_libraries(config)
     task, splits = load_data(config)
     prepared = prepare_features(config, task, splits, cache=None)
     train = prepared["train"].features
+    first = first_batch.first_features(config, prepared["train"])
     _print("data", _data(splits, prepared))
     _print("without a model", _baselines(task, prepared))
-    model, proof = build_model_with_attention(config, task, train)
+    model, proof = build_model_with_attention(config, task, prepared["train"], first)
     padded = task.collate(two_lengths(train))
     skips_padding = unpadding.unpadding_for(model, task, padded) is not None
     _print("batches", _batches(config, task, prepared, skips_padding))
@@ -58,7 +60,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
 def _print(title: str, lines: Iterator[str]) -> None:
     print(title)
     for line in lines:
-        print("  " + line.replace("\n", "\n  "), flush=True)
+        print("  " + visible(line), flush=True)
 
 
 # ---- data
@@ -82,12 +84,12 @@ def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
 
 # ---- baseline scores without a model
 def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
-    if "validation" not in prepared:
+    record = baseline_record(task, prepared)
+    if record is None:
         return
-    examples = list(islice(prepared["validation"].examples, MOST_SCORED))
-    for name, scores in baseline_scores(task, prepared["train"].examples, examples).items():
+    for name, scores in record["scores"].items():
         listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
-        yield f"{name}: {listed}, on {len(examples):,} validation examples"
+        yield f"{name}: {listed}, on {record['num_examples']:,} {record['split']} examples"
 
 
 # ---- batches
@@ -188,5 +190,4 @@ def _size(num_bytes: float) -> str:
 # ---- examples
 def _examples(task: Task, features: Features, count: int) -> Iterator[str]:
     for feature in features[: min(count, len(features))]:
-        yield f"[{feature['example_id']}] {task.feature_len(feature)} tokens"
-        yield task.show(feature)
+        yield from first_batch.shown(task, feature)

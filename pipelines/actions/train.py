@@ -50,6 +50,7 @@ def train_command(files: Sequence[str], overrides: Sequence[str], out: str, *, f
 def train(config: RunConfig, out: str) -> None:
     """Train a run into folder `out`, as its only process or as one rank, and print its scores."""
     # Imported here: torch is not needed to start the ranks of a run.
+    from pipelines.comparison import without_model
     from pipelines.data import counts
     from pipelines.models import starting_point
     from pipelines.publish import push
@@ -73,6 +74,8 @@ def train(config: RunConfig, out: str) -> None:
     for split, scores in manifest["scores"].items():
         listed = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
         reporter.say(f"{split}: {listed}{counts.describe_cuts(manifest['data']['counts'][split])}")
+    if behind := without_model.note([manifest]):
+        reporter.say(f"note: {behind}")
     reporter.say(f"{manifest['status']}: {folder.path}")
     if is_first_rank() and config.hub is not None and manifest["status"] == "finished":
         push.after_training(config, folder.path)

@@ -24,6 +24,7 @@ LEFT_OUT = frozenset(
         "ratio",
         "ratio_ci95",
         "search",
+        "without_model",
         "title",
         "time",
         "finished_before",
@@ -145,6 +146,7 @@ class ArmSummary:
     best_step: tuple[int | None, ...] = ()
     proof: StartSummary | None = None
     search: LearningRateSearch | None = None
+    without_model: str | None = None  # which runs are no better than what needs no model
 
 
 @dataclass(frozen=True)

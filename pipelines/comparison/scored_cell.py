@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.comparison import significance
+from pipelines.comparison import significance, without_model
 from pipelines.comparison.pairing import check_pair, check_same_examples
 from pipelines.comparison.results import ArmSummary, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
@@ -141,6 +141,7 @@ class ScoredCell:
                 sites=proofs[0].get("reached"),
                 sentence=proofs[0].get("sentence"),
             ),
+            without_model=without_model.note(manifests),
         )
 
 

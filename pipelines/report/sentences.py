@@ -168,6 +168,12 @@ def alerts(facts: ReportData) -> list[str]:
         for arm in facts.arms
         if (search := facts.summary(cell, arm).search) is not None and search.reason != BEST
     ]
+    found += [
+        f"{arm} on {cell}: {clause}"
+        for cell in facts.cells
+        for arm in facts.arms
+        if (clause := facts.summary(cell, arm).without_model) is not None
+    ]
     return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags]
 
 

@@ -10,9 +10,11 @@ from typing import Any, cast
 import torch
 
 import custom_attention
+from pipelines.data.features import Prepared
 from pipelines.metrics.adapter import reported_score
 from pipelines.metrics.base import Metric
 from pipelines.runs import identity
+from pipelines.runs.baselines import baseline_record
 from pipelines.runs.environment import environment
 from pipelines.runs.manifest import DataRecord, Manifest, MetricRecord, ProofRecord
 from pipelines.runs.prepare import PreparedRun
@@ -35,7 +37,7 @@ def collect_manifest(
     training = run.training
     config, state, model = training.config, training.state, training.model
     validation = {"validation": state.best_scores} if state.best_step is not None else {}
-    return {
+    manifest: Manifest = {
         "status": "finished" if state.diverged_at is None else "diverged",
         "run_hash": identity.run_hash(described),
         "config": config.to_dict(),
@@ -66,6 +68,10 @@ def collect_manifest(
         "environment": environment(config.to_dict(), str(training.accelerator.device)),
         "startup_cpu_seconds": startup_cpu_seconds,
     }
+    record = baseline_record(run.task, _splits(run)) if training.accelerator.is_main_process else None
+    if record is not None:
+        manifest["baselines"] = record
+    return manifest
 
 
 def _reported(evaluation: Evaluation) -> dict[str, float]:
@@ -97,9 +103,13 @@ def _describe(metric: Metric) -> MetricRecord:
     }
 
 
-def _data(run: PreparedRun) -> DataRecord:
+def _splits(run: PreparedRun) -> dict[str, Prepared]:
     prepared = {"train": run.training.train, "validation": run.training.validation, "test": run.test}
-    splits = {name: split for name, split in prepared.items() if split is not None}
+    return {name: split for name, split in prepared.items() if split is not None}
+
+
+def _data(run: PreparedRun) -> DataRecord:
+    splits = _splits(run)
     return {
         "hashes": run.splits.hashes,
         "num_examples": {name: len(split.examples) for name, split in splits.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from pipelines.comparison.without_model import BaselineRecord
 from pipelines.runs.environment import Environment
 from pipelines.storage.run_folder import RunFolder
 
@@ -55,6 +56,7 @@ class Manifest(TypedDict):
     scores: dict[str, dict[str, float]]  # split -> metric -> score
     per_type: dict[str, dict[str, Any]]  # split -> metric -> scores of each type of answer
     metrics: dict[str, MetricRecord]
+    baselines: NotRequired[BaselineRecord]  # what needs no model scores
     primary: str  # the metric that chose the best step
     num_parameters: int
     num_trained_parameters: int

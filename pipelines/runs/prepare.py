@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data import features as feature_cache
-from pipelines.data.features import Features, Prepared
+from pipelines.data.features import Prepared
 from pipelines.data.splits import SPLITS, Splits, load_splits
 from pipelines.distributed.accelerator import build_accelerator, start_line
 from pipelines.distributed.stop import StopRequest
@@ -28,8 +29,9 @@ from pipelines.models.build import build_model
 from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
+from pipelines.runs import first_batch
 from pipelines.storage.run_folder import RunFolder
-from pipelines.tasks.base import Task
+from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.load import load_task
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
@@ -58,7 +60,8 @@ def prepare(
     prepared = prepare_features(config, task, splits, cache)
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
-    model, proof = build_model_with_attention(config, task, prepared["train"].features)
+    first = first_batch.first_features(config, prepared["train"])
+    model, proof = build_model_with_attention(config, task, prepared["train"], first)
     if config.model.name is not None:
         for line in [*loading_lines(model), label_line(config, task, model)]:
             if line is not None:
@@ -80,6 +83,7 @@ def prepare(
         stop=stop,
         reporter=reporter,
     )
+    reporter.say("an input of the first step: " + "\n  ".join(first_batch.shown(task, first[0])))
     if config.processes > 1:
         reporter.say(process_advice.shared_batch(config, training.plan))
     return PreparedRun(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
@@ -115,15 +119,20 @@ def prepare_features(
 
 
 def build_model_with_attention(
-    config: RunConfig, task: Task, train: Features
+    config: RunConfig, task: Task, train: Prepared, first: Sequence[Feature]
 ) -> tuple[PreTrainedModel, custom_attention.Proof]:
     """Build the model of a run, attach its attention, and prove the swap on a batch of `train`.
 
+    Args:
+        first: features of the first step.
+
     Raises:
-        UserError: the model or a variant cannot be used, or the swap is not exact.
+        UserError: the model or a variant cannot be used, nothing can be learned from the first step, or the
+            swap is not exact.
     """
     model = build_model(config, task.head, task.processor, task.model_options())
-    return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train)))
+    first_batch.require_learnable(task, model, train, first)
+    return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
 
 
 def set_up_libraries(config: RunConfig) -> None:

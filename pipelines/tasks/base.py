@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
+from pipelines.tasks.shared.visible import visible
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +168,11 @@ class Task(ABC):
 
     def show(self, feature: Feature) -> str:
         """Return a feature's input and target as text, as `attnlab inspect` prints them."""
-        return self.processor.decode(feature["input_ids"])
+        return self.decoded(feature["input_ids"])
+
+    def decoded(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens for a reader, on one line."""
+        return visible(self.processor.decode(ids))
 
     # ---- scoring
     @property

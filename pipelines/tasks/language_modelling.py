@@ -23,6 +23,8 @@ from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED
 from pipelines.tasks.shared.writing_forms import Continuation
 
+COUNTED_AT_ONCE = 100  # texts whose tokens a baseline counts in one batch
+
 
 class LanguageModelling(Task):
     """Predict the tokens of a text: hidden ones (encoder), each next one (decoder) or hidden spans.
@@ -180,19 +182,21 @@ class LanguageModelling(Task):
         return Perplexity("byte" if name == "bits_per_byte" else "token")
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
-        counts = Counter(label for example in train for label in self._targets(example)[0])
+        counts: Counter[int] = Counter()
+        for begin in range(0, len(train), COUNTED_AT_ONCE):
+            counts.update(self._targets(train[begin : begin + COUNTED_AT_ONCE])[0])
         size = counts.total() + len(self.processor)  # add-one smoothing
 
         def by_frequency(example: Example) -> dict[str, float]:
-            labels, num_bytes = self._targets(example)
+            labels, num_bytes = self._targets([example])
             nll = -math.fsum(math.log((counts[label] + 1) / size) for label in labels)
             return {"nll": nll, "num_tokens": len(labels), "num_bytes": num_bytes}
 
         return {"tokens by their frequency": by_frequency}
 
-    def _targets(self, example: Example) -> tuple[list[int], int]:
-        """Return the target ids of a text in evaluation, and their bytes."""
-        batch = self.collate(self.prepare([example]))
+    def _targets(self, examples: Sequence[Example]) -> tuple[list[int], int]:
+        """Return the target ids of texts in evaluation, and their bytes."""
+        batch = self.collate(self.prepare(examples))
         return batch["labels"][batch["labels"] != IGNORED].tolist(), sum(batch["num_bytes"])
 
     def reference(self, example: Example) -> None:

@@ -309,7 +309,7 @@ class QuestionAnswering(QuestionTask):
         self._threshold = best_threshold(margins, gains)
 
     def show(self, feature: Feature) -> str:
-        decode, ids = self.processor.decode, feature["input_ids"]
+        decode, ids = self.decoded, feature["input_ids"]
         if feature["first"] == IGNORED:
             return f"{decode(ids)}\n  -> no target"
         answer = decode(ids[feature["first"] : feature["last"] + 1])

@@ -139,7 +139,7 @@ class TextClassification(Classification):
         return batch
 
     def show(self, feature: Feature) -> str:
-        return f"{self.processor.decode(feature['input_ids'])}\n  -> {self.label_of(feature)}"
+        return f"{self.decoded(feature['input_ids'])}\n  -> {self.label_of(feature)}"
 
 
 def _kept(first: int, second: int, capacity: int) -> tuple[int, int]:

@@ -157,8 +157,8 @@ class TextToText(Task):
         )
 
     def show(self, feature: Feature) -> str:
-        target = self.processor.decode(feature["labels"])
-        return f"{self.processor.decode(feature['input_ids'])}\n=> {target}"
+        target = self.decoded(feature["labels"])
+        return f"{self.decoded(feature['input_ids'])}\n=> {target}"
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> Tensor:

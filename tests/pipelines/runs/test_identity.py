@@ -28,7 +28,7 @@ NO_NUMBERS = (
     *(f"pipelines.storage.{name}" for name in ("atomic", "lock", "names", "run_folder")),
     *(f"pipelines.train.{name}" for name in ("attention_log", "checkpoint", "process_advice", "progress")),
     *(f"pipelines.train.{name}" for name in ("trackers", "speed.allocator")),
-    "pipelines.runs.prepare",
+    *(f"pipelines.runs.{name}" for name in ("first_batch", "prepare")),
 )
 NO_NUMBERS_PACKAGES = ("pipelines.config.", "pipelines.hub.", "pipelines.registry.")
 BY_TASK = ("pipelines.tasks.", "pipelines.metrics.")

@@ -107,7 +107,10 @@ def test_a_model_from_scratch_is_refused(folder, capsys):
 
 
 def test_training_draws_a_head_for_other_labels_anew_and_says_so(folder, tmp_path, capsys):
-    file = write(folder, "nameless", max_steps=1)
+    words = {"tokens": ["one", "two", "six", "ten"], "ner_tags": ["O", "B-PER", "I-PER", "I-LOC"]}
+    (folder / "words.jsonl").write_text(json.dumps(words) + "\n")
+    data = {"train": str(folder / "words.jsonl"), "validation": str(folder / "words.jsonl")}
+    file = write(folder, "nameless", max_steps=1, data=data)
     assert main(["train", file, "--out", str(tmp_path / "run")]) == 0
     assert "so drawn: classifier" in capsys.readouterr().err
     assert main(["train", file, "model.config.hidden_size=48", "--out", str(tmp_path / "other")]) == 2

@@ -1,0 +1,40 @@
+"""Runs that score no better than what needs no model: they learned nothing that their data does not give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class BaselineRecord(TypedDict):
+    """The scores of a task's baselines without a model, as a manifest holds them."""
+
+    split: str
+    num_examples: int  # the first ones of the split
+    scores: dict[str, dict[str, float]]  # baseline -> metric -> score
+
+
+def note(manifests: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return which of some runs of one arm are no better than without a model, as a clause; None: none is."""
+    found = [one for one in map(_behind, manifests) if one is not None]
+    if not found:
+        return None
+    several = f"{len(found)} of {len(manifests)} runs: " if len(manifests) > 1 else ""
+    return several + found[0]
+
+
+def _behind(manifest: Mapping[str, Any]) -> str | None:
+    record, metric = manifest.get("baselines"), manifest["primary"]
+    scores = manifest["scores"].get(record["split"], {}) if record else {}
+    if record is None or metric not in scores:
+        return None
+    sign = 1 if manifest["metrics"][metric]["higher_is_better"] else -1
+    name, least = max(
+        ((name, found[metric]) for name, found in record["scores"].items()), key=lambda pair: sign * pair[1]
+    )
+    if sign * scores[metric] > sign * least:
+        return None
+    return (
+        f"{record['split']} {metric} {scores[metric]:.2f} is no better than without a model "
+        f"({name}: {least:.2f} on {record['num_examples']:,} examples)"
+    )
