@@ -1,7 +1,8 @@
 """What of a checkpoint's generation_config counts: its special tokens, never its preferences.
 
-How a text is searched is the run's (`task.num_beams`, `task.max_target_len`, `task.generation`), so that two models are
-compared under one search. The checkpoint's own preferences (4 beams, at least 56 tokens, ...) are set aside.
+How a text is searched is the run's (`task.num_beams`, `task.max_target_len`, `task.generation`), so that two
+models are compared under one search. The checkpoint's own preferences (4 beams, at least 56 tokens, ...) are
+set aside.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from transformers import GenerationConfig, PreTrainedModel
 
 # Which tokens a text begins with, ends with and never has.
 STRUCTURAL = frozenset(
-    "pad_token_id bos_token_id eos_token_id decoder_start_token_id forced_bos_token_id forced_eos_token_id "
-    "bad_words_ids suppress_tokens begin_suppress_tokens".split()
+    {
+        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+        *("forced_bos_token_id", "forced_eos_token_id"),
+        *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    }
 )
 # What changes no text: how it is computed and what is returned beside it.
 TECHNICAL = frozenset(
-    "use_cache cache_implementation cache_config max_cache_len output_attentions output_hidden_states "
-    "output_scores output_logits return_dict_in_generate compile_config disable_compile remove_invalid_values "
-    "low_memory prefill_chunk_size transformers_version _from_model_config is_assistant".split()
+    {
+        *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
+        *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+        *("return_dict_in_generate", "compile_config", "disable_compile", "low_memory", "is_assistant"),
+        *("remove_invalid_values", "transformers_version", "_from_model_config"),
+    }
 )
 
 
@@ -32,7 +39,7 @@ def keep_special_tokens(model: PreTrainedModel) -> None:
     if stated is None:
         return
     values = {name: value for name, value in stated.to_dict().items() if value is not None}
-    usual = {name: value for name, value in GenerationConfig._get_default_generation_params().items()}
+    usual = GenerationConfig._get_default_generation_params()
     vars(model)["set_aside"] = {
         name: value
         for name, value in values.items()
@@ -47,14 +54,3 @@ def set_aside(model: PreTrainedModel) -> dict[str, Any]:
     """Return the preferences of a checkpoint that `build_model` set aside, with their values."""
     found: dict[str, Any] = vars(model).get("set_aside", {})
     return found
-
-
-def set_aside_line(model: PreTrainedModel) -> str | None:
-    """Return a sentence that names them; None where there are none."""
-    found = set_aside(model)
-    if not found:
-        return None
-    listed = ", ".join(f"{name} {value}" for name, value in found.items() if not isinstance(value, list | dict))
-    more = ", ".join(name for name, value in found.items() if isinstance(value, list | dict))
-    names = ", ".join(filter(None, (listed, more)))
-    return f"the checkpoint's own way to generate is set aside ({names}): texts are written as task.* says"

@@ -52,7 +52,9 @@ def checked_preferences(stated: Mapping[str, Any], max_new_tokens: int, num_beam
             raise UserError(where, "has no such value", value, PREFERENCES[name])
     if "early_stopping" in stated and num_beams == 1:
         what = "is about several beams, and task.num_beams is 1"
-        raise UserError("task.generation.early_stopping", what, accepted="leave it out, or set task.num_beams")
+        raise UserError(
+            "task.generation.early_stopping", what, accepted="leave it out, or set task.num_beams"
+        )
     for name, more in (("min_new_tokens", 0), ("min_length", 1)):  # the length counts the start token
         if stated.get(name, 0) > max_new_tokens + more:
             what = "is more than the model may write (task.max_new_tokens or max_target_len)"
@@ -72,6 +74,13 @@ def require_family(stated: Mapping[str, Any], family: str) -> None:
         what = "would count the source of a decoder as written"
         fix = f"a decoder accepts {', '.join(OF_DECODERS)}"
         raise UserError(f"task.generation.{wrong[0]}", what, stated[wrong[0]], fix)
+
+
+def describe_set_aside(found: Mapping[str, Any]) -> str:
+    """Return a sentence that names the preferences of a checkpoint that a run does not use."""
+    short = {name: "" if isinstance(value, list | dict) else f" {value}" for name, value in found.items()}
+    names = ", ".join(name + value for name, value in short.items())
+    return f"the checkpoint's own search is set aside ({names}): texts are written as the run says"
 
 
 def _is_number(value: object) -> bool:

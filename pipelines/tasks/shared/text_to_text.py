@@ -40,8 +40,8 @@ class TextToText(Task):
         length_penalty: with several beams, above 0 favours longer texts.
         generation: more arguments of transformers' `generate`, such as {min_length: 56}; those of the
             checkpoint's own generation_config are not used.
-        source_language, target_language: codes of the tokenizer, such as eng_Latn and deu_Latn, where it marks
-            every text with its language (NLLB, mBART, M2M100).
+        source_language, target_language: codes of the tokenizer, such as eng_Latn and deu_Latn, where it
+            marks every text with its language (NLLB, mBART, M2M100).
     """
 
     head: ClassVar[str] = "text_to_text"
@@ -156,10 +156,10 @@ class TextToText(Task):
         return codes
 
     def _set_first_tokens(self, processor: Processor, codes: list[str]) -> None:
-        """Find what a written text begins with: its language as first token, or as what the decoder starts with.
+        """Find where the language of a written text goes: its first token, or what the decoder starts with.
 
-        The tokenizer shows which: it puts the code of a target before the text (NLLB, mBART-50, M2M100) or after
-        its end (mBART); there the decoder reads the last token first.
+        The tokenizer shows which: it puts the code of a target before the text (NLLB, mBART-50, M2M100), or
+        after its end (mBART), where the decoder reads it first.
         """
         self._first_token = self._start_token = None
         if codes:
@@ -178,7 +178,8 @@ class TextToText(Task):
         """Return one feature per example: `input_ids` to read and `labels` to write (none if unknown)."""
         sources = self._encoder([self.prefix + self.source(example) for example in examples])
         learned = {e["id"]: targets[0] for e in examples if (targets := self.targets(e)) is not None}
-        written = dict(zip(learned, self._encoder.targets([self._joint + text for text in learned.values()])))
+        targets = [self._joint + text for text in learned.values()]
+        written = dict(zip(learned, self._encoder.targets(targets)))
         return [self._feature(e["id"], s, written.get(e["id"])) for e, s in zip(examples, sources)]
 
     def _feature(self, example_id: str, source: list[int], target: list[int] | None) -> Feature:

@@ -80,7 +80,7 @@ class Pair(Form):
 
     @property
     def _end(self) -> int:
-        """Return the end token of a target, which has its own number where targets have their own vocabulary."""
+        """Return the id that ends a target, which is another where targets have their own vocabulary."""
         suffix = self._encoder.target_suffix
         return suffix[0] if suffix and self._encoder.end not in suffix else self._encoder.end
 
