@@ -58,7 +58,11 @@ def _load(kind: InputKind, named: str, revision: str | None) -> Processor | None
         auto_class = getattr(transformers, kind.auto_class)
         loaded: Processor = auto_class.from_pretrained(source, revision=revision, **kind.options)
         return loaded
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:
+        needs = " ".join(str(error).split()).partition(". ")[0]
+        what = f"the {kind.word} needs a package that is not installed: {needs}"
+        raise UserError("model.name", what, named, "install it with pip") from error
+    except (OSError, ValueError) as error:
         raise cannot_load(kind.word, named, error) from error
 
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipelines.config.load import run_from_dict
+from pipelines.errors import UserError
 from pipelines.models.processor import load_processor
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.tasks.load import load_task
@@ -154,3 +155,12 @@ def test_a_trained_tokenizer_reads_the_same_after_it_was_stored(family, tmp_path
     made.save_pretrained(tmp_path)
     for text in ("the cat", " a mat", "cat mat"):
         assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == made(text)["input_ids"]
+
+
+def test_a_package_that_a_tokenizer_needs_is_named(tmp_path, monkeypatch):
+    def needs(*_, **__):
+        raise ImportError("\nXTokenizer requires the fugashi library but it was not found. Install it.\n")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", needs)
+    with pytest.raises(UserError, match="not installed: XTokenizer requires the fugashi library"):
+        fitted(tmp_path, "bert", SMALL, tokenizer())
