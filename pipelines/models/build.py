@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
+from pipelines.models.decoding import keep_special_tokens
 from pipelines.models.direction import require_direction
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
@@ -76,7 +77,9 @@ def build_model(
             model = _build_from_scratch(model_class, head, spec, tokenizer, task_options)
         else:
             model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, task_options)
+    keep_special_tokens(model)
     if tokenizer is not None:
+        _require_start_token(model)
         require_direction(model, spec.family)
     return model
 
@@ -102,7 +105,7 @@ def _build_from_scratch(
     config = known_config(spec)
     if tokenizer is not None:
         config.vocab_size = len(tokenizer)
-        _set_special_tokens(config, tokenizer, keep=False)
+        set_special_tokens(config, tokenizer, keep=False)
         if config.is_encoder_decoder:
             config.decoder_start_token_id = tokenizer.pad_token_id
     for name, value in task_options.items():
@@ -124,10 +127,9 @@ def _load_pretrained(
 ) -> PreTrainedModel:
     source = model_folder(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **task_options)
-        _override(config, spec)
+        config = stated_config(spec, **task_options)
         if tokenizer is not None:
-            _set_special_tokens(config, tokenizer, keep=True)
+            set_special_tokens(config, tokenizer, keep=True)
         with _missing_class_as_user_error(head, config):
             loaded: tuple[PreTrainedModel, LoadingInfo] = model_class.from_pretrained(
                 source,
@@ -148,6 +150,15 @@ def _load_pretrained(
     other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
     _record(model, drawn={*info["missing_keys"], *other_sizes}, unused=info["unexpected_keys"])
     return model
+
+
+def _require_start_token(model: PreTrainedModel) -> None:
+    """Refuse an encoder-decoder that does not say with which token its decoder begins."""
+    config = model.config
+    if config.is_encoder_decoder and config.decoder_start_token_id is None:
+        what = "the config does not say with which token the decoder begins"
+        fix = "set model.config.decoder_start_token_id to its id, often that of the pad, class or start token"
+        raise UserError("model.config", what, config.model_type, fix)
 
 
 @contextmanager
@@ -206,6 +217,27 @@ def _model_class(head: str, family: str) -> ModelClass:
     return OWN_CLASSES.get(name) or getattr(transformers, name)
 
 
+def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
+    """Return the config of a run's model, from scratch or stored, with the entries that the run changes.
+
+    Args:
+        options: more entries of a stored config.
+
+    Raises:
+        UserError: it cannot be read, or an entry is unknown.
+    """
+    if spec.name is None:
+        return known_config(spec)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            model_folder(spec.name), revision=spec.revision, **options
+        )
+    except (OSError, ValueError) as error:
+        raise cannot_load("model", spec.name, error) from error
+    _override(config, spec)
+    return config
+
+
 def known_config(spec: ModelConfig) -> PreTrainedConfig:
     """Return the config of a model from scratch: its architecture's, with the entries that the run changes.
 
@@ -227,7 +259,7 @@ def known_config(spec: ModelConfig) -> PreTrainedConfig:
         return transformers.AutoConfig.for_model(spec.architecture, **spec.config)
 
 
-def _set_special_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> None:
+def set_special_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> None:
     """Set the config's special tokens to those of the tokenizer; `keep`: only those that are not set."""
     for name, candidates in SPECIAL_TOKENS.items():
         found = (getattr(tokenizer, f"{candidate}_token_id") for candidate in candidates)
