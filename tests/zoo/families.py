@@ -48,8 +48,10 @@ LLAMA = {
     "num_key_value_heads": 1,
     "intermediate_size": 48,
     "max_position_embeddings": 128,
+    "classifier_dropout": 0.0,
 }
 GEMMA = {**LLAMA, "head_dim": 16, "query_pre_attn_scalar": 16, "dropout_rate": 0.0, "attention_dropout": 0.0}
+del GEMMA["classifier_dropout"]
 HEADS = {
     "ner": "AutoModelForTokenClassification",
     "question_answering": "AutoModelForQuestionAnswering",
@@ -114,8 +116,7 @@ _LED |= {"attention_window": 8}
 del _LED["max_position_embeddings"]
 _T5 = {"decoder_start_token_id": "<pad>", "pad_token_id": "<pad>", "eos_token_id": "</s>"}
 _SPECIALS = {"cls_token_id": "[CLS]", "sep_token_id": "[SEP]", "pad_token_id": "[PAD]"}
-_MODERN_T5 = {"decoder_start_token_id": "<pad>", "pad_token_id": "<pad>", "eos_token_id": "</s>"}
-_SPECIALS = {**_SPECIALS, "bos_token_id": "[CLS]", "eos_token_id": "[SEP]"}
+_MODERN_SPECIALS = {**_SPECIALS, "bos_token_id": "[CLS]", "eos_token_id": "[SEP]"}
 
 FAMILIES: Mapping[str, Family] = {
     "bert": _encoder("bert", made.bert),
@@ -208,7 +209,8 @@ def _config(family: Family, tokenizer: Any) -> Any:
     if family.model_type == "t5gemma":
         part = transformers.T5GemmaModuleConfig(vocab_size=size, **family.config)
         return transformers.T5GemmaConfig(
-            encoder=part.to_dict(), decoder=part.to_dict(), vocab_size=size, dropout_rate=0.0)
+            encoder=part.to_dict(), decoder=part.to_dict(), vocab_size=size, dropout_rate=0.0,
+            classifier_dropout_rate=0.0)
     return transformers.AutoConfig.for_model(
         family.model_type, **{"vocab_size": size, **family.config, **quirks})
 

@@ -51,7 +51,7 @@ class Oracle:
         options: dict[str, Any] = {}
         if family.languages:
             options = dict(zip(("src_lang", "tgt_lang"), family.languages))
-        if task == "ner" and _is_byte_level(transformers.AutoTokenizer.from_pretrained(folder)):
+        if task == "ner" and _glues_words(transformers.AutoTokenizer.from_pretrained(folder)):
             options["add_prefix_space"] = True  # as run_ner.py does: words are cut as in a text
         self.family, self.task = family, task
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
@@ -68,7 +68,9 @@ class Oracle:
 
     # ---- tasks that read
     def ner(self, row: Mapping[str, Any]) -> Reading:
-        batch = self._batch(row["tokens"], is_split_into_words=True)
+        # Where no option of the tokenizer keeps words apart (ModernBERT, Gemma), the space before them does.
+        space = " " if _glues_words(self.tokenizer) else ""
+        batch = self._batch([space + word for word in row["tokens"]], is_split_into_words=True)
         labels, before = [], None
         for word in batch.word_ids(0):
             is_first = word is not None and word != before
@@ -126,11 +128,12 @@ class Oracle:
         return self._reading(batch, labels, output.loss, len(labels), self._decode(written))
 
     def go_on(self, row: Mapping[str, Any]) -> Reading:
-        """Read source and separator, write the target and the end token (the loss is the target's only)."""
+        """Read source, separator and target as one running text, and learn the target and the end token."""
         source, target = texts_of(self.task, row)
         separator = {"translation": "=>", "summarization": "TL;DR:"}.get(self.task, "answer:")
-        ids = [*self.tokenizer(source)["input_ids"], *self._plain(separator)]
-        learned = [*self._plain(target), self.tokenizer.eos_token_id]
+        ids = self.tokenizer(f"{source} {separator}")["input_ids"]
+        text = self.tokenizer(f"{source} {separator} {target}")["input_ids"]
+        learned = [*text[len(ids) :], self.tokenizer.eos_token_id]
         whole = {"input_ids": torch.tensor([[*ids, *learned]])}
         labels = [IGNORED] * len(ids) + learned
         output = self.model(**whole, labels=torch.tensor([labels]))
@@ -222,9 +225,11 @@ def texts_of(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
     return row["source"], row["target"]
 
 
-def _is_byte_level(tokenizer: Any) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and "ByteLevel" in str(backend.pre_tokenizer)
+def _glues_words(tokenizer: Any) -> bool:
+    """Return whether words of a list are cut as if no space were between them."""
+    plain = {"add_special_tokens": False}
+    words = tokenizer(["one", "one"], is_split_into_words=True, **plain)["input_ids"]
+    return bool(words == tokenizer("oneone", **plain)["input_ids"])
 
 
 READERS: Mapping[tuple[str, bool], Callable[[Oracle, Mapping[str, Any]], Reading]] = {
