@@ -100,7 +100,7 @@ def _build_from_scratch(
     config = known_config(spec)
     if tokenizer is not None:
         config.vocab_size = len(tokenizer)
-        _set_special_tokens(config, tokenizer, keep=False)
+        set_special_tokens(config, tokenizer, keep=False)
         if config.is_encoder_decoder:
             config.decoder_start_token_id = tokenizer.pad_token_id
     for name, value in task_options.items():
@@ -122,10 +122,9 @@ def _load_pretrained(
 ) -> PreTrainedModel:
     source = model_source(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **task_options)
-        _override(config, spec)
+        config = stated_config(spec, **task_options)
         if tokenizer is not None:
-            _set_special_tokens(config, tokenizer, keep=True)
+            set_special_tokens(config, tokenizer, keep=True)
         with _missing_class_as_user_error(head, config):
             loaded: tuple[PreTrainedModel, LoadingInfo] = model_class.from_pretrained(
                 source,
@@ -210,6 +209,27 @@ def _model_class(head: str, family: str) -> ModelClass:
     return OWN_CLASSES.get(name) or getattr(transformers, name)
 
 
+def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
+    """Return the config of a run's model, from scratch or stored, with the entries that the run changes.
+
+    Args:
+        options: more entries of a stored config.
+
+    Raises:
+        UserError: it cannot be read, or an entry is unknown.
+    """
+    if spec.name is None:
+        return known_config(spec)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            model_source(spec.name), revision=spec.revision, **options
+        )
+    except (OSError, ValueError) as error:
+        raise cannot_load("model", spec.name, error) from error
+    _override(config, spec)
+    return config
+
+
 def known_config(spec: ModelConfig) -> PreTrainedConfig:
     """Return the config of a model from scratch: its architecture's, with the entries that the run changes.
 
@@ -231,7 +251,7 @@ def known_config(spec: ModelConfig) -> PreTrainedConfig:
         return transformers.AutoConfig.for_model(spec.architecture, **spec.config)
 
 
-def _set_special_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> None:
+def set_special_tokens(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> None:
     """Set the config's special tokens to those of the tokenizer; `keep`: only those that are not set."""
     for name, candidates in SPECIAL_TOKENS.items():
         found = (getattr(tokenizer, f"{candidate}_token_id") for candidate in candidates)

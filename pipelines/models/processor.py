@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import transformers
+from transformers import PreTrainedTokenizerBase
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.hub.fetch import model_source
 from pipelines.models.build import cannot_load, known_config
 from pipelines.models.tokenizer import train_tokenizer
+from pipelines.models.tokenizer_fit import fit_to_model
 from pipelines.tasks.base import Example, Task
 
 
@@ -39,25 +41,30 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     """
     kind = KINDS[task.reads]
     named = config.model.tokenizer or config.model.name
-    if not named:
-        return kind.from_scratch(config, task, train)
+    if named:
+        processor = _load(kind, named, config.model.revision)
+    else:
+        processor = kind.from_scratch(config, task, train)
+    if isinstance(processor, PreTrainedTokenizerBase):
+        fit_to_model(processor, config.model)
+    return processor
+
+
+def _load(kind: InputKind, named: str, revision: str | None) -> Processor | None:
     source = model_source(named)
     if kind.auto_class is None:
         return None
     try:
         auto_class = getattr(transformers, kind.auto_class)
-        loaded: Processor = auto_class.from_pretrained(source, revision=config.model.revision, **kind.options)
+        loaded: Processor = auto_class.from_pretrained(source, revision=revision, **kind.options)
         return loaded
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise cannot_load(kind.word, named, error) from error
 
 
 def _tokenizer(config: RunConfig, task: Task, train: Sequence[Example]) -> Processor:
-    """Train a tokenizer on the rows; its longest text is what the model has positions for."""
-    processor = train_tokenizer(config.model.family, task.texts(train), config.model.vocab_size)
-    positions = getattr(known_config(config.model), "max_position_embeddings", None)
-    processor.model_max_length = positions or processor.model_max_length
-    return processor
+    """Train a tokenizer on the rows."""
+    return train_tokenizer(config.model.family, task.texts(train), config.model.vocab_size)
 
 
 def _image_processor(config: RunConfig, task: Task, train: Sequence[Example]) -> Processor:
@@ -99,7 +106,7 @@ class InputKind:
 
 
 KINDS: Mapping[str, InputKind] = {
-    "text": InputKind("tokenizer", "AutoTokenizer", _tokenizer, {"use_fast": True, "add_prefix_space": True}),
+    "text": InputKind("tokenizer", "AutoTokenizer", _tokenizer, {}),
     # Pillow resizes the same everywhere. The other backend, torchvision, must match the build of torch.
     "image": InputKind("image processor", "AutoImageProcessor", _image_processor, {"backend": "pil"}),
     "audio": InputKind("feature extractor", "AutoFeatureExtractor", _feature_extractor, {}),

@@ -48,8 +48,9 @@ def load_run_model(folder: str | Path) -> LoadedRun:
     set_up_libraries(config)
     task = load_task(config)
     task.restore(manifest["task_state"])
-    own_tokenizer = config.model.model_copy(update={"tokenizer": str(run.model), "revision": None})
-    task.bind(load_processor(config.model_copy(update={"model": own_tokenizer}), task), config.model.family)
+    own = {"name": str(run.model), "tokenizer": None, "revision": None, "config": {}}
+    stored = config.model_copy(update={"model": config.model.model_copy(update=own)})
+    task.bind(load_processor(stored, task), config.model.family)
     with variant_errors_as_user_errors():
         model = saving.load(run.model)
     accelerator = build_accelerator(config)

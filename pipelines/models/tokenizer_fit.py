@@ -1,0 +1,74 @@
+"""Fit a tokenizer to the model that reads its ids: the longest input, token types, padding."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from pipelines.config.load import ModelConfig
+from pipelines.models.build import set_special_tokens, stated_config
+
+LIMITS = ("max_position_embeddings", "max_encoder_position_embeddings", "max_seq_len")
+
+
+def fit_to_model(tokenizer: PreTrainedTokenizerBase, spec: ModelConfig) -> None:
+    """Change a tokenizer so that the model can read all it gives.
+
+    Its longest input becomes the model's where that is shorter, or where the tokenizer states none. It gives
+    token types only if the model has two of them. Without a pad token it pads with the pad token of the config, else
+    with its end token, else with its first token: padding is masked, so the choice changes no output.
+
+    Raises:
+        UserError: the model's config cannot be read, or an entry of `model.config` is unknown.
+    """
+    config = stated_config(spec)
+    if tokenizer.pad_token_id is None:
+        _give_padding(tokenizer, config)
+    set_special_tokens(config, tokenizer, keep=spec.name is not None)
+    parts = _parts(config)
+    limits = [limit for part in parts if (limit := _positions(part, tokenizer.model_max_length)) is not None]
+    tokenizer.model_max_length = min([tokenizer.model_max_length, *limits])
+    if not all(_token_types(part) >= 2 for part in parts):
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = names
+
+
+def _parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """Return the configs of the encoder and the decoder where each has its own."""
+    found = (getattr(config, name, None) for name in ("encoder", "decoder", "text_config"))
+    return [part for part in found if isinstance(part, PreTrainedConfig)] or [config]
+
+
+def _token_types(config: PreTrainedConfig) -> int:
+    return int(getattr(config, "type_vocab_size", None) or 0)
+
+
+def _positions(config: PreTrainedConfig, most: int) -> int | None:
+    """Return the tokens that a model has positions for; None where its config states no limit (T5)."""
+    stated = (getattr(config, name, None) for name in LIMITS)
+    positions = next((value for value in stated if isinstance(value, int) and value > 0), None)
+    padding = getattr(config, "pad_token_id", None)
+    if positions is None or not isinstance(padding, int) or most <= positions - padding - 1:
+        return positions
+    return positions - padding - 1 if _counts_from_padding(config) else positions
+
+
+def _counts_from_padding(config: PreTrainedConfig) -> bool:
+    """Whether positions count from the one after the pad token's id, as in RoBERTa, so that few are lost.
+
+    Such a model has a table of positions with a row for padding.
+    """
+    if type(config) not in transformers.MODEL_MAPPING:
+        return False
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    tables = (getattr(module, "position_embeddings", None) for module in model.modules())
+    return any(getattr(table, "padding_idx", None) is not None for table in tables)
+
+
+def _give_padding(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    stated = getattr(config, "pad_token_id", None)
+    known = isinstance(stated, int) and 0 <= stated < len(tokenizer)
+    token = stated if known else tokenizer.eos_token_id
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0 if token is None else token)
