@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
-from pipelines.hub.fetch import model_source
 from pipelines.models.direction import require_direction
-from pipelines.models.encoder_pair import EncoderPair, LoadingInfo
+from pipelines.models.encoder_pair import EncoderPair
+from pipelines.models.folder import model_folder
+from pipelines.models.weights import LoadingInfo, require_body, require_rows
 from pipelines.seeds import derive
 
 ModelClass = Any  # an Auto class of transformers, `EncoderPair`, or the class of one architecture
@@ -85,9 +87,9 @@ def drawn_parameters(model: PreTrainedModel) -> frozenset[str]:
     return names
 
 
-def _record_drawn(model: PreTrainedModel, names: Iterable[str]) -> None:
+def _record(model: PreTrainedModel, *, drawn: Iterable[str], unused: Iterable[str] = ()) -> None:
     # By `vars`, because a Module's attributes are typed as tensors and modules only.
-    vars(model)["drawn_parameters"] = frozenset(names)
+    vars(model).update(drawn_parameters=frozenset(drawn), unused_weights=frozenset(unused))
 
 
 def _build_from_scratch(
@@ -108,7 +110,7 @@ def _build_from_scratch(
     _override(config, spec)
     with _missing_class_as_user_error(head, config):
         model = _untrained(model_class, head, config)
-    _record_drawn(model, (name for name, _ in model.named_parameters()))
+    _record(model, drawn=(name for name, _ in model.named_parameters()))
     return model
 
 
@@ -120,7 +122,7 @@ def _load_pretrained(
     tokenizer: PreTrainedTokenizerBase | None,
     task_options: Mapping[str, Any],
 ) -> PreTrainedModel:
-    source = model_source(name)
+    source = model_folder(name)
     try:
         config = stated_config(spec, **task_options)
         if tokenizer is not None:
@@ -131,15 +133,19 @@ def _load_pretrained(
                 config=config,
                 revision=spec.revision,
                 dtype=torch.float32,
+                use_safetensors=True,  # a pickle can run code when it is read
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise cannot_load("model", name, error) from error
     model, info = loaded
+    if model_class is not EncoderPair or config.is_encoder_decoder:  # a pair has checked its halves
+        require_body(model, info, name)
+    if tokenizer is not None:
+        require_rows(model, tokenizer, spec.tokenizer or name)
     other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
-    _require_in_head(model, other_sizes, name)
-    _record_drawn(model, {*info["missing_keys"], *other_sizes})
+    _record(model, drawn={*info["missing_keys"], *other_sizes}, unused=info["unexpected_keys"])
     return model
 
 
@@ -187,16 +193,6 @@ def _untrained(model_class: ModelClass, head: str, config: PreTrainedConfig) -> 
         raise _no_class(head, config)
     model = model_class(config)
     return model
-
-
-def _require_in_head(model: PreTrainedModel, names: set[str], source: str) -> None:
-    """Refuse weights of another size than the config says; a head may differ, it is drawn for new labels."""
-    body = model.base_model
-    inside = {id(parameter) for parameter in body.parameters()}
-    odd = sorted(name for name in names if body is model or id(model.get_parameter(name)) in inside)
-    if odd:
-        what = f"the config does not fit the weights: {', '.join(odd[:3])} has another size there"
-        raise UserError("model.config", what, source, "leave out the entries that change a size")
 
 
 def _model_class(head: str, family: str) -> ModelClass:

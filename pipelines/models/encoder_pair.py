@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection
-from typing import Any, TypedDict
+from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipelines.errors import UserError
+from pipelines.models.weights import LoadingInfo, require_body
 
 # transformers warns whenever this model is given labels; its own loss is never used, tasks compute theirs.
 warnings.filterwarnings("ignore", message="Version v4.12.0 introduces a better way", category=FutureWarning)
-
-
-class LoadingInfo(TypedDict):
-    """What transformers reports with `output_loading_info=True`, as far as it is used here."""
-
-    missing_keys: Collection[str]
-    mismatched_keys: Collection[tuple[Any, ...]]  # name, size in the weights, size in the model
 
 
 class EncoderPair:
@@ -51,11 +44,17 @@ class EncoderPair:
         decoder_config = _decoder_config(config)
         encoder, of_encoder = _load(transformers.AutoModel, name, config, options)
         decoder, of_decoder = _load(transformers.AutoModelForCausalLM, name, decoder_config, options)
+        own = {key for key, _ in encoder.named_parameters()}
+        prefix = f"{decoder.base_model_prefix}."
+        require_body(encoder, of_encoder, name)
+        require_body(decoder, of_decoder, name, lambda key: key.removeprefix(prefix) not in own)
         pair = _pair_config(encoder.config, decoder.config)
         model = transformers.EncoderDecoderModel(config=pair, encoder=encoder, decoder=decoder)
         parts = (("encoder", of_encoder), ("decoder", of_decoder))
         return model, {
             "missing_keys": [f"{part}.{key}" for part, info in parts for key in info["missing_keys"]],
+            # What neither half reads; both halves name it as the file does.
+            "unexpected_keys": set(of_encoder["unexpected_keys"]) & set(of_decoder["unexpected_keys"]),
             "mismatched_keys": [
                 (f"{part}.{key}", *sizes) for part, info in parts for key, *sizes in info["mismatched_keys"]
             ],

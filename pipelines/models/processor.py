@@ -15,6 +15,7 @@ from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.hub.fetch import model_source
 from pipelines.models.build import cannot_load, known_config
+from pipelines.models.folder import model_folder
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.models.tokenizer_fit import fit_to_model
 from pipelines.tasks.base import Example, Task
@@ -42,6 +43,8 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     kind = KINDS[task.reads]
     named = config.model.tokenizer or config.model.name
     if named:
+        if config.model.name:
+            model_folder(config.model.name)  # before a tokenizer is looked for in a folder without a model
         processor = _load(kind, named, config.model.revision)
     else:
         processor = kind.from_scratch(config, task, train)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,9 @@ from pipelines.errors import Interrupted, RunFailed
 from pipelines.models import flops, lora
 from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
-from pipelines.models.build import build_model, drawn_parameters
+from pipelines.models.build import build_model
 from pipelines.models.processor import load_processor
+from pipelines.models.weights import loading_lines
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
@@ -58,8 +58,9 @@ def prepare(
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
     model, proof = build_model_with_attention(config, task, prepared["train"].features)
-    if config.model.name is not None and drawn_parameters(model):
-        reporter.say(drawn_line(drawn_parameters(model)))
+    if config.model.name is not None:
+        for line in loading_lines(model):
+            reporter.say(line)
     reporter.say(proof.sentence)
     forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
@@ -119,15 +120,6 @@ def build_model_with_attention(
     """
     model = build_model(config, task.head, task.processor, task.model_options())
     return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train)))
-
-
-def drawn_line(names: Collection[str]) -> str:
-    """Return a sentence that names the modules whose weights do not come from the pretrained model."""
-    modules = sorted({name.rpartition(".")[0] for name in names})
-    more = f" and {len(modules) - 5} more" if len(modules) > 5 else ""
-    return (
-        f"not in the pretrained model (or there for other labels), so drawn: {', '.join(modules[:5])}{more}"
-    )
 
 
 def set_up_libraries(config: RunConfig) -> None:

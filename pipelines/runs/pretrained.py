@@ -14,8 +14,9 @@ from pipelines.hub.fetch import model_source
 from pipelines.models.attention import attach, variant_errors_as_user_errors
 from pipelines.models.build import build_model, drawn_parameters
 from pipelines.models.processor import load_processor
+from pipelines.models.weights import loading_lines
 from pipelines.runs.load import LoadedRun
-from pipelines.runs.prepare import drawn_line, set_up_libraries
+from pipelines.runs.prepare import set_up_libraries
 from pipelines.tasks.load import load_task
 
 
@@ -34,10 +35,9 @@ def load_pretrained(config: RunConfig) -> LoadedRun:
     task = load_task(config)
     task.bind(load_processor(config, task), config.model.family)
     model = build_model(config, task.head, task.processor, task.model_options())
-    drawn = drawn_parameters(model)
-    if drawn:
+    if drawn_parameters(model):
         fix = "name a model that was trained for this task, or train this one first"
-        raise UserError("model.name", drawn_line(drawn), name, fix)
+        raise UserError("model.name", loading_lines(model)[0], name, fix)
     with variant_errors_as_user_errors():
         attach(config, model)
     accelerator = build_accelerator(config)

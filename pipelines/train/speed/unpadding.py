@@ -157,21 +157,25 @@ def _same_states(
     model: PreTrainedModel, task: Task, batch: dict[str, Any], last: nn.Module, unpadding: Unpadding
 ) -> bool:
     """Return whether the last layer's outputs at tokens are the same with and without padding."""
-    outputs: list[Tensor] = []
+    outputs: list[Tensor] = []  # a layer that is shared runs several times in one forward
 
     def keep(layer: nn.Module, args: Args, output: Tensor | Args) -> None:
         outputs.append(output[0] if isinstance(output, tuple) else output)
 
+    def last_states() -> Tensor:
+        outputs.clear()
+        task.loss(model, batch)
+        return outputs[-1][batch["attention_mask"].bool()]
+
     hook = last.register_forward_hook(keep)
     try:
         with quiet(model), torch.no_grad():
-            task.loss(model, batch)
+            padded = last_states()
             with unpadding.skip(batch["attention_mask"], batch["attention_mask"].device):
-                task.loss(model, batch)
+                unpadded = last_states()
     except (RuntimeError, ValueError):  # shapes do not fit: a layer needs to know which example a token is of
         return False
     finally:
         hook.remove()
-    padded, unpadded = (states[batch["attention_mask"].bool()] for states in outputs)
     bound = TOLERANCE * float(padded.abs().max())
     return torch.allclose(unpadded, padded, rtol=0.0, atol=bound, equal_nan=True)
