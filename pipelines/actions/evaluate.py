@@ -15,6 +15,7 @@ from pipelines.metrics.adapter import reported_score
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.runs.pretrained import load_pretrained
 from pipelines.storage import atomic
+from pipelines.storage.paths import require_writable
 from pipelines.train.evaluate import Evaluation, evaluate
 
 
@@ -33,6 +34,7 @@ def evaluate_command(
     Raises:
         UserError: there is no such run or split, or the data cannot be read.
     """
+    require_writable("--predictions", predictions)
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
     finished = load_run_model(source) if isinstance(source, str) else load_pretrained(source)

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipelines.actions.predict import read_input
+from pipelines.actions.predict import input_examples, read_input
 from pipelines.errors import UserError
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.seeds import derive
 from pipelines.storage import atomic
+from pipelines.storage.paths import require_writable
 from pipelines.tasks.language_modelling import LanguageModelling
 
 
@@ -66,6 +67,7 @@ def generate_command(
     Raises:
         UserError: the run is no finished language modelling of a decoder, or a prompt is too long.
     """
+    require_writable("--out", out)
     finished = load_run_model(run)
     task = finished.task
     if not isinstance(task, LanguageModelling) or finished.config.model.family != "decoder":
@@ -102,12 +104,6 @@ def texts(
 
 
 def _prompts(source: str, finished: LoadedRun) -> list[str]:
-    table = read_input(source, finished.task, finished.config.data.encoding)
-    column = finished.config.data.columns.get("text", "text")
-    prompts: list[str] = []
-    for index, row in enumerate(table.take(table.columns)):
-        text = row.get(column) if isinstance(row, dict) else None
-        if not isinstance(text, str):
-            raise UserError(table.place(index), f"has no text in {column!r}")
-        prompts.append(text)
-    return prompts
+    data = finished.config.data
+    rows = input_examples(read_input(source, data.encoding), finished.task, data.columns)
+    return [row["text"] for row in rows]

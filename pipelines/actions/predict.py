@@ -12,15 +12,17 @@ import torch
 
 from pipelines.data import features as feature_cache
 from pipelines.data.columns import value_at
-from pipelines.data.decode import decode
-from pipelines.data.readers import SUFFIXES, BadRow, Table, of_rows, read_file
+from pipelines.data.decode import decode, read_bytes, unpack
+from pipelines.data.readers import SUFFIXES, BadRow, Row, Table, json_row, of_rows, read_file
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
+from pipelines.storage.paths import require_writable, shown, split_part
 from pipelines.tasks.base import Example, Task
 from pipelines.train.evaluate import by_example, predict_features
 
 CHUNK_EXAMPLES = 512  # predicted together, then written
 MOST_ERRORS = 10
+LINE = "a line of text"  # the only column of a row that is no JSON object
 
 
 def predict_command(run: str, source: str, out: str | None) -> None:
@@ -32,10 +34,11 @@ def predict_command(run: str, source: str, out: str | None) -> None:
         out: file to write; None: standard output.
 
     Raises:
-        UserError: there is no finished run, or a row cannot be predicted.
+        UserError: there is no finished run, a row cannot be predicted, or `out` cannot be written.
     """
+    require_writable("--out", out)
     finished = load_run_model(run)
-    table = read_input(source, finished.task, finished.config.data.encoding)
+    table = read_input(source, finished.config.data.encoding)
     examples = input_examples(table, finished.task, finished.config.data.columns)
     if out is None:
         _write(sys.stdout, finished, examples)
@@ -67,40 +70,36 @@ def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[s
 
 
 # ---- input
-def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
+def read_input(source: str, encoding: str | None = None) -> Table:
     """Return the rows of a data file, recognized by its suffix, or of lines of text or JSON.
 
     Raises:
         UserError: the file cannot be read, or has no rows.
     """
-    if source != "-" and SUFFIXES.keys() & {suffix.lower() for suffix in Path(source).suffixes}:
+    if source != "-" and _suffix(split_part(source)[0]) in SUFFIXES:
         table = read_file(source, None, encoding)
     else:
-        where = "standard input" if source == "-" else source
-        content = sys.stdin.buffer.read() if source == "-" else _read(source)
-        lines = decode(content, encoding, where).split("\n")
+        where = "standard input" if source == "-" else shown(source)
+        lines = decode(_content(source), encoding, where).split("\n")
         numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-        rows = [_row(line.rstrip("\r"), task) for _, line in numbered]
+        rows = [_row(line.removesuffix("\r")) for _, line in numbered]
         table = of_rows(where, rows, [number for number, _ in numbered])
     if not table.num_rows:
         raise UserError(table.where, "holds no input", accepted="give one input per line")
     return table
 
 
-def _read(source: str) -> bytes:
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise UserError(source, f"cannot be read: {error.strerror}") from error
+def _suffix(name: str) -> str:
+    """Return the last suffix of a file's name beside ".gz"."""
+    return next((s for s in reversed(Path(name.lower()).suffixes) if s != ".gz"), "")
 
 
-def _row(line: str, task: Task) -> dict[str, Any] | BadRow:
-    if not line.lstrip().startswith("{"):
-        return dict(task.from_text(line))
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        return BadRow(f"is not valid JSON ({error})")
+def _content(source: str) -> bytes:
+    return sys.stdin.buffer.read() if source == "-" else unpack(read_bytes(Path(source)), Path(source), [])
+
+
+def _row(line: str) -> Row | BadRow:
+    return json_row(line) if line.lstrip().startswith("{") else {LINE: line}
 
 
 def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Example]:
@@ -132,7 +131,15 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
     return list(task.inputs(examples))
 
 
-def _example(row: dict[str, Any], index: int, task: Task, columns: dict[str, str]) -> dict[str, Any]:
+def _example(row: Row, index: int, task: Task, columns: dict[str, str]) -> dict[str, Any]:
+    example = dict(task.from_text(row[LINE])) if LINE in row else _columns(row, task, columns)
+    identity = value_at(row, columns.get("id", "id"))
+    example["id"] = str(index + 1) if identity is None else str(identity)
+    return example
+
+
+def _columns(row: Row, task: Task, columns: dict[str, str]) -> dict[str, Any]:
+    """Return the inputs of a row under their canonical names."""
     example: dict[str, Any] = {}
     for name, column in task.columns.items():
         places = [columns[name]] if name in columns else []
@@ -140,6 +147,4 @@ def _example(row: dict[str, Any], index: int, task: Task, columns: dict[str, str
         found = next((value for value in values if value is not None), None)
         if found is not None and not column.is_target:
             example[name] = found
-    identity = value_at(row, columns.get("id", "id"))
-    example["id"] = str(index + 1) if identity is None else str(identity)
     return example

@@ -43,6 +43,24 @@ def shown(path: str) -> str:
     return relative if len(relative) < len(path) else path
 
 
+def require_writable(option: str, file: str | None) -> None:
+    """Refuse a file of results that cannot be written, before the work that it would hold is done.
+
+    Raises:
+        UserError: its folder does not exist or cannot be written, or it is a folder itself.
+    """
+    if file is None:
+        return
+    folder = os.path.dirname(file) or "."
+    fix = "name a file in a folder that exists"
+    if not os.path.isdir(folder):
+        raise UserError(option, "there is no such folder", folder, fix)
+    if os.path.isdir(file):
+        raise UserError(option, "is a folder", file, fix)
+    if not os.access(file if os.path.exists(file) else folder, os.W_OK):
+        raise UserError(option, "may not be written", file, "name another file")
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return the file or folder `name` in `folder`; refuse a name that leads out of the folder.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import regex
 import torch
 from torch.nn import Module, functional
 
@@ -21,7 +21,9 @@ from pipelines.tasks.shared.word_encoder import WordEncoder
 
 IGNORED = -100  # label without a loss: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"
-WORD = re.compile(r"\w+(?:['’.\-]\w+)*|\S")
+# Letters and digits with their accents, joined by apostrophes, dots, hyphens and invisible joiners; else one
+# visible sign: a grapheme, so that an emoji of several characters is one word.
+WORD = regex.compile(r"\w+(?:['’.\-\u2010\u2011\u00ad\u200c\u200d\u2060]\w+)*|(?![\s\p{Cc}\p{DI}])\X")
 
 
 class Ner(Labelled):
@@ -225,11 +227,11 @@ class Ner(Labelled):
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
         """Return the tags and the entities, with the characters `start:end` of each entity in `text`.
 
-        `text` is the given line, or the words of a list joined by single spaces.
+        `text` is the line as it came, or the words of a list joined by single spaces.
         """
         tags = self.assemble(example, raws)
-        text = example.get("text") or " ".join(example["tokens"])
-        places = _places(text, example["tokens"])
+        text = example.get("text", " ".join(example["tokens"]))
+        places = _places(text, example["tokens"], gap=int("text" not in example))
         entities = []
         for kind, first, last in sorted(conlleval_entities(tags), key=lambda entity: entity[1:]):
             begin, end = places[first][0], places[last][1]
@@ -261,11 +263,15 @@ class Ner(Labelled):
         return [self._labels[tag] if isinstance(tag, int) else tag for tag in example["tags"]]
 
 
-def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the characters (begin, end) of each word in the text in which they follow each other."""
-    places, end = [], 0
+def _places(text: str, words: Sequence[str], gap: int) -> list[tuple[int, int]]:
+    """Return the characters (begin, end) of each word in the text in which they follow each other.
+
+    Args:
+        gap: characters that are at least between two words.
+    """
+    places, end = [], -gap
     for word in words:
-        begin = text.index(word, end)
+        begin = text.index(word, end + gap)
         end = begin + len(word)
         places.append((begin, end))
     return places

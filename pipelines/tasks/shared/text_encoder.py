@@ -55,7 +55,7 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens and truncation."""
-        return self._encode(texts)["input_ids"]
+        return self._encode(texts)["input_ids"] if texts else []  # tokenizers refuse an empty list
 
     def with_bytes(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Return the ids of each text and the UTF-8 bytes of each id; the bytes add up to the text's size.
