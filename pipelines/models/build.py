@@ -218,7 +218,7 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
         return known_config(spec)
     try:
         config = transformers.AutoConfig.from_pretrained(
-            model_source(spec.name), revision=spec.revision, **options
+            model_folder(spec.name), revision=spec.revision, **options
         )
     except (OSError, ValueError) as error:
         raise cannot_load("model", spec.name, error) from error
