@@ -29,9 +29,16 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "question_answering": {"max_len": 126, "overlap": 8},
     "text_classification": {"max_len": 126},
     "language_modelling": {"max_len": 100, "overlap": 8},
-    **{task: {"max_source_len": 90, "max_target_len": 38, "max_new_tokens": MAX_NEW_TOKENS} for task in WRITING},
+    **{
+        task: {"max_source_len": 90, "max_target_len": 38, "max_new_tokens": MAX_NEW_TOKENS}
+        for task in WRITING
+    },
 }
-LONG = {"max_source_len": 126, "max_target_len": 100, "max_new_tokens": MAX_NEW_TOKENS}  # source and target apart
+LONG = {
+    "max_source_len": 126,
+    "max_target_len": 100,
+    "max_new_tokens": MAX_NEW_TOKENS,
+}  # source and target apart
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ def compare(family: Family, task: str, checkpoint: Path, folder: Path) -> Outcom
         has_begun = (folder / "run" / "metrics.jsonl").exists()
         return Outcome("WRONG" if has_begun else "refused", sentence)
     oracle = Oracle(family, task, checkpoint)
-    differences = list(_differences(oracle, [oracle.read(row) for row in ROWS[task]], settings, folder / "run"))
+    differences = list(
+        _differences(oracle, [oracle.read(row) for row in ROWS[task]], settings, folder / "run")
+    )
     return Outcome("WRONG", "; ".join(differences)) if differences else Outcome("equal")
 
 

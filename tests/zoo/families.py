@@ -86,8 +86,9 @@ class Family:
     languages: tuple[str, str] | None = None
 
 
-def _encoder(model_type: str, tokenizer: Any, tasks: tuple[str, ...] = (*READING, "language_modelling"),
-             **options: Any) -> Family:
+def _encoder(
+    model_type: str, tokenizer: Any, tasks: tuple[str, ...] = (*READING, "language_modelling"), **options: Any
+) -> Family:
     config = {**ENCODER, **options.pop("config", {})}
     return Family("encoder", model_type, tokenizer, config, tasks, **options)
 
@@ -96,7 +97,9 @@ def _decoder(model_type: str, tokenizer: Any, config: Mapping[str, Any], **optio
     return Family("decoder", model_type, tokenizer, config, options.pop("tasks", TASKS), **options)
 
 
-def _pair(model_type: str, tokenizer: Any, config: Mapping[str, Any], tasks: tuple[str, ...], **options: Any) -> Family:
+def _pair(
+    model_type: str, tokenizer: Any, config: Mapping[str, Any], tasks: tuple[str, ...], **options: Any
+) -> Family:
     return Family("encoder_decoder", model_type, tokenizer, config, tasks, **options)
 
 
@@ -109,7 +112,12 @@ _GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "classifier_
 _OPT = {"hidden_size": 32, "word_embed_proj_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 _OPT |= {"ffn_dim": 48, "max_position_embeddings": 128, "dropout": 0.0}
 _BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0}
-_MODERN = {"global_attn_every_n_layers": 2, "local_attention": 16, "embedding_dropout": 0.0, "mlp_dropout": 0.0}
+_MODERN = {
+    "global_attn_every_n_layers": 2,
+    "local_attention": 16,
+    "embedding_dropout": 0.0,
+    "mlp_dropout": 0.0,
+}
 _MODERN |= {"attention_dropout": 0.0, "classifier_dropout": 0.0}
 _LED = {**BART, "max_encoder_position_embeddings": 128, "max_decoder_position_embeddings": 128}
 _LED |= {"attention_window": 8}
@@ -125,47 +133,122 @@ FAMILIES: Mapping[str, Family] = {
     "xlm-roberta": _encoder("xlm-roberta", made.xlm_roberta, quirks={**_ROBERTA, "type_vocab_size": 1}),
     "camembert": _encoder("camembert", made.camembert, quirks={**_ROBERTA, "type_vocab_size": 1}),
     "klue-roberta": _encoder(
-        "roberta", made.bert, quirks={"type_vocab_size": 1, "pad_token_id": "[PAD]", "bos_token_id": "[CLS]",
-                                      "eos_token_id": "[SEP]"}
+        "roberta",
+        made.bert,
+        quirks={
+            "type_vocab_size": 1,
+            "pad_token_id": "[PAD]",
+            "bos_token_id": "[CLS]",
+            "eos_token_id": "[SEP]",
+        },
     ),
     "distilbert": Family("encoder", "distilbert", made.bert, _DISTIL, (*READING, "language_modelling")),
     "electra": _encoder("electra", made.bert, config={"embedding_size": 16}),
-    "albert": _encoder("albert", made.albert, config={"embedding_size": 16},
-                       quirks={"pad_token_id": "<pad>", "bos_token_id": "[CLS]", "eos_token_id": "[SEP]",
-                               "classifier_dropout_prob": 0.0}),
-    "deberta-v3": _encoder("deberta-v2", made.deberta,
-                           quirks={"relative_attention": True, "pos_att_type": ["p2c", "c2p"],
-                                   "position_biased_input": False, "type_vocab_size": 0}),
+    "albert": _encoder(
+        "albert",
+        made.albert,
+        config={"embedding_size": 16},
+        quirks={
+            "pad_token_id": "<pad>",
+            "bos_token_id": "[CLS]",
+            "eos_token_id": "[SEP]",
+            "classifier_dropout_prob": 0.0,
+        },
+    ),
+    "deberta-v3": _encoder(
+        "deberta-v2",
+        made.deberta,
+        quirks={
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+        },
+    ),
     "mpnet": _encoder("mpnet", made.mpnet, quirks=_ROBERTA),
     "modernbert": _encoder("modernbert", made.modernbert, config=_MODERN, quirks=_MODERN_SPECIALS),
-    "longformer": _encoder("longformer", made.roberta, config={"attention_window": [8, 8]},
-                           quirks={**_ROBERTA, "sep_token_id": "</s>", "type_vocab_size": 1}),
-    "gpt2": _decoder("gpt2", made.gpt2, _GPT2, quirks={"bos_token_id": "<|endoftext|>",
-                                                       "eos_token_id": "<|endoftext|>"}),
-    "opt": _decoder("opt", made.opt, _OPT, quirks={"bos_token_id": "</s>", "eos_token_id": "</s>",
-                                                   "pad_token_id": "<pad>"},
-                    tasks=tuple(task for task in TASKS if task != "ner")),
+    "longformer": _encoder(
+        "longformer",
+        made.roberta,
+        config={"attention_window": [8, 8]},
+        quirks={**_ROBERTA, "sep_token_id": "</s>", "type_vocab_size": 1},
+    ),
+    "gpt2": _decoder(
+        "gpt2", made.gpt2, _GPT2, quirks={"bos_token_id": "<|endoftext|>", "eos_token_id": "<|endoftext|>"}
+    ),
+    "opt": _decoder(
+        "opt",
+        made.opt,
+        _OPT,
+        quirks={"bos_token_id": "</s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"},
+        tasks=tuple(task for task in TASKS if task != "ner"),
+    ),
     "llama": _decoder("llama", made.llama, LLAMA, quirks={"bos_token_id": "<s>", "eos_token_id": "</s>"}),
     "qwen": _decoder("qwen2", made.qwen, LLAMA, quirks={"eos_token_id": "<|endoftext|>"}),
     "bloom": _decoder("bloom", made.bloom, _BLOOM, quirks=_ROBERTA),
     "t5": _pair("t5", made.t5, T5, TASKS, quirks=_T5),
     "mt5": _pair("mt5", made.t5, {**T5, "feed_forward_proj": "gated-gelu"}, TASKS, quirks=_T5),
-    "byt5": _pair("t5", made.byt5, T5, (*WRITING, "language_modelling"), quirks=_T5),
-    "bart": _pair("bart", made.roberta, BART, (*READING[1:], *WRITING, "language_modelling"),
-                  quirks={**_BART, "forced_bos_token_id": "<s>"}),
-    "mbart-50": _pair("mbart", made.mbart50, BART, ("translation",), quirks=_BART,
-                      tokenizer_options={"src_lang": "en_XX"}, languages=("en_XX", "de_DE")),
-    "nllb": _pair("m2m_100", made.nllb, BART, ("translation",),
-                  quirks={**_ROBERTA, "decoder_start_token_id": "</s>"}, languages=("eng_Latn", "deu_Latn")),
-    "m2m100": _pair("m2m_100", made.m2m100, BART, ("translation",),
-                    quirks={**_ROBERTA, "decoder_start_token_id": "</s>"},
-                    tokenizer_options={"src_lang": "en"}, languages=("en", "de")),
-    "marian": _pair("marian", made.marian, BART, WRITING,
-                    quirks={"pad_token_id": "<pad>", "eos_token_id": "</s>", "decoder_start_token_id": "<pad>",
-                            "forced_eos_token_id": "</s>", "bos_token_id": None, "bad_words_ids": [["<pad>"]]}),
-    "pegasus": _pair("pegasus", made.pegasus, BART, WRITING,
-                     quirks={"pad_token_id": "<pad>", "eos_token_id": "</s>", "decoder_start_token_id": "<pad>",
-                             "forced_eos_token_id": "</s>", "bos_token_id": None}),
+    "byt5": _pair("t5", made.byt5, T5, TASKS, quirks=_T5),
+    "bart": _pair(
+        "bart",
+        made.roberta,
+        BART,
+        (*READING[1:], *WRITING, "language_modelling"),
+        quirks={**_BART, "forced_bos_token_id": "<s>"},
+    ),
+    "mbart-50": _pair(
+        "mbart",
+        made.mbart50,
+        BART,
+        ("translation",),
+        quirks=_BART,
+        tokenizer_options={"src_lang": "en_XX"},
+        languages=("en_XX", "de_DE"),
+    ),
+    "nllb": _pair(
+        "m2m_100",
+        made.nllb,
+        BART,
+        ("translation",),
+        quirks={**_ROBERTA, "decoder_start_token_id": "</s>"},
+        languages=("eng_Latn", "deu_Latn"),
+    ),
+    "m2m100": _pair(
+        "m2m_100",
+        made.m2m100,
+        BART,
+        ("translation",),
+        quirks={**_ROBERTA, "decoder_start_token_id": "</s>"},
+        tokenizer_options={"src_lang": "en"},
+        languages=("en", "de"),
+    ),
+    "marian": _pair(
+        "marian",
+        made.marian,
+        BART,
+        WRITING,
+        quirks={
+            "pad_token_id": "<pad>",
+            "eos_token_id": "</s>",
+            "decoder_start_token_id": "<pad>",
+            "forced_eos_token_id": "</s>",
+            "bos_token_id": None,
+            "bad_words_ids": [["<pad>"]],
+        },
+    ),
+    "pegasus": _pair(
+        "pegasus",
+        made.pegasus,
+        BART,
+        WRITING,
+        quirks={
+            "pad_token_id": "<pad>",
+            "eos_token_id": "</s>",
+            "decoder_start_token_id": "<pad>",
+            "forced_eos_token_id": "</s>",
+            "bos_token_id": None,
+        },
+    ),
     "led": _pair("led", made.roberta, _LED, ("question_answering", *WRITING), quirks=_BART),
     "t5gemma": _pair("t5gemma", made.gemma, GEMMA, ("ner", "text_classification", *WRITING)),
     "bert2bert": _pair("encoder-decoder", made.bert, ENCODER, WRITING),
@@ -196,12 +279,15 @@ def save(family: Family, task: str, folder: Path) -> Path:
 
 def _config(family: Family, tokenizer: Any) -> Any:
     size = num_ids(tokenizer)
-    quirks = {name: _ids(value, tokenizer) if name.endswith(("_id", "_ids")) else value
-              for name, value in family.quirks.items()}
+    quirks = {
+        name: _ids(value, tokenizer) if name.endswith(("_id", "_ids")) else value
+        for name, value in family.quirks.items()
+    }
     if family.model_type == "encoder-decoder":
         one = transformers.BertConfig(vocab_size=size, **family.config)
         other = transformers.BertConfig(
-            vocab_size=size, is_decoder=True, add_cross_attention=True, **family.config)
+            vocab_size=size, is_decoder=True, add_cross_attention=True, **family.config
+        )
         config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(one, other)
         config.decoder_start_token_id, config.pad_token_id = tokenizer.cls_token_id, tokenizer.pad_token_id
         config.eos_token_id = tokenizer.sep_token_id
@@ -209,10 +295,15 @@ def _config(family: Family, tokenizer: Any) -> Any:
     if family.model_type == "t5gemma":
         part = transformers.T5GemmaModuleConfig(vocab_size=size, **family.config)
         return transformers.T5GemmaConfig(
-            encoder=part.to_dict(), decoder=part.to_dict(), vocab_size=size, dropout_rate=0.0,
-            classifier_dropout_rate=0.0)
+            encoder=part.to_dict(),
+            decoder=part.to_dict(),
+            vocab_size=size,
+            dropout_rate=0.0,
+            classifier_dropout_rate=0.0,
+        )
     return transformers.AutoConfig.for_model(
-        family.model_type, **{"vocab_size": size, **family.config, **quirks})
+        family.model_type, **{"vocab_size": size, **family.config, **quirks}
+    )
 
 
 def _ids(value: Any, tokenizer: Any) -> Any:

@@ -6,6 +6,7 @@ offsets), the model computes its own loss, and `generate` writes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from tests.zoo.families import HEADS, LANGUAGE_HEADS, NAMES, WRITING, Family
+from tests.zoo.families import HEADS, LANGUAGE_HEADS, WRITING, Family
 
 IGNORED = -100
 MAX_NEW_TOKENS = 12
@@ -78,14 +79,14 @@ class Oracle:
             before = word
         output = self._forward(batch, labels=torch.tensor([labels]))
         chosen = output.logits[0].argmax(-1).tolist()
-        tags = [NAMES["ner"][tag] for tag, label in zip(chosen, labels) if label != IGNORED]
+        tags = [self.model.config.id2label[tag] for tag, label in zip(chosen, labels) if label != IGNORED]
         return self._reading(batch, labels, output.loss, sum(label != IGNORED for label in labels), tags)
 
     def text_classification(self, row: Mapping[str, Any]) -> Reading:
         batch = self._batch(row["text"], row["text_pair"])
         label = self._number(row["label"])
         output = self._forward(batch, labels=torch.tensor([label]))
-        name = NAMES[self.task][int(output.logits[0].argmax())]
+        name = self.model.config.id2label[int(output.logits[0].argmax())]
         return self._reading(batch, [label], output.loss, 1, name)
 
     def question_answering(self, row: Mapping[str, Any]) -> Reading:
@@ -137,7 +138,10 @@ class Oracle:
         whole = {"input_ids": torch.tensor([[*ids, *learned]])}
         labels = [IGNORED] * len(ids) + learned
         output = self.model(**whole, labels=torch.tensor([labels]))
-        prompt = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        prompt = {
+            "input_ids": torch.tensor([ids]),
+            "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        }
         written = self._generate(prompt)[len(ids) :]
         return self._reading(whole, labels, output.loss, len(learned), self._decode(written))
 
@@ -194,8 +198,10 @@ class Oracle:
     # ---- shared
     def _batch(self, *texts: Any, **options: Any) -> Any:
         batch = self.tokenizer(*texts, return_tensors="pt", **options)
-        if getattr(self.model.config, "type_vocab_size", 2) == 1 and "token_type_ids" in batch:
-            batch["token_type_ids"].zero_()  # as KLUE's own code: the model has one type
+        takes_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        has_one_type = getattr(self.model.config, "type_vocab_size", 2) == 1
+        if "token_type_ids" in batch and (has_one_type or not takes_types):
+            del batch["token_type_ids"]  # as KLUE's and DistilBERT's own code do
         return batch
 
     def _forward(self, batch: Mapping[str, torch.Tensor], **labels: torch.Tensor) -> Any:

@@ -60,4 +60,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 ROWS["generative_question_answering"] = ROWS["question_answering"]
 
-TEXTS = [*SENTENCES, *OTHERS, "Which name does line 0 1 2 3 4 5 hold?", "question: context: answer: => TL;DR:"]
+TEXTS = [
+    *SENTENCES,
+    *OTHERS,
+    "Which name does line 0 1 2 3 4 5 hold?",
+    "question: context: answer: => TL;DR:",
+]

@@ -22,9 +22,7 @@ def _wordpieces(specials: tuple[str, ...]) -> dict[str, int]:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=SIZE, special_tokens=list(specials), show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=SIZE, special_tokens=list(specials), show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     return tokenizer.get_vocab()
 
@@ -101,9 +99,7 @@ def qwen(**options: Any) -> Any:
 def bloom(**options: Any) -> Any:
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     backend = _backend(("<unk>", "<s>", "</s>", "<pad>"))
-    return transformers.TokenizersBackend(
-        tokenizer_object=backend, padding_side="left", **names, **options
-    )
+    return transformers.TokenizersBackend(tokenizer_object=backend, padding_side="left", **names, **options)
 
 
 def modernbert(**options: Any) -> Any:
@@ -191,8 +187,10 @@ def nllb(**options: Any) -> Any:
 
 def marian(folder: Path, **options: Any) -> Any:
     """Train one sentencepiece model for each language; they share a vocabulary, as in opus-mt."""
-    pieces = [_sentencepiece(folder / f"{name}.spm", texts) for name, texts in
-              (("source", SENTENCES), ("target", OTHERS))]
+    pieces = [
+        _sentencepiece(folder / f"{name}.spm", texts)
+        for name, texts in (("source", SENTENCES), ("target", OTHERS))
+    ]
     names = ["</s>", "<unk>", *sorted({piece for found in pieces for piece in found}), "<pad>"]
     (folder / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
     files = [str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")]
@@ -213,8 +211,12 @@ def _sentencepiece(file: Path, texts: Any) -> list[str]:
 
     with file.open("wb") as stream:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=stream, vocab_size=100, hard_vocab_limit=False,
-            minloglevel=2, num_threads=1,
+            sentence_iterator=iter(texts),
+            model_writer=stream,
+            vocab_size=100,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            num_threads=1,
         )
     model = sentencepiece.SentencePieceProcessor(model_file=str(file))
     return [model.id_to_piece(number) for number in range(model.get_piece_size()) if number > 2]
