@@ -55,9 +55,15 @@ def measure(name: str, task: str, folder: Path) -> Outcome:
     return compare(family, task, save(family, task, folder / "checkpoint"), folder)
 
 
-def compare(family: Family, task: str, checkpoint: Path, folder: Path) -> Outcome:
-    """Start a run from a checkpoint and compare all that it reads, learns, writes and scores."""
-    settings = write_settings(family, task, checkpoint, folder)
+def compare(
+    family: Family, task: str, checkpoint: Path, folder: Path, changed: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Start a run from a checkpoint and compare all that it reads, learns, writes and scores.
+
+    Args:
+        changed: options of the task.
+    """
+    settings = write_settings(family, task, checkpoint, folder, changed or {})
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -75,7 +81,9 @@ def compare(family: Family, task: str, checkpoint: Path, folder: Path) -> Outcom
     return Outcome("WRONG", "; ".join(differences)) if differences else Outcome("equal")
 
 
-def write_settings(family: Family, task: str, checkpoint: Path, folder: Path) -> Path:
+def write_settings(
+    family: Family, task: str, checkpoint: Path, folder: Path, changed: Mapping[str, Any]
+) -> Path:
     """Write the data and the settings of a run that takes one step without moving."""
     rows = folder / "rows.jsonl"
     rows.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS[task]), encoding="utf-8")
@@ -89,7 +97,7 @@ def write_settings(family: Family, task: str, checkpoint: Path, folder: Path) ->
         if family.languages:
             options |= dict(zip(("source_language", "target_language"), family.languages))
     settings = {
-        "task": {"name": task, **options},
+        "task": {"name": task, **options, **changed},
         "data": {"train": str(rows), "validation": str(rows)},
         "model": {"name": str(checkpoint), "family": family.reads},
         "attention": ["gate"],

@@ -32,3 +32,12 @@ WRONG: Mapping[tuple[str, str], str] = {
     **{("t5gemma", task): "a traceback: no decoder_start_token_id in the config" for task in WRITING},
     **{("bert2bert", task): "targets lack the [CLS] that the tokenizer gives them" for task in WRITING},
 }
+_OWN_SEARCH = "the checkpoint's own search settings apply unseen"
+_OWN_ORDER = "the head's own order of labels is not kept"
+WRONG_QUIRKS: Mapping[str, str] = {
+    "a search of its own": _OWN_SEARCH,
+    "a search of its own in config.json": _OWN_SEARCH,
+    "sampling of its own": _OWN_SEARCH,
+    "labels in another order": _OWN_ORDER,
+    "classes in another order": _OWN_ORDER,
+}

@@ -30,7 +30,7 @@ def test_a_checkpoint_is_what_transformers_makes_of_it_or_refused(family, task, 
     outcome = cells.measure(family, task, tmp_path)
     refusal = expected.REFUSED.get((family, task))
     if refusal is None:
-        assert outcome == cells.Outcome("equal")
+        assert outcome.word == "equal", outcome.why
     else:
         assert outcome.word == "refused", outcome.why
         assert refusal in outcome.why
