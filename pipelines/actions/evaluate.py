@@ -12,10 +12,12 @@ from pipelines.data import features as feature_cache
 from pipelines.data.splits import SPLITS, load_splits
 from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
+from pipelines.models.decoding import set_aside
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.runs.pretrained import load_pretrained
 from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
+from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.evaluate import Evaluation, evaluate
 
 
@@ -105,6 +107,8 @@ def _sentences(
     finished: LoadedRun, evaluation: Evaluation, data: str | None, split: str, cut: str
 ) -> Iterator[str]:
     """Describe the scores, computed by the metrics' own libraries, beside those that the run reported."""
+    if set_aside(finished.model):
+        yield describe_set_aside(set_aside(finished.model))
     loss = "" if evaluation.loss is None else f", loss {evaluation.loss:.4f}"
     yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s{cut}"
     before = {} if data else finished.scores.get(split, {})

@@ -17,6 +17,7 @@ from pipelines.data.splits import Splits
 from pipelines.distributed import accelerator
 from pipelines.models import lora
 from pipelines.models.activations import recompute_activations
+from pipelines.models.decoding import set_aside
 from pipelines.runs.prepare import (
     build_model_with_attention,
     load_data,
@@ -25,6 +26,7 @@ from pipelines.runs.prepare import (
 )
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.baselines import baseline_scores
+from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
@@ -160,6 +162,8 @@ def _model(
     if config.lora:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"LoRA of rank {config.lora.rank}: {trained:,} parameters are trained"
+    if set_aside(model):
+        yield describe_set_aside(set_aside(model))
     yield proof.sentence
     fixed = sum(p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters())
     activations = saved_bytes(task, model, _largest(config, features))

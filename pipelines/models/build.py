@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
+from pipelines.models.decoding import keep_special_tokens
 from pipelines.models.direction import require_direction
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
@@ -76,7 +77,9 @@ def build_model(
             model = _build_from_scratch(model_class, head, spec, tokenizer, task_options)
         else:
             model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, task_options)
+    keep_special_tokens(model)
     if tokenizer is not None:
+        _require_start_token(model)
         require_direction(model, spec.family)
     return model
 
@@ -147,6 +150,15 @@ def _load_pretrained(
     other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
     _record(model, drawn={*info["missing_keys"], *other_sizes}, unused=info["unexpected_keys"])
     return model
+
+
+def _require_start_token(model: PreTrainedModel) -> None:
+    """Refuse an encoder-decoder that does not say with which token its decoder begins."""
+    config = model.config
+    if config.is_encoder_decoder and config.decoder_start_token_id is None:
+        what = "the config does not say with which token the decoder begins"
+        fix = "set model.config.decoder_start_token_id to its id, often that of the pad, class or start token"
+        raise UserError("model.config", what, config.model_type, fix)
 
 
 @contextmanager

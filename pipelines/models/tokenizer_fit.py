@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from pipelines.config.load import ModelConfig
 from pipelines.models.build import set_special_tokens, stated_config
 
+# Entries of a config that state the longest input.
 LIMITS = ("max_position_embeddings", "max_encoder_position_embeddings", "max_seq_len")
 
 
@@ -16,7 +17,7 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, spec: ModelConfig) -> None:
     """Change a tokenizer so that the model can read all it gives.
 
     Its longest input becomes the model's where that is shorter, or where the tokenizer states none. It gives
-    token types only if the model has two of them. Without a pad token it pads with the pad token of the config, else
+    token types only if the model has two of them. Without a pad token it pads with that of the config, else
     with its end token, else with its first token: padding is masked, so the choice changes no output.
 
     Raises:

@@ -55,6 +55,7 @@ class RunRecord:
     dropout_paired: bool | None = None  # whether its dropout masks are those of the other arms
     proof: RunProof | None = None
     data: RunData = field(default_factory=RunData)
+    generation_set_aside: Mapping[str, object] = field(default_factory=dict)  # of the checkpoint
     environment: Mapping[str, object] = field(default_factory=dict)
 
 

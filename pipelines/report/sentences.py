@@ -9,6 +9,7 @@ from pipelines.comparison.results import ArmSummary, Failure
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
+from pipelines.tasks.shared.generation import describe_set_aside
 
 BEST = "best on validation"  # the reason of an ordinary choice in a search; any other reason is reported
 MEANINGS = {
@@ -229,9 +230,15 @@ def _versions(facts: ReportData) -> str:
 
 
 def data_losses(facts: ReportData) -> Iterator[str]:
-    """Yield what was cut from each cell's data to fit the model, a sentence per split; all arms share it."""
+    """Yield what was cut from each cell's data to fit the model, and what of the checkpoint is not used.
+
+    All arms share it.
+    """
     for cell in facts.cells:
         records = [record for arm in facts.arms for record in facts.records_of(cell, arm)]
+        unused = records[0].generation_set_aside if records else {}
+        if unused:
+            yield f"{cell}: {describe_set_aside(unused)}."
         counts = records[0].data.counts if records else {}
         for split, found in counts.items():
             losses = describe_cuts(found)

@@ -61,6 +61,7 @@ def collect_manifest(
         "peak_memory_bytes": _peak_memory(training.accelerator.device),
         "proof": cast(ProofRecord, asdict(run.proof)),
         "data": _data(run),
+        "generation_set_aside": run.generation_set_aside,
         "dropout_paired": _dropout_paired(model, training.accelerator.device),
         "batches_hash": training.plan.digest(training.num_steps),
         "environment": environment(config.to_dict(), str(training.accelerator.device)),

@@ -48,7 +48,7 @@ def load_run_model(folder: str | Path) -> LoadedRun:
     set_up_libraries(config)
     task = load_task(config)
     task.restore(manifest["task_state"])
-    own = {"name": str(run.model), "tokenizer": None, "revision": None, "config": {}}
+    own: dict[str, object] = {"name": str(run.model), "tokenizer": None, "revision": None, "config": {}}
     stored = config.model_copy(update={"model": config.model.model_copy(update=own)})
     task.bind(load_processor(stored, task), config.model.family)
     with variant_errors_as_user_errors():

@@ -71,6 +71,9 @@ class Manifest(TypedDict):
     peak_memory_bytes: int
     proof: ProofRecord
     data: DataRecord
+    generation_set_aside: NotRequired[
+        dict[str, Any]
+    ]  # what of the checkpoint's generation_config is not used
     dropout_paired: bool  # attention drops the same weights in every arm
     batches_hash: str
     environment: Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -25,11 +25,13 @@ from pipelines.models import flops, lora
 from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.build import build_model
+from pipelines.models.decoding import set_aside
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
+from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
@@ -61,6 +63,8 @@ def prepare(
     if config.model.name is not None:
         for line in loading_lines(model):
             reporter.say(line)
+    if set_aside(model):
+        reporter.say(describe_set_aside(set_aside(model)))
     reporter.say(proof.sentence)
     forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
@@ -80,7 +84,9 @@ def prepare(
     )
     if config.processes > 1:
         reporter.say(process_advice.shared_batch(config, training.plan))
-    return PreparedRun(task, splits, prepared.get("test"), proof, training, forward_flops, adapted)
+    return PreparedRun(
+        task, splits, prepared.get("test"), proof, training, forward_flops, set_aside(model), adapted
+    )
 
 
 # ---- the steps, which `attnlab inspect` takes too
@@ -161,4 +167,5 @@ class PreparedRun:
     proof: custom_attention.Proof
     training: Training
     forward_flops: int  # of the first four features of training
+    generation_set_aside: dict[str, Any]  # what of the checkpoint's generation_config is not used
     adapted: PeftModel | None = None  # wraps the model where LoRA trains it

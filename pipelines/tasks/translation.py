@@ -16,7 +16,8 @@ class Translation(TextToText):
     """Translate a text, scored by corpus BLEU and chrF.
 
     Args:
-        target_language: of the translations, such as "de" or "zh"; chooses the tokenizer of BLEU.
+        target_language: of the translations, such as "de" or "zh"; chooses the tokenizer of BLEU. Where the
+            tokenizer of the model has language codes, one of them, such as deu_Latn.
         num_references: translations of every row; null for a number that varies.
         prefix: text before every source, such as T5's "translate English to German: ".
         separator: text that a decoder reads between the source and the translation.
@@ -26,6 +27,7 @@ class Translation(TextToText):
 
     primary: ClassVar[str] = "bleu"
     metric_names: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
+    code_options: ClassVar[tuple[str, ...]] = ("source_language",)
 
     def __init__(
         self,
@@ -37,8 +39,10 @@ class Translation(TextToText):
         max_target_len: int = 128,
         **options: Any,
     ) -> None:
-        super().__init__(separator, max_source_len, max_target_len, **options)
-        self.target_language, self.num_references, self.prefix = target_language, num_references, prefix
+        super().__init__(
+            separator, max_source_len, max_target_len, target_language=target_language, **options
+        )
+        self.num_references, self.prefix = num_references, prefix
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         return {"source copied": lambda example: example["source"], **super().baselines(train)}

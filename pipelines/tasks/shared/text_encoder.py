@@ -14,8 +14,12 @@ MOST_SPANS = 100  # that can be hidden in one input, as in T5
 class TextEncoder:
     """Encode texts without special tokens; those around a text are found by encoding an example.
 
+    A target may have another vocabulary than a text that is read (Marian), and other special tokens (NLLB).
+
     Attributes:
         prefix, suffix: ids that the tokenizer puts around a text ([CLS] ... [SEP], ... </s>, none).
+        target_prefix, target_suffix: those that it puts around a target.
+        space: what a text that continues another begins with: " " if the tokenizer adds no space itself.
         end: id that ends a generated text: the tokenizer's end of sequence, else its separator.
         begin: ids before a text of which a decoder predicts every token.
         mask: id that hides a token; None if the tokenizer has none.
@@ -31,11 +35,14 @@ class TextEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.max_len = tokenizer.model_max_length
-        plain = self(["a"])[0]
-        whole = tokenizer("a")["input_ids"]
-        start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-        self.prefix, self.suffix = whole[:start], whole[start + len(plain) :]
+        self.prefix, self.suffix = _around(self(["a"])[0], tokenizer("a")["input_ids"])
+        self.target_prefix, self.target_suffix = _around(
+            self.targets(["a"])[0], tokenizer(text_target="a")["input_ids"]
+        )
+        self.space = " " if self._needs_space() else ""
         no_start = tokenizer.bos_token_id is None
+        #: ids of special tokens that mean no language
+        self.structural = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
         self.starts_with_class = no_start and self.prefix == [tokenizer.cls_token_id]
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
@@ -57,6 +64,12 @@ class TextEncoder:
         """Return the ids of each text, without special tokens and truncation."""
         return self._encode(texts)["input_ids"] if texts else []  # tokenizers refuse an empty list
 
+    def targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text as one to write, without special tokens and truncation."""
+        encoded = self._tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
     def with_bytes(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Return the ids of each text and the UTF-8 bytes of each id; the bytes add up to the text's size.
 
@@ -66,8 +79,19 @@ class TextEncoder:
         pairs = zip(texts, encoded["input_ids"], encoded["offset_mapping"])
         return [(ids, _byte_counts(text, [end for _, end in offsets])) for text, ids, offsets in pairs]
 
+    def _needs_space(self) -> bool:
+        """Return whether the tokenizer cuts a continued text like one that begins with a space."""
+        [first], [running], [spaced] = self(["a"]), self(["a a"]), self([" a"])
+        return running != [*first, *first] and running == [*first, *spaced]
+
     def _encode(self, texts: Sequence[str], **options: Any) -> Any:
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False, **options)
+
+
+def _around(plain: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+    """Return the special tokens before and after a text."""
+    start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    return whole[:start], whole[start + len(plain) :]
 
 
 def _sentinels(tokenizer: Any) -> list[int]:

@@ -13,6 +13,8 @@ from torch.nn import Module
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
+from pipelines.tasks.shared.generation import checked_preferences, require_family
+from pipelines.tasks.shared.languages import language_codes, set_languages
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.writing_forms import FORMS
 
@@ -36,6 +38,10 @@ class TextToText(Task):
         max_new_tokens: largest number of generated tokens; null: max_target_len.
         num_beams: beams of beam search; 1 is greedy search.
         length_penalty: with several beams, above 0 favours longer texts.
+        generation: more arguments of transformers' `generate`, such as {min_length: 56}; those of the
+            checkpoint's own generation_config are not used.
+        source_language, target_language: codes of the tokenizer, such as eng_Latn and deu_Latn, where it
+            marks every text with its language (NLLB, mBART, M2M100).
     """
 
     head: ClassVar[str] = "text_to_text"
@@ -46,6 +52,8 @@ class TextToText(Task):
     }
 
     prefix: str = ""  # text that the model reads before every source
+    # Options that nothing but a tokenizer with language codes uses.
+    code_options: ClassVar[tuple[str, ...]] = ("source_language", "target_language")
 
     def __init__(
         self,
@@ -55,6 +63,9 @@ class TextToText(Task):
         max_new_tokens: int | None = None,
         num_beams: int = 1,
         length_penalty: float = 1.0,
+        generation: dict[str, Any] | None = None,
+        source_language: str = "",
+        target_language: str = "",
     ) -> None:
         lengths = {"max_source_len": max_source_len, "max_target_len": max_target_len}
         for name, value in (lengths | {"max_new_tokens": max_new_tokens, "num_beams": num_beams}).items():
@@ -64,14 +75,18 @@ class TextToText(Task):
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
         self.max_new_tokens = max_new_tokens or max_target_len
         self.num_beams, self.length_penalty = num_beams, length_penalty
+        self.generation = checked_preferences(generation or {}, self.max_new_tokens, num_beams)
+        self.source_language, self.target_language = source_language, target_language
         self.counts: Counter[str] = Counter()
 
     def search(self) -> dict[str, Any]:
         """Return the arguments of `generate`: no sampling, and beam search where there are several beams."""
-        greedy = {"do_sample": False, "max_new_tokens": self.max_new_tokens}
-        if self.num_beams == 1:
-            return greedy
-        return greedy | {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
+        search = {"do_sample": False, "max_new_tokens": self.max_new_tokens, **self.generation}
+        if self.num_beams > 1:
+            search |= {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
+        if self._first_token is not None:
+            search["forced_bos_token_id"] = self._first_token
+        return search
 
     # ---- rows
     def check(self, example: Example) -> str | None:
@@ -109,9 +124,13 @@ class TextToText(Task):
     # ---- features and batches
     def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
+        require_family(self.generation, family)
+        codes = self._set_languages(processor)
         self._encoder = TextEncoder(processor)
         self._form = FORMS[family](self._encoder)
-        [self._separator] = self._encoder([self.separator]) if family == "decoder" else [[]]
+        self._set_first_tokens(processor, codes)
+        self._joint = self._encoder.space if family == "decoder" else ""
+        [self._separator] = self._encoder([self._joint + self.separator]) if family == "decoder" else [[]]
         self._capacity = self.max_source_len - self._encoder.num_special - len(self._separator)
         if self._capacity < 1:
             least = f"at least {self.max_source_len - self._capacity + 1}"
@@ -125,11 +144,42 @@ class TextToText(Task):
                 f"at most {self._encoder.max_len}" + (" together" if family == "decoder" else " each"),
             )
 
+    def _set_languages(self, processor: Processor) -> list[str]:
+        """Set the languages of the tokenizer, and return its codes."""
+        codes = language_codes(processor)
+        if codes:
+            set_languages(processor, codes, self.source_language, self.target_language)
+        unused = [name for name in self.code_options if getattr(self, name)]
+        if unused and not codes:
+            what = "the tokenizer has no language codes, so it would change nothing"
+            raise UserError(f"task.{unused[0]}", what, getattr(self, unused[0]), "leave it out")
+        return codes
+
+    def _set_first_tokens(self, processor: Processor, codes: list[str]) -> None:
+        """Find where the language of a written text goes: its first token, or what the decoder starts with.
+
+        The tokenizer shows which: it puts the code of a target before the text (NLLB, mBART-50, M2M100), or
+        after its end (mBART), where the decoder reads it first.
+        """
+        self._first_token = self._start_token = None
+        if codes:
+            before, after = self._encoder.target_prefix, self._encoder.target_suffix
+            [code] = set(before + after) - set(self._encoder.structural)
+            # NLLB's older format has the code after the text, and still begins with it.
+            if code in before or getattr(processor, "legacy_behaviour", False):
+                self._first_token = code
+            else:
+                self._start_token = code
+
+    def model_options(self) -> dict[str, Any]:
+        return {} if self._start_token is None else {"decoder_start_token_id": self._start_token}
+
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
         """Return one feature per example: `input_ids` to read and `labels` to write (none if unknown)."""
         sources = self._encoder([self.prefix + self.source(example) for example in examples])
         learned = {e["id"]: targets[0] for e in examples if (targets := self.targets(e)) is not None}
-        written = dict(zip(learned, self._encoder(list(learned.values()))))
+        targets = [self._joint + text for text in learned.values()]
+        written = dict(zip(learned, self._encoder.targets(targets)))
         return [self._feature(e["id"], s, written.get(e["id"])) for e, s in zip(examples, sources)]
 
     def _feature(self, example_id: str, source: list[int], target: list[int] | None) -> Feature:

@@ -57,9 +57,14 @@ class Form(ABC):
 
     def _write(self, model: Model, begin: int, **inputs: Any) -> list[list[int]]:
         """Generate, and return the ids from position `begin` up to the first end token."""
-        ends = {"eos_token_id": self._encoder.end, "pad_token_id": self._encoder.pad}
-        rows = model.generate(**inputs, **ends)[:, begin:].tolist()
-        return [row[: row.index(self._encoder.end)] if self._encoder.end in row else row for row in rows]
+        end = self._end
+        rows = model.generate(**inputs, eos_token_id=end, pad_token_id=self._encoder.pad)[:, begin:].tolist()
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    @property
+    def _end(self) -> int:
+        """Return the id that ends a target."""
+        return self._encoder.end
 
 
 class Pair(Form):
@@ -70,8 +75,14 @@ class Pair(Form):
 
     def target(self, ids: list[int]) -> list[int]:
         """Return the ids with the end token; without [CLS], with which the decoder of bert2bert starts."""
-        start = [] if self._encoder.starts_with_class else self._encoder.prefix
-        return [*start, *ids, *(self._encoder.suffix or [self._encoder.end])]
+        start = [] if self._encoder.starts_with_class else self._encoder.target_prefix
+        return [*start, *ids, *(self._encoder.target_suffix or [self._encoder.end])]
+
+    @property
+    def _end(self) -> int:
+        """Return the id that ends a target, which is another where targets have their own vocabulary."""
+        suffix = self._encoder.target_suffix
+        return suffix[0] if suffix and self._encoder.end not in suffix else self._encoder.end
 
     def collate(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]

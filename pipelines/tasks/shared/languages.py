@@ -1,0 +1,75 @@
+"""The language codes of a tokenizer (NLLB, mBART, M2M100), which tell a model what it reads and writes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.errors import UserError
+
+CODE = re.compile(r"__(\w+?)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")  # __de__ of M2M100; de_DE, deu_Latn
+SHOWN = 5  # codes that a message lists
+
+# The codes of a language in ISO 639-1 and in NLLB (ISO 639-3), and its name: one may be meant by another.
+LANGUAGES = """
+af afr Afrikaans, am amh Amharic, ar arb Arabic, az azj Azerbaijani, be bel Belarusian, bg bul Bulgarian,
+bn ben Bengali, bs bos Bosnian, ca cat Catalan, cs ces Czech, cy cym Welsh, da dan Danish, de deu German,
+el ell Greek, en eng English, eo epo Esperanto, es spa Spanish, et est Estonian, eu eus Basque,
+fa pes Persian, fi fin Finnish, fr fra French, ga gle Irish, gl glg Galician, gu guj Gujarati, ha hau Hausa,
+he heb Hebrew, hi hin Hindi, hr hrv Croatian, hu hun Hungarian, hy hye Armenian, id ind Indonesian,
+ig ibo Igbo, is isl Icelandic, it ita Italian, ja jpn Japanese, jv jav Javanese, ka kat Georgian,
+kk kaz Kazakh, km khm Khmer, kn kan Kannada, ko kor Korean, ky kir Kyrgyz, lo lao Lao, lt lit Lithuanian,
+lv lvs Latvian, mg plt Malagasy, mk mkd Macedonian, ml mal Malayalam, mn khk Mongolian, mr mar Marathi,
+ms zsm Malay, mt mlt Maltese, my mya Burmese, ne npi Nepali, nl nld Dutch, no nob Norwegian, pa pan Punjabi,
+pl pol Polish, ps pbt Pashto, pt por Portuguese, ro ron Romanian, ru rus Russian, sd snd Sindhi,
+si sin Sinhala, sk slk Slovak, sl slv Slovenian, so som Somali, sq als Albanian, sr srp Serbian,
+su sun Sundanese, sv swe Swedish, sw swh Swahili, ta tam Tamil, te tel Telugu, th tha Thai, tl tgl Tagalog,
+tr tur Turkish, uk ukr Ukrainian, ur urd Urdu, uz uzn Uzbek, vi vie Vietnamese, xh xho Xhosa, yo yor Yoruba,
+zh zho Chinese, zu zul Zulu
+"""
+NAMES = [frozenset(entry.lower().split()) for entry in LANGUAGES.split(",")]
+
+
+def language_codes(tokenizer: Any) -> list[str]:
+    """Return the languages of a tokenizer that marks each text with one; none for other tokenizers."""
+    if not hasattr(tokenizer, "src_lang"):
+        return []
+    matches = filter(None, map(CODE.fullmatch, tokenizer.all_special_tokens))
+    return sorted({match[1] or match[2] for match in matches})
+
+
+def set_languages(tokenizer: Any, codes: Sequence[str], source: str, target: str) -> None:
+    """Set what language a tokenizer marks its texts and its targets with.
+
+    Args:
+        codes: those of the tokenizer.
+
+    Raises:
+        UserError: a language is not set, or the tokenizer has no such code.
+    """
+    stated = {"task.source_language": source, "task.target_language": target}
+    missing = [key for key, language in stated.items() if not language]
+    if missing:
+        what = "the tokenizer marks every text with its language, and none is set"
+        raise UserError(" and ".join(missing), what, accepted=f"codes such as {_listed(codes)}")
+    for key, language in stated.items():
+        if language not in codes:
+            near = near_codes(language, codes)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {_listed(codes)}"
+            raise UserError(key, "the tokenizer has no such language code", language, hint)
+    tokenizer.src_lang, tokenizer.tgt_lang = source, target
+
+
+def near_codes(language: str, codes: Sequence[str]) -> list[str]:
+    """Return the codes that a user may mean: those of the language, else those of similar spelling."""
+    primary = re.split("[-_ ]", language.strip())[0].lower()
+    names = next((names for names in NAMES if primary in names), frozenset({primary}))
+    of_language = [code for code in codes if code.split("_")[0].lower() in names]
+    return of_language or difflib.get_close_matches(language, codes, 3)
+
+
+def _listed(codes: Sequence[str]) -> str:
+    more = f" and {len(codes) - SHOWN} more" if len(codes) > SHOWN else ""
+    return ", ".join(codes[:SHOWN]) + more
