@@ -11,16 +11,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import IO
 
-from pipelines.distributed.stop import EXIT_INTERRUPTED, SIGNALS
+from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, SIGNALS
 from pipelines.errors import RunFailed
 
 Rank = subprocess.Popen[bytes]
 SECONDS_TO_EXIT = 15.0  # for the other ranks, after one has failed
 # Ports at which the ranks of a Slurm job connect; below those that systems assign by themselves.
 FIRST_PORT, NUM_PORTS = 20_000, 10_000
+STATED = (2, EXIT_INTERRUPTED, EXIT_BUSY)  # the statuses of a rank that said why it ends
 
 
 def is_rank() -> bool:
@@ -70,9 +74,12 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
     """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
 
     A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
-    would wait for it forever.
+    would wait for it forever. Rank 0 prints as it goes. Of another rank, what it said is printed where its
+    reason is the one that counts.
     """
     ranks: list[Rank] = []
+    said: list[IO[bytes]] = []
+    port = free_port()
     forwarded: set[int] = set()
 
     def forward(number: int, _frame: object) -> None:
@@ -82,40 +89,68 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
                 rank.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
-        _start(ranks, arguments, processes, threads)
-        status = _wait(ranks)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if -status in forwarded:  # it killed a rank that did not handle signals yet
-        return EXIT_INTERRUPTED
+    with ExitStack() as files:
+        try:
+            for rank in range(processes):
+                said.append(files.enter_context(tempfile.TemporaryFile()))
+                ranks.append(_start(rank, arguments, processes, threads, port, said[rank]))
+            statuses = _wait(ranks)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        decides = _deciding(statuses)
+        status = statuses[decides]
+        if -status in forwarded:  # it killed a rank that did not handle signals yet
+            return EXIT_INTERRUPTED
+        if decides and status:
+            _print_reason(decides, status, said[decides])
     return status if status >= 0 else 1  # killed by a signal
 
 
-def _start(ranks: list[Rank], arguments: Sequence[str], processes: int, threads: int) -> None:
-    """Start the ranks; each is appended at once, so that a signal meanwhile is forwarded to it."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
-    for rank in range(processes):
-        environment = os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        environment |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "pipelines", *arguments]
-        # In a session of its own, a rank gets Ctrl-C once, from `forward`, and not a second time directly.
-        ranks.append(subprocess.Popen(command, env=environment, start_new_session=True))
+def _start(
+    rank: int, arguments: Sequence[str], processes: int, threads: int, port: int, said: IO[bytes]
+) -> Rank:
+    """Start one rank; the errors of all but the first go into the file `said`."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    environment = os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    environment |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    # In a session of its own, a rank gets Ctrl-C once, from `forward`, and not a second time directly.
+    return subprocess.Popen(command, env=environment, start_new_session=True, stderr=said if rank else None)
 
 
-def _wait(ranks: Sequence[Rank]) -> int:
-    """Wait for all ranks; return the first status that is not 0."""
-    status, deadline = 0, None
+def _wait(ranks: Sequence[Rank]) -> list[int]:
+    """Wait for all ranks; return the status of each, 0 for those that were killed because another failed."""
+    deadline, killed = None, set[Rank]()
     while any(rank.poll() is None for rank in ranks):
-        failed = [rank.returncode for rank in ranks if rank.returncode]
-        if failed and deadline is None:
-            status, deadline = failed[0], time.monotonic() + SECONDS_TO_EXIT
+        if deadline is None and any(rank.returncode for rank in ranks):
+            deadline = time.monotonic() + SECONDS_TO_EXIT
         if deadline is not None and time.monotonic() > deadline:
-            for rank in ranks:
+            for rank in (rank for rank in ranks if rank.poll() is None):
+                killed.add(rank)
                 rank.kill()
         time.sleep(0.05)
-    return status or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    return [0 if rank in killed else rank.returncode for rank in ranks]
+
+
+def _deciding(statuses: Sequence[int]) -> int:
+    """Return the rank whose status is that of the run.
+
+    A rank that ends with a reason of its own takes the others with it: they lose the connection and fail in
+    turn. So a stated reason goes before a failure, then the first rank before the others.
+    """
+    stated = [rank for rank, status in enumerate(statuses) if status in STATED]
+    failed = [rank for rank, status in enumerate(statuses) if status]
+    return next(iter(stated or failed), 0)
+
+
+def _print_reason(rank: int, status: int, said: IO[bytes]) -> None:
+    said.seek(0)
+    text = said.read().decode(errors="replace")
+    if status < 0:
+        text += f"process {rank} was killed by {signal.Signals(-status).name}\n"
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def free_port() -> int:

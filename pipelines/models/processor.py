@@ -43,9 +43,8 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     kind = KINDS[task.reads]
     named = config.model.tokenizer or config.model.name
     if named:
-        if config.model.name:
-            model_folder(config.model.name)  # before a tokenizer is looked for in a folder without a model
-        processor = _load(kind, named, config.model.revision)
+        source = model_source(named) if config.model.tokenizer else model_folder(named)
+        processor = _load(kind, named, source, config.model.revision)
     else:
         processor = kind.from_scratch(config, task, train)
     if isinstance(processor, PreTrainedTokenizerBase):
@@ -53,8 +52,7 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     return processor
 
 
-def _load(kind: InputKind, named: str, revision: str | None) -> Processor | None:
-    source = model_source(named)
+def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Processor | None:
     if kind.auto_class is None:
         return None
     try:

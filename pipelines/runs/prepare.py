@@ -26,6 +26,7 @@ from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
+from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.storage.run_folder import RunFolder
@@ -61,8 +62,9 @@ def prepare(
     _stop_between_phases(accelerator, stop)
     model, proof = build_model_with_attention(config, task, prepared["train"].features)
     if config.model.name is not None:
-        for line in loading_lines(model):
-            reporter.say(line)
+        for line in [*loading_lines(model), label_line(config, task, model)]:
+            if line is not None:
+                reporter.say(line)
     if set_aside(model):
         reporter.say(describe_set_aside(set_aside(model)))
     reporter.say(proof.sentence)
@@ -99,7 +101,9 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     task = load_task(config)
     splits = load_splits(config.data, task)
     assert splits.train is not None  # `load_splits` requires it
-    task.bind(load_processor(config, task, splits.train), config.model.family)
+    processor = load_processor(config, task, splits.train)
+    adopt_order(config, task)
+    task.bind(processor, config.model.family)
     return task, splits
 
 

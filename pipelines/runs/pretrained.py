@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 
-import transformers
-
 from pipelines.config.load import RunConfig
 from pipelines.config.run import TaskSpec
 from pipelines.distributed.accelerator import build_accelerator
 from pipelines.errors import UserError
-from pipelines.hub.fetch import model_source
 from pipelines.models.attention import attach, variant_errors_as_user_errors
 from pipelines.models.build import build_model, drawn_parameters
+from pipelines.models.head_labels import adopt_order, head_labels
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs.load import LoadedRun
@@ -33,6 +31,7 @@ def load_pretrained(config: RunConfig) -> LoadedRun:
     config = config.model_copy(update=one_process)
     set_up_libraries(config)
     task = load_task(config)
+    adopt_order(config, task)
     task.bind(load_processor(config, task), config.model.family)
     model = build_model(config, task.head, task.processor, task.model_options())
     if drawn_parameters(model):
@@ -50,13 +49,8 @@ def _with_labels(config: RunConfig, name: str) -> TaskSpec:
     takes_labels = "labels" in inspect.signature(type(load_task(config)).__init__).parameters
     if not takes_labels or task.options.get("labels"):
         return task
-    try:
-        found = transformers.AutoConfig.from_pretrained(model_source(name), revision=config.model.revision)
-    except (OSError, ValueError) as error:
-        raise UserError("model.name", f"its config cannot be read: {error}", name) from error
-    names: dict[int, str] = found.id2label
-    labels = [names[number] for number in sorted(names)]
-    if labels == [f"LABEL_{number}" for number in range(len(labels))]:
+    labels = head_labels(config)
+    if labels is None:
         fix = "state them in the model's order as task.labels"
         raise UserError("model.name", "the model does not name its labels", name, fix)
     return task.model_copy(update={"options": {**task.options, "labels": labels}})

@@ -262,7 +262,7 @@ class Ner(Labelled):
         }
 
     def reference(self, example: Example) -> list[str]:
-        return [self._labels[tag] if isinstance(tag, int) else tag for tag in example["tags"]]
+        return [self.named(tag) for tag in example["tags"]]
 
 
 def _places(text: str, words: Sequence[str], gap: int) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared, two_lengths
 from pipelines.distributed.sharding import shard, whole
+from pipelines.distributed.skipped import expect_skipped, refuse_skipped_layers
 from pipelines.distributed.stop import StopRequest
 from pipelines.distributed.transfer import to_device
 from pipelines.seeds import derive
@@ -187,6 +188,10 @@ def build_engine(
         parameter.requires_grad_(config.train_variant)
     if on_cpu:
         quicken_dropout(model)
+    if config.sharding == "fsdp2":
+        refuse_skipped_layers(model)
+    else:
+        expect_skipped(accelerator, model, lambda: task.loss(model, padded))
     distributed, optimizer = _distribute(config, accelerator, model)
     alone = accelerator.num_processes == 1 and config.sharding == "none"
     row_gradients = RowGradients(large_tables(distributed) if alone and on_cpu else [])

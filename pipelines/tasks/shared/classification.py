@@ -125,5 +125,4 @@ class Classification(Labelled):
         return {"most frequent label": lambda example: label}
 
     def reference(self, example: Example) -> str:
-        label = example["label"]
-        return self._labels[label] if isinstance(label, int) else label
+        return self.named(example["label"])

@@ -37,6 +37,20 @@ class Labelled(Task):
         self._labels = list(labels)
         self._number = {label: number for number, label in enumerate(self._labels)}
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in the order in which the model has them."""
+        return self._labels
+
+    def set_order(self, labels: Sequence[str]) -> None:
+        """Number the same labels in another order; a number in the data keeps the name that was given."""
+        assert sorted(labels) == sorted(self._labels), "these are other labels"
+        self._set_labels(labels)
+
+    def named(self, label: str | int) -> str:
+        """Return the name of a label of the data, which is a name or a number of the given ones."""
+        return (self._given or self._labels)[label] if isinstance(label, int) else label
+
     def state(self) -> dict[str, Any]:
         return {"labels": self._labels}
 

@@ -160,6 +160,28 @@ def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
     assert unpadding.unpadding_for(model, ToyTagging(), made) is None
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_layer_that_runs_several_times_gives_the_loss_of_the_padded_batch(groups):
+    sizes = {
+        "hidden_size": 24,
+        "embedding_size": 14,
+        "num_hidden_layers": 4,
+        "num_hidden_groups": groups,
+        "num_attention_heads": 3,
+        "intermediate_size": 29,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "classifier_dropout_prob": 0.0,
+    }
+    asked = transformers.AlbertConfig(vocab_size=37, num_labels=3, pad_token_id=0, **sizes)
+    model, made = transformers.AlbertForTokenClassification(asked), batch()
+    custom_attention.attach(model, ["gate"], example=batch())
+    expected = loss_and_gradients(model, made)
+    skipping = unpadding.unpadding_for(model, ToyTagging(), made)
+    assert (skipping is None) == (groups == 2)  # between two shared layers the tokens would not be put back
+    assert_same(loss_and_gradients(model, made, skipping), expected)
+
+
 def test_layers_that_training_may_leave_out_are_not_unpadded():
     model = attached("bert")
     assert unpadding.unpadding_for(model, ToyTagging(), batch()) is not None
