@@ -36,8 +36,8 @@ def language_codes(tokenizer: Any) -> list[str]:
     """Return the languages of a tokenizer that marks each text with one; none for other tokenizers."""
     if not hasattr(tokenizer, "src_lang"):
         return []
-    matches = filter(None, map(CODE.fullmatch, tokenizer.all_special_tokens))
-    return sorted({match[1] or match[2] for match in matches})
+    tokens = [*tokenizer.all_special_tokens, *getattr(tokenizer, "lang_code_to_token", {}).values()]
+    return sorted({match[1] or match[2] for match in filter(None, map(CODE.fullmatch, tokens))})
 
 
 def set_languages(tokenizer: Any, codes: Sequence[str], source: str, target: str) -> None:

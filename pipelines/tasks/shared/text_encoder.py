@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -18,7 +19,6 @@ class TextEncoder:
 
     Attributes:
         prefix, suffix: ids that the tokenizer puts around a text ([CLS] ... [SEP], ... </s>, none).
-        target_prefix, target_suffix: those that it puts around a target.
         space: what a text that continues another begins with: " " if the tokenizer adds no space itself.
         end: id that ends a generated text: the tokenizer's end of sequence, else its separator.
         begin: ids before a text of which a decoder predicts every token.
@@ -26,6 +26,7 @@ class TextEncoder:
         sentinels: ids that replace hidden spans, in order: <extra_id_0> ..., else the mask for each.
         pad: id of padding; any id if the tokenizer has none, because padding is always masked.
         max_len: tokens that the model has positions for.
+        structural: ids of special tokens that mean no language.
         starts_with_class: whether the prefix is a class token ([CLS]) instead of a start token.
 
     Raises:
@@ -36,12 +37,8 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self.max_len = tokenizer.model_max_length
         self.prefix, self.suffix = _around(self(["a"])[0], tokenizer("a")["input_ids"])
-        self.target_prefix, self.target_suffix = _around(
-            self.targets(["a"])[0], tokenizer(text_target="a")["input_ids"]
-        )
         self.space = " " if self._needs_space() else ""
         no_start = tokenizer.bos_token_id is None
-        #: ids of special tokens that mean no language
         self.structural = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
         self.starts_with_class = no_start and self.prefix == [tokenizer.cls_token_id]
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
@@ -54,6 +51,11 @@ class TextEncoder:
         self.mask = tokenizer.mask_token_id
         self.sentinels = _sentinels(tokenizer) or [self.mask] * MOST_SPANS * (self.mask is not None)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+
+    @cached_property
+    def around_target(self) -> tuple[list[int], list[int]]:
+        """Return the ids that the tokenizer puts before and after a target."""
+        return _around(self.targets(["a"])[0], self._tokenizer(text_target="a")["input_ids"])
 
     @property
     def num_special(self) -> int:

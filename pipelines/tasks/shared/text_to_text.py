@@ -163,7 +163,7 @@ class TextToText(Task):
         """
         self._first_token = self._start_token = None
         if codes:
-            before, after = self._encoder.target_prefix, self._encoder.target_suffix
+            before, after = self._encoder.around_target
             [code] = set(before + after) - set(self._encoder.structural)
             # NLLB's older format has the code after the text, and still begins with it.
             if code in before or getattr(processor, "legacy_behaviour", False):

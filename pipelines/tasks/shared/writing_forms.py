@@ -75,13 +75,14 @@ class Pair(Form):
 
     def target(self, ids: list[int]) -> list[int]:
         """Return the ids with the end token; without [CLS], with which the decoder of bert2bert starts."""
-        start = [] if self._encoder.starts_with_class else self._encoder.target_prefix
-        return [*start, *ids, *(self._encoder.target_suffix or [self._encoder.end])]
+        prefix, suffix = self._encoder.around_target
+        start = [] if self._encoder.starts_with_class else prefix
+        return [*start, *ids, *(suffix or [self._encoder.end])]
 
     @property
     def _end(self) -> int:
         """Return the id that ends a target, which is another where targets have their own vocabulary."""
-        suffix = self._encoder.target_suffix
+        suffix = self._encoder.around_target[1]
         return suffix[0] if suffix and self._encoder.end not in suffix else self._encoder.end
 
     def collate(
