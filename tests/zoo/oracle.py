@@ -124,6 +124,8 @@ class Oracle:
         source, target = texts_of(self.task, row)
         batch = self._batch(source)
         labels = self.tokenizer(text_target=target)["input_ids"]
+        if self.tokenizer.eos_token_id not in (None, *labels):
+            labels = [*labels, self.tokenizer.eos_token_id]  # Gemma gives none, and texts must end
         output = self._forward(batch, labels=torch.tensor([labels]))
         written = self._generate(batch)
         return self._reading(batch, labels, output.loss, len(labels), self._decode(written))
