@@ -104,11 +104,16 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         if calls and failure is None:
             with _cutting_graph_at_inputs(calls):
                 failure = _try_forward(model, batch, grad=True)
-    if not calls:
-        detail = "" if failure is None else f" (its forward stopped with {type(failure).__name__}: {failure})"
+    if not calls and failure is not None:
         raise VariantError(
             type(model).__name__,
-            f"its attention does not go through transformers' attention interface{detail}",
+            f"before any attention its forward stopped with {type(failure).__name__}: {failure}",
+            accepted="give inputs that fit its config (example=, a dict of tensors)",
+        ) from failure
+    if not calls:
+        raise VariantError(
+            type(model).__name__,
+            "its attention does not go through transformers' attention interface",
             accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...) or pass example=batch",
         )
     if failure is not None:

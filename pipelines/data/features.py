@@ -127,6 +127,12 @@ def _processor_hash(processor: Any) -> str:
         # The part before this has truncation and padding, which depend on the last call.
         sha.update((text.partition('"added_tokens":')[2] or text).encode())
         sha.update(repr((processor.model_max_length, processor.pad_token_id)).encode())
+    elif hasattr(processor, "save_vocabulary"):
+        with TemporaryDirectory() as folder:
+            for file in sorted(processor.save_vocabulary(folder)):
+                sha.update(Path(file).read_bytes())
+        tokens = (processor.special_tokens_map, sorted(processor.get_added_vocab().items()))
+        sha.update(repr((processor.model_max_length, tokens)).encode())
     elif hasattr(processor, "to_json_string"):
         sha.update(processor.to_json_string().encode())
     return sha.hexdigest()

@@ -73,6 +73,9 @@ class LanguageModelling(Task):
     # ---- features and batches
     def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
+        if getattr(processor, "backend_tokenizer", None) is None:
+            what = "the tokenizer has no fast form, so the bytes of its tokens are unknown"
+            raise UserError("model", what, type(processor).__name__)
         self._encoder = TextEncoder(processor)
         least = self._encoder.num_special + 2
         require_room(self.max_len, most=self._encoder.max_len, least=least, what="a text")

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers.pre_tokenizers import ByteLevel
+
+from pipelines.models.tokenizer import train_tokenizer
 
 SOURCES = ["a dog sees the old house", "rain", "the old dog sleeps in the house", "houses see rain"]
 TARGETS = ["ein Hund sieht das alte Haus", "Regen", "der alte Hund schläft im Haus", "Häuser sehen Regen"]
@@ -138,3 +141,38 @@ def marian(folder: Path, *, separate: bool = False) -> Path:
     model = transformers.MarianMTModel(config)
     model.generation_config.update(num_beams=6, max_length=512, bad_words_ids=[[pad]])
     return save(model, tokenizer, folder)
+
+
+def bart(folder: Path, **generation: Any) -> Path:
+    """With the search of its own that many summarization checkpoints state."""
+    tokenizer = train_tokenizer("encoder_decoder", iter(SOURCES + TARGETS), 90)
+    config = transformers.BartConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=tokenizer.eos_token_id,
+        **SEQ2SEQ,
+    )
+    model = transformers.BartForConditionalGeneration(config)
+    model.generation_config.update(**generation)
+    return save(model, tokenizer, folder)
+
+
+def gpt2(folder: Path) -> Path:
+    """Without a pad token, and with bytes that do not begin with a space by themselves."""
+    letters = sorted(ByteLevel.alphabet())
+    vocab = {token: number for number, token in enumerate([*letters, "Ġa", "Ġh", "ou", "<|endoftext|>"])}
+    merges = [("Ġ", "a"), ("Ġ", "h"), ("o", "u")]
+    tokenizer = transformers.GPT2Tokenizer(vocab=vocab, merges=merges)
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=24,
+        n_layer=2,
+        n_head=3,
+        n_positions=128,
+        bos_token_id=vocab["<|endoftext|>"],
+        eos_token_id=vocab["<|endoftext|>"],
+    )
+    return save(transformers.GPT2LMHeadModel(config), tokenizer, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import transformers
 from pipelines.config.load import run_from_dict
 from pipelines.errors import UserError
 from pipelines.models.build import build_model
+from pipelines.models.decoding import set_aside
 from pipelines.models.processor import load_processor
 from pipelines.tasks.load import load_task
 from tests.pipelines.tasks import checkpoints
@@ -109,7 +111,7 @@ def test_ids_labels_loss_and_greedy_text_are_those_of_transformers(kind, checkpo
         (
             "nllb",
             {"source_language": "en", "target_language": "deu_Latn"},
-            r"'?en'?\); did you mean eng_Latn",
+            "did you mean eng_Latn",
         ),
         ("nllb", {"source_language": "eng_Latn", "target_language": "zh"}, "zho_Hans or zho_Hant"),
         ("mbart50", {"source_language": "en_XX", "target_language": "German"}, "did you mean de_DE"),
@@ -123,3 +125,101 @@ def test_a_language_that_the_tokenizer_does_not_know_is_refused(kind, stated, me
     task = load_task(config)
     with pytest.raises(UserError, match=message):
         task.bind(load_processor(config, task), "encoder_decoder")
+
+
+# ---- how a text is searched
+OWN_SEARCH = {"num_beams": 4, "min_length": 9, "no_repeat_ngram_size": 2, "length_penalty": 2.0}
+
+
+@torch.no_grad()
+def test_the_search_is_the_run_s_and_not_the_checkpoint_s(tmp_path):
+    plain = prepared(run(checkpoints.bart(tmp_path / "plain")))
+    own = prepared(run(checkpoints.bart(tmp_path / "own", **OWN_SEARCH, bad_words_ids=[[7]])))
+    texts = [[raw["tokens"] for raw in task.predict(model, batch)] for task, batch, model in (plain, own)]
+    assert set_aside(own[2]) == OWN_SEARCH
+    assert own[2].generation_config.bad_words_ids == [[7]]
+    assert own[2].generation_config.forced_eos_token_id == own[0].processor.eos_token_id
+    own[2].generation_config.bad_words_ids = None
+    task, batch, model = own
+    assert [raw["tokens"] for raw in task.predict(model, batch)] == texts[0]
+    assert not any(7 in tokens for tokens in texts[1])
+
+
+@torch.no_grad()
+def test_a_search_that_a_config_of_old_form_states_is_set_aside(tmp_path):
+    folder = checkpoints.bart(tmp_path / "old")
+    stated = json.loads((folder / "config.json").read_text()) | OWN_SEARCH
+    (folder / "config.json").write_text(json.dumps(stated))
+    (folder / "generation_config.json").unlink()
+    task, batch, model = prepared(run(folder))
+    assert set_aside(model) == OWN_SEARCH
+    task.predict(model, batch)
+
+
+@torch.no_grad()
+def test_a_preference_that_the_run_states_is_that_of_transformers(tmp_path):
+    folder = checkpoints.bart(tmp_path / "bart")
+    stated = {"min_length": 9, "no_repeat_ngram_size": 2}
+    task, batch, model = prepared(run(folder, generation=stated))
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    written = theirs.generate(**inputs, **stated, num_beams=1, do_sample=False, max_new_tokens=MOST_NEW)
+    end = task.processor.eos_token_id
+    expected = [ids[: ids.index(end)] if end in ids else ids for ids in written[:, 1:].tolist()]
+    assert [raw["tokens"] for raw in task.predict(model, batch)] == expected
+
+
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        ({"min_lenght": 3}, "did you mean min_length"),
+        ({"min_length": -1}, "whole number, 0 or more"),
+        ({"min_length": True}, "whole number"),
+        ({"min_length": 99}, "at most 13"),
+        ({"min_new_tokens": 13}, "at most 12"),
+        ({"num_beams": 4}, "set task.num_beams"),
+        ({"max_length": 4}, "set task.max_new_tokens"),
+        ({"do_sample": True}, "does not sample"),
+        ({"early_stopping": True}, "several beams"),
+        ({"repetition_penalty": 0}, "a number above 0"),
+    ],
+)
+def test_a_preference_of_another_name_or_value_is_refused(generation, message):
+    with pytest.raises(UserError, match=message):
+        load_task(run(Path("none"), generation=generation))
+
+
+# ---- decoders
+@torch.no_grad()
+def test_a_decoder_reads_source_separator_and_target_as_one_text(tmp_path):
+    folder = checkpoints.gpt2(tmp_path / "gpt2")
+    task, batch, model = prepared(run(folder, "decoder", separator="=>"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert task.processor.pad_token_id == tokenizer.eos_token_id
+    for row, (source, target) in enumerate(zip(checkpoints.SOURCES, checkpoints.TARGETS)):
+        whole = tokenizer(f"{source} => {target}")["input_ids"] + [tokenizer.eos_token_id]
+        assert batch["input_ids"][row, : len(whole)].tolist() == whole
+    labels = batch["labels"]
+    assert torch.isfinite(task.loss(model, batch))
+    alone = tokenizer(" " + checkpoints.TARGETS[0])["input_ids"] + [tokenizer.eos_token_id]
+    assert labels[0][labels[0] != -100].tolist() == alone
+
+
+def test_a_start_token_that_is_missing_is_named_by_its_key(tmp_path):
+    folder = checkpoints.bart(tmp_path / "bart")
+    stated = json.loads((folder / "config.json").read_text()) | {"decoder_start_token_id": None}
+    (folder / "config.json").write_text(json.dumps(stated))
+    (folder / "generation_config.json").unlink()
+    with pytest.raises(UserError, match=r"set model\.config\.decoder_start_token_id"):
+        prepared(run(folder))
+    named = run_from_dict(
+        {
+            **run(folder).to_dict(),
+            "model": {
+                "name": str(folder),
+                "family": "encoder_decoder",
+                "config": {"decoder_start_token_id": 1},
+            },
+        }
+    )
+    assert prepared(named)[2].config.decoder_start_token_id == 1
