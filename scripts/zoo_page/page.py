@@ -13,8 +13,8 @@ from tests.zoo.quirks import QUIRKS
 
 INTRO = """# Checkpoints against transformers
 
-Written by `scripts/zoo`, with transformers {transformers} and torch {torch} on a CPU. For each family and task
-a tiny checkpoint is built with the tokenizer class and the config entries of the published ones (`tests/zoo`).
+Written by `scripts/zoo`, with transformers {transformers} and torch {torch} on a CPU. For each family and
+task a tiny checkpoint is built with the tokenizer class and the config entries of the published ones.
 `attnlab train` takes one step from it that moves no weight, and what the run does is compared with what
 transformers itself makes of the same rows, one at a time and without padding:
 
@@ -22,7 +22,7 @@ transformers itself makes of the same rows, one at a time and without padding:
 |---|---|
 | ids, token types | `tokenizer(text, pair)`; of words, `is_split_into_words=True`, a space before each word |
 | targets | `tokenizer(text_target=...)`; of an answer, its tokens by offsets; of a word, its first token |
-| losses | `model(**batch, labels=...).loss`: the sum over the targets by their number, within {tolerance:g} of it |
+| losses | `model(**batch, labels=...).loss`: summed, by the number of targets, within {tolerance:g} |
 | predictions | the likeliest label, the best span, or `generate(num_beams=1, do_sample=False)` |
 | score | seqeval, sacrebleu, rouge_score, SQuAD's count, exp(loss) |
 
