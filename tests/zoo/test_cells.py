@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
@@ -45,3 +48,10 @@ def test_every_task_of_texts_has_a_family_of_each_kind():
     for task in TASKS:
         kinds = {family.reads for family in FAMILIES.values() if task in family.tasks}
         assert kinds >= ({"decoder", "encoder_decoder"} if task in cells.WRITING else {"encoder", "decoder"})
+
+
+def test_the_page_has_a_row_for_every_family():
+    page = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == list(FAMILIES), (
+        "write it again: scripts/zoo"
+    )
