@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from pipelines.config.load import run_from_dict
+from pipelines.data import features
 from pipelines.errors import UserError
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
@@ -223,3 +224,22 @@ def test_a_start_token_that_is_missing_is_named_by_its_key(tmp_path):
         }
     )
     assert prepared(named)[2].config.decoder_start_token_id == 1
+
+
+def test_features_of_two_tokenizers_without_fast_form_have_two_keys(checkpoint):
+    def key(kind: str) -> str:
+        source, target = LANGUAGES[kind]
+        config = run(checkpoint(kind), source_language=source, target_language=target)
+        task = load_task(config)
+        task.bind(load_processor(config, task), "encoder_decoder")
+        return features.key(task, "translation", {}, "rows")
+
+    assert key("marian") == key("marian")
+    assert key("marian") != key("marian_separate")
+
+
+def test_a_task_that_needs_offsets_refuses_a_tokenizer_without_them(checkpoint):
+    config = run(checkpoint("marian"), task="language_modelling")
+    task = load_task(config)
+    with pytest.raises(UserError, match="no fast form"):
+        task.bind(load_processor(config, task), "encoder_decoder")
