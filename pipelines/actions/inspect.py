@@ -32,6 +32,7 @@ from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
 MOST_STEPS = 500  # steps whose padding is counted
+SHOWN_ROWS, MOST_SHOWN = 3, 160  # first rows that are shown, characters of a cell
 MOST_REASONS = 3  # reasons for skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
@@ -49,6 +50,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     prepared = prepare_features(config, task, splits, cache=None)
     train = prepared["train"].features
     first = first_batch.first_features(config, prepared["train"])
+    _print("columns", _columns(task, splits))
     _print("data", _data(splits, prepared))
     _print("without a model", _baselines(task, prepared))
     model, proof = build_model_with_attention(config, task, prepared["train"], first)
@@ -66,6 +68,20 @@ def _print(title: str, lines: Iterator[str]) -> None:
 
 
 # ---- data
+def _columns(task: Task, splits: Splits) -> Iterator[str]:
+    """Say how each source was read, with the first rows of train as the task sees them."""
+    for split, lines in splits.layouts.items():
+        yield from (f"{split}: {line}" for line in lines)
+    for example in islice(splits.train or (), SHOWN_ROWS):
+        cells = (f"{name}={_clipped(example[name])}" for name in task.columns if name in example)
+        yield f"row {example['id']}: {', '.join(cells)}"
+
+
+def _clipped(value: object) -> str:
+    text = f"{len(value):,} bytes" if isinstance(value, bytes) else repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
+
+
 def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
     for name, split in prepared.items():
         found, lengths = split.features, split.features.lengths

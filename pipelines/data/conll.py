@@ -4,114 +4,229 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-Split = Callable[[str], list[str]]  # a line to its columns
-TAG_PREFIXES = frozenset("BIESLU")  # of IOB1, IOB2, IOBES and BILOU
+from pipelines.data.tag_schemes import OUTSIDE, has_prefix
+
+Fields = list[str]
+Line = tuple[int, str]  # number from 1, text
+BLANKS = " \t"  # what separates columns; a no-break space is part of a word, as for conlleval
+DOCUMENT = "-DOCSTART-"
+# Types of phrases: a column of these is not one of named entities (CoNLL-2000, CoNLL-2003).
+CHUNKS = frozenset(
+    ["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"]
+)
+MOST_WRONG = 0.1  # share of the words of a column of tags that may have something else
 
 
-def parse(text: str) -> tuple[list[dict[str, Any] | str], list[int], list[str]]:
-    """Return the sentences of a CoNLL file, the first line of each, and notes on how it was read.
+@dataclass(frozen=True)
+class Conll:
+    """The sentences of a file (or, for one that cannot be read, why), and how the file was read."""
 
-    A sentence has the columns `tokens` (first), `ner_tags` (last, as IOB2) and `column_2` ... for those
-    between, plus `document` where -DOCSTART- lines divide the file. For a sentence that cannot be read, the
-    list has the reason instead, a clause. Columns are split at tabs if the file has any, else at white space.
+    sentences: list[dict[str, Any] | str]
+    first_lines: list[int]
+    layout: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How the lines of a file are split into columns."""
+
+    name: str
+    split: Callable[[str], Fields]
+    width: int
+
+    def fields(self, line: str) -> Fields:
+        """Return the columns of a line, without empty ones after the last column."""
+        found = self.split(line)
+        while len(found) > self.width and not found[-1]:
+            found.pop()
+        return found
+
+
+def parse(text: str) -> Conll:
+    """Read a CoNLL file.
+
+    A sentence has the columns `tokens`, `ner_tags` and each as `column_1`, `column_2` ..., plus `document`
+    where -DOCSTART- lines divide the file. Columns are split at tabs, at single blanks or at runs of blanks:
+    what most lines share. The words are the first column that does not count them. The tags are the first
+    column of entities; phrases (CoNLL-2003) are none.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    split = _splitter(lines)
-    width = _usual_width(lines, split)
+    lines = list(enumerate(_lines(text), start=1))
+    words = [line for line in lines if not _ends_sentence(line[1])]
+    sure = [line for _, line in words if not line.startswith(("#", DOCUMENT))]
+    splitting = _splitting(sure or [line for _, line in words if not line.startswith(DOCUMENT)])
+    last = {fields[-1] for fields in map(splitting.fields, sure) if len(fields) == splitting.width}
+    found, documents, num_comments = _sentences(lines, splitting, last)
+    faults = [_fault(sentence, splitting.width) for sentence in found]
+    whole = [_columns(sentence) for sentence, fault in zip(found, faults) if not fault]
+    word, tag = _roles(whole, splitting.width)
+    several = documents[-1:] > [1]
     sentences: list[dict[str, Any] | str] = []
-    first_lines: list[int] = []
-    notes: list[str] = []
-    words: list[tuple[int, list[str]]] = []
-    document, first_line = 0, 0
-    for number, line in enumerate([*lines, ""], start=1):
-        if line.startswith("-DOCSTART-"):
-            document += 1
-        elif line.strip() and not _is_comment(line, split, width):
-            first_line = first_line if words else number
-            words.append((number, split(line)))
-        elif not line.strip() and words:
-            sentences.append(_sentence(words, width, document))
-            first_lines.append(first_line)
-            words = []
-    notes += _to_iob2([s["ner_tags"] for s in sentences if isinstance(s, dict)])
-    if document > 1:
-        notes.append(
-            f"{document} documents (set data.columns.cluster: document to treat each as one cluster)"
-        )
-    else:
-        for sentence in sentences:
-            if isinstance(sentence, dict):
-                del sentence["document"]
-    return sentences, first_lines, notes
+    for sentence, fault, document in zip(found, faults, documents):
+        columns = [] if fault else _columns(sentence)
+        fault = fault or _empty(sentence, word, tag)
+        named = {f"column_{place}": column for place, column in enumerate(columns, start=1)}
+        row = {"tokens": columns[word], **named, "ner_tags": columns[tag]} if not fault else {}
+        sentences.append(fault or row | ({"document": str(document)} if several else {}))
+    layout, notes = _described(whole, splitting, word, tag, num_comments)
+    if several:
+        cluster = "set data.columns.cluster: document to treat each as one cluster"
+        notes.append(f"{documents[-1]} documents ({cluster})")
+    return Conll(sentences, [sentence[0][0] for sentence in found], layout, notes)
 
 
-def _splitter(lines: Sequence[str]) -> Split:
-    data = [line for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
-    by_tab = any("\t" in line for line in data)
-    return (lambda line: line.split("\t")) if by_tab else str.split
+# ---- lines
+def _lines(text: str) -> list[str]:
+    if "\n" not in text:
+        return text.split("\r")
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
-def _usual_width(lines: Sequence[str], split: Split) -> int:
-    """Return the most frequent number of columns: a truncated last line must not define it."""
-    widths = Counter(
-        len(split(line)) for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))
-    )
-    return widths.most_common(1)[0][0] if widths else 2
+def _ends_sentence(line: str) -> bool:
+    return not line.strip()
 
 
-def _is_comment(line: str, split: Split, width: int) -> bool:
+def _sentences(
+    lines: Sequence[Line], splitting: Splitting, last: set[str]
+) -> tuple[list[list[tuple[int, Fields]]], list[int], int]:
+    """Return the words of each sentence, the number of its document, and the number of comments."""
+    sentences: list[list[tuple[int, Fields]]] = []
+    documents: list[int] = []
+    document = num_comments = 0
+    inside = False
+    for number, line in lines:
+        fields = splitting.fields(line)
+        if line.startswith(DOCUMENT) or fields[1:2] == [DOCUMENT]:
+            document, inside = document + 1, False
+        elif _ends_sentence(line):
+            inside = False
+        elif line.startswith("#") and _is_comment(fields, splitting.width, last):
+            num_comments += 1
+        else:
+            if not inside:
+                sentences.append([])
+                documents.append(document)
+            inside = True
+            sentences[-1].append((number, fields))
+    return sentences, documents, num_comments
+
+
+def _is_comment(fields: Fields, width: int, last: set[str]) -> bool:
     """Return whether a line that begins with "#" is a comment; "#fun O" is a word of a tweet."""
-    if not line.startswith("#"):
-        return False
-    fields = split(line)
-    return len(fields) != width or not _is_tag(fields[-1])
+    return len(fields) != width or not (fields[-1] in last or _is_tag(fields[-1]))
 
 
 def _is_tag(text: str) -> bool:
-    return text == "O" or (text[:1] in TAG_PREFIXES and text[1:2] == "-")
+    return text == OUTSIDE or has_prefix(text)
 
 
-def _sentence(words: list[tuple[int, list[str]]], width: int, document: int) -> dict[str, Any] | str:
-    for number, fields in words:
+def _splitting(lines: Sequence[str]) -> Splitting:
+    """Return the splitting that gives most lines one width; of equal ones the strictest.
+
+    Decided by all lines: one line that is cut off, or one word that holds a tab, must not decide it.
+    """
+    best: tuple[int, Splitting] | None = None
+    for name, split in (("tabs", _at_tabs), ("blanks", _at_single_blanks), ("blanks", _at_blanks)):
+        widths = Counter(map(len, map(split, lines)))
+        width, count = max(widths.items(), key=lambda item: (item[0] > 1, item[1]), default=(2, 0))
+        count = count if width > 1 else 0
+        if best is None or count > best[0]:
+            best = count, Splitting(name, split, width)
+    assert best is not None
+    return best[1]
+
+
+def _at_tabs(line: str) -> Fields:
+    return line.rstrip(" ").split("\t")
+
+
+def _at_single_blanks(line: str) -> Fields:
+    """Split so that a word may be a tab; a line with an empty column is not split."""
+    fields = line.rstrip(BLANKS).split(" ")
+    return fields if all(fields) else [line]
+
+
+def _at_blanks(line: str) -> Fields:
+    return [field for field in line.replace("\t", " ").split(" ") if field]
+
+
+# ---- columns
+def _fault(sentence: Sequence[tuple[int, Fields]], width: int) -> str:
+    """Return why a sentence cannot be read, as a clause; "" if it can."""
+    for number, fields in sentence:
         if len(fields) != width or width < 2:
             came = f"{len(fields)} column" + ("" if len(fields) == 1 else "s")
             expected = "at least 2" if width < 2 else str(width)
             return f"has {came} on line {number}, where the file has {expected}"
-    columns = list(zip(*(fields for _, fields in words)))
-    between = {f"column_{place}": list(column) for place, column in enumerate(columns[1:-1], start=2)}
-    return {"tokens": list(columns[0]), **between, "ner_tags": list(columns[-1]), "document": str(document)}
+    return ""
 
 
-def _to_iob2(sentences: list[list[str]]) -> list[str]:
-    """Rewrite IOB1, IOBES and BILOU tags as IOB2, in place; a mixture is left as it is, with a note.
+def _empty(sentence: Sequence[tuple[int, Fields]], word: int, tag: int) -> str:
+    for number, fields in sentence:
+        if not fields[word] or not fields[tag]:
+            return f"has no {'tag' if fields[word] else 'word'} on line {number}"
+    return ""
 
-    IOB1 uses B- only where an entity touches one of its own type. So a file is IOB1 if every B- is such a
-    case and some entity begins with I-. IOB2 begins every entity with B-.
-    """
-    prefixes = {tag[0] for tags in sentences for tag in tags if tag[1:2] == "-"}
-    if prefixes & set("ESLU"):
-        rename = {"S": "B", "U": "B", "E": "I", "L": "I"}
-        for tags in sentences:
-            tags[:] = [rename.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag for tag in tags]
-        return [f"{'IOBES' if prefixes & set('ES') else 'BILOU'} tags were read as IOB2"]
-    loose = iob1_only = iob2_only = 0
-    for tags in sentences:
-        for before, tag in zip(["O", *tags], tags):
-            touches = before[1:] == tag[1:] and before != "O"
-            loose += tag[:2] == "I-" and not touches
-            iob2_only += tag[:2] == "B-" and not touches
-            iob1_only += tag[:2] == "B-" and touches
-    if not loose:
-        return []
-    if iob2_only:
-        return [
-            f"{loose} entities begin with I-, {iob1_only + iob2_only} with B-: the tags were left as they are"
-        ]
-    for tags in sentences:
-        tags[:] = [
-            "B" + tag[1:] if tag[:2] == "I-" and before[1:] != tag[1:] else tag
-            for before, tag in zip(["O", *tags], list(tags))
-        ]
-    return ["IOB1 tags were read as IOB2"]
+
+def _columns(sentence: Sequence[tuple[int, Fields]]) -> list[list[str]]:
+    return [list(column) for column in zip(*(fields for _, fields in sentence))]
+
+
+def _roles(sentences: Sequence[list[list[str]]], width: int) -> tuple[int, int]:
+    """Return the places of the column of words and of that of tags, from 0."""
+    word = int(width > 2 and _counts([columns[0] for columns in sentences]))
+    entities, tags = _tag_columns(sentences, word, width)
+    return word, (entities or tags[-1:] or [width - 1])[0]
+
+
+def _counts(columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether a column counts the words of each sentence, or of the file, from 0 or 1."""
+    if not any(len(column) > 1 for column in columns):
+        return False
+    whole = [value for column in columns for value in column]
+    each = all(_is_count(column) for column in columns)
+    return each or _is_count(whole)
+
+
+def _is_count(values: Sequence[str]) -> bool:
+    first = int(values[0] == "1")
+    return all(value == str(number) for number, value in enumerate(values, start=first))
+
+
+def _tag_columns(sentences: Sequence[list[list[str]]], word: int, width: int) -> tuple[list[int], list[int]]:
+    """Return the columns of entities, and all columns of tags."""
+    tags, entities, bare = [], [], []
+    for place in range(word + 1, width):
+        counted = Counter(value for columns in sentences for value in columns[place])
+        total = counted.total()
+        prefixed = [value for value in counted if has_prefix(value)]
+        if sum(counted[value] for value in counted if not _is_tag(value)) <= MOST_WRONG * total:
+            tags.append(place)
+            if prefixed and not {value[2:] for value in prefixed} <= CHUNKS:
+                entities.append(place)
+        elif not prefixed and counted and counted.most_common(1)[0][0] == OUTSIDE:
+            bare.append(place)
+    # Without any prefix (IO) a column of tags is known by its many O.
+    return (entities, tags) if any(entities) or not bare else (bare, [*tags, *bare])
+
+
+def _described(
+    sentences: Sequence[list[list[str]]], splitting: Splitting, word: int, tag: int, num_comments: int
+) -> tuple[str, list[str]]:
+    """Return which column is what, and a note where there was a choice."""
+    width, notes = splitting.width, []
+    entities, tags = _tag_columns(sentences, word, width)
+    roles = {0: "counts the words"} if word else {}
+    roles |= dict.fromkeys(tags, "more tags") | {word: "tokens", tag: "ner_tags"}
+    listed = ", ".join(f"{place + 1} {roles.get(place, 'not used')}" for place in range(width))
+    others = [place for place in entities if place != tag]
+    if others:
+        names = " or ".join(f"column_{place + 1}" for place in others)
+        notes.append(f"the tags are those of column {tag + 1}; set data.columns.tags: {names} for others")
+    if word:
+        notes.append("column 1 counts the words and is left out")
+    comments = f"; {num_comments:,} comment lines" if num_comments else ""
+    return f"{width} columns, split at {splitting.name}: {listed}{comments}", notes

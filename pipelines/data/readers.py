@@ -56,6 +56,7 @@ class Table:
     features: Any = None  # `datasets.Features` if the source has them, for ClassLabel names
     lines: Sequence[int] = ()  # first line of each row, in text
     notes: list[str] = field(default_factory=list)
+    layout: str = ""  # how a file without named columns was read
     first: int = 0  # row of the file at which a part begins
     stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # instead of `take`, row by row
 
@@ -294,9 +295,11 @@ def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def _read_conll(text: str, where: str) -> Table:
-    sentences, lines, notes = conll.parse(text)
-    rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in sentences]
-    return of_rows(where, rows, lines, [f"{where}: {note}" for note in notes])
+    read = conll.parse(text)
+    rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in read.sentences]
+    table = of_rows(where, rows, read.first_lines, [f"{where}: {note}" for note in read.notes])
+    table.layout = read.layout
+    return table
 
 
 # ---- the Hub

@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data.columns import absence, check_names, class_names, find, named, value_at
 from pipelines.data.readers import BadRow, Row, Table, hub_splits, of_rows, read_file, read_hub
 from pipelines.data.streaming import OnDisk, stream_file
+from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.registry import catalog
 from pipelines.tasks.base import Example, Task
@@ -36,6 +38,7 @@ class Splits:
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
     notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
+    layouts: dict[str, list[str]] = field(default_factory=dict)  # by split: how its columns were read
 
 
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
@@ -63,8 +66,11 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
     splits, errors = Splits(), []
     contents: dict[str, np.ndarray] = {}
     for split, table in tables.items():
-        examples, bad = _examples(table, paths[split], task)
+        schemes = _schemes(table, paths[split], task)
+        examples, bad = _examples(table, paths[split], task, schemes)
         splits.notes += table.notes
+        splits.notes += [f"{table.where}: {scheme.note}" for scheme in schemes.values() if scheme.note]
+        splits.layouts[split] = _layout(table, paths[split], schemes)
         splits.skipped[split] = [(table.number(row), reason) for row, reason in bad]
         if bad and config.on_bad_row == "stop":
             errors += _bad_rows(table, bad)
@@ -157,7 +163,43 @@ def _find_columns(
     return paths
 
 
-def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[Sequence[Example], list[Bad]]:
+def _schemes(table: Table, paths: Mapping[str, str], task: Task) -> dict[str, Scheme]:
+    """Return the scheme of each column of word tags, from all of its rows."""
+    found = {}
+    for name, path in paths.items():
+        if name in task.columns and task.columns[name].is_iob:
+            names = class_names(table.features, path)
+            found[name] = scheme_of(_all_tags(table, path, names))
+    return found
+
+
+def _all_tags(table: Table, path: str, names: Sequence[str] | None) -> Iterator[list[str]]:
+    """Yield the tags of each row that has a list of texts."""
+    for row in table.rows([path, path.split(".")[0]]):
+        tags = None if isinstance(row, BadRow) else value_at(row, path)
+        with suppress(LookupError):  # a number without a name is told later, with its row
+            tags = named(tags, names) if names and tags is not None else tags
+        if _are_texts(tags):
+            yield tags
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(tag, str) for tag in value)
+
+
+def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> list[str]:
+    """Return how the columns of a source were read, for `attnlab inspect`."""
+    taken = [
+        f"{name} from {path}" + (f" ({schemes[name].name})" if name in schemes else "")
+        for name, path in paths.items()
+    ]
+    layout = f"{table.where}: {table.layout}" if table.layout else table.where
+    return [f"{layout}; {', '.join(taken)}"]
+
+
+def _examples(
+    table: Table, paths: Mapping[str, str], task: Task, schemes: Mapping[str, Scheme]
+) -> tuple[Sequence[Example], list[Bad]]:
     """Return the examples of usable rows, and the unusable rows; streamed rows become examples one by one."""
     names = {name: class_names(table.features, path) for name, path in paths.items()}
     rows = table.rows([*paths.values(), *(path.split(".")[0] for path in paths.values())])
@@ -166,7 +208,7 @@ def _examples(table: Table, paths: Mapping[str, str], task: Task) -> tuple[Seque
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         try:
-            example = _example(row, table.number(index), paths, names, task)
+            example = _example(row, table.number(index), paths, names, schemes, task)
         except LookupError as error:
             bad.append((index, error.args[0]))
             continue
@@ -183,6 +225,7 @@ def _example(
     number: int,
     paths: Mapping[str, str],
     names: Mapping[str, list[str] | None],
+    schemes: Mapping[str, Scheme],
     task: Task,
 ) -> Example:
     """Return a row under canonical names; without an id, its number is its id.
@@ -200,7 +243,7 @@ def _example(
             value = named(value, labels)
         if value is None and (name not in task.columns or task.columns[name].required):
             raise LookupError(absence(row, path))
-        example[name] = value
+        example[name] = schemes[name].read(value) if name in schemes and _are_texts(value) else value
     for name in {"id", "cluster"} & example.keys():
         if isinstance(example[name], list | dict):
             raise LookupError(f"has the {name} {example[name]!r}, which is neither text nor a number")

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
-from pipelines.models.decoding import keep_special_tokens
+from pipelines.models.decoding import find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
@@ -155,7 +155,7 @@ def _load_pretrained(
 def _require_start_token(model: PreTrainedModel) -> None:
     """Refuse an encoder-decoder that does not say with which token its decoder begins."""
     config = model.config
-    if config.is_encoder_decoder and config.decoder_start_token_id is None:
+    if config.is_encoder_decoder and find_start_token(model) is None:
         what = "the config does not say with which token the decoder begins"
         fix = "set model.config.decoder_start_token_id to its id, often that of the pad, class or start token"
         raise UserError("model.config", what, config.model_type, fix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 # Which tokens a text begins with, ends with and never has.
@@ -31,10 +32,7 @@ TECHNICAL = frozenset(
 
 
 def keep_special_tokens(model: PreTrainedModel) -> None:
-    """Set the preferences of a model's generation_config aside; `set_aside` names them.
-
-    A start token that only the generation_config states becomes that of the config.
-    """
+    """Set the preferences of a model's generation_config aside; `set_aside` names them."""
     stated = getattr(model, "generation_config", None)
     if stated is None:
         return
@@ -46,8 +44,34 @@ def keep_special_tokens(model: PreTrainedModel) -> None:
         if name not in STRUCTURAL | TECHNICAL and value != usual.get(name)
     }
     model.generation_config = GenerationConfig(**{name: values[name] for name in STRUCTURAL & values.keys()})
-    if getattr(model.config, "decoder_start_token_id", None) is None:
-        model.config.decoder_start_token_id = values.get("decoder_start_token_id")
+
+
+def find_start_token(model: PreTrainedModel) -> int | None:
+    """Return the token with which the decoder begins; set it in a config that does not state it.
+
+    Then it is that of the generation_config, or the one that the model's own code takes (T5Gemma: the start
+    of its decoder's config), which shows in the decoder input that it makes from labels.
+    """
+    config, stated = model.config, getattr(model, "generation_config", None)
+    found: int | None = getattr(config, "decoder_start_token_id", None)
+    if found is None and stated is not None:
+        found = stated.decoder_start_token_id
+    if found is None:
+        found = _first_of_decoder(model)
+    if found is not None:
+        config.decoder_start_token_id = found
+    return found
+
+
+def _first_of_decoder(model: Any) -> int | None:
+    names = ("prepare_decoder_input_ids_from_labels", "_shift_right")
+    shift = next((getattr(model, name) for name in names if hasattr(model, name)), None)
+    if shift is None:
+        return None
+    try:
+        return int(shift(torch.zeros((1, 1), dtype=torch.long))[0, 0])
+    except (AttributeError, TypeError, ValueError):  # the model has none
+        return None
 
 
 def set_aside(model: PreTrainedModel) -> dict[str, Any]:

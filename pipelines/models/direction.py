@@ -18,7 +18,7 @@ UNCHANGED = 50 * torch.finfo(torch.float32).eps  # rounding, relative to the lar
 
 
 def require_direction(model: PreTrainedModel, family: str) -> None:
-    """Refuse a decoder whose first token sees the last one, and an encoder whose first token does not.
+    """Refuse a decoder whose first token sees a later one, and an encoder whose first token does not.
 
     Args:
         model: a model of texts; of an encoder-decoder, its encoder is checked.
@@ -28,7 +28,7 @@ def require_direction(model: PreTrainedModel, family: str) -> None:
     """
     body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     reader = cast(PreTrainedModel, body)
-    sees_later, name = _first_token_sees_the_last(reader), reader.config.model_type
+    sees_later, name = _first_token_sees_later_ones(reader), reader.config.model_type
     if family == "decoder" and sees_later:
         what = f"{name} sees the tokens that a decoder has to predict"
         fix = (
@@ -40,10 +40,13 @@ def require_direction(model: PreTrainedModel, family: str) -> None:
 
 
 @torch.no_grad()
-def _first_token_sees_the_last(reader: PreTrainedModel) -> bool:
-    """Return whether changing the last token changes the hidden state of the first one."""
+def _first_token_sees_later_ones(reader: PreTrainedModel) -> bool:
+    """Return whether changing all later tokens changes the hidden state of the first one.
+
+    All of them, because attention may reach only as far as a window.
+    """
     ids = [token for token in range(NUM_TOKENS + 2) if token != reader.config.pad_token_id]
-    rows = torch.tensor([ids[:NUM_TOKENS], [*ids[: NUM_TOKENS - 1], ids[NUM_TOKENS]]])
+    rows = torch.tensor([ids[:NUM_TOKENS], [ids[0], *ids[2 : NUM_TOKENS + 1]]])
     with quiet(reader):
         states = reader(input_ids=rows, attention_mask=torch.ones_like(rows))[0]
     one, other = states[:, 0].float()

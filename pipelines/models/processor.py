@@ -42,17 +42,17 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     """
     kind = KINDS[task.reads]
     named = config.model.tokenizer or config.model.name
-    if not named:
-        processor = kind.from_scratch(config, task, train)
-    else:
+    if named:
         source = model_source(named) if config.model.tokenizer else model_folder(named)
         processor = _load(kind, named, source, config.model.revision)
+    else:
+        processor = kind.from_scratch(config, task, train)
     if isinstance(processor, PreTrainedTokenizerBase):
         fit_to_model(processor, config.model)
     return processor
 
 
-def _load(kind: InputKind, named: str, source: str | Path, revision: str | None) -> Processor | None:
+def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Processor | None:
     if kind.auto_class is None:
         return None
     try:

@@ -34,6 +34,7 @@ TRAINING = {
         "splits",
         "squad_json",
         "streaming",
+        "tag_schemes",
     ),
     "pipelines.distributed": ("accelerator", "sharding", "skipped", "transfer"),
     "pipelines.models": (

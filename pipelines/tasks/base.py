@@ -32,6 +32,7 @@ class Column:
     meaning: str
     required: bool = True
     is_target: bool = False  # needed to train and to score, but not for `attnlab predict`
+    is_iob: bool = False  # one tag per word, in any scheme of the data; the task sees IOB2
 
 
 class Task(ABC):

@@ -17,6 +17,7 @@ from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.perplexity import Perplexity
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
+from pipelines.tasks.shared.fast_tokenizer import require_fast
 from pipelines.tasks.shared.language_objectives import OBJECTIVES, TextBlock
 from pipelines.tasks.shared.room import require_room
 from pipelines.tasks.shared.text_encoder import TextEncoder
@@ -75,9 +76,7 @@ class LanguageModelling(Task):
     # ---- features and batches
     def bind(self, processor: Processor, family: str) -> None:
         super().bind(processor, family)
-        if getattr(processor, "backend_tokenizer", None) is None:
-            what = "the tokenizer has no fast form, so the bytes of its tokens are unknown"
-            raise UserError("model", what, type(processor).__name__)
+        require_fast(processor, "the bytes of its tokens")
         self._encoder = TextEncoder(processor)
         least = self._encoder.num_special + 2
         require_room(self.max_len, most=self._encoder.max_len, least=least, what="a text")

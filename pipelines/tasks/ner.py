@@ -46,7 +46,9 @@ class Ner(Labelled):
     metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
     columns: Mapping[str, Column] = {
         "tokens": Column("tokens", "the words of a sentence, a list of texts"),
-        "tags": Column("ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O", is_target=True),
+        "tags": Column(
+            "ner_tags", "one IOB2 label per word, such as B-PER, I-PER, O", is_target=True, is_iob=True
+        ),
     }
 
     def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:

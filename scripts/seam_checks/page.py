@@ -23,6 +23,9 @@ its config (width 32, two layers, random weights, torch {torch}, CPU, float32), 
 
 *n/a* means that the check does not apply to this model; the number is the reason, below the table. If the
 stock model shows the same difference, the cell is n/a, with this reason.
+
+This is the attention alone. What a run makes of checkpoints, with their
+tokenizers and heads, is in [zoo.md](zoo.md).
 """
 
 

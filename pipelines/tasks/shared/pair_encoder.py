@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.tasks.shared.fast_tokenizer import require_fast
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,7 @@ class PairEncoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            what = "the tokenizer has no fast form, so the offsets of its tokens are unknown"
-            raise UserError("model", what, type(tokenizer).__name__)
-        self._backend = backend
+        self._backend = require_fast(tokenizer, "the offsets of its tokens")
         self.max_len = tokenizer.model_max_length  # tokens the model has positions for
         self._clear()
         self.before, _, self.after = _around(self._backend.encode("a"), 1)

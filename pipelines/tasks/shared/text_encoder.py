@@ -44,7 +44,8 @@ class TextEncoder:
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
             kind = type(tokenizer).__name__
-            raise UserError("model", "the tokenizer has no end token, so no text could end", kind)
+            fix = "set eos_token in its tokenizer_config.json, or name another tokenizer as model.tokenizer"
+            raise UserError("model", "the tokenizer has no end token, so no text could end", kind, fix)
         self.end = end
         bos = tokenizer.bos_token_id
         self.begin = self.prefix or [end if bos is None else bos]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.tasks.shared.fast_tokenizer import require_fast
 
 
 class WordEncoder:
@@ -19,13 +19,7 @@ class WordEncoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            kind = type(tokenizer).__name__
-            raise UserError(
-                "model", "the tokenizer has no fast form, so the words of its sub-words are unknown", kind
-            )
-        self._backend = backend
+        self._backend = require_fast(tokenizer, "the words of its sub-words")
         self.max_len = tokenizer.model_max_length  # tokens the model has positions for
         probe = self._encode([["a"]], whole=False)[0].ids
         around = self._encode([["a"]], whole=True)[0].ids

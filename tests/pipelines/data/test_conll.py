@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.data.conll import parse
 
 
 def sentences(text: str) -> list[tuple[list[str], list[str]]]:
-    rows, _, _ = parse(text)
-    return [(row["tokens"], row["ner_tags"]) for row in rows]
-
-
-def tags(*sentence_tags: str) -> tuple[list[list[str]], list[str]]:
-    """Read sentences given by their tags alone."""
-    text = "\n\n".join("\n".join(f"w {tag}" for tag in tags.split()) for tags in sentence_tags)
-    rows, _, notes = parse(text)
-    return [row["ner_tags"] for row in rows], notes
+    return [(row["tokens"], row["ner_tags"]) for row in parse(text).sentences]
 
 
 def test_sentences_end_at_blank_lines_and_the_last_needs_none():
@@ -32,20 +26,25 @@ def test_line_ends_and_tabs_with_blanks_inside_a_word_are_read():
 
 
 def test_columns_between_the_word_and_the_tag_are_kept():
-    [row], lines, _ = parse("-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nsays VBZ I-VP O\n")
-    assert row == {
-        "tokens": ["EU", "says"],
-        "column_2": ["NNP", "VBZ"],
-        "column_3": ["I-NP", "I-VP"],
-        "ner_tags": ["B-ORG", "O"],
-    }
-    assert lines == [3]
+    found = parse("-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nsays VBZ I-VP O\n")
+    assert found.sentences == [
+        {
+            "tokens": ["EU", "says"],
+            "column_1": ["EU", "says"],
+            "column_2": ["NNP", "VBZ"],
+            "column_3": ["I-NP", "I-VP"],
+            "column_4": ["B-ORG", "O"],
+            "ner_tags": ["B-ORG", "O"],
+        }
+    ]
+    assert found.first_lines == [3]
+    assert found.layout == "4 columns, split at blanks: 1 tokens, 2 not used, 3 more tags, 4 ner_tags"
 
 
 def test_documents_are_numbered_where_there_are_several():
-    rows, _, notes = parse("-DOCSTART-\n\na O\n\n-DOCSTART- -X- O\n\nb O\n\nc O\n")
-    assert [row["document"] for row in rows] == ["1", "2", "2"]
-    assert "2 documents" in notes[0]
+    found = parse("-DOCSTART-\n\na O\n\n-DOCSTART- -X- O\n\nb O\n\nc O\n")
+    assert [row["document"] for row in found.sentences] == ["1", "2", "2"]
+    assert "2 documents" in found.notes[0]
 
 
 def test_comments_are_left_out_and_words_that_begin_with_a_hash_are_not():
@@ -55,32 +54,85 @@ def test_comments_are_left_out_and_words_that_begin_with_a_hash_are_not():
     assert sentences("# text = a b\n#\tO\na\tB-X\n") == [(["#", "a"], ["O", "B-X"])]
 
 
+def test_a_tab_as_a_word_does_not_split_the_file_at_tabs():
+    text = "Mia B-PER\nruns O\n\n\t O\nRiga B-LOC\n\nTom B-PER\n"
+    assert [words for words, _ in sentences(text)] == [["Mia", "runs"], ["\t", "Riga"], ["Tom"]]
+
+
+def test_one_line_without_its_tab_does_not_split_the_file_at_blanks():
+    found = parse("New York\tB-LOC\nis\tO\n\nLos Angeles\n\nx\tO\n")
+    assert [row if isinstance(row, str) else row["tokens"] for row in found.sentences] == [
+        ["New York", "is"],
+        "has 1 column on line 4, where the file has 2",
+        ["x"],
+    ]
+
+
+def test_only_ascii_blanks_split_columns():
+    for space in "\u00a0\u2009\u3000\x85\u2028":
+        assert sentences(f"7{space}500 B-X  \nm O\t\n") == [([f"7{space}500", "m"], ["B-X", "O"])]
+
+
+def test_line_ends_of_every_kind_give_the_same_sentences():
+    text = "Ada B-PER\nwon O\n\nIn O\nRome B-LOC"
+    for ending in ("\r\n", "\r", "\r\r\n"):
+        assert sentences(text.replace("\n", ending)) == sentences(text)
+
+
+@pytest.mark.parametrize("first", ["1 2 3 1 2", "0 1 2 0 1", "1 2 3 4 5"])
+def test_a_column_that_counts_the_words_is_not_the_words(first):
+    counts = first.split()
+    lines = ["Eva\tB-PER\tO", "Bonn\tB-LOC\tB-LOCpart", "ruft\tO\tO", "1\tO\tO", "Ort\tO\tO"]
+    numbered = [f"{count}\t{line}" for count, line in zip(counts, lines)]
+    found = parse("#\thttp://a.example [2011]\n" + "\n".join([*numbered[:3], "", *numbered[3:]]))
+    assert found.sentences[0]["tokens"] == ["Eva", "Bonn", "ruft"]
+    assert found.sentences[0]["ner_tags"] == ["B-PER", "B-LOC", "O"]
+    assert found.sentences[0]["column_4"] == ["O", "B-LOCpart", "O"]
+    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment lines" in found.layout
+    assert "set data.columns.tags: column_4" in found.notes[0]
+
+
+def test_words_that_are_numbers_are_words():
+    assert sentences("5 CD B-X\n6 CD O\n\n9 CD O\n") == [(["5", "6"], ["B-X", "O"]), (["9"], ["O"])]
+    assert sentences("1 O\n2 O\n") == [(["1", "2"], ["O", "O"])]
+
+
 @pytest.mark.parametrize(
-    ("given", "expected", "note"),
+    ("columns", "label"),
     [
-        ("O I-X I-X O I-Y", "O B-X I-X O B-Y", "IOB1"),
-        ("I-X I-X B-X I-X I-Y", "B-X I-X B-X I-X B-Y", "IOB1"),
-        ("O B-X I-X B-X O B-Y", "O B-X I-X B-X O B-Y", None),
-        ("O O", "O O", None),
-        ("S-X O B-Y I-Y E-Y", "B-X O B-Y I-Y I-Y", "IOBES"),
-        ("U-X O B-Y I-Y L-Y", "B-X O B-Y I-Y I-Y", "BILOU"),
-        ("B-X O I-X", "B-X O I-X", "1 entities begin with I-, 1 with B-"),
+        ("x NN B-NP", 3),  # the chunks of CoNLL-2000
+        ("x NN B-NP B-PER", 4),
+        ("x B-PER B-NP", 2),
+        ("x O _ B-PER", 4),  # MultiCoNER
+        ("x lemma NN B-NP O B-PER", 6),
+        ("x NN PER", 3),
     ],
 )
-def test_tag_dialects_are_read_as_iob2(given, expected, note):
-    [found], notes = tags(given)
-    assert found == expected.split()
-    assert (notes == []) if note is None else (note in notes[0])
+def test_the_labels_are_the_first_column_of_entities(columns, label):
+    fields = columns.split()
+    rest = " ".join("O" if place > 0 and ("-" in f or f == "PER") else f for place, f in enumerate(fields))
+    [(_, tags)] = sentences(f"{columns}\n{rest}\n{rest}\n")
+    assert tags[0] == fields[label - 1]
 
 
-def test_the_dialect_is_that_of_the_whole_file():
-    """The second sentence alone would pass for IOB1; the first shows that the file is not."""
-    found, _ = tags("O B-X I-X", "I-X O")
-    assert found == [["O", "B-X", "I-X"], ["I-X", "O"]]
+def test_any_mixture_of_widths_and_bytes_is_read_or_refused_with_its_line():
+    @settings(max_examples=200, derandomize=True, deadline=None)
+    @given(st.text(alphabet="aO\t \n\r#-B\u00a0", max_size=60))
+    def read(text):
+        found = parse(text)
+        assert len(found.sentences) == len(found.first_lines)
+        for row in found.sentences:
+            if isinstance(row, str):
+                assert " on line " in row
+            else:
+                assert len(row["tokens"]) == len(row["ner_tags"]) > 0
+                assert all(row["tokens"])
+
+    read()
 
 
 def test_a_sentence_that_cannot_be_read_says_on_which_line():
-    rows, lines, _ = parse("a O\nb O\n\nc O\nd\n\ne O\n")
-    assert rows[1] == "has 1 column on line 5, where the file has 2"
-    assert lines == [1, 4, 7]
-    assert parse("a\nb\n")[0] == ["has 1 column on line 1, where the file has at least 2"]
+    found = parse("a O\nb O\n\nc O\nd\n\ne O\n")
+    assert found.sentences[1] == "has 1 column on line 5, where the file has 2"
+    assert found.first_lines == [1, 4, 7]
+    assert parse("a\nb\n").sentences[0] == "has 1 column on line 1, where the file has at least 2"

@@ -32,6 +32,14 @@ def test_a_model_that_reads_from_left_to_right_is_no_encoder(head):
         build("encoder", "decoder", head)
 
 
+def test_an_encoder_that_sees_a_few_neighbours_only_is_an_encoder():
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    window = {"local_attention": 4, "layer_types": ["sliding_attention"]}
+    entries = {**sizes, **window, "pad_token_id": 0}
+    run = with_model(config("encoder"), architecture="modernbert", config=entries)
+    assert build_model(run, "token_classification", processor("encoder"), {}) is not None
+
+
 @pytest.mark.parametrize("family", SIZES)
 def test_each_family_is_what_it_says(family):
     model = build(family, family)

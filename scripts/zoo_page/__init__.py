@@ -1,0 +1,1 @@
+"""The table of the zoo: measured and written down."""
