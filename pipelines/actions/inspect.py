@@ -18,6 +18,7 @@ from pipelines.distributed import accelerator
 from pipelines.models import lora
 from pipelines.models.activations import recompute_activations
 from pipelines.runs.prepare import (
+    about_data,
     build_model_with_attention,
     load_data,
     prepare_features,
@@ -31,7 +32,6 @@ from pipelines.train.speed import unpadding
 MOST_STEPS = 500  # steps whose padding is counted
 MOST_SCORED = 1000  # examples on which the baselines without a model are scored
 SHOWN_ROWS, MOST_SHOWN = 3, 160  # first rows that are shown, characters of a cell
-MOST_REASONS = 3  # reasons for skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
@@ -86,14 +86,7 @@ def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         yield f"{name}: {len(split.examples):,} examples in {len(found):,} inputs; {sizes}"
         counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
         yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
-        yield from _skipped(splits.skipped.get(name, []))
-    yield from (f"note: {note}" for note in splits.notes)
-
-
-def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
-    if rows:
-        reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
-        yield f"  {len(rows):,} rows left out: {'; '.join(reasons)}"
+    yield from about_data(splits)
 
 
 # ---- baseline scores without a model

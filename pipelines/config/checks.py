@@ -56,6 +56,8 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
         yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
         if sources and sources[0] in files:
             yield from _missing_files(document, data)
+        if data.get("split") is not None:
+            yield from _split(document, data)
     if isinstance(model, dict):
         sources = [key for key in model if key in ("name", "architecture") and model[key] is not None]
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
@@ -82,10 +84,32 @@ def _lora(document: Document) -> Iterator[UserError]:
 
 def _missing_files(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
     use = {"train": "to learn from", "validation": "that chooses the checkpoint"}
+    drawn = _drawn_splits(data)
     for key in use:
-        if data.get(key) is None:
+        if data.get(key) is None and key not in drawn:
             where = document.place(("data",)).where
             yield UserError(where, f"data.{key} is missing", accepted=f"name the file {use[key]}")
+
+
+def _drawn_splits(data: Mapping[str, object]) -> list[str]:
+    """Return the splits that `data.split` draws; the schema reports values that are no shares."""
+    split = data.get("split")
+    if not isinstance(split, dict):
+        return []
+    shares = {"validation": split.get("validation", 0.1), "test": split.get("test", 0)}
+    return [name for name, share in shares.items() if share]
+
+
+def _split(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
+    where = document.place(("data", "split")).where
+    for name in _drawn_splits(data):
+        if data.get(name) is not None:
+            fix = f"set data.split.{name}: 0, or data.{name}: null"
+            yield UserError(where, f"data.split draws {name}, and data.{name} names it", accepted=fix)
+    for key, value in (("generated", None), ("streaming", False)):
+        if data.get(key) not in (None, value):
+            fix = "leave data.split out" if key == "generated" else "set false, or write the splits as files"
+            yield UserError(where, f"data.split and data.{key} exclude each other", accepted=fix)
 
 
 def _exactly_one(

@@ -17,7 +17,8 @@ def describe_run(run: RunConfig) -> Iterator[str]:
     if run.lora is not None:
         layers = ", ".join(run.lora.targets or ("every linear layer",))
         yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged at the end"
-    if run.data.generated is None and run.data.name is None and run.data.test is None:
+    data = run.data
+    if not (data.generated or data.name or data.test or (data.split and data.split.test)):
         yield "note: no test split; the validation score is optimistic, because it chose the checkpoint"
 
 

@@ -79,6 +79,20 @@ class GeneratedSpec(Section):
     options: dict[str, Any] = Field({}, description="options of the generator")
 
 
+class SplitSpec(Section):
+    """Random parts of the train file (or split of the Hub) that become validation and test."""
+
+    validation: Fraction = Field(0.1, description="share of the rows that chooses the checkpoint; 0: none")
+    test: Fraction = Field(0, description="share of the rows that is scored once at the end; 0: none")
+    seed: int = Field(1, ge=0, description="seed of the split, independent of the seed of the run")
+
+    @model_validator(mode="after")
+    def _leaves_rows(self) -> SplitSpec:
+        if not 0 < self.validation + self.test < 1:
+            raise ValueError("validation and test together must be above 0 and below 1")
+        return self
+
+
 class DataConfig(Section):
     """Where the examples come from: a Hub dataset (`name`), files (`train`) or a generator (`generated`)."""
 
@@ -93,6 +107,10 @@ class DataConfig(Section):
         None, description="file or split of validation examples, which choose the checkpoint"
     )
     test: Name | None = Field(None, description="file or split of test examples, scored once at the end")
+    split: SplitSpec | None = Field(
+        None,
+        description="random, stratified parts of train as validation and test: {validation: 0.1, test: 0.1}",
+    )
     generated: GeneratedSpec | None = Field(None, description="a corpus made by a generator")
     format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll"] | None = Field(
         None, description="format of the files; null: by file name"

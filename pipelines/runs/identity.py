@@ -27,8 +27,10 @@ TRAINING = {
     "pipelines.data": (
         "columns",
         "conll",
+        "content",
         "decode",
         "features",
+        "partition",
         "readers",
         "sound_folders",
         "splits",

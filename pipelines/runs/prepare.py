@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ from pipelines.train.speed.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from peft import PeftModel
 
+MOST_REASONS = 3  # for rows left out that are shown
+
 
 def prepare(
     config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
@@ -55,6 +57,8 @@ def prepare(
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
     prepared = prepare_features(config, task, splits, cache)
+    for line in about_data(splits):
+        reporter.say(line)
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
     model, proof = build_model_with_attention(config, task, prepared["train"].features)
@@ -94,6 +98,15 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     assert splits.train is not None  # `load_splits` requires it
     task.bind(load_processor(config, task, splits.train), config.model.family)
     return task, splits
+
+
+def about_data(splits: Splits) -> Iterator[str]:
+    """Yield what was left out of each split, with some reasons, and the notes on the data."""
+    for split, rows in splits.skipped.items():
+        if rows:
+            reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
+            yield f"{split}: {len(rows):,} rows left out: {'; '.join(reasons)}"
+    yield from (f"note: {note}" for note in splits.notes)
 
 
 def prepare_features(

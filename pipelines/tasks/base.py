@@ -70,6 +70,10 @@ class Task(ABC):
         """
         return str(example.get("cluster", example["id"]))
 
+    def stratum(self, example: Example) -> str | None:
+        """Return the label by which random splits are stratified and splits are compared, if there is one."""
+        return None
+
     def shown(self, example: Example) -> object:
         """Return the inputs of an example for the reader of a report: the only one, or all as text."""
         needed = [name for name, c in self.columns.items() if c.required and not c.is_target]
