@@ -99,8 +99,7 @@ def test_any_labels_and_shares_give_disjoint_splits_of_the_right_size():
         spec = SplitSpec(validation=validation, test=test, seed=seed)
         try:
             found = partition(examples, spec, TextClassification(), "t")
-        except UserError as error:
-            assert "rows in" in str(error)
+        except UserError:  # too few rows for a share
             return
         assert sorted(row for rows in found.values() for row in rows) == list(range(len(labels)))
         assert {labels[row] for row in found["train"]} == set(labels)
