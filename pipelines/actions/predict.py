@@ -11,9 +11,10 @@ from typing import Any, TextIO
 import torch
 
 from pipelines.data import features as feature_cache
-from pipelines.data.columns import value_at
+from pipelines.data.columns import value_at, wanted
 from pipelines.data.decode import decode
-from pipelines.data.readers import SUFFIXES, BadRow, Table, of_rows, read_file
+from pipelines.data.readers import SUFFIXES, read_file
+from pipelines.data.table import BadRow, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.tasks.base import Example, Task
@@ -74,7 +75,7 @@ def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
         UserError: the file cannot be read, or has no rows.
     """
     if source != "-" and SUFFIXES.keys() & {suffix.lower() for suffix in Path(source).suffixes}:
-        table = read_file(source, None, encoding)
+        table = read_file(source, None, encoding, wanted(task, {}))
     else:
         where = "standard input" if source == "-" else source
         content = sys.stdin.buffer.read() if source == "-" else _read(source)

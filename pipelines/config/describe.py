@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.load import AblationConfig, RunConfig
+from pipelines.storage.paths import files_of
 
 
 def describe_run(run: RunConfig) -> Iterator[str]:
@@ -87,7 +88,7 @@ def _data(run: RunConfig) -> str:
     data = run.data
     if data.generated:
         return f"generated {data.generated.name} ({data.generated.train} training examples)"
-    return data.name or _short_path(data.train or "")
+    return data.name or " + ".join(_short_path(file) for file in files_of(data.train))
 
 
 def _short_path(path: str) -> str:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
+# A file, or a file for each column whose lines belong together.
+Files = Annotated[
+    Annotated[Name, Tag("(file)")] | Annotated[dict[str, Name], Field(min_length=1), Tag("(files)")],
+    Discriminator(lambda value: "(files)" if isinstance(value, dict) else "(file)"),
+]
 
 
 class Section(BaseModel):
@@ -99,20 +113,21 @@ class DataConfig(Section):
     name: Name | None = Field(None, description="dataset id on the Hub, such as leondz/wnut_17")
     config: Name | None = Field(None, description="configuration of the Hub dataset")
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
-    train: Name | None = Field(
+    train: Files | None = Field(
         None,
-        description="file of training examples, or rows of it: a.csv[:80%]; with `name` a split: train[:10%]",
+        description="file of training examples, or rows of it: a.csv[:80%]; {source: a.en, target: a.de}: "
+        "text files whose lines belong together; with `name` a split: train[:10%]",
     )
-    validation: Name | None = Field(
+    validation: Files | None = Field(
         None, description="file or split of validation examples, which choose the checkpoint"
     )
-    test: Name | None = Field(None, description="file or split of test examples, scored once at the end")
+    test: Files | None = Field(None, description="file or split of test examples, scored once at the end")
     split: SplitSpec | None = Field(
         None,
         description="random, stratified parts of train as validation and test: {validation: 0.1, test: 0.1}",
     )
     generated: GeneratedSpec | None = Field(None, description="a corpus made by a generator")
-    format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll"] | None = Field(
+    format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll", "lines", "paragraphs"] | None = Field(
         None, description="format of the files; null: by file name"
     )
     encoding: Name | None = Field(None, description="encoding of text files; null: utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from pipelines.data.readers import Table
+from pipelines.data.table import Table
 from pipelines.errors import UserError
 from pipelines.tasks.base import Task
 
@@ -25,6 +25,13 @@ def check_names(columns: Mapping[str, str], task: Task) -> None:
             raise UserError(
                 f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
             )
+
+
+def wanted(task: Task, columns: Mapping[str, str]) -> list[str]:
+    """Return the columns that are looked for in a source: those that the user names, else the defaults."""
+    defaults = {name: column.default for name, column in task.columns.items()}
+    found = {**defaults, **{name: name for name in ROW_COLUMNS}, **columns}
+    return [path if name in columns else path.split(".")[0] for name, path in found.items()]
 
 
 def find(
@@ -47,7 +54,8 @@ def find(
             meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
             what = f"{reason}, which the task takes as {name!r}{meaning}"
             mapped = name if name in (*type(task).columns, *ROW_COLUMNS) else None
-            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped)))
+            how = f"; {table.layout}" if table.layout else ""
+            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped) + how))
     return found, errors
 
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data import label_shares
-from pipelines.data.columns import absence, check_names, class_names, find, named, value_at
+from pipelines.data.columns import absence, check_names, class_names, find, named, value_at, wanted
 from pipelines.data.content import hashes_of
 from pipelines.data.partition import partition
-from pipelines.data.readers import BadRow, Row, Table, hub_splits, of_rows, read_file, read_hub
+from pipelines.data.readers import hub_splits, read_file, read_hub, read_parallel
 from pipelines.data.streaming import OnDisk, stream_file
+from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.registry import catalog
@@ -60,7 +61,7 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
     if task.reads == "series" and (config.streaming or config.split):
         fix = "set false" if config.streaming else "cut it in time, as rows.csv[:80%]"
         raise UserError(f"data.{'streaming' if config.streaming else 'split'}", SERIES, accepted=fix)
-    tables = _tables(config)
+    tables = _tables(config, task)
     there = [*tables, *_drawn(config)]
     raise_all([_missing_split(config, split, there) for split in required if split not in there])
     # a generator uses the canonical names
@@ -153,20 +154,26 @@ def _comparisons(splits: Splits, contents: Mapping[str, np.ndarray], task: Task)
 
 
 # ---- sources
-def _tables(config: DataConfig) -> dict[str, Table]:
+def _tables(config: DataConfig, task: Task) -> dict[str, Table]:
     if config.generated:
         return _generate(config.generated)
-    wanted = [split for split in SPLITS if split not in _drawn(config)]
-    named = {split: getattr(config, split) for split in wanted}
+    given = [split for split in SPLITS if split not in _drawn(config)]
+    named = {split: getattr(config, split) for split in given}
     if config.name is None:
-        paths = {split: path for split, path in named.items() if path is not None}
-        read = stream_file if config.streaming else read_file
-        return {split: read(path, config.format, config.encoding) for split, path in paths.items()}
+        return {split: _file(config, files, task) for split, files in named.items() if files is not None}
     source = (config.name, config.config, config.revision)
     if None in named.values():  # a split that is not named is the one of the same name, if it exists
         available = hub_splits(*source)
-        named = {split: named[split] or (split if split in available else None) for split in wanted}
+        named = {split: named[split] or (split if split in available else None) for split in given}
     return {split: read_hub(*source, part) for split, part in named.items() if part is not None}
+
+
+def _file(config: DataConfig, files: str | Mapping[str, str], task: Task) -> Table:
+    if not isinstance(files, str):
+        return read_parallel(files, config.encoding)
+    if config.streaming:
+        return stream_file(files, config.format, config.encoding)
+    return read_file(files, config.format, config.encoding, wanted(task, config.columns))
 
 
 def _drawn(config: DataConfig) -> list[str]:

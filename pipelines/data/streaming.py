@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.decode import decode
-from pipelines.data.readers import BadRow, Row, Table, format_of, json_row, parquet_features
+from pipelines.data.readers import format_of, json_row, parquet_features
+from pipelines.data.table import BadRow, Row, Table
 from pipelines.errors import UserError
 from pipelines.storage.paths import rows_of_part, shown, split_part
 from pipelines.tasks.base import Example
