@@ -67,6 +67,8 @@ def _not_there(table: Table, path: str) -> str | None:
     if top not in table.columns or not rest:
         return f"has no column {top!r}"
     rows = [row[top] for row in table.take([top]) if isinstance(row, dict) and row.get(top) is not None]
+    if not any(rows):  # all empty, as the answers of questions that have none
+        return None
     for step, name in enumerate(rest):
         rows = [inner for row in rows for inner in (row if isinstance(row, list) else [row])]
         structs = [row for row in rows if isinstance(row, dict)]

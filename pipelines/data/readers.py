@@ -173,7 +173,18 @@ def _read_jsonl(text: str, where: str) -> Table:
         if line.strip():
             lines.append(number)
             rows.append(json_row(line))
-    return of_rows(where, rows, lines)
+    return _without_articles(where, rows, lines)
+
+
+def _without_articles(where: str, rows: list[Row | BadRow], lines: list[int]) -> Table:
+    """Return a table of lines; lines of articles become rows of questions, with the line of their article."""
+    if not squad_json.is_nested(rows):
+        return of_rows(where, rows, lines)
+    found: list[tuple[int, Row | BadRow]] = []
+    for number, row in zip(lines, rows):
+        inside = [row] if isinstance(row, BadRow) else squad_json.questions([row])
+        found += [(number, BadRow(one) if isinstance(one, str) else one) for one in inside]
+    return of_rows(where, [row for _, row in found], [number for number, _ in found])
 
 
 def json_row(line: str) -> Row | BadRow:

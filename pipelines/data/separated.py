@@ -131,10 +131,10 @@ def _has_header(records: Sequence[Record], wanted: Collection[str]) -> bool:
 
 
 def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
-    """Turn each column whose cells are all JSON lists into a column of lists."""
+    """Turn each column whose cells are all JSON lists, or all JSON objects, into a column of these."""
     for name in header:
         cells = [row[name] for row in rows if row[name] is not None]
-        if not cells or not all(cell.startswith("[") and cell.endswith("]") for cell in cells):
+        if not cells or {(cell[0], cell[-1]) for cell in cells} not in ({("[", "]")}, {("{", "}")}):
             continue
         try:
             decoded = iter([json.loads(cell) for cell in cells])

@@ -311,7 +311,8 @@ def _example(
         labels = names[name]
         if labels and name not in ("id", "cluster"):
             value = named(value, labels)
-        if value is None and (name not in task.columns or task.columns[name].required):
+        column = task.columns.get(name)
+        if value is None and (column is None or (column.required and not column.may_be_null)):
             raise LookupError(absence(row, path))
         example[name] = schemes[name].read(value) if name in schemes and _are_texts(value) else value
     for name in {"id", "cluster"} & example.keys():
@@ -319,10 +320,11 @@ def _example(
             raise LookupError(f"has the {name} {example[name]!r}, which is neither text nor a number")
         example[name] = str(example[name])
     example.setdefault("id", str(number))
-    reason = task.check(example)
+    spelled = task.spelled(example)
+    reason = task.check(spelled)
     if reason:
         raise LookupError(reason)
-    return example
+    return spelled
 
 
 def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[UserError]) -> Sequence[Example]:
@@ -336,19 +338,26 @@ def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[User
 
 # ---- errors
 def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
-    """Return one error per distinct reason, at its first row."""
+    """Return one error per kind of reason, at its first row."""
     rows_of: dict[str, list[int]] = {}
+    first: dict[str, str] = {}
     for row, reason in bad:
-        rows_of.setdefault(reason, []).append(row)
+        rows_of.setdefault(kind_of(reason), []).append(row)
+        first.setdefault(kind_of(reason), reason)
     return [
         UserError(
             table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
-            reason,
+            first[kind],
             None,
             REPAIR,
         )
-        for reason, rows in rows_of.items()
+        for kind, rows in rows_of.items()
     ]
+
+
+def kind_of(reason: str) -> str:
+    """Return a reason without what is special to its row, which follows a colon."""
+    return reason.partition(": ")[0]
 
 
 def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.features import Features, Prepared
-from pipelines.data.splits import SPLITS, Splits, load_splits
+from pipelines.data.splits import SPLITS, Splits, kind_of, load_splits
 from pipelines.distributed.accelerator import build_accelerator, start_line
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import Interrupted, RunFailed
@@ -104,7 +105,9 @@ def about_data(splits: Splits) -> Iterator[str]:
     """Yield what was left out of each split, with some reasons, and the notes on the data."""
     for split, rows in splits.skipped.items():
         if rows:
-            reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
+            counts = Counter(kind_of(reason) for _, reason in rows).most_common(MOST_REASONS)
+            first = {kind_of(reason): (number, reason) for number, reason in reversed(rows)}
+            reasons = [f"{count:,} as row {first[kind][0]}, which {first[kind][1]}" for kind, count in counts]
             yield f"{split}: {len(rows):,} rows left out: {'; '.join(reasons)}"
     yield from (f"note: {note}" for note in splits.notes)
 

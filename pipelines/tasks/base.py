@@ -31,6 +31,7 @@ class Column:
     meaning: str
     required: bool = True
     is_target: bool = False  # needed to train and to score, but not for `attnlab predict`
+    may_be_null: bool = False  # null is a value, such as "no answer"
     is_iob: bool = False  # one tag per word, in any scheme of the data; the task sees IOB2
 
 
@@ -61,6 +62,10 @@ class Task(ABC):
         Columns with `is_target` are absent when a row is only to be predicted.
         """
         return None
+
+    def spelled(self, example: Example) -> Example:
+        """Return a row of the data in the one spelling that `check` and the other methods know."""
+        return example
 
     def cluster(self, example: Example) -> str:
         """Return the cluster of a row.
