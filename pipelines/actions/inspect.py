@@ -66,8 +66,7 @@ def _print(title: str, lines: Iterator[str]) -> None:
 # ---- data
 def _columns(task: Task, splits: Splits) -> Iterator[str]:
     """Say how each source was read, with the first rows of train as the task sees them."""
-    for split, lines in splits.layouts.items():
-        yield from (f"{split}: {line}" for line in lines)
+    yield from (f"{split}: {layout}" for split, layout in splits.layouts.items())
     for example in islice(splits.train or (), SHOWN_ROWS):
         cells = (f"{name}={_clipped(example[name])}" for name in task.columns if name in example)
         yield f"row {example['id']}: {', '.join(cells)}"

@@ -22,12 +22,14 @@ from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.registry import catalog
+from pipelines.storage.paths import split_part
 from pipelines.tasks.base import Example, Task
 
 SPLITS = ("train", "validation", "test")
 MOST_ERRORS = 10  # that are reported; the rest is counted
 SERIES = "a series is read as a whole"
 REPAIR = "repair the data, or set data.on_bad_row: skip to leave such rows out and count them"
+SORTED = "if the file is sorted, data.split draws the rows of each split from all of it"
 Bad = tuple[int, str]  # row from 0, reason
 
 
@@ -41,7 +43,7 @@ class Splits:
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
     notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
-    layouts: dict[str, list[str]] = field(default_factory=dict)  # by split: how its columns were read
+    layouts: dict[str, str] = field(default_factory=dict)  # by split: how its columns were read
 
 
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
@@ -100,7 +102,8 @@ def _read(
     splits.layouts[source] = _layout(table, paths, schemes)
     splits.skipped[source] = [(table.number(row), reason) for row, reason in bad]
     if bad and config.on_bad_row == "stop":
-        errors += _bad_rows(table, bad)
+        cut = source != "train" and _one_file(config.train, getattr(config, source))
+        errors += _bad_rows(table, bad, f"{REPAIR}; {SORTED}" if cut else REPAIR)
         return {source: examples}
     if not examples:
         errors.append(_empty(table, source, bad))
@@ -257,14 +260,14 @@ def _are_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(tag, str) for tag in value)
 
 
-def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> list[str]:
+def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> str:
     """Return how the columns of a source were read, for `attnlab inspect`."""
     taken = [
         f"{name} from {path}" + (f" ({schemes[name].name})" if name in schemes else "")
         for name, path in paths.items()
     ]
     layout = f"{table.where}: {table.layout}" if table.layout else table.where
-    return [f"{layout}; {', '.join(taken)}"]
+    return f"{layout}; {', '.join(taken)}"
 
 
 def _examples(
@@ -337,7 +340,12 @@ def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[User
 
 
 # ---- errors
-def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
+def _one_file(*files: object) -> bool:
+    """Return whether these are rows of one file."""
+    return len({split_part(file)[0] if isinstance(file, str) else None for file in files}) == 1
+
+
+def _bad_rows(table: Table, bad: Sequence[Bad], fix: str = REPAIR) -> list[UserError]:
     """Return one error per kind of reason, at its first row."""
     rows_of: dict[str, list[int]] = {}
     first: dict[str, str] = {}
@@ -349,7 +357,7 @@ def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
             table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
             first[kind],
             None,
-            REPAIR,
+            fix,
         )
         for kind, rows in rows_of.items()
     ]

@@ -141,6 +141,15 @@ def test_the_shares_of_labels_of_a_sorted_file_are_told(tmp_path):
     )
 
 
+def test_a_label_that_a_sorted_file_has_only_at_its_end_is_told(tmp_path):
+    path = sorted_file(tmp_path, ["a"] * 10 + ["b"] * 10 + ["c"] * 5)
+    cut = config(train=f"{path}[:80%]", validation=f"{path}[80%:]")
+    with pytest.raises(
+        UserError, match=r"'c', which no row of train has.*if the file is sorted, data\.split"
+    ):
+        load_splits(cut, TextClassification())
+
+
 def test_the_split_is_part_of_the_identity_of_a_run(tmp_path):
     model = {"architecture": "bert", "family": "encoder"}
     data = {"train": str(sorted_file(tmp_path))}

@@ -125,7 +125,7 @@ def test_every_format_may_have_every_scheme(tmp_path, name, write, streaming):
     assert [row["tags"] for row in splits.train] == [["B-PER", "I-PER", "O"], ["B-LOC"]]
     assert task.state()["labels"] == ["O", "B-LOC", "B-PER", "I-PER"]
     assert any("IOBES tags were read as IOB2" in note for note in splits.notes)
-    assert "tags from ner_tags (IOBES)" in splits.layouts["train"][0]
+    assert "tags from ner_tags (IOBES)" in splits.layouts["train"]
 
 
 def test_parts_of_speech_are_refused(tmp_path):
