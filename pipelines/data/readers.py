@@ -126,15 +126,24 @@ def _read_parquet(content: bytes, where: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
-    try:
+    with parquet_errors(where):
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(use_threads=False)
         table.validate(full=True)  # text that is not UTF-8 would fail later, without the file name
-    except (pyarrow.ArrowException, OSError) as error:
+        return of_arrow(where, table, parquet_features(table.schema))
+
+
+@contextmanager
+def parquet_errors(where: str) -> Iterator[None]:
+    """Turn every error of reading a damaged parquet file into a `UserError`."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(
             where, f"is not a whole parquet file ({reason})", accepted="fetch it again"
         ) from error
-    return of_arrow(where, table, parquet_features(table.schema))
 
 
 def parquet_features(schema: Any) -> Any:
