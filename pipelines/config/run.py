@@ -116,7 +116,7 @@ class DataConfig(Section):
     train: Files | None = Field(
         None,
         description="file of training examples, or rows of it: a.csv[:80%]; {source: a.en, target: a.de}: "
-        "text files whose lines belong together; with `name` a split: train[:10%]",
+        "parallel text; with `name` a split: train[:10%]",
     )
     validation: Files | None = Field(
         None, description="file or split of validation examples, which choose the checkpoint"
