@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,6 +25,19 @@ def check_names(columns: Mapping[str, str], task: Task) -> None:
             raise UserError(
                 f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
             )
+
+
+def check_tag_columns(tables: Iterable[Table], columns: Mapping[str, str]) -> None:
+    """Refuse files whose tags were found in different columns, unless the user names the column.
+
+    Raises:
+        UserError: names both files and their columns.
+    """
+    found = {table.tag_column: table.where for table in tables if table.tag_column is not None}
+    if len(found) > 1 and not any(path.startswith("column_") for path in columns.values()):
+        came = ", ".join(f"column {place} of {where}" for place, where in found.items())
+        fix = f"name one, such as data.columns.tags: column_{next(iter(found))}"
+        raise UserError("data", "the tags are in different columns", came, fix)
 
 
 def wanted(task: Task, columns: Mapping[str, str]) -> list[str]:

@@ -237,7 +237,7 @@ def _read_conll(text: str, where: str) -> Table:
     read = conll.parse(text)
     rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in read.sentences]
     table = of_rows(where, rows, read.first_lines, [f"{where}: {note}" for note in read.notes])
-    table.layout = read.layout
+    table.layout, table.tag_column = read.layout, read.tag_column
     return table
 
 

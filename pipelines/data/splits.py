@@ -13,7 +13,16 @@ import numpy as np
 
 from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data import label_shares
-from pipelines.data.columns import absence, check_names, class_names, find, named, value_at, wanted
+from pipelines.data.columns import (
+    absence,
+    check_names,
+    check_tag_columns,
+    class_names,
+    find,
+    named,
+    value_at,
+    wanted,
+)
 from pipelines.data.content import hashes_of
 from pipelines.data.partition import partition
 from pipelines.data.readers import hub_splits, read_file, read_hub, read_parallel
@@ -64,6 +73,7 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
         fix = "set false" if config.streaming else "cut it in time, as rows.csv[:80%]"
         raise UserError(f"data.{'streaming' if config.streaming else 'split'}", SERIES, accepted=fix)
     tables = _tables(config, task)
+    check_tag_columns(tables.values(), config.columns)
     there = [*tables, *_drawn(config)]
     raise_all([_missing_split(config, split, there) for split in required if split not in there])
     # a generator uses the canonical names

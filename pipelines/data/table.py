@@ -29,6 +29,7 @@ class Table:
     lines: Sequence[int] = ()  # first line of each row, in text
     notes: list[str] = field(default_factory=list)
     layout: str = ""  # how a file without named columns was read
+    tag_column: int | None = None  # of a file without named columns that was found to hold the tags
     first: int = 0  # row of the file at which a part begins
     stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # instead of `take`, row by row
 

@@ -132,3 +132,17 @@ def test_parts_of_speech_are_refused(tmp_path):
     (tmp_path / "t.conll").write_text("She PRP\nran VBD\n")
     with pytest.raises(UserError, match="has the tag 'PRP', where IOB2 has O, B-TYPE and I-TYPE"):
         load_splits(config(train=tmp_path / "t.conll"), Ner(), required=["train"])
+
+
+def test_tags_in_different_columns_of_two_files_are_refused(tmp_path):
+    (tmp_path / "t.conll").write_text("Bo B-PER O\nran O O\n")
+    (tmp_path / "v.conll").write_text("Bo O B-PER\nran O O\n")
+    files = {"train": tmp_path / "t.conll", "validation": tmp_path / "v.conll"}
+    with pytest.raises(
+        UserError, match=r"different columns \(got column 2 of .*, column 3 of .*columns\.tags"
+    ):
+        load_splits(config(**files), Ner())
+    splits = load_splits(config(**files, columns={"tags": "column_2"}), Ner())
+    assert [row["tags"] for row in splits.validation] == [["O", "O"]]
+    (tmp_path / "v.conll").write_text("Li O O\n")  # without an entity any column will do
+    assert len(load_splits(config(**files), Ner()).validation) == 1
