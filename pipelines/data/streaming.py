@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import squad_json
 from pipelines.data.decode import decode
 from pipelines.data.readers import format_of, json_row, parquet_errors, parquet_features
 from pipelines.data.table import BadRow, Row, Table
@@ -86,6 +87,9 @@ def _stream_whole(file: Path, where: str, format: str | None, encoding: str | No
     if format == "parquet":
         return _parquet(file, where)
     sample = list(islice(_rows(file, encoding, where), SAMPLE_ROWS))
+    if squad_json.is_nested(sample):
+        fix = "set data.streaming: false"
+        raise UserError(where, "lines of articles with many questions are not read row by row", accepted=fix)
     num_rows = sum(1 for _ in _lines(file, where))
     columns = list(dict.fromkeys(name for row in sample if isinstance(row, dict) for name in row))
     return Table(

@@ -94,6 +94,11 @@ def test_articles_are_read_nested_and_in_lines_and_so_are_paragraphs(tmp_path):
     assert references(load(tmp_path / "t.jsonl", rows=nested["paragraphs"])) == expected
 
 
+def test_lines_of_articles_are_not_streamed(tmp_path):
+    with pytest.raises(UserError, match=r"t\.jsonl: lines of articles .* set data\.streaming: false"):
+        load(tmp_path / "t.jsonl", rows=[article(ONE_ANSWER["objects"])], streaming=True)
+
+
 def test_a_bad_question_of_a_line_is_told_with_the_line_of_its_article(tmp_path):
     good, bad = article(ONE_ANSWER["objects"]), article(ONE_ANSWER["objects"], {"answers": 3})
     with pytest.raises(UserError, match=r"row 3 \(line 2\): has answers that are not a list of objects"):

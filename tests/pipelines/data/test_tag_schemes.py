@@ -112,13 +112,17 @@ def as_conll(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "write"),
-    [("t.jsonl", as_lines), ("t.parquet", as_parquet), ("t.csv", as_csv), ("t.conll", as_conll)],
+    ("name", "write", "streaming"),
+    [
+        ("t.jsonl", as_lines, False),
+        ("t.jsonl", as_lines, True),
+        ("t.parquet", as_parquet, False),
+        ("t.parquet", as_parquet, True),
+        ("t.csv", as_csv, False),
+        ("t.conll", as_conll, False),
+    ],
 )
-@pytest.mark.parametrize("streaming", [False, True])
 def test_every_format_may_have_every_scheme(tmp_path, name, write, streaming):
-    if streaming and name in ("t.csv", "t.conll"):
-        pytest.skip("only JSON lines and parquet are streamed")
     write(tmp_path / name)
     task = Ner()
     splits = load_splits(config(train=tmp_path / name, streaming=streaming), task, required=["train"])
