@@ -60,7 +60,8 @@ def evaluate_command(
 def _has_test(finished: LoadedRun) -> bool:
     """Whether a finished run scored a test split, or a configuration names one."""
     data, scored = finished.config.data, finished.scores
-    return "test" in scored or (not scored and bool(data.test or (data.generated and data.generated.test)))
+    named = data.test or (data.split and data.split.test) or (data.generated and data.generated.test)
+    return "test" in scored or (not scored and bool(named))
 
 
 def score(finished: LoadedRun, data: DataConfig, split: str) -> tuple[Evaluation, str]:
@@ -90,7 +91,7 @@ def one_split(data: DataConfig, split: str) -> DataConfig:
         if not getattr(data.generated, split):
             raise UserError("--split", f"the generated corpus of this run has no {split} split", split)
         return data.model_copy(update={"generated": data.generated.model_copy(update=others)})
-    if data.name is not None:
+    if data.name is not None or data.split is not None:
         return data
     return data.model_copy(update={name: None for name in SPLITS if name != split})
 

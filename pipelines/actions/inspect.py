@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.models.decoding import set_aside
 from pipelines.runs import first_batch
 from pipelines.runs.baselines import baseline_record
 from pipelines.runs.prepare import (
+    about_data,
     build_model_with_attention,
     load_data,
     prepare_features,
@@ -33,7 +35,6 @@ from pipelines.train.speed import unpadding
 
 MOST_STEPS = 500  # steps whose padding is counted
 SHOWN_ROWS, MOST_SHOWN = 3, 160  # first rows that are shown, characters of a cell
-MOST_REASONS = 3  # reasons for skipped rows that are shown
 # Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
@@ -70,8 +71,7 @@ def _print(title: str, lines: Iterator[str]) -> None:
 # ---- data
 def _columns(task: Task, splits: Splits) -> Iterator[str]:
     """Say how each source was read, with the first rows of train as the task sees them."""
-    for split, lines in splits.layouts.items():
-        yield from (f"{split}: {line}" for line in lines)
+    yield from (f"{split}: {layout}" for split, layout in splits.layouts.items())
     for example in islice(splits.train or (), SHOWN_ROWS):
         cells = (f"{name}={_clipped(example[name])}" for name in task.columns if name in example)
         yield f"row {example['id']}: {', '.join(cells)}"
@@ -90,14 +90,7 @@ def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         yield f"{name}: {len(split.examples):,} examples in {len(found):,} inputs; {sizes}"
         counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
         yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
-        yield from _skipped(splits.skipped.get(name, []))
-    yield from (f"note: {note}" for note in splits.notes)
-
-
-def _skipped(rows: list[tuple[int, str]]) -> Iterator[str]:
-    if rows:
-        reasons = list(dict.fromkeys(reason for _, reason in rows))[:MOST_REASONS]
-        yield f"  {len(rows):,} rows left out: {'; '.join(reasons)}"
+    yield from about_data(splits)
 
 
 # ---- baseline scores without a model

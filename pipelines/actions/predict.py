@@ -11,9 +11,10 @@ from typing import Any, TextIO
 import torch
 
 from pipelines.data import features as feature_cache
-from pipelines.data.columns import value_at
+from pipelines.data.columns import value_at, wanted
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import SUFFIXES, BadRow, Row, Table, json_row, of_rows, read_file
+from pipelines.data.readers import SUFFIXES, json_row, read_file
+from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.storage.paths import require_writable, shown, split_part
@@ -38,7 +39,7 @@ def predict_command(run: str, source: str, out: str | None) -> None:
     """
     require_writable("--out", out)
     finished = load_run_model(run)
-    table = read_input(source, finished.config.data.encoding)
+    table = read_input(source, finished.task, finished.config.data.encoding)
     examples = input_examples(table, finished.task, finished.config.data.columns)
     if out is None:
         _write(sys.stdout, finished, examples)
@@ -70,14 +71,14 @@ def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[s
 
 
 # ---- input
-def read_input(source: str, encoding: str | None = None) -> Table:
+def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
     """Return the rows of a data file, recognized by its suffix, or of lines of text or JSON.
 
     Raises:
         UserError: the file cannot be read, or has no rows.
     """
     if source != "-" and _suffix(split_part(source)[0]) in SUFFIXES:
-        table = read_file(source, None, encoding)
+        table = read_file(source, None, encoding, [*wanted(task, {}), LINE])
     else:
         where = "standard input" if source == "-" else shown(source)
         lines = decode(_content(source), encoding, where).split("\n")

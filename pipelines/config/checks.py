@@ -27,7 +27,7 @@ def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
     """Make relative paths absolute, each from the folder of its own file; report what does not exist."""
     errors: list[UserError] = []
     from_hub = document.get(("data", "name")) is not None
-    for path in (() if from_hub else FILE_KEYS) + FOLDER_KEYS:
+    for path in (() if from_hub else _file_keys(document)) + FOLDER_KEYS:
         text = document.get(path)
         if not isinstance(text, str) or not text:
             continue
@@ -46,6 +46,16 @@ def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
     return document, errors
 
 
+def _file_keys(document: Document) -> tuple[KeyPath, ...]:
+    """Return where files are named: `data.train`, or `data.train.source` ... if each column has one."""
+    named = {path: document.get(path) for path in FILE_KEYS}
+    return tuple(
+        below
+        for path, files in named.items()
+        for below in ([(*path, column) for column in files] if isinstance(files, dict) else [path])
+    )
+
+
 def exclusive_settings(document: Document) -> Iterator[UserError]:
     """Yield an error for settings that exclude each other, and for none where exactly one is required."""
     data, model = document.get(("data",)), document.get(("model",))
@@ -56,6 +66,9 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
         yield from _exactly_one(document, "data", sources, ("name", "train", "generated"))
         if sources and sources[0] in files:
             yield from _missing_files(document, data)
+        if data.get("split") is not None:
+            yield from _split(document, data)
+        yield from _parallel(document, data)
     if isinstance(model, dict):
         sources = [key for key in model if key in ("name", "architecture") and model[key] is not None]
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
@@ -82,10 +95,42 @@ def _lora(document: Document) -> Iterator[UserError]:
 
 def _missing_files(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
     use = {"train": "to learn from", "validation": "that chooses the checkpoint"}
+    drawn = _drawn_splits(data)
     for key in use:
-        if data.get(key) is None:
+        if data.get(key) is None and key not in drawn:
             where = document.place(("data",)).where
             yield UserError(where, f"data.{key} is missing", accepted=f"name the file {use[key]}")
+
+
+def _drawn_splits(data: Mapping[str, object]) -> list[str]:
+    """Return the splits that `data.split` draws; the schema reports values that are no shares."""
+    split = data.get("split")
+    if not isinstance(split, dict):
+        return []
+    shares = {"validation": split.get("validation", 0.1), "test": split.get("test", 0)}
+    return [name for name, share in shares.items() if share]
+
+
+def _split(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
+    where = document.place(("data", "split")).where
+    for name in _drawn_splits(data):
+        if data.get(name) is not None:
+            fix = f"set data.split.{name}: 0, or data.{name}: null"
+            yield UserError(where, f"data.split draws {name}, and data.{name} names it", accepted=fix)
+    for key, value in (("generated", None), ("streaming", False)):
+        if data.get(key) not in (None, value):
+            fix = "leave data.split out" if key == "generated" else "set false, or write the splits as files"
+            yield UserError(where, f"data.split and data.{key} exclude each other", accepted=fix)
+
+
+def _parallel(document: Document, data: Mapping[str, object]) -> Iterator[UserError]:
+    keys = [key for *_, key in FILE_KEYS if isinstance(data.get(str(key)), dict)]
+    excluded = {"name": data.get("name"), "format": data.get("format"), "streaming": data.get("streaming")}
+    given = [name for name, value in excluded.items() if value]
+    if keys and given:
+        what = f"data.{given[0]} and a file for each column exclude each other"
+        fix = f"leave data.{given[0]} out, or name one file as data.{keys[0]}"
+        yield UserError(document.place(("data", keys[0])).where, what, accepted=fix)
 
 
 def _exactly_one(

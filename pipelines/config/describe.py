@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.load import AblationConfig, RunConfig
+from pipelines.storage.paths import files_of
 
 
 def describe_run(run: RunConfig) -> Iterator[str]:
@@ -17,7 +18,8 @@ def describe_run(run: RunConfig) -> Iterator[str]:
     if run.lora is not None:
         layers = ", ".join(run.lora.targets or ("every linear layer",))
         yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged at the end"
-    if run.data.generated is None and run.data.name is None and run.data.test is None:
+    data = run.data
+    if not (data.generated or data.name or data.test or (data.split and data.split.test)):
         yield "note: no test split; the validation score is optimistic, because it chose the checkpoint"
 
 
@@ -86,7 +88,7 @@ def _data(run: RunConfig) -> str:
     data = run.data
     if data.generated:
         return f"generated {data.generated.name} ({data.generated.train} training examples)"
-    return data.name or _short_path(data.train or "")
+    return data.name or " + ".join(_short_path(file) for file in files_of(data.train))
 
 
 def _short_path(path: str) -> str:

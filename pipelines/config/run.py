@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
+# A file, or a file for each column whose lines belong together.
+Files = Annotated[
+    Annotated[Name, Tag("(file)")] | Annotated[dict[str, Name], Field(min_length=1), Tag("(files)")],
+    Discriminator(lambda value: "(files)" if isinstance(value, dict) else "(file)"),
+]
 
 
 class Section(BaseModel):
@@ -79,22 +93,41 @@ class GeneratedSpec(Section):
     options: dict[str, Any] = Field({}, description="options of the generator")
 
 
+class SplitSpec(Section):
+    """Random parts of the train file (or split of the Hub) that become validation and test."""
+
+    validation: Fraction = Field(0.1, description="share of the rows that chooses the checkpoint; 0: none")
+    test: Fraction = Field(0, description="share of the rows that is scored once at the end; 0: none")
+    seed: int = Field(1, ge=0, description="seed of the split, independent of the seed of the run")
+
+    @model_validator(mode="after")
+    def _leaves_rows(self) -> SplitSpec:
+        if not 0 < self.validation + self.test < 1:
+            raise ValueError("validation and test together must be above 0 and below 1")
+        return self
+
+
 class DataConfig(Section):
     """Where the examples come from: a Hub dataset (`name`), files (`train`) or a generator (`generated`)."""
 
     name: Name | None = Field(None, description="dataset id on the Hub, such as leondz/wnut_17")
     config: Name | None = Field(None, description="configuration of the Hub dataset")
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
-    train: Name | None = Field(
+    train: Files | None = Field(
         None,
-        description="file of training examples, or rows of it: a.csv[:80%]; with `name` a split: train[:10%]",
+        description="file of training examples, or rows of it: a.csv[:80%]; {source: a.en, target: a.de}: "
+        "parallel text; with `name` a split: train[:10%]",
     )
-    validation: Name | None = Field(
+    validation: Files | None = Field(
         None, description="file or split of validation examples, which choose the checkpoint"
     )
-    test: Name | None = Field(None, description="file or split of test examples, scored once at the end")
+    test: Files | None = Field(None, description="file or split of test examples, scored once at the end")
+    split: SplitSpec | None = Field(
+        None,
+        description="random, stratified parts of train as validation and test: {validation: 0.1, test: 0.1}",
+    )
     generated: GeneratedSpec | None = Field(None, description="a corpus made by a generator")
-    format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll"] | None = Field(
+    format: Literal["parquet", "json", "jsonl", "csv", "tsv", "conll", "lines", "paragraphs"] | None = Field(
         None, description="format of the files; null: by file name"
     )
     encoding: Name | None = Field(None, description="encoding of text files; null: utf-8")

@@ -44,7 +44,9 @@ def user_errors(error: ValidationError, document: Document, model: type[BaseMode
 
 
 def _user_error(item: ErrorDetails, document: Document, model: type[BaseModel]) -> UserError:
-    path, kind, came = tuple(item["loc"]), item["type"], item["input"]
+    # Where a setting has several forms, pydantic adds the name of the form, such as "(file)".
+    path = tuple(key for key in item["loc"] if not str(key).startswith("("))
+    kind, came = item["type"], item["input"]
     if path[-1:] == ("[key]",):
         where = document.place(path[:-1]).where
         return UserError(where, f"{path[-2]!r} cannot be a name", accepted="use letters, digits and _ . + -")

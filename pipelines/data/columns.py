@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from pipelines.data.readers import Table
+from pipelines.data.table import Table
 from pipelines.errors import UserError
 from pipelines.tasks.base import Task
 
@@ -25,6 +25,26 @@ def check_names(columns: Mapping[str, str], task: Task) -> None:
             raise UserError(
                 f"data.columns.{name}", "the task has no such column", accepted=_suggest(name, known)
             )
+
+
+def check_tag_columns(tables: Iterable[Table], columns: Mapping[str, str]) -> None:
+    """Refuse files whose tags were found in different columns, unless the user names the column.
+
+    Raises:
+        UserError: names both files and their columns.
+    """
+    found = {table.tag_column: table.where for table in tables if table.tag_column is not None}
+    if len(found) > 1 and not any(path.startswith("column_") for path in columns.values()):
+        came = ", ".join(f"column {place} of {where}" for place, where in found.items())
+        fix = f"name one, such as data.columns.tags: column_{next(iter(found))}"
+        raise UserError("data", "the tags are in different columns", came, fix)
+
+
+def wanted(task: Task, columns: Mapping[str, str]) -> list[str]:
+    """Return the columns that are looked for in a source: those that the user names, else the defaults."""
+    defaults = {name: column.default for name, column in task.columns.items()}
+    found = {**defaults, **{name: name for name in ROW_COLUMNS}, **columns}
+    return [path if name in columns else path.split(".")[0] for name, path in found.items()]
 
 
 def find(
@@ -47,7 +67,8 @@ def find(
             meaning = f" ({task.columns[name].meaning})" if name in task.columns else ""
             what = f"{reason}, which the task takes as {name!r}{meaning}"
             mapped = name if name in (*type(task).columns, *ROW_COLUMNS) else None
-            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped)))
+            how = f"; {table.layout}" if table.layout else ""
+            errors.append(UserError(table.where, what, accepted=_suggest(path, table.columns, mapped) + how))
     return found, errors
 
 
@@ -59,6 +80,8 @@ def _not_there(table: Table, path: str) -> str | None:
     if top not in table.columns or not rest:
         return f"has no column {top!r}"
     rows = [row[top] for row in table.take([top]) if isinstance(row, dict) and row.get(top) is not None]
+    if not any(rows):  # all empty, as the answers of questions that have none
+        return None
     for step, name in enumerate(rest):
         rows = [inner for row in rows for inner in (row if isinstance(row, list) else [row])]
         structs = [row for row in rows if isinstance(row, dict)]

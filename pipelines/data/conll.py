@@ -28,6 +28,7 @@ class Conll:
     first_lines: list[int]
     layout: str
     notes: list[str]
+    tag_column: int | None  # from 1; None if the file has no entity, by which it is known
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def parse(text: str) -> Conll:
     if several:
         cluster = "set data.columns.cluster: document to treat each as one cluster"
         notes.append(f"{documents[-1]} documents ({cluster})")
-    return Conll(sentences, [sentence[0][0] for sentence in found], layout, notes)
+    known = any(value != OUTSIDE for columns in whole for value in columns[tag])
+    return Conll(sentences, [one[0][0] for one in found], layout, notes, tag + 1 if known else None)
 
 
 # ---- lines

@@ -6,23 +6,18 @@ which row is wrong and keep a second copy in a cache. `datasets` reads the Hub a
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.data import conll, squad_json
+from pipelines.data import conll, plain_text, separated, squad_json
 from pipelines.data.decode import decode, read_bytes, unpack
+from pipelines.data.table import BadRow, Row, Table, of_arrow, of_rows
 from pipelines.errors import UserError
 from pipelines.storage.paths import rows_of_part, shown, split_part
 
-Row = dict[str, Any]
 SUFFIXES = {
     ".parquet": "parquet",
     ".json": "json",
@@ -35,112 +30,80 @@ SUFFIXES = {
     ".iob2": "conll",
     ".bio": "conll",
 }
-FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll")
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that could not be read, with the reason as a clause."""
-
-    reason: str
-
-
-@dataclass
-class Table:
-    """One split of a source, before a task selects its columns."""
-
-    where: str  # the file or data set, for messages
-    columns: list[str]
-    num_rows: int
-    take: Callable[[Sequence[str]], list[Row | BadRow]]  # all rows, with at least these top-level columns
-    features: Any = None  # `datasets.Features` if the source has them, for ClassLabel names
-    lines: Sequence[int] = ()  # first line of each row, in text
-    notes: list[str] = field(default_factory=list)
-    layout: str = ""  # how a file without named columns was read
-    first: int = 0  # row of the file at which a part begins
-    stream: Callable[[Sequence[str]], Iterator[Row | BadRow]] | None = None  # instead of `take`, row by row
-
-    def rows(self, names: Sequence[str]) -> Iterator[Row | BadRow]:
-        """Return the rows, with at least these top-level columns."""
-        return iter(self.take(names)) if self.stream is None else self.stream(names)
-
-    def number(self, index: int) -> int:
-        """Return the number in the file of row `index` (from 0), counted from 1."""
-        return self.first + index + 1
-
-    def place(self, index: int) -> str:
-        """Return file, row and line of row `index` (from 0), for messages."""
-        number = self.number(index)
-        line = f" (line {self.lines[index]})" if self.lines and self.lines[index] != number else ""
-        return f"{self.where}, row {number}{line}"
-
-    def part(self, rows: range) -> Table:
-        """Return a table of some of the rows, which keep their numbers in the file."""
-        kept = slice(rows.start, rows.stop)
-        take, stream, lines = self.take, self.stream, self.lines[kept]
-        part = replace(
-            self, num_rows=len(rows), take=lambda names: take(names)[kept], lines=lines, first=rows.start
-        )
-        if stream is None:
-            return part
-        return replace(part, take=take, stream=lambda names: islice(stream(names), rows.start, rows.stop))
-
-
-def of_rows(
-    where: str, rows: Sequence[Row | BadRow], lines: Sequence[int] = (), notes: Sequence[str] = ()
-) -> Table:
-    """Return a table of rows in memory; its columns are those of any row, in order of appearance."""
-    columns = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
-    return Table(where, columns, len(rows), lambda _: list(rows), lines=lines, notes=list(notes))
-
-
-def of_arrow(where: str, table: Any, features: Any = None) -> Table:
-    """Return a table over Arrow columns; only the columns that are taken become Python objects."""
-    return Table(
-        where,
-        list(table.column_names),
-        table.num_rows,
-        lambda names: table.select([name for name in table.column_names if name in names]).to_pylist(),
-        features=features,
-    )
+TEXT = ".txt"  # lines or paragraphs, whichever the file has
+FORMATS = ("parquet", "json", "jsonl", "csv", "tsv", "conll", "lines", "paragraphs")
 
 
 # ---- files
-def read_file(path: str, format: str | None = None, encoding: str | None = None) -> Table:
+def read_file(
+    path: str, format: str | None = None, encoding: str | None = None, wanted: Collection[str] = ()
+) -> Table:
     """Read a local file, or the rows named after it: "a.csv[:80%]".
 
     Args:
         format: one of `FORMATS`; None takes it from the name, with or without ".gz".
         encoding: of text; None: that of a byte order mark, else UTF-8.
+        wanted: columns that a task looks for, by which a header line is known.
 
     Raises:
         UserError: no such file, an unknown format, or content of another format.
     """
     path, part = split_part(path)
-    table = _read_whole(path, format, encoding)
+    table = _read_whole(path, format, encoding, wanted)
     return table.part(rows_of_part(part, table.num_rows)) if part else table
 
 
-def _read_whole(path: str, format: str | None, encoding: str | None) -> Table:
+def _read_whole(path: str, format: str | None, encoding: str | None, wanted: Collection[str]) -> Table:
     file, where = Path(path), shown(path)
     content = read_bytes(file)
-    format = format or format_of(file, where)
-    if (format == "parquet") != content.startswith(b"PAR1"):
-        fix = "set data.format" if format == "parquet" else "set data.format: parquet"
-        raise UserError(where, f"is {'not ' if format == 'parquet' else ''}a parquet file", accepted=fix)
-    if format == "parquet":
+    is_text = format in plain_text.UNITS or (format is None and _suffix(file) == TEXT)
+    kind = "text" if is_text else format or format_of(file, where)
+    if (kind == "parquet") != content.startswith(b"PAR1"):
+        fix = "set data.format" if kind == "parquet" else "set data.format: parquet"
+        raise UserError(where, f"is {'not ' if kind == 'parquet' else ''}a parquet file", accepted=fix)
+    if kind == "parquet":
         return _read_parquet(content, where)
     notes: list[str] = []
     text = decode(unpack(content, file, notes), encoding, where)
-    table = {
-        "json": _read_json,
-        "jsonl": _read_jsonl,
-        "csv": _read_csv,
-        "tsv": _read_tsv,
-        "conll": _read_conll,
-    }[format](text, where)
+    if kind in ("csv", "tsv"):
+        table = _read_separated(kind, text, where, wanted)
+    elif kind == "text":
+        table = _read_text(format, text, where)
+    else:
+        table = {"json": _read_json, "jsonl": _read_jsonl, "conll": _read_conll}[kind](text, where)
     table.notes[:0] = notes
     return table
+
+
+def read_parallel(files: Mapping[str, str], encoding: str | None = None) -> Table:
+    """Read text files of which line n together is row n: column -> file, perhaps with rows (a.en[:80%]).
+
+    Raises:
+        UserError: a file cannot be read, or they have different numbers of lines or ranges of rows.
+    """
+    named = {column: split_part(path) for column, path in files.items()}
+    where = " + ".join(shown(path) for path, _ in named.values())
+    parts = sorted({part for _, part in named.values()})
+    if len(parts) > 1:
+        raise UserError(where, "parallel files must have one range of rows", " and ".join(parts))
+    columns: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for column, (path, _) in named.items():
+        content = unpack(read_bytes(Path(path)), Path(path), notes)
+        columns[column] = plain_text.lines_of(decode(content, encoding, shown(path)))
+    if len({len(lines) for lines in columns.values()}) > 1:
+        counts = ", ".join(f"{shown(named[name][0])} {len(lines):,}" for name, lines in columns.items())
+        fix = "line n of each must belong together"
+        raise UserError(where, "the files have different numbers of lines", counts, fix)
+    rows = [dict(zip(columns, cells)) for cells in zip(*columns.values())]
+    table = of_rows(where, rows, notes=notes)
+    table.layout = "parallel text files, a row a line"
+    return table.part(rows_of_part(parts[0], table.num_rows)) if parts[0] else table
+
+
+def _suffix(file: Path) -> str:
+    """Return the suffix that states the format: the last one but ".gz", in lower case."""
+    return next((s for s in map(str.lower, reversed(file.suffixes)) if s != ".gz"), "")
 
 
 def format_of(file: Path, where: str) -> str:
@@ -149,8 +112,7 @@ def format_of(file: Path, where: str) -> str:
     Raises:
         UserError: it states none.
     """
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
+    suffix = _suffix(file)
     if suffix not in SUFFIXES:
         raise UserError(
             where,
@@ -164,15 +126,24 @@ def _read_parquet(content: bytes, where: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
-    try:
+    with parquet_errors(where):
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(use_threads=False)
         table.validate(full=True)  # text that is not UTF-8 would fail later, without the file name
-    except (pyarrow.ArrowException, OSError) as error:
+        return of_arrow(where, table, parquet_features(table.schema))
+
+
+@contextmanager
+def parquet_errors(where: str) -> Iterator[None]:
+    """Turn every error of reading a damaged parquet file into a `UserError`."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(
             where, f"is not a whole parquet file ({reason})", accepted="fetch it again"
         ) from error
-    return of_arrow(where, table, parquet_features(table.schema))
 
 
 def parquet_features(schema: Any) -> Any:
@@ -211,7 +182,18 @@ def _read_jsonl(text: str, where: str) -> Table:
         if line.strip():
             lines.append(number)
             rows.append(json_row(line))
-    return of_rows(where, rows, lines)
+    return _without_articles(where, rows, lines)
+
+
+def _without_articles(where: str, rows: list[Row | BadRow], lines: list[int]) -> Table:
+    """Return a table of lines; lines of articles become rows of questions, with the line of their article."""
+    if not squad_json.is_nested(rows):
+        return of_rows(where, rows, lines)
+    found: list[tuple[int, Row | BadRow]] = []
+    for number, row in zip(lines, rows):
+        inside = [row] if isinstance(row, BadRow) else squad_json.questions([row])
+        found += [(number, BadRow(one) if isinstance(one, str) else one) for one in inside]
+    return of_rows(where, [row for _, row in found], [number for number, _ in found])
 
 
 def json_row(line: str) -> Row | BadRow:
@@ -234,71 +216,28 @@ def _as_row(value: Any, source: str) -> Row | BadRow:
     return value
 
 
-def _read_csv(text: str, where: str) -> Table:
-    return _read_separated(text, where, strict=True)
-
-
-def _read_tsv(text: str, where: str) -> Table:
-    # Tab-separated values have no quotes: a quotation mark is text (IANA text/tab-separated-values).
-    return _read_separated(text, where, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _read_separated(text: str, where: str, **dialect: Any) -> Table:
-    """Read text cells under a header line. An empty cell is a missing value; JSON lists become lists."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
-    rows: list[Row | BadRow] = []
-    lines: list[int] = []
-    header: list[str] | None = None
-    first_line = 1
-    try:
-        for cells in reader:
-            line, first_line = first_line, reader.line_num + 1
-            if not cells:
-                continue
-            if header is None:
-                header = cells
-            elif len(cells) == len(header):
-                rows.append({name: cell if cell != "" else None for name, cell in zip(header, cells)})
-                lines.append(line)
-            else:
-                rows.append(BadRow(f"has {len(cells)} cells under {len(header)} column names"))
-                lines.append(line)
-    except csv.Error as error:
-        raise UserError(
-            f"{where}, line {first_line}",
-            f"cannot be read ({error})",
-            accepted="look for a quotation mark without its end",
-        ) from error
-    header = header or []
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise UserError(where, "the first line repeats a column name", ", ".join(repeated))
-    _decode_lists(header, [row for row in rows if isinstance(row, dict)])
-    table = of_rows(where, rows, lines)
-    table.columns = header
+def _read_separated(format: str, text: str, where: str, wanted: Collection[str]) -> Table:
+    read = separated.parse(text, where, wanted, by_tabs=format == "tsv")
+    rows = [BadRow(row) if isinstance(row, str) else row for row in read.rows]
+    table = of_rows(where, rows, read.lines, [f"{where}: {note}" for note in read.notes])
+    table.columns, table.layout = read.header, read.layout
     return table
 
 
-def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
-    """Turn each column whose cells are all JSON lists into a column of lists."""
-    for name in header:
-        cells = [row[name] for row in rows if row[name] is not None]
-        if not cells or not all(cell.startswith("[") and cell.endswith("]") for cell in cells):
-            continue
-        try:
-            decoded = iter([json.loads(cell) for cell in cells])
-        except ValueError:
-            continue
-        for row in rows:
-            row[name] = None if row[name] is None else next(decoded)
+def _read_text(format: str | None, text: str, where: str) -> Table:
+    unit, rows, lines = plain_text.parse(text, format)
+    other = next(name for name in plain_text.UNITS if name != unit)
+    layout = f"read as {unit} of plain text (data.format reads it as {other}, conll, csv ...)"
+    table = of_rows(where, rows, lines, [] if format else [f"{where}: {layout}"])
+    table.layout = layout
+    return table
 
 
 def _read_conll(text: str, where: str) -> Table:
     read = conll.parse(text)
     rows = [BadRow(sentence) if isinstance(sentence, str) else sentence for sentence in read.sentences]
     table = of_rows(where, rows, read.first_lines, [f"{where}: {note}" for note in read.notes])
-    table.layout = read.layout
+    table.layout, table.tag_column = read.layout, read.tag_column
     return table
 
 

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from pipelines.config.run import DataConfig, GeneratedSpec
-from pipelines.data.columns import absence, check_names, class_names, find, named, value_at
-from pipelines.data.readers import BadRow, Row, Table, hub_splits, of_rows, read_file, read_hub
+from pipelines.data import label_shares
+from pipelines.data.columns import (
+    absence,
+    check_names,
+    check_tag_columns,
+    class_names,
+    find,
+    named,
+    value_at,
+    wanted,
+)
+from pipelines.data.content import hashes_of
+from pipelines.data.partition import partition
+from pipelines.data.readers import hub_splits, read_file, read_hub, read_parallel
 from pipelines.data.streaming import OnDisk, stream_file
+from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.registry import catalog
+from pipelines.storage.paths import split_part
 from pipelines.tasks.base import Example, Task
 
 SPLITS = ("train", "validation", "test")
 MOST_ERRORS = 10  # that are reported; the rest is counted
+SERIES = "a series is read as a whole"
+REPAIR = "repair the data, or set data.on_bad_row: skip to leave such rows out and count them"
+SORTED = "if the file is sorted, data.split draws the rows of each split from all of it"
 Bad = tuple[int, str]  # row from 0, reason
 
 
@@ -38,7 +52,7 @@ class Splits:
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
     notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
-    layouts: dict[str, list[str]] = field(default_factory=dict)  # by split: how its columns were read
+    layouts: dict[str, str] = field(default_factory=dict)  # by split: how its columns were read
 
 
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
@@ -55,62 +69,131 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
         UserError: an error in a source, or rows that cannot be used while `on_bad_row` is "stop"; up to
             ten are reported together.
     """
-    if config.streaming and task.reads == "series":
-        raise UserError("data.streaming", "a series is read as a whole", accepted="set false")
-    tables = _tables(config)
-    missing = [split for split in required if split not in tables]
-    raise_all([_missing_split(config, split, list(tables)) for split in missing])
+    if task.reads == "series" and (config.streaming or config.split):
+        fix = "set false" if config.streaming else "cut it in time, as rows.csv[:80%]"
+        raise UserError(f"data.{'streaming' if config.streaming else 'split'}", SERIES, accepted=fix)
+    tables = _tables(config, task)
+    check_tag_columns(tables.values(), config.columns)
+    there = [*tables, *_drawn(config)]
+    raise_all([_missing_split(config, split, there) for split in required if split not in there])
     # a generator uses the canonical names
     sources = {name: name if config.generated else column.default for name, column in task.columns.items()}
     paths = _find_columns(tables, sources, config.columns, task)
-    splits, errors = Splits(), []
+    splits = Splits()
+    errors: list[UserError] = []
     contents: dict[str, np.ndarray] = {}
-    for split, table in tables.items():
-        schemes = _schemes(table, paths[split], task)
-        examples, bad = _examples(table, paths[split], task, schemes)
-        splits.notes += table.notes
-        splits.notes += [f"{table.where}: {scheme.note}" for scheme in schemes.values() if scheme.note]
-        splits.layouts[split] = _layout(table, paths[split], schemes)
-        splits.skipped[split] = [(table.number(row), reason) for row, reason in bad]
-        if bad and config.on_bad_row == "stop":
-            errors += _bad_rows(table, bad)
-        elif not examples:
-            errors.append(_empty(table, split, bad))
-        else:
-            if split == "train":
-                task.fit({"train": examples})
-            if table.stream is None:
-                examples = _joined(table, task, examples, errors)
-        most = getattr(config, f"max_{split}_examples")
-        if most is not None and most < len(examples):
-            splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
-            examples = examples[:most]
-        splits.hashes[split], contents[split] = _hash(examples)
-        setattr(splits, split, examples)
+    for source, table in tables.items():
+        for split, examples in _read(config, table, source, paths[source], task, splits, errors).items():
+            most = getattr(config, f"max_{split}_examples")
+            if most is not None and most < len(examples):
+                splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
+                examples = examples[:most]
+            splits.hashes[split], contents[split] = hashes_of(examples)
+            setattr(splits, split, examples)
     _raise_some(errors)
-    for split in [name for name in contents if name != "train" and "train" in contents]:
-        shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
-        if shared:
-            splits.notes.append(
-                f"{split}: {shared:,} of {len(contents[split]):,} distinct rows are also in train"
-            )
+    splits.notes += _comparisons(splits, contents, task)
     return splits
 
 
+def _read(
+    config: DataConfig,
+    table: Table,
+    source: str,
+    paths: Mapping[str, str],
+    task: Task,
+    splits: Splits,
+    errors: list[UserError],
+) -> dict[str, Sequence[Example]]:
+    """Return the examples of a source by split; what there is to say is added to `splits` and `errors`."""
+    schemes = _schemes(table, paths, task)
+    examples, bad = _examples(table, paths, task, schemes)
+    splits.notes += table.notes
+    splits.notes += [f"{table.where}: {scheme.note}" for scheme in schemes.values() if scheme.note]
+    splits.layouts[source] = _layout(table, paths, schemes)
+    splits.skipped[source] = [(table.number(row), reason) for row, reason in bad]
+    if bad and config.on_bad_row == "stop":
+        cut = source != "train" and _one_file(config.train, getattr(config, source))
+        errors += _bad_rows(table, bad, f"{REPAIR}; {SORTED}" if cut else REPAIR)
+        return {source: examples}
+    if not examples:
+        errors.append(_empty(table, source, bad))
+        return {source: examples}
+    parts = {source: examples}
+    if source == "train" and config.split is not None:
+        rows = partition(examples, config.split, task, table.where)
+        parts = {split: [examples[row] for row in rows[split]] for split in SPLITS if split in rows}
+        sizes = ", ".join(f"{len(part):,} {split}" for split, part in parts.items())
+        splits.notes.append(f"{table.where}: split at random (seed {config.split.seed}): {sizes}")
+    if source == "train":
+        task.fit({"train": parts["train"]})
+    for split in [split for split in parts if split != source]:
+        parts[split] = _checked_again(config, table, split, parts[split], task, splits, errors)
+    if table.stream is None:
+        parts = {split: _joined(table, task, part, errors) for split, part in parts.items()}
+    return parts
+
+
+def _checked_again(
+    config: DataConfig,
+    table: Table,
+    split: str,
+    examples: Sequence[Example],
+    task: Task,
+    splits: Splits,
+    errors: list[UserError],
+) -> Sequence[Example]:
+    """Return the examples of a drawn split that can be used, now that the task knows those of train."""
+    bad = [(example["id"], reason) for example in examples if (reason := task.check(example))]
+    if bad and config.on_bad_row == "stop":
+        more = f" and {len(bad) - 1:,} more rows" if bad[1:] else ""
+        errors.append(UserError(f"{table.where}, id {bad[0][0]}{more}", bad[0][1], accepted=REPAIR))
+    refused = {name for name, _ in bad}
+    splits.skipped[split] = [(int(name) if name.isdigit() else 0, reason) for name, reason in bad]
+    return [example for example in examples if example["id"] not in refused]
+
+
+def _comparisons(splits: Splits, contents: Mapping[str, np.ndarray], task: Task) -> Iterator[str]:
+    """Yield what validation and test share with train that they should not, and what not that they should."""
+    if splits.train is None:
+        return
+    shares = label_shares.count(splits.train, task)
+    for split in [name for name in contents if name != "train"]:
+        shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
+        if shared:
+            yield f"{split}: {shared:,} of {len(contents[split]):,} distinct rows are also in train"
+        differs = label_shares.difference(split, label_shares.count(getattr(splits, split), task), shares)
+        if differs:
+            yield differs
+
+
 # ---- sources
-def _tables(config: DataConfig) -> dict[str, Table]:
+def _tables(config: DataConfig, task: Task) -> dict[str, Table]:
     if config.generated:
         return _generate(config.generated)
-    named = {split: getattr(config, split) for split in SPLITS}
+    given = [split for split in SPLITS if split not in _drawn(config)]
+    named = {split: getattr(config, split) for split in given}
     if config.name is None:
-        paths = {split: path for split, path in named.items() if path is not None}
-        read = stream_file if config.streaming else read_file
-        return {split: read(path, config.format, config.encoding) for split, path in paths.items()}
+        return {split: _file(config, files, task) for split, files in named.items() if files is not None}
     source = (config.name, config.config, config.revision)
     if None in named.values():  # a split that is not named is the one of the same name, if it exists
         available = hub_splits(*source)
-        named = {split: named[split] or (split if split in available else None) for split in SPLITS}
+        named = {split: named[split] or (split if split in available else None) for split in given}
     return {split: read_hub(*source, part) for split, part in named.items() if part is not None}
+
+
+def _file(config: DataConfig, files: str | Mapping[str, str], task: Task) -> Table:
+    if not isinstance(files, str):
+        return read_parallel(files, config.encoding)
+    if config.streaming:
+        return stream_file(files, config.format, config.encoding)
+    return read_file(files, config.format, config.encoding, wanted(task, config.columns))
+
+
+def _drawn(config: DataConfig) -> list[str]:
+    """Return the splits that are drawn from train."""
+    spec = config.split
+    shares = {"validation": spec.validation, "test": spec.test} if spec else {}
+    return [split for split, share in shares.items() if share]
 
 
 def _generate(spec: GeneratedSpec) -> dict[str, Table]:
@@ -183,18 +266,18 @@ def _all_tags(table: Table, path: str, names: Sequence[str] | None) -> Iterator[
             yield tags
 
 
-def _are_texts(value: object) -> bool:
+def _are_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(tag, str) for tag in value)
 
 
-def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> list[str]:
+def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> str:
     """Return how the columns of a source were read, for `attnlab inspect`."""
     taken = [
         f"{name} from {path}" + (f" ({schemes[name].name})" if name in schemes else "")
         for name, path in paths.items()
     ]
     layout = f"{table.where}: {table.layout}" if table.layout else table.where
-    return [f"{layout}; {', '.join(taken)}"]
+    return f"{layout}; {', '.join(taken)}"
 
 
 def _examples(
@@ -241,7 +324,8 @@ def _example(
         labels = names[name]
         if labels and name not in ("id", "cluster"):
             value = named(value, labels)
-        if value is None and (name not in task.columns or task.columns[name].required):
+        column = task.columns.get(name)
+        if value is None and (column is None or (column.required and not column.may_be_null)):
             raise LookupError(absence(row, path))
         example[name] = schemes[name].read(value) if name in schemes and _are_texts(value) else value
     for name in {"id", "cluster"} & example.keys():
@@ -249,10 +333,11 @@ def _example(
             raise LookupError(f"has the {name} {example[name]!r}, which is neither text nor a number")
         example[name] = str(example[name])
     example.setdefault("id", str(number))
-    reason = task.check(example)
+    spelled = task.spelled(example)
+    reason = task.check(spelled)
     if reason:
         raise LookupError(reason)
-    return example
+    return spelled
 
 
 def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[UserError]) -> Sequence[Example]:
@@ -265,21 +350,32 @@ def _joined(table: Table, task: Task, rows: Sequence[Example], errors: list[User
 
 
 # ---- errors
-def _bad_rows(table: Table, bad: Sequence[Bad]) -> list[UserError]:
-    """Return one error per distinct reason, at its first row."""
+def _one_file(*files: object) -> bool:
+    """Return whether these are rows of one file."""
+    return len({split_part(file)[0] if isinstance(file, str) else None for file in files}) == 1
+
+
+def _bad_rows(table: Table, bad: Sequence[Bad], fix: str = REPAIR) -> list[UserError]:
+    """Return one error per kind of reason, at its first row."""
     rows_of: dict[str, list[int]] = {}
+    first: dict[str, str] = {}
     for row, reason in bad:
-        rows_of.setdefault(reason, []).append(row)
-    fix = "repair the data, or set data.on_bad_row: skip to leave such rows out and count them"
+        rows_of.setdefault(kind_of(reason), []).append(row)
+        first.setdefault(kind_of(reason), reason)
     return [
         UserError(
             table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
-            reason,
+            first[kind],
             None,
             fix,
         )
-        for reason, rows in rows_of.items()
+        for kind, rows in rows_of.items()
     ]
+
+
+def kind_of(reason: str) -> str:
+    """Return a reason without what is special to its row, which follows a colon."""
+    return reason.partition(": ")[0]
 
 
 def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:
@@ -294,23 +390,3 @@ def _raise_some(errors: Sequence[UserError]) -> None:
         rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more errors like these were found")
         errors = [*errors[:MOST_ERRORS], rest]
     raise_all(errors)
-
-
-# ---- identity
-def _hash(examples: Sequence[Example]) -> tuple[str, np.ndarray]:
-    """Return sha256 over all examples in order, and 64 bits of the digest of each distinct row without id."""
-    whole, contents = hashlib.sha256(), array("Q")
-    encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).encode
-    for example in examples:
-        content = encode({name: value for name, value in example.items() if name != "id"})
-        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
-        contents.append(int.from_bytes(digest[:8]))
-        whole.update(example["id"].encode("utf-8", "surrogatepass") + b"\0" + digest)
-    return whole.hexdigest(), np.unique(np.array(contents))
-
-
-def _plain(value: Any) -> str:
-    """Return text for a value that JSON cannot hold (bytes, array, date); it differs if the value does."""
-    if hasattr(value, "tobytes"):
-        return repr(value.shape) + hashlib.sha256(value.tobytes()).hexdigest()
-    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)

@@ -9,23 +9,28 @@ Row = dict[str, Any]
 
 
 def is_nested(entries: Sequence[Any]) -> bool:
-    """Return whether these are articles: objects with a list of paragraphs, the first with questions."""
+    """Return whether these are articles (the first has paragraphs with questions) or paragraphs of them."""
     first = entries[0] if entries and isinstance(entries[0], dict) else {}
-    paragraphs = first.get("paragraphs")
+    paragraphs = _paragraphs(first)
     return isinstance(paragraphs, list) and all(isinstance(p, dict) and "qas" in p for p in paragraphs[:1])
+
+
+def _paragraphs(article: Row) -> Any:
+    return [article] if "qas" in article else article.get("paragraphs")
 
 
 def questions(articles: Sequence[Any]) -> Iterator[Row | str]:
     """Yield one row per question: id, title, context, question, answers (`text` and `answer_start`, lists).
 
-    For a question that cannot be read, the reason is yielded instead, a clause. The answers that SQuAD 2.0
-    calls plausible are not answers and are left out.
+    `is_impossible` is there where the question has it. For a question that cannot be read, the reason is
+    yielded instead, a clause. The answers that SQuAD 2.0 calls plausible are not answers and are left out.
     """
     for article in articles:
-        if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
+        paragraphs = _paragraphs(article) if isinstance(article, dict) else None
+        if not isinstance(paragraphs, list):
             yield "is an article without a list of paragraphs"
             continue
-        for paragraph in article["paragraphs"]:
+        for paragraph in paragraphs:
             if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
                 yield "is a paragraph without a list of questions (qas)"
                 continue
@@ -36,8 +41,13 @@ def questions(articles: Sequence[Any]) -> Iterator[Row | str]:
 def _question(above: Row, question: Any) -> Row | str:
     if not isinstance(question, dict):
         return "is a question that is not an object"
-    answers = question.get("answers", [])
-    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+    answers = question.get("answers")
+    answers = [] if answers is None else answers
+    if isinstance(answers, dict):  # one answer, or columns of several
+        columns = {name: answers.get(name) for name in ("text", "answer_start")}
+    elif isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
+        columns = {name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")}
+    else:
         return "has answers that are not a list of objects"
-    columns = {name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")}
-    return {"id": question.get("id"), **above, "question": question.get("question"), "answers": columns}
+    kept = {name: question[name] for name in ("id", "is_impossible") if name in question}
+    return {**kept, **above, "question": question.get("question"), "answers": columns}

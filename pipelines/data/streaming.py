@@ -17,8 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import squad_json
 from pipelines.data.decode import decode
-from pipelines.data.readers import BadRow, Row, Table, format_of, json_row, parquet_features
+from pipelines.data.readers import format_of, json_row, parquet_errors, parquet_features
+from pipelines.data.table import BadRow, Row, Table
 from pipelines.errors import UserError
 from pipelines.storage.paths import rows_of_part, shown, split_part
 from pipelines.tasks.base import Example
@@ -85,6 +87,9 @@ def _stream_whole(file: Path, where: str, format: str | None, encoding: str | No
     if format == "parquet":
         return _parquet(file, where)
     sample = list(islice(_rows(file, encoding, where), SAMPLE_ROWS))
+    if squad_json.is_nested(sample):
+        fix = "set data.streaming: false"
+        raise UserError(where, "lines of articles with many questions are not read row by row", accepted=fix)
     num_rows = sum(1 for _ in _lines(file, where))
     columns = list(dict.fromkeys(name for row in sample if isinstance(row, dict) for name in row))
     return Table(
@@ -117,22 +122,21 @@ def _unpacked(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
 
 
 def _parquet(file: Path, where: str) -> Table:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with parquet_errors(where):
         opened = pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(where, f"is not a whole parquet file ({error})", accepted="fetch it again") from error
+        columns = list(opened.schema_arrow.names)
 
     def stream(names: Sequence[str]) -> Iterator[Row]:
         columns = [name for name in opened.schema_arrow.names if name in names]
-        for batch in opened.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-            yield from batch.to_pylist()
+        with parquet_errors(where):
+            for batch in opened.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                yield from batch.to_pylist()
 
     return Table(
         where,
-        list(opened.schema_arrow.names),
+        columns,
         opened.metadata.num_rows,
         lambda names: list(islice(stream(names), SAMPLE_ROWS)),
         features=parquet_features(opened.schema_arrow),

@@ -15,6 +15,7 @@ from pipelines.publish import metadata, variant_text
 from pipelines.publish.loading_code import ModelKind, Way
 from pipelines.publish.variant_text import VariantText
 from pipelines.report import templating
+from pipelines.storage.paths import files_of
 
 SPLITS = ("train", "validation", "test")
 
@@ -80,13 +81,13 @@ class CardData:
         data = self.config["data"]
         if data["generated"]:
             return f"the generated corpus {data['generated']['name']}"
-        return data["name"] or data["train"]
+        return data["name"] or " + ".join(files_of(data["train"]))
 
     @property
     def data_splits(self) -> str:
         """The splits or files of the data, as far as the configuration names them."""
         data = self.config["data"]
-        return ", ".join(f"{split}: {data[split]}" for split in SPLITS if data[split])
+        return ", ".join(f"{split}: {' + '.join(files_of(data[split]))}" for split in SPLITS if data[split])
 
     @property
     def variants(self) -> list[VariantText]:

@@ -25,7 +25,7 @@ from pipelines.storage.names import (
     RUN,
     STATISTICS,
 )
-from pipelines.storage.paths import inside
+from pipelines.storage.paths import files_of, inside
 from pipelines.storage.run_folder import RunFolder
 
 Manifest: TypeAlias = Mapping[str, Any]  # as JSON
@@ -97,7 +97,9 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def portable_names(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Map every local path of some configurations to its shortest end that no other path has."""
-    values = (config[section][key] for config in configs for section, key in LOCAL_PATHS)
+    values = (
+        file for config in configs for section, key in LOCAL_PATHS for file in files_of(config[section][key])
+    )
     paths = {value for value in values if value is not None and PurePath(value).is_absolute()}
     return {path: _shortest_end(path, paths - {path}) for path in paths}
 
@@ -155,9 +157,9 @@ def _contents_by_name(runs: Iterable[RunFolder]) -> dict[str, str]:
     for run in runs:
         config, described = manifest_of(run)["config"], identity_of(run)["config"]
         for section, key in LOCAL_PATHS:
-            name, content = config[section][key], described[section][key]
-            if content is not None and content.startswith("sha256:") and not PurePath(name).is_absolute():
-                known[name] = content
+            for name, content in zip(files_of(config[section][key]), files_of(described[section][key])):
+                if content.startswith("sha256:") and not PurePath(name).is_absolute():
+                    known[name] = content
     return known
 
 
@@ -166,8 +168,8 @@ def _local_names(values: object) -> Iterator[str]:
     if isinstance(values, dict):
         for section, key in LOCAL_PATHS:
             part = values.get(section)
-            if isinstance(part, dict) and part.get(key) is not None:
-                yield part[key]
+            if isinstance(part, dict):
+                yield from files_of(part.get(key))
         for value in values.values():
             yield from _local_names(value)
 
@@ -179,6 +181,10 @@ def _with_paths(values: Any, paths: Mapping[str, str]) -> Any:
     found = {key: _with_paths(value, paths) for key, value in values.items()}
     for section, key in LOCAL_PATHS:
         part = found.get(section)
-        if isinstance(part, dict) and part.get(key) in paths:
+        if not isinstance(part, dict):
+            continue
+        if isinstance(part.get(key), dict):
+            part[key] = {column: paths.get(name, name) for column, name in part[key].items()}
+        elif part.get(key) in paths:
             part[key] = paths[part[key]]
     return found

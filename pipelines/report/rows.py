@@ -71,6 +71,16 @@ def notes(facts: ReportData) -> list[str]:
     found = list(NOTES)
     if any(row.scale == "log" for row in facts.rows):
         found.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
+    return found + data_notes(facts)
+
+
+def data_notes(facts: ReportData) -> list[str]:
+    """Return the notes on the data of each cell, which all of its runs share, as sentences."""
+    found = []
+    for cell in facts.cells:
+        record = next(iter(facts.records_of(cell, facts.baseline)), None)
+        name = f"{cell}, " if len(facts.cells) > 1 else ""
+        found += [f"Data: {name}{note}." for note in (record.data.notes if record else ())]
     return found
 
 

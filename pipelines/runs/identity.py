@@ -27,13 +27,18 @@ TRAINING = {
     "pipelines.data": (
         "columns",
         "conll",
+        "content",
         "decode",
         "features",
+        "partition",
+        "plain_text",
         "readers",
+        "separated",
         "sound_folders",
         "splits",
         "squad_json",
         "streaming",
+        "table",
         "tag_schemes",
     ),
     "pipelines.distributed": ("accelerator", "sharding", "skipped", "transfer"),
@@ -73,7 +78,11 @@ def describe(config: RunConfig) -> dict[str, Any]:
         ("model", "tokenizer"),
     ):
         settings[section] = dict(settings[section])
-        settings[section][name] = content_of(settings[section][name])
+        named = settings[section][name]
+        if isinstance(named, dict):
+            settings[section][name] = {column: content_of(file) for column, file in named.items()}
+        else:
+            settings[section][name] = content_of(named)
     for name in ("publish_text", "streaming"):  # what is shown, where rows are held: no number
         del settings["data"][name]
     return {"numerics": NUMERICS_VERSION, "config": settings, "sources": _sources(config)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.features import Prepared
-from pipelines.data.splits import SPLITS, Splits, load_splits
+from pipelines.data.splits import SPLITS, Splits, kind_of, load_splits
 from pipelines.distributed.accelerator import build_accelerator, start_line
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import Interrupted, RunFailed
@@ -44,6 +45,8 @@ from pipelines.train.speed.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from peft import PeftModel
 
+MOST_REASONS = 3  # for rows left out that are shown
+
 
 def prepare(
     config: RunConfig, cache: Path, folder: RunFolder, stop: StopRequest, reporter: Reporter
@@ -60,14 +63,16 @@ def prepare(
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
     prepared = prepare_features(config, task, splits, cache)
+    for line in about_data(splits):
+        reporter.say(line)
     _require_equal_ranks(config, splits)
     _stop_between_phases(accelerator, stop)
     first = first_batch.first_features(config, prepared["train"])
     model, proof = build_model_with_attention(config, task, prepared["train"], first)
     if config.model.name is not None:
-        for line in [*loading_lines(model), label_line(config, task, model)]:
-            if line is not None:
-                reporter.say(line)
+        for said in [*loading_lines(model), label_line(config, task, model)]:
+            if said is not None:
+                reporter.say(said)
     if set_aside(model):
         reporter.say(describe_set_aside(set_aside(model)))
     reporter.say(proof.sentence)
@@ -109,6 +114,17 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     adopt_order(config, task)
     task.bind(processor, config.model.family)
     return task, splits
+
+
+def about_data(splits: Splits) -> Iterator[str]:
+    """Yield what was left out of each split, with some reasons, and the notes on the data."""
+    for split, rows in splits.skipped.items():
+        if rows:
+            counts = Counter(kind_of(reason) for _, reason in rows).most_common(MOST_REASONS)
+            first = {kind_of(reason): (number, reason) for number, reason in reversed(rows)}
+            reasons = [f"{count:,} as row {first[kind][0]}, which {first[kind][1]}" for kind, count in counts]
+            yield f"{split}: {len(rows):,} rows left out: {'; '.join(reasons)}"
+    yield from (f"note: {note}" for note in splits.notes)
 
 
 def prepare_features(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 from pipelines.errors import UserError
@@ -17,6 +18,11 @@ def split_part(text: str) -> tuple[str, str]:
     if found is None or Path(text).exists():
         return text, ""
     return found["path"], text[len(found["path"]) :]
+
+
+def files_of(value: str | Mapping[str, str] | None) -> list[str]:
+    """Return the files that a setting names: one, one for each column, or none."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value.values())
 
 
 def rows_of_part(part: str, num_rows: int) -> range:

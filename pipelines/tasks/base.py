@@ -32,6 +32,7 @@ class Column:
     meaning: str
     required: bool = True
     is_target: bool = False  # needed to train and to score, but not for `attnlab predict`
+    may_be_null: bool = False  # null is a value, such as "no answer"
     is_iob: bool = False  # one tag per word, in any scheme of the data; the task sees IOB2
 
 
@@ -63,6 +64,10 @@ class Task(ABC):
         """
         return None
 
+    def spelled(self, example: Example) -> Example:
+        """Return a row of the data in the one spelling that `check` and the other methods know."""
+        return example
+
     def cluster(self, example: Example) -> str:
         """Return the cluster of a row.
 
@@ -70,6 +75,10 @@ class Task(ABC):
         the statistics count clusters, not rows.
         """
         return str(example.get("cluster", example["id"]))
+
+    def stratum(self, example: Example) -> str | None:
+        """Return the label by which random splits are stratified and splits are compared, if there is one."""
+        return None
 
     def shown(self, example: Example) -> object:
         """Return the inputs of an example for the reader of a report: the only one, or all as text."""

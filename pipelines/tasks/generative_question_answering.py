@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipelines.tasks.base import Column, Example, Task
-from pipelines.tasks.shared.question_rows import QuestionTask, as_list
+from pipelines.tasks.shared.question_rows import IMPOSSIBLE, QuestionTask, as_list
 from pipelines.tasks.shared.text_to_text import TextToText
 
 
@@ -28,7 +28,13 @@ class GenerativeQuestionAnswering(QuestionTask, TextToText):
     columns: Mapping[str, Column] = {
         "question": Column("question", "the question, a text"),
         "context": Column("context", "the text that the question is about"),
-        "answers": Column("answers.text", "texts of the answers, any of which is correct", is_target=True),
+        "answers": Column(
+            "answers.text",
+            "texts of the answers, any of which is correct",
+            is_target=True,
+            may_be_null=True,
+        ),
+        "is_impossible": IMPOSSIBLE,
         "title": Column(
             "title", "the source of the context; questions with one title share a cluster", False
         ),

@@ -16,11 +16,12 @@ from pipelines.metrics.squad import Squad
 from pipelines.tasks.base import Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.answer_spans import best_spans, best_threshold
 from pipelines.tasks.shared.pair_encoder import PairEncoder, Tokens
-from pipelines.tasks.shared.question_rows import QuestionTask, as_list
+from pipelines.tasks.shared.question_rows import IMPOSSIBLE, QuestionTask, as_list
 from pipelines.tasks.shared.room import require_room
 from pipelines.tasks.shared.windows import cut
 
 IGNORED = -100  # what cross entropy skips
+UNITS = (("bytes", "utf-8", 1), ("UTF-16 units", "utf-16-le", 2))  # in which other tools count; bytes of one
 
 
 class QuestionAnswering(QuestionTask):
@@ -49,10 +50,19 @@ class QuestionAnswering(QuestionTask):
     columns: Mapping[str, Column] = {
         "question": Column("question", "the question, a text"),
         "context": Column("context", "the text that contains the answer"),
-        "answers": Column("answers.text", "texts of the answers, any of which is correct", is_target=True),
-        "answer_starts": Column(
-            "answers.answer_start", "for each answer its first character in the context", is_target=True
+        "answers": Column(
+            "answers.text",
+            "texts of the answers, any of which is correct",
+            is_target=True,
+            may_be_null=True,
         ),
+        "answer_starts": Column(
+            "answers.answer_start",
+            "for each answer its first character in the context",
+            is_target=True,
+            may_be_null=True,
+        ),
+        "is_impossible": IMPOSSIBLE,
         "title": Column(
             "title", "the source of the context; questions with one title share a cluster", False
         ),
@@ -331,6 +341,12 @@ def _check_answer(context: str, text: object, start: object) -> str | None:
     found = context[start : start + len(text)] if start >= 0 else ""
     if found == text:
         return None
+    for unit, encoding, size in UNITS:
+        whole, sought = (value.encode(encoding, "surrogatepass") for value in (context, text))
+        if start > 0 and whole.startswith(sought, start * size):
+            place = len(whole[: start * size].decode(encoding, "surrogatepass"))
+            return f"has an answer start in {unit}, not in characters: {text!r} at {start}, which is {place}"
     place = context.find(text)
     hint = f"it is at {place}" if place >= 0 else "it is nowhere in the context"
-    return f"has the answer {text!r} at character {start}, where the context has {found!r} ({hint})"
+    where = f"{text!r} at character {start}, where the context has {found!r} ({hint})"
+    return f"has an answer that does not stand at its start: {where}"

@@ -62,6 +62,9 @@ class Classification(Labelled):
         if not self._given:
             self._set_labels(sorted({row["label"] for row in splits["train"]}))
 
+    def stratum(self, example: Example) -> str | None:
+        return str(example["label"])
+
     def check_labels(self, labels: Sequence[str]) -> None:
         wrong = [label for label in labels if not isinstance(label, str) or not label]
         if wrong or len(set(labels)) != len(labels) or len(labels) < 2:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pipelines.metrics.base import Metric
 from pipelines.metrics.squad import Measure, Squad, Subset
-from pipelines.tasks.base import Baseline, Example, Task
+from pipelines.tasks.base import Baseline, Column, Example, Task
 
 MEASURES: Mapping[str, tuple[Measure, Subset]] = {
     "f1": ("f1", "all"),
@@ -17,6 +17,10 @@ MEASURES: Mapping[str, tuple[Measure, Subset]] = {
     "f1_answerable": ("f1", "answerable"),
     "exact_match_unanswerable": ("exact_match", "unanswerable"),
 }
+TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+IMPOSSIBLE = Column(
+    "is_impossible", "true: the question has no answer (SQuAD 2.0)", required=False, is_target=True
+)
 
 
 class QuestionTask(Task):
@@ -34,6 +38,29 @@ class QuestionTask(Task):
     unanswerable: bool
 
     # ---- rows
+    def spelled(self, example: Example) -> Example:
+        """Return a row with lists of answers, empty ones where there is no answer.
+
+        Data sets say that by null, an empty list, an empty text or `is_impossible`; what stands beside
+        `is_impossible: true` is a plausible answer, not a correct one.
+        """
+        if "answers" not in example:
+            return example
+        texts = as_list(example["answers"])
+        starts = [_whole(start) for start in as_list(example.get("answer_starts"))]
+        if all(text is None or text == "" for text in texts):
+            texts, starts = [], []
+        elif len(starts) == len(texts) or "answer_starts" not in example:
+            starts = [start for text, start in zip(texts, starts) if text not in (None, "")]
+            texts = [text for text in texts if text not in (None, "")]
+        found = dict(example)
+        impossible = found.pop("is_impossible", None)
+        if impossible is not None:
+            found["is_impossible"] = TRUTHS.get(str(impossible).lower(), impossible)
+        if found.get("is_impossible") is True:
+            texts, starts = [], []
+        return found | {"answers": texts} | ({"answer_starts": starts} if "answer_starts" in example else {})
+
     def check(self, example: Example) -> str | None:
         for name in ("question", "context"):
             text = example[name]
@@ -43,6 +70,11 @@ class QuestionTask(Task):
                 return f"has an empty {name}"
         if example.get("answers") is None:
             return None
+        impossible = example.get("is_impossible")
+        if impossible is not None and not isinstance(impossible, bool):
+            return f"has an is_impossible that is neither true nor false: {impossible!r}"
+        if impossible is False and not as_list(example["answers"]):
+            return "has no answer, although its is_impossible is false"
         reason = self.check_answers(example)
         if reason is None and not as_list(example["answers"]) and not self.unanswerable:
             return "has no answer (set task.unanswerable: true if that is intended)"
@@ -69,6 +101,13 @@ class QuestionTask(Task):
 
     def reference(self, example: Example) -> list[str]:
         return as_list(example["answers"])
+
+
+def _whole(start: Any) -> Any:
+    """Return the whole number that CSV or a table of floats holds as "3" or 3.0; else the value itself."""
+    if isinstance(start, str) and start.isdecimal():
+        return int(start)
+    return int(start) if isinstance(start, float) and start.is_integer() else start
 
 
 def as_list(value: Any) -> list[Any]:

@@ -140,14 +140,15 @@ def files() -> dict[str, bytes]:
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, file):
     task = finished("translation-t5").task
     (tmp_path / file).write_bytes(files()[file])
-    table = predict_action.read_input(str(tmp_path / file))
+    table = predict_action.read_input(str(tmp_path / file), task)
     rows = predict_action.input_examples(table, task, {})
     assert [row["source"] for row in rows] == [FIRST, SECOND]
 
 
 def test_a_part_of_a_file_is_predicted(tmp_path):
     (tmp_path / "rows.csv").write_bytes(files()["rows.csv"])
-    table = predict_action.read_input(f"{tmp_path / 'rows.csv'}[1:]")
+    task = finished("translation-t5").task
+    table = predict_action.read_input(f"{tmp_path / 'rows.csv'}[1:]", task)
     assert [row["source"] for row in table.take(table.columns)] == [SECOND]
 
 

@@ -149,7 +149,7 @@ def _fault(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> str | No
         for key in schema["$ref"].removeprefix("#/").split("/"):
             target = target[key]
         return _fault(value, target, root)
-    faults = [_fault(value, one, root) for one in schema.get("anyOf", [])]
+    faults = [_fault(value, one, root) for one in schema.get("anyOf") or schema.get("oneOf") or []]
     if faults and all(faults):
         return f"none of anyOf: {faults}"
     for one in schema.get("allOf", []):

@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +102,16 @@ def test_what_cannot_be_streamed_is_refused(tmp_path, name, content, said):
     with pytest.raises(UserError) as caught:
         read(tmp_path / name, streaming=True)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_parquet_file_that_is_damaged_inside_is_refused(tmp_path, streaming):
+    whole = written(tmp_path, "t.parquet", ROWS[:50]).read_bytes()
+    damaged = tmp_path / "d.parquet"
+    for place in range(4, len(whole) - 8, len(whole) // 40):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with suppress(UserError):  # most damage is found, and no other error comes
+            read(damaged, streaming=streaming, on_bad_row="skip")
 
 
 def test_a_series_is_refused():

@@ -112,23 +112,41 @@ def as_conll(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "write"),
-    [("t.jsonl", as_lines), ("t.parquet", as_parquet), ("t.csv", as_csv), ("t.conll", as_conll)],
+    ("name", "write", "streaming"),
+    [
+        ("t.jsonl", as_lines, False),
+        ("t.jsonl", as_lines, True),
+        ("t.parquet", as_parquet, False),
+        ("t.parquet", as_parquet, True),
+        ("t.csv", as_csv, False),
+        ("t.conll", as_conll, False),
+    ],
 )
-@pytest.mark.parametrize("streaming", [False, True])
 def test_every_format_may_have_every_scheme(tmp_path, name, write, streaming):
-    if streaming and name in ("t.csv", "t.conll"):
-        pytest.skip("only JSON lines and parquet are streamed")
     write(tmp_path / name)
     task = Ner()
     splits = load_splits(config(train=tmp_path / name, streaming=streaming), task, required=["train"])
     assert [row["tags"] for row in splits.train] == [["B-PER", "I-PER", "O"], ["B-LOC"]]
     assert task.state()["labels"] == ["O", "B-LOC", "B-PER", "I-PER"]
     assert any("IOBES tags were read as IOB2" in note for note in splits.notes)
-    assert "tags from ner_tags (IOBES)" in splits.layouts["train"][0]
+    assert "tags from ner_tags (IOBES)" in splits.layouts["train"]
 
 
 def test_parts_of_speech_are_refused(tmp_path):
     (tmp_path / "t.conll").write_text("She PRP\nran VBD\n")
     with pytest.raises(UserError, match="has the tag 'PRP', where IOB2 has O, B-TYPE and I-TYPE"):
         load_splits(config(train=tmp_path / "t.conll"), Ner(), required=["train"])
+
+
+def test_tags_in_different_columns_of_two_files_are_refused(tmp_path):
+    (tmp_path / "t.conll").write_text("Bo B-PER O\nran O O\n")
+    (tmp_path / "v.conll").write_text("Bo O B-PER\nran O O\n")
+    files = {"train": tmp_path / "t.conll", "validation": tmp_path / "v.conll"}
+    with pytest.raises(
+        UserError, match=r"different columns \(got column 2 of .*, column 3 of .*columns\.tags"
+    ):
+        load_splits(config(**files), Ner())
+    splits = load_splits(config(**files, columns={"tags": "column_2"}), Ner())
+    assert [row["tags"] for row in splits.validation] == [["O", "O"]]
+    (tmp_path / "v.conll").write_text("Li O O\n")  # without an entity any column will do
+    assert len(load_splits(config(**files), Ner()).validation) == 1

@@ -57,6 +57,24 @@ def test_files_of_the_same_content_are_found_in_the_working_folder(record: RunFo
     )
 
 
+def test_parallel_files_are_named_and_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"source": tmp_path / "t.en", "target": tmp_path / "t.de"}
+    for name, file in files.items():
+        file.write_text(f"{name}\n")
+    named = {name: str(file) for name, file in files.items()}
+    config = run_from_dict(stored_ablation.RUN | {"data": {"train": named, "validation": named}})
+    stored_ablation.finish(tmp_path / "run", config, identity.describe(config))
+    run = RunFolder(tmp_path / "run")
+    portable.copy_run(run, tmp_path / "copy", portable.portable_names([portable.manifest_of(run)["config"]]))
+    record = RunFolder(tmp_path / "copy")
+    assert portable.manifest_of(record)["config"]["data"]["train"] == {"source": "t.en", "target": "t.de"}
+    monkeypatch.chdir(tmp_path)
+    assert located(record)["data"]["train"] == named
+    files["target"].write_text("other\n")
+    with pytest.raises(UserError, match=r"t\.de"):
+        located(record)
+
+
 def test_a_missing_and_a_changed_file_are_both_named_with_their_hashes(
     record: RunFolder,
 ) -> None:

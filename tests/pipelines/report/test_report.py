@@ -351,6 +351,15 @@ def test_a_report_names_what_was_cut_from_the_data():
     assert list(sentences.data_losses(facts)) == ["news, test: 2 sources cut."]
 
 
+def test_a_report_shows_the_notes_on_its_data(tmp_path):
+    note = "validation: the shares of labels differ from those of train"
+    results = synthetic.build(tmp_path, arms=("gate",), seeds=(1, 2, 3), metrics=("f1",))
+    for path in tmp_path.rglob("manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"notes": [note]}}))
+    written = write(results, tmp_path)
+    assert all(note in written[name] for name in ("report.md", "report.html", "report.tex"))
+
+
 def test_the_arms_table_shows_parameters_and_work_against_the_baseline(tmp_path):
     results = synthetic.build(tmp_path, arms=("gate", "unscaled"), with_runs=False)
     page = Page(write(results, tmp_path)["report.html"]).text

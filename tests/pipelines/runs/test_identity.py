@@ -28,6 +28,7 @@ NO_NUMBERS = (
     *(f"pipelines.storage.{name}" for name in ("atomic", "lock", "names", "run_folder")),
     *(f"pipelines.train.{name}" for name in ("attention_log", "checkpoint", "process_advice", "progress")),
     *(f"pipelines.train.{name}" for name in ("trackers", "speed.allocator")),
+    "pipelines.data.label_shares",
     *(f"pipelines.runs.{name}" for name in ("first_batch", "prepare")),
 )
 NO_NUMBERS_PACKAGES = ("pipelines.config.", "pipelines.hub.", "pipelines.registry.")

@@ -186,7 +186,7 @@ def test_no_answer_stands_at_a_special_token_that_has_seen_the_input(family, pla
     [
         (
             {"answer_starts": [4]},
-            r"has the answer 'Anna' at character 4, where the context has ' san' \(it is at 0\)",
+            r"not stand at its start: 'Anna' at character 4, where the context has ' san' \(it is at 0\)",
         ),
         ({"answer_starts": [-4]}, "at character -4"),
         ({"answers": ["Bruno"], "answer_starts": [0]}, "it is nowhere in the context"),

@@ -1,0 +1,199 @@
+"""Plain text, parallel text, and separated values with any delimiter, with a header line or without."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.config.load import load_run, run_from_dict
+from pipelines.data.separated import parse
+from pipelines.data.splits import load_splits
+from pipelines.errors import UserError
+from pipelines.runs import identity
+from pipelines.tasks.language_modelling import LanguageModelling
+from pipelines.tasks.text_classification import TextClassification
+from pipelines.tasks.translation import Translation
+from tests.pipelines.data.tagging import config
+
+REVIEWS = [("so; good, really", "pos"), ('bad "film"', "neg"), ("fine | ok", "pos"), ("dull", "neg")]
+
+
+def load(task, train, **entries):
+    return load_splits(config(train=train, **entries), task, required=["train"])
+
+
+def translation() -> Translation:
+    return Translation(target_language="de")
+
+
+# ---- plain text
+@pytest.mark.parametrize(
+    ("text", "format", "rows"),
+    [
+        ("one\ntwo\n", None, ["one", "two"]),
+        ("one\ntwo\n\nthree\n", None, ["one\ntwo", "three"]),
+        ("one\ntwo\n\nthree\n", "lines", ["one", "two", "three"]),
+        ("one\ntwo\n", "paragraphs", ["one\ntwo"]),
+        ("\n\none\r\ntwo \u2028 x\r\n\r\n", None, ["one", "two \u2028 x"]),
+    ],
+)
+def test_text_has_a_row_a_line_or_a_paragraph(tmp_path, text, format, rows):
+    (tmp_path / "t.txt").write_bytes(text.encode())
+    splits = load(LanguageModelling(), tmp_path / "t.txt", format=format)
+    assert [row["text"] for row in splits.train] == rows
+    assert bool(splits.notes) == (format is None)
+
+
+def test_text_may_be_compressed_and_cut_into_rows(tmp_path):
+    (tmp_path / "t.txt.gz").write_bytes(gzip.compress(b"".join(b"line %d\n" % n for n in range(10))))
+    splits = load(LanguageModelling(), f"{tmp_path / 't.txt.gz'}[8:]")
+    assert [(row["id"], row["text"]) for row in splits.train] == [("9", "line 8"), ("10", "line 9")]
+
+
+def test_text_without_the_columns_of_a_task_says_how_it_was_read(tmp_path):
+    (tmp_path / "t.txt").write_text("a O\nb O\n")
+    with pytest.raises(
+        UserError, match=r"has no column 'label'.*; read as lines of plain text \(data\.format"
+    ):
+        load(TextClassification(), tmp_path / "t.txt")
+
+
+# ---- parallel text
+def parallel(folder, source: str, target: str, part: str = "") -> dict[str, str]:
+    (folder / "t.en").write_bytes(source.encode())
+    (folder / "t.de").write_bytes(target.encode())
+    return {"source": f"{folder / 't.en'}{part}", "target": f"{folder / 't.de'}{part}"}
+
+
+def test_lines_of_parallel_files_belong_together(tmp_path):
+    files = parallel(tmp_path, 'a dog\r\nI\u2028see\r\n"x\r\n', "ein Hund\nich sehe\ny")
+    rows = [(row["source"], row["target"]) for row in load(translation(), files).train]
+    assert rows == [("a dog", "ein Hund"), ("I\u2028see", "ich sehe"), ('"x', "y")]
+    part = {name: f"{file}[1:2]" for name, file in files.items()}
+    assert [row["id"] for row in load(translation(), part).train] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("a\nb\n", "x\n", r"have different numbers of lines \(got .*t\.en 2, .*t\.de 1\)"),
+        ("a\n\nb\n", "x\ny\nz\n", r"t\.en \+ .*t\.de, row 2: has an empty source"),
+        ("a\nb", "x\n\n", r"row 2: has an empty target"),
+    ],
+)
+def test_parallel_files_that_do_not_fit_are_refused(tmp_path, source, target, said):
+    with pytest.raises(UserError, match=said):
+        load(translation(), parallel(tmp_path, source, target))
+
+
+def test_parallel_files_are_found_beside_their_yaml_and_part_of_the_identity(tmp_path):
+    parallel(tmp_path, "a\n", "x\n")
+    (tmp_path / "run.yaml").write_text(
+        "task: {name: translation, target_language: de}\nmodel: {architecture: t5, family: encoder_decoder}\n"
+        "data: {train: {source: t.en, target: t.de}, validation: {source: t.en, target: t.de}}\n"
+    )
+    run = load_run([str(tmp_path / "run.yaml")])
+    assert run.data.train == {"source": str(tmp_path / "t.en"), "target": str(tmp_path / "t.de")}
+    assert run_from_dict(run.to_dict()) == run
+    before = identity.run_hash(identity.describe(run))
+    parallel(tmp_path, "a\n", "z\n")
+    assert identity.run_hash(identity.describe(run)) != before
+    (tmp_path / "t.de").unlink()
+    with pytest.raises(UserError, match=r"run\.yaml:3: data\.train\.target: there is no file t\.de"):
+        load_run([str(tmp_path / "run.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            "{train: {source: t.en, target: t.de}, validation: t.en, format: csv}",
+            "data.format and a file for",
+        ),
+        ("{train: {source: 3, target: t.de}, validation: t.en}", "data.train.source must be text"),
+        ("{train: 3, validation: t.en}", "data.train must be text"),
+        ("{train: {}, validation: t.en}", "data.train must be given, at least 1"),
+    ],
+)
+def test_settings_of_parallel_files_are_checked(tmp_path, data, said):
+    parallel(tmp_path, "a\n", "x\n")
+    (tmp_path / "run.yaml").write_text(
+        "task: {name: translation, target_language: de}\nmodel: {architecture: t5, family: encoder_decoder}\n"
+        f"data: {data}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_run([str(tmp_path / "run.yaml")])
+    assert said in str(caught.value)
+
+
+# ---- separated values
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", [["text", "label"], ["label", "text"], None])
+def test_the_delimiter_and_the_header_of_csv_are_found(tmp_path, delimiter, header):
+    cells = [dict(zip(("text", "label"), row)) for row in REVIEWS]
+    sink = io.StringIO()
+    writer = csv.writer(sink, delimiter=delimiter)
+    order = header or ["text", "label"]
+    writer.writerows(([header] if header else []) + [[row[name] for name in order] for row in cells])
+    (tmp_path / "t.csv").write_text(sink.getvalue())
+    columns = {} if header else {"text": "column_1", "label": "column_2"}
+    splits = load(TextClassification(), tmp_path / "t.csv", columns=columns)
+    assert [(row["text"], row["label"]) for row in splits.train] == REVIEWS
+    assert any("has no header line" in note for note in splits.notes) == (header is None)
+    assert any("split at" in note for note in splits.notes) == (delimiter != ",")
+
+
+def test_a_file_without_a_header_says_so_where_its_columns_are_not_named(tmp_path):
+    (tmp_path / "t.tsv").write_text("nice\tpos\npoor\tneg\ngood\tpos\n")
+    with pytest.raises(
+        UserError, match=r"there: column_1, column_2; .*without a header line \(the first row is"
+    ):
+        load(TextClassification(), tmp_path / "t.tsv")
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("review,score\nx,1\ny,2\n", ["review", "score"]),
+        ("x,1\ny,2\n", ["column_1", "column_2"]),
+        ("y,pos\nz,neg\nx,pos\n", ["column_1", "column_2"]),
+        (",tweet,mood\n0,x,a\n1,y,b\n", ["", "tweet", "mood"]),  # pandas numbers its rows
+        ("text;score\nGut;3,5\nSchlecht;2,0\n", ["text", "score"]),
+        ("name|text\na|b, c\nd|e\n", ["name", "text"]),
+    ],
+)
+def test_a_header_is_known_by_what_stands_below(text, header):
+    assert parse(text, "t.csv", [], by_tabs=False).header == header
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_csv_writes_is_read_back(delimiter):
+    cell = st.text(alphabet='ab ,;"\n\t|é', min_size=1, max_size=6)
+
+    @settings(max_examples=150, derandomize=True, deadline=None)
+    @given(st.lists(st.tuples(cell, cell), min_size=1, max_size=6))
+    def check(rows):
+        sink = io.StringIO()
+        csv.writer(sink, delimiter=delimiter).writerows([("text", "label"), *rows])
+        read = parse(sink.getvalue(), "t.csv", ["text", "label"], by_tabs=False)
+        assert [(row["text"], row["label"]) for row in read.rows] == rows
+
+    check()
+
+
+def test_any_text_is_read_or_refused():
+    @settings(max_examples=200, derandomize=True, deadline=None)
+    @given(st.text(alphabet='ab1,;"\n\r\t|', max_size=40), st.booleans())
+    def check(text, by_tabs):
+        with suppress(UserError):
+            read = parse(text, "t.csv", ["a"], by_tabs=by_tabs)
+            assert len(read.rows) == len(read.lines)
+            assert all(isinstance(row, str) or list(row) == read.header for row in read.rows)
+
+    check()
