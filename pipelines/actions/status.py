@@ -144,10 +144,11 @@ def print_unused(ablation: Path, *, delete: bool) -> None:
     total = 0
     for run in found:
         num_bytes = folder_bytes(run)
-        is_kept = delete and not delete_run(run)
-        word = "in use, kept" if is_kept else "deleted" if delete else "unused"
-        total += 0 if is_kept else num_bytes
-        console.print(f"{word}  {size(num_bytes):>8}  {run}", markup=False, soft_wrap=True)
+        why_kept = delete_run(run) if delete else None
+        word = "kept" if why_kept else "deleted" if delete else "unused"
+        total += 0 if why_kept else num_bytes
+        reason = f": {why_kept}" if why_kept else ""
+        console.print(f"{word}  {size(num_bytes):>8}  {run}{reason}", markup=False, soft_wrap=True)
     counted = f"{len(found)} run folders that no ablation in {root} names, {size(total)}"
     advice = "" if delete or not found else "; --delete removes them"
     console.print((counted if found else f"every run folder in {root} is in use") + advice, soft_wrap=True)
