@@ -7,14 +7,13 @@ a run that was asked to stop (75) from one that failed. srun starts the ranks it
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
-from pipelines.distributed.stop import EXIT_INTERRUPTED, SIGNALS
+from pipelines.distributed.stop import EXIT_INTERRUPTED, handling
 from pipelines.errors import RunFailed
 
 Rank = subprocess.Popen[bytes]
@@ -70,7 +69,7 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
     """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
 
     A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
-    would wait for it forever.
+    would wait for it forever. If this process is killed, they end the run: its lock names the first of them.
     """
     ranks: list[Rank] = []
     forwarded: set[int] = set()
@@ -81,13 +80,9 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
+    with handling(forward):
         _start(ranks, arguments, processes, threads)
         status = _wait(ranks)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if -status in forwarded:  # it killed a rank that did not handle signals yet
         return EXIT_INTERRUPTED
     return status if status >= 0 else 1  # killed by a signal
