@@ -25,6 +25,7 @@ from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors import cancellation
 from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
@@ -210,4 +211,4 @@ def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
 
 
 def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, soft_wrap=True)
+    console.print(printable(sentence), markup=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from pipelines.runs.prepare import (
     prepare_features,
     set_up_libraries,
 )
+from pipelines.shown import printable
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.baselines import baseline_scores
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
@@ -58,7 +59,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
 def _print(title: str, lines: Iterator[str]) -> None:
     print(title)
     for line in lines:
-        print("  " + line.replace("\n", "\n  "), flush=True)
+        print("  " + printable(line).replace("\n", "\n  "), flush=True)
 
 
 # ---- data

@@ -35,22 +35,15 @@ def start(started, tmp_path: Path) -> subprocess.Popen:
     cell = TINY["cells"]["toy"][0] | {"num_epochs": 2000, "checkpoint_every_steps": 10_000}
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(TINY | {"cells": {"toy": [cell]}, "arms": {"stock": []}, "seeds": [1]}))
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines",
-        "ablate",
-        str(file),
-        "--out",
-        str(tmp_path / "runs" / "toy"),
-    ]
-    return subprocess.Popen(
-        [*prefix, *command, "--jobs", "1"],
-        cwd=REPOSITORY,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=open(tmp_path / "said", "w"),
-    )
+    out = tmp_path / "runs" / "toy"
+    with open(tmp_path / "said", "w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines", "ablate", str(file), "--out", str(out), "--jobs", "1"],
+            cwd=REPOSITORY,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
     started.append(process)
     return process
 
