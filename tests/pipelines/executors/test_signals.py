@@ -61,6 +61,11 @@ def fork_server(process: subprocess.Popen) -> int | None:
     return next((int(pid) for pid, line in lines.items() if "forkserver" in line), None)
 
 
+def has_torch(pid: int) -> bool:
+    """Whether a process has loaded the library, which it does in the middle of its imports."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def assert_left_with_a_checkpoint(tmp_path: Path) -> None:
     """Wait until no process holds the run, and check that it was saved and not finished."""
     [run] = (tmp_path / "runs" / "cells").iterdir()
@@ -74,7 +79,7 @@ def assert_left_with_a_checkpoint(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_the_fork_server_imports_is_one_line_and_75(started, tmp_path):
     process = start(started, tmp_path)
-    wait_for(lambda: fork_server(process), process)
+    wait_for(lambda: (server := fork_server(process)) and has_torch(server), process)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=SECONDS) == 75, said(tmp_path)
     assert "Traceback" not in said(tmp_path)
