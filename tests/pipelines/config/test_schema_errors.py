@@ -273,7 +273,7 @@ def test_an_error_of_the_program_is_not_hidden_as_one_of_the_user(tmp_path, monk
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pipelines.actions.validate.summary", broken)
+    monkeypatch.setattr("pipelines.actions.validate.validate_command", broken)
     with pytest.raises(ZeroDivisionError):
         main(["validate", "x.yaml"])
     assert issubclass(errors.UserErrors, errors.UserError)
