@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from pipelines.shown import cut, printable
+
+MOST_CHARACTERS = 400  # of a value in a message
+
 
 class UserError(Exception):
     """An error that the user can correct; exit status 2.
@@ -24,10 +28,11 @@ class UserError(Exception):
 
     def sentence(self) -> str:
         """Return the error as one sentence: where, what is wrong, what came; what is accepted."""
-        text = f"{self.where}: {self.what}"
+        text = f"{cut(self.where, MOST_CHARACTERS)}: {cut(self.what, 4 * MOST_CHARACTERS)}"
         if self.came is not None:
-            text += f" (got {self.came if isinstance(self.came, str) else repr(self.came)})"
-        return f"{text}; {self.accepted}." if self.accepted else f"{text}."
+            came = self.came if isinstance(self.came, str) else repr(self.came)
+            text += f" (got {cut(came, MOST_CHARACTERS)})"
+        return printable(f"{text}; {self.accepted}." if self.accepted else f"{text}.")
 
     # By default an exception is pickled by its message alone, and could not be restored in another process.
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
@@ -64,12 +69,17 @@ def as_clause(error: Exception) -> str:
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
-class RunFailed(Exception):
+class _Printable(Exception):
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class RunFailed(_Printable):
     """A run that could not continue, although its configuration is valid; exit status 1.
 
     The message says what is safe on disk and how to resume.
     """
 
 
-class Interrupted(Exception):
+class Interrupted(_Printable):
     """A run that was asked to stop and can be resumed; exit status 75."""

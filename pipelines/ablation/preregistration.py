@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,9 +13,11 @@ from typing import Any
 
 from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig
+from pipelines.errors import UserError
 from pipelines.storage import atomic
-from pipelines.storage.names import ABLATION, REGISTRATION
+from pipelines.storage.names import ABLATION, REGISTRATION, REPORTS, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.temporary import sweep
 
 
 def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -> None:
@@ -24,9 +27,10 @@ def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -
     those results could be seen before the registration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_yaml(folder / ABLATION, config.to_dict())
+    sweep(folder)
     path = folder / REGISTRATION
     if not path.exists():
+        refuse_foreign(folder)
         declared = declaration(config)
         over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
         atomic.write_json(
@@ -38,6 +42,19 @@ def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -
                 "finished_before": dict(over),
             },
         )
+    atomic.write_yaml(folder / ABLATION, config.to_dict())
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder without a registration that holds a file under a name that an ablation writes.
+
+    Raises:
+        UserError: it names the file; nothing was written.
+    """
+    for name in (ABLATION, RUNS, SEARCH, RESULTS, *REPORTS):
+        if os.path.lexists(folder / name):
+            what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"
+            raise UserError(str(folder), what, accepted="choose another --out")
 
 
 def declaration(config: AblationConfig) -> dict[str, Any]:

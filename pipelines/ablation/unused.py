@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.errors import UserError
 from pipelines.storage.atomic import read_json
-from pipelines.storage.lock import Busy, lock
-from pipelines.storage.names import CELLS, LOCK, RESULTS, RUNS
+from pipelines.storage.lock import Busy
+from pipelines.storage.names import CELLS, RESULTS, RUNS
+from pipelines.storage.removal import remove_run
 
 
 def unused_runs(root: Path) -> list[Path]:
@@ -21,7 +22,8 @@ def unused_runs(root: Path) -> list[Path]:
     cells = root / CELLS
     if not cells.is_dir():
         return []
-    return [run for run in sorted(cells.iterdir()) if run.is_dir() and run.name not in named]
+    folders = [path for path in sorted(cells.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [run for run in folders if run.name not in named]
 
 
 def _names(ablation: Path) -> Iterator[str]:
@@ -32,11 +34,12 @@ def _names(ablation: Path) -> Iterator[str]:
             yield from (Path(path).name for path in paths if path)
 
 
-def delete_run(run: Path) -> bool:
-    """Delete a run folder unless a process works on it; return whether it was deleted."""
+def delete_run(run: Path) -> str | None:
+    """Delete a run folder; return why it was kept, None if it was deleted."""
     try:
-        with lock(run / LOCK):
-            shutil.rmtree(run)
+        remove_run(run)
     except Busy:
-        return False
-    return True
+        return "in use"
+    except UserError as error:
+        return error.what
+    return None

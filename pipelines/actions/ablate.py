@@ -25,6 +25,7 @@ from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors import cancellation
 from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.atomic import read_json
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
@@ -41,7 +42,34 @@ def ablate_command(
     dry_run: bool = False,
     prepare: bool = False,
 ) -> None:
-    """Run what is missing, compare the arms, and write the report into `out`.
+    """Run what is missing, compare the arms, and write the report into `out`; see `run_ablation`.
+
+    Raises:
+        RunFailed: a run failed; the report of the others is written.
+    """
+    failed = run_ablation(
+        config, out, jobs=jobs, executor=executor, fresh=fresh, dry_run=dry_run, prepare=prepare
+    )
+    if failed:
+        first, outcome = next(iter(failed.items()))
+        many = f"{len(failed)} runs failed, the first" if len(failed) > 1 else "1 run failed"
+        what = f"{out}: {many}: {first.label}: {outcome.reason.rstrip('.')}"
+        raise RunFailed(f"{what}. The same command tries again what failed.")
+
+
+def run_ablation(
+    config: AblationConfig,
+    out: str,
+    *,
+    jobs: int | None = None,
+    executor: str | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    prepare: bool = False,
+) -> dict[Cell, Outcome]:
+    """Run what is missing, compare the arms, write the report into `out`, and return the runs that failed.
+
+    A run that diverged is a finding, and no failure.
 
     Args:
         jobs: runs side by side on this machine.
@@ -66,13 +94,13 @@ def ablate_command(
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, console, earlier)
-        return
+        return {}
     register(config, folder, [*tries, *cells])
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
         print_commands(cells or tries, folder)
-        return
+        return {}
     with listening() as stop:
         if tries:
             remember_folders([*tries, *cells], folder)
@@ -91,6 +119,8 @@ def ablate_command(
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
     _say(console, f"report: {folder / REPORT}")
+    ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+    return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
 
 
 def search(
@@ -138,7 +168,7 @@ def run_missing(
         nonlocal done
         done += 1
         if stop.requested and outcome.status == "failed" and not (cell.folder / FAILURE).exists():
-            outcome = Outcome("interrupted", "asked to stop")  # Ctrl-C reached the fork server too
+            outcome = Outcome("interrupted", "asked to stop")  # killed by whoever stopped this
         record_failure(cell, outcome)
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - started) / done * (len(missing) - done)
@@ -181,4 +211,4 @@ def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
 
 
 def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, soft_wrap=True)
+    console.print(printable(sentence), markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.storage import atomic
+from pipelines.storage.temporary import folder_beside
 from pipelines.train.attention_log import MOST_FEATURES, first_batch
 
 SPLIT = "validation"  # every run has one
@@ -39,7 +40,7 @@ def fold_command(run: str, out: str) -> None:
         RunFailed: the written model differs from the trained one; it was deleted.
     """
     target = Path(out)
-    if target.exists():
+    if os.path.lexists(target):
         raise UserError(out, "exists already", accepted="choose another folder")
     finished = load_run_model(run)
     model, device = finished.model, finished.accelerator.device
@@ -48,16 +49,12 @@ def fold_command(run: str, out: str) -> None:
     batches = [made_up_example(model), *(to_device(batch, device) for batch in real)]
     before = _outputs(model, batches)
     folded = _fold(finished, batches[1:])
-    beside = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with folder_beside(target) as beside:
         model.save_pretrained(beside)
         saving.save_processor(finished.task.processor, beside)
         atomic.follow_umask(beside)
         _compare(type(model).from_pretrained(beside).to(device), batches, before)
         beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     print(folded)
     print(checked)
     print(f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab: {target}")

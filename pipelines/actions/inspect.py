@@ -27,9 +27,9 @@ from pipelines.runs.prepare import (
     prepare_features,
     set_up_libraries,
 )
+from pipelines.shown import printable
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.generation import describe_set_aside
-from pipelines.tasks.shared.visible import visible
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
@@ -65,7 +65,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
 def _print(title: str, lines: Iterator[str]) -> None:
     print(title)
     for line in lines:
-        print("  " + visible(line), flush=True)
+        print("  " + printable(line).replace("\n", "\n  "), flush=True)
 
 
 # ---- data

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.ablation.folder import StoredAblation, open_ablation
-from pipelines.actions.ablate import ablate_command
+from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train
 from pipelines.comparison import scored_run, significance
 from pipelines.comparison.scored_run import ScoredRun
@@ -116,7 +116,7 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))
     fresh = has_copies and not (out / RUNS).exists()
-    ablate_command(config, str(out), jobs=jobs, executor="local", fresh=fresh)
+    run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
     for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):

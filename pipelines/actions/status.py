@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -19,11 +20,12 @@ from pipelines.ablation.unused import delete_run, unused_runs
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.executors.run_state import ENDED, RunState, run_states
+from pipelines.shown import printable
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_PER_RUN = 0.01  # added per run, so that a thousand runs do not keep a file server busy
 STYLES = {"finished": "green", "running": "bold", "diverged": "yellow", "failed": "red"}
-MOST_CHARACTERS = 60  # of a reason in the table
+MOST_CELLS = 60  # of a reason in the table: Chinese characters take two of a terminal
 
 
 def status_command(
@@ -84,9 +86,11 @@ def table(states: Sequence[RunState]) -> Group:
         shown.add_column(heading, justify="right", no_wrap=True)
     for one in states:
         cell, style = one.cell, STYLES.get(one.state, "")
-        first = (cell.cell, cell.arm, str(cell.seed))
+        first = (printable(cell.cell), printable(cell.arm), str(cell.seed))
         shown.add_row(*map(Text, first), Text(one.state, style=style), *map(Text, _numbers(one)))
-    reasons = [Text(f"{one.cell.label}: {one.state}: {_cut(one.reason)}") for one in states if one.reason]
+    reasons = [
+        Text(f"{printable(one.cell.label)}: {one.state}: {_cut(one.reason)}") for one in states if one.reason
+    ]
     return Group(shown, *reasons, *map(Text, sentences(states)))
 
 
@@ -117,8 +121,8 @@ def _time_left(states: Sequence[RunState], num_running: int) -> str:
 
 
 def _cut(text: str) -> str:
-    first = text.splitlines()[0]
-    return first if len(first) <= MOST_CHARACTERS else f"{first[: MOST_CHARACTERS - 1]}…"
+    first = printable(text.splitlines()[0])
+    return first if cell_len(first) <= MOST_CELLS else f"{set_cell_size(first, MOST_CELLS - 1).rstrip()}…"
 
 
 # ---- cancel, unused
@@ -144,10 +148,12 @@ def print_unused(ablation: Path, *, delete: bool) -> None:
     total = 0
     for run in found:
         num_bytes = folder_bytes(run)
-        is_kept = delete and not delete_run(run)
-        word = "in use, kept" if is_kept else "deleted" if delete else "unused"
-        total += 0 if is_kept else num_bytes
-        console.print(f"{word}  {size(num_bytes):>8}  {run}", markup=False, soft_wrap=True)
+        why_kept = delete_run(run) if delete else None
+        word = "kept" if why_kept else "deleted" if delete else "unused"
+        total += 0 if why_kept else num_bytes
+        reason = f": {why_kept}" if why_kept else ""
+        line = f"{word}  {size(num_bytes):>8}  {run}{reason}"
+        console.print(printable(line), markup=False, soft_wrap=True)
     counted = f"{len(found)} run folders that no ablation in {root} names, {size(total)}"
     advice = "" if delete or not found else "; --delete removes them"
     console.print((counted if found else f"every run folder in {root} is in use") + advice, soft_wrap=True)

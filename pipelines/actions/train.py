@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.config.load import RunConfig, load_run
 from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank, is_rank, launch
 from pipelines.distributed.stop import leaving_at_once
-from pipelines.errors import Interrupted, RunFailed, UserError
+from pipelines.errors import Interrupted, RunFailed
 from pipelines.storage.lock import Busy
-from pipelines.storage.names import CACHE, LOCK, MANIFEST, RUN
+from pipelines.storage.names import CACHE
+from pipelines.storage.removal import refuse_working_folder, remove_run
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -30,6 +29,7 @@ def train_command(files: Sequence[str], overrides: Sequence[str], out: str, *, f
         Interrupted: it was asked to stop and can be resumed.
     """
     config = load_run(files, overrides)
+    refuse_working_folder(Path(out))
     adopt_slurm_rank()
     if fresh and not is_rank():
         delete_run(out)
@@ -57,6 +57,7 @@ def train(config: RunConfig, out: str) -> None:
     from pipelines.runs.execute import execute
     from pipelines.train.progress import Reporter
 
+    refuse_working_folder(Path(out))
     reporter = Reporter(enabled=is_first_rank())
     folder = RunFolder(Path(out))
     config = starting_point.pinned_run(config)
@@ -85,9 +86,10 @@ def delete_run(out: str) -> None:
     """Delete a run folder.
 
     Raises:
-        UserError: the folder holds files, but no run.
+        UserError: the folder holds anything that no run writes.
+        RunFailed: a process works on it.
     """
-    found = os.listdir(out) if os.path.isdir(out) else []
-    if found and not {LOCK, RUN, MANIFEST}.intersection(found):
-        raise UserError("--fresh", f"{out} is no run folder, so it is kept", accepted="choose another --out")
-    shutil.rmtree(out, ignore_errors=True)
+    try:
+        remove_run(Path(out))
+    except Busy as error:
+        raise RunFailed(f"{error}, so nothing is removed") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.cli.command import Command, add_settings, count, one_ablation, out_folder
+from pipelines.distributed.stop import leaving_at_once
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +34,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     config, file = one_ablation("ablate", arguments.settings)
     out = out_folder(arguments.out, [file])
-    from pipelines.actions.ablate import ablate_command
+    with leaving_at_once():  # the imports below take seconds, in which a signal may come
+        from pipelines.actions.ablate import ablate_command
 
-    ablate_command(
-        config,
-        out,
-        jobs=arguments.jobs,
-        executor=arguments.executor,
-        fresh=arguments.fresh,
-        dry_run=arguments.dry_run,
-        prepare=arguments.prepare,
-    )
+        ablate_command(
+            config,
+            out,
+            jobs=arguments.jobs,
+            executor=arguments.executor,
+            fresh=arguments.fresh,
+            dry_run=arguments.dry_run,
+            prepare=arguments.prepare,
+        )
 
 
 COMMAND = Command(

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
+from pipelines.shown import printable
 
 if TYPE_CHECKING:
     from pipelines.config.load import AblationConfig
+
+
+MOST_BYTES = 255  # of the name of a file or folder, on every usual file system
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,13 @@ def out_folder(
 ) -> str:
     """Return the `chosen` folder; None: runs/<name of the first file>, which is printed in `message`."""
     if chosen:
+        if os.path.lexists(chosen) and not os.path.isdir(chosen):
+            raise UserError("--out", "is a file, and a folder is needed", chosen, "choose another")
+        if any(len(os.fsencode(part)) > MOST_BYTES for part in chosen.split(os.sep)):
+            what = f"the name of a folder has more than {MOST_BYTES} bytes"
+            raise UserError("--out", what, chosen, "choose a shorter one")
         return chosen
     name = os.path.splitext(os.path.basename(files[0]))[0]
     out = os.path.join("runs", name)
-    print(message.format(out), file=sys.stderr)
+    print(printable(message.format(out)), file=sys.stderr)
     return out

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pipelines.cli import (
     ablate,
@@ -18,6 +19,7 @@ from pipelines.cli import (
     generate,
     init,
     inspect,
+    last_net,
     ls,
     plan,
     predict,
@@ -31,6 +33,7 @@ from pipelines.cli import (
     verify,
 )
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
+from pipelines.shown import printable
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
 MOST_LINES = 20  # of errors shown at once: one screen
@@ -84,12 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(["interrupted"], 130)
     except BrokenPipeError:  # `attnlab ls variants | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except last_net.CAUGHT as error:
+        return _say([last_net.sentence(error)], EXIT_FAILED)
     return 0
 
 
 def _say(sentences: Sequence[str], status: int) -> int:
     for sentence in sentences[:MOST_LINES]:
-        print(sentence, file=sys.stderr)
+        print(printable(sentence), file=sys.stderr)
     if len(sentences) > MOST_LINES:
         print(f"... and {len(sentences) - MOST_LINES} more", file=sys.stderr)
     return status
@@ -107,8 +112,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="attnlab",
         description="Paired attention ablations for BERT, GPT-2 and T5 families, configured in YAML.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.cli.command import Command, count
+from pipelines.distributed.stop import leaving_at_once
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.actions.reproduce import reproduce_command
+    with leaving_at_once():  # as in attnlab ablate
+        from pipelines.actions.reproduce import reproduce_command
 
-    reproduce_command(arguments.folder, arguments.out, arguments.jobs)
+        reproduce_command(arguments.folder, arguments.out, arguments.jobs)
 
 
 COMMAND = Command(

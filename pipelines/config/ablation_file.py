@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pipelines.config.checks import expanded as expanded_run
 from pipelines.config.checks import resolve_paths
@@ -50,7 +49,7 @@ def cell_file(place: Place, text: str) -> str:
     """Return the path of the run file that a cell names, which is relative to the file of the ablation."""
     if place.line is None or os.path.isabs(text):
         return text
-    return os.path.normpath(os.path.join(os.path.dirname(place.name), Path(text).expanduser()))
+    return os.path.normpath(os.path.join(os.path.dirname(place.name), os.path.expanduser(text)))
 
 
 def misplaced_in_cell(base: Document) -> list[UserError]:

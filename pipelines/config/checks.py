@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from pipelines.config.schema_errors import dotted
 from pipelines.config.yaml_source import Document, KeyPath
@@ -34,14 +34,16 @@ def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
         place = document.place(path)
         is_folder = path in FOLDER_KEYS
         text, part = (text, "") if is_folder else split_part(text)
-        found = place.folder / Path(text).expanduser()
-        if found.exists() if not is_folder else found.is_dir():
+        found = place.folder / os.path.expanduser(text)
+        if (
+            os.path.isdir(found) if is_folder else os.path.exists(found)
+        ):  # False too for a name that is too long
             resolved = Document(f"{found.resolve()}{part}", {(): place})
             document = document.replaced(path, resolved)
         elif not is_folder or text.startswith((".", "/", "~")):
             kind = "folder" if is_folder else "file"
             errors.append(
-                UserError(place.where, f"{dotted(path)}: there is no {kind} {text}", str(found.resolve()))
+                UserError(place.where, f"{dotted(path)}: there is no {kind} {text}", os.path.realpath(found))
             )
     return document, errors
 

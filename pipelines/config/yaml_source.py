@@ -17,7 +17,12 @@ from pipelines.errors import UserError, raise_all
 
 KeyPath = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
+MAX_DEPTH = 64  # of nested lists and mappings
+MAX_DIGITS = 19  # of 2 ** 63
 MAX_NODES = 100_000  # far above any real configuration; aliases can make a small file endless
+
+
+TOO_DEEP = f"lists and mappings are nested deeper than {MAX_DEPTH}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,16 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: Mapping[str, list[Any]] = {}  # replaces those of YAML 1.1
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node with its content; one nested too deeply is an error, before Python's own limit."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(None, None, TOO_DEEP, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 for _tag, _pattern, _starts in (
@@ -104,11 +119,13 @@ for _tag, _pattern, _starts in (
     _match = re.compile(rf"^(?:{_pattern})$", re.IGNORECASE)
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _match, [*_starts, *([""] * (_tag == "null"))])
 
+INT = "tag:yaml.org,2002:int"
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # a null byte, or half a character
 _SCALARS: Mapping[str, Callable[[str], Scalar]] = {
     "tag:yaml.org,2002:str": str,
     "tag:yaml.org,2002:null": lambda text: None,
     "tag:yaml.org,2002:bool": lambda text: text.lower() in ("true", "yes", "on"),
-    "tag:yaml.org,2002:int": int,
+    INT: int,
     "tag:yaml.org,2002:float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
 }
 
@@ -130,6 +147,8 @@ def read(file: str | os.PathLike[str]) -> Document:
         raise UserError(name, "is not UTF-8 text", f"byte {error.start}", "save it as UTF-8") from None
     except OSError as error:
         raise UserError(name, "cannot be read", error.strerror) from None
+    except ValueError:  # open() refuses a null byte
+        raise UserError(name, "is no name of a file") from None
     return _parse(text, lambda line: Place(name, line, path.resolve().parent))
 
 
@@ -143,6 +162,8 @@ def override(text: str, folder: Path | None = None) -> Document:
     keys = key.split(".")
     if not equals or not all(keys) or any(character.isspace() for character in key):
         raise UserError(text, "is neither a file nor an override", accepted="write key.path=value")
+    if len(keys) > MAX_DEPTH:
+        raise UserError(text, f"its key has {len(keys)} parts", accepted=f"at most {MAX_DEPTH}")
     if not value.strip():
         raise UserError(text, f"{key} has no value", accepted=f"write {key}=null to unset it")
     document = _parse(value, lambda line: Place(text, None, folder or Path.cwd()))
@@ -202,6 +223,8 @@ class _Reader:
             raise UserError(
                 self.where(node), "an alias makes the file endless", accepted="write the value out"
             )
+        if len(self.open) == MAX_DEPTH:
+            raise UserError(self.where(node), TOO_DEEP, accepted="write it in fewer levels")
         self.open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
@@ -240,6 +263,9 @@ class _Reader:
         return result
 
     def scalar(self, node: yaml.ScalarNode) -> Scalar:
+        if node.tag == INT and _is_too_long(node.value):
+            self.errors.append(UserError(self.where(node), "a whole number must fit 64 bits", node.value))
+            return None
         convert = _SCALARS.get(node.tag)
         try:
             value = convert(node.value) if convert else None
@@ -250,9 +276,19 @@ class _Reader:
                 UserError(self.where(node), f"the tag {node.tag!r} is not supported", node.value)
             )
             return None
+        if isinstance(value, str) and NO_TEXT.search(value):
+            self.errors.append(
+                UserError(self.where(node), "a text has a character that no file name has", repr(value))
+            )
         if isinstance(value, float) and not math.isfinite(value):
             self.errors.append(UserError(self.where(node), "a number must be finite", node.value))
         return value
+
+
+def _is_too_long(digits: str) -> bool:
+    """Whether a text is a whole number beyond 64 bits; Python itself refuses to read thousands of digits."""
+    short = digits.lstrip("+-0")
+    return short.isdecimal() and (len(short) > MAX_DIGITS or int(short).bit_length() > 63)
 
 
 # ---- merging

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.registry.fingerprint import fingerprints
+from pipelines.storage import atomic
 from pipelines.storage.lock import lock
+from pipelines.storage.temporary import SECONDS_OF_A_WRITE, folder_beside, sweep
 from pipelines.tasks.base import Example, Feature, Task
 
 FORMAT = 1  # increase when the layout of the file changes
+SECONDS_TO_PREPARE = 3600.0  # a chunk: older parts of other features are nobody's
 CHUNK_EXAMPLES = 200  # prepared at once: tokens with offsets take a hundred times the memory of the text
 LEN, EXAMPLE = "_len", "_example"  # columns that are added to those of the task
 
@@ -84,6 +86,7 @@ def build(
 
     Raises:
         UserError: the folder cannot be written.
+        RunFailed: its disk is full.
     """
     if cache_dir is None:
         return Features(_joined(list(_prepared(task, examples)), task))
@@ -97,8 +100,13 @@ def build(
             found = _open(path)  # another process may have finished meanwhile
             if found is not None:
                 return found
+            sweep(path.parent, SECONDS_OF_A_WRITE, of=path.name)
+            sweep(path.parent, SECONDS_TO_PREPARE)
             _write(path, task, examples)
     except OSError as error:
+        if atomic.is_disk_full(error):
+            what = f"{path.parent}: the disk is full, so features cannot be cached ({error.strerror})"
+            raise RunFailed(f"{what}. Free space on that disk and start the same command again.") from error
         raise UserError(str(path.parent), f"features cannot be cached ({error.strerror})") from error
     return Features(_mapped(path))
 
@@ -179,16 +187,13 @@ def _write(path: Path, task: Task, examples: Sequence[Example]) -> None:
 
     Chunks are first written to temporary files, because their common types are known only at the end.
     """
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    try:
-        with TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.") as folder:
-            files = _write_chunks(Path(folder), _prepared(task, examples))
-            table = _joined([_mapped(file) for file in files], task)
-            with _writer(temporary, table.schema) as writer:
-                writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with folder_beside(path) as folder:
+        files = _write_chunks(folder, _prepared(task, examples))
+        table = _joined([_mapped(file) for file in files], task)
+        whole = folder / path.name
+        with _writer(whole, table.schema) as writer:
+            writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
+        os.replace(whole, path)
 
 
 def _write_chunks(folder: Path, chunks: Iterator[pa.Table]) -> list[Path]:

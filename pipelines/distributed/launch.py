@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO
 
-from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, SIGNALS
+from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, handling
 from pipelines.errors import RunFailed
 
 Rank = subprocess.Popen[bytes]
@@ -74,11 +74,11 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
     """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
 
     A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
-    would wait for it forever. Rank 0 prints as it goes. Of another rank, what it said is printed where its
-    reason is the one that counts.
+    would wait for it forever. If this process is killed, they end the run: its lock names the first of them.
+    Rank 0 prints as it goes. Of another rank, its errors are printed where its reason decides.
     """
     ranks: list[Rank] = []
-    said: list[IO[bytes]] = []
+    errors: list[IO[bytes]] = []
     port = free_port()
     forwarded: set[int] = set()
 
@@ -88,35 +88,31 @@ def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
     with ExitStack() as files:
-        try:
+        with handling(forward):
             for rank in range(processes):
-                said.append(files.enter_context(tempfile.TemporaryFile()))
-                ranks.append(_start(rank, arguments, processes, threads, port, said[rank]))
+                errors.append(files.enter_context(tempfile.TemporaryFile()))
+                ranks.append(_start(rank, arguments, processes, threads, port, errors[rank]))
             statuses = _wait(ranks)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         decides = _deciding(statuses)
         status = statuses[decides]
         if -status in forwarded:  # it killed a rank that did not handle signals yet
             return EXIT_INTERRUPTED
         if decides and status:
-            _print_reason(decides, status, said[decides])
+            _print_reason(decides, status, errors[decides])
     return status if status >= 0 else 1  # killed by a signal
 
 
 def _start(
-    rank: int, arguments: Sequence[str], processes: int, threads: int, port: int, said: IO[bytes]
+    rank: int, arguments: Sequence[str], processes: int, threads: int, port: int, errors: IO[bytes]
 ) -> Rank:
-    """Start one rank; the errors of all but the first go into the file `said`."""
+    """Start one rank; the errors of all but the first go into the file `errors`."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     environment = os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     environment |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "pipelines", *arguments]
     # In a session of its own, a rank gets Ctrl-C once, from `forward`, and not a second time directly.
-    return subprocess.Popen(command, env=environment, start_new_session=True, stderr=said if rank else None)
+    return subprocess.Popen(command, env=environment, start_new_session=True, stderr=errors if rank else None)
 
 
 def _wait(ranks: Sequence[Rank]) -> list[int]:
@@ -144,9 +140,9 @@ def _deciding(statuses: Sequence[int]) -> int:
     return next(iter(stated or failed), 0)
 
 
-def _print_reason(rank: int, status: int, said: IO[bytes]) -> None:
-    said.seek(0)
-    text = said.read().decode(errors="replace")
+def _print_reason(rank: int, status: int, errors: IO[bytes]) -> None:
+    errors.seek(0)
+    text = errors.read().decode(errors="replace")
     if status < 0:
         text += f"process {rank} was killed by {signal.Signals(-status).name}\n"
     sys.stderr.write(text)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_BUSY = 76  # another process works on the run
 
@@ -26,7 +28,10 @@ class StopRequest:
     def _receive(self, number: int, _frame: object) -> None:
         # The same signal twice: exit at once; the last checkpoint is complete. Slurm sends two different
         # ones, a warning (USR2) and, at the limit, TERM: the time between is for saving a checkpoint.
-        if number in self._received:
+        # A closed terminal may send HUP twice, from the shell and from the kernel.
+        if number == signal.SIGHUP:
+            leave_terminal()
+        elif number in self._received:
             os._exit(EXIT_INTERRUPTED)
         self._received.add(number)
         self.signal_name = self.signal_name or signal.Signals(number).name
@@ -40,17 +45,14 @@ def leaving_at_once() -> Iterator[None]:
     take seconds. Without this, a signal would kill the process, and a scheduler would count the run as
     failed. It is not for a submitit job, whose own handler queues the job again.
     """
-    before = {number: signal.signal(number, _leave_at_once) for number in SIGNALS}
-    try:
+    with handling(_leave_at_once):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:
     if os.environ.get("RANK", "0") == "0":
-        os.write(2, b"stopped; to resume, start the same command again\n")
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"stopped; to resume, start the same command again\n")
     os._exit(EXIT_INTERRUPTED)
 
 
@@ -58,9 +60,27 @@ def _leave_at_once(_number: int, _frame: object) -> None:
 def listening() -> Iterator[StopRequest]:
     """Turn stop signals into a `StopRequest` during the block (main thread only)."""
     request = StopRequest()
-    before = {number: signal.signal(number, request._receive) for number in SIGNALS}
-    try:
+    with handling(request._receive):
         yield request
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call `handler` for every stop signal during the block; a hangup that `nohup` ignores stays ignored."""
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {number: signal.signal(number, handler) for number in SIGNALS if number not in ignored}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def leave_terminal() -> None:
+    """Send output for the terminal to nowhere: after a hangup, writing to it is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -6,13 +6,15 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from pipelines.ablation.cell import Cell, OnOutcome, Outcome
-from pipelines.distributed.stop import EXIT_BUSY, StopRequest, leaving_at_once
+from pipelines.distributed.stop import EXIT_BUSY, SIGNALS, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, GpuPool, visible_gpus
 from pipelines.executors.worker import limit_threads, outcome_by, run_cell
@@ -20,6 +22,7 @@ from pipelines.storage.lock import is_held
 from pipelines.storage.names import LOCK
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SERVER_KILLED = 255  # what multiprocessing reports of a child whose fork server is gone
 
 
 class LocalExecutor:
@@ -57,7 +60,13 @@ class LocalExecutor:
                     continue
                 gpus = pool.take(cell.config["processes"])
                 child = context.Process(target=run_in_child, args=(cell, gpus), name=cell.label)
-                child.start()
+                try:
+                    start_fork_server()
+                    child.start()
+                except (EOFError, ConnectionError):  # it was killed meanwhile
+                    pool.give_back(gpus)
+                    on_outcome(cell, outcome_by(cell, SERVER_KILLED, _killer(SERVER_KILLED)))
+                    continue
                 running[child] = cell, gpus
             wait([child.sentinel for child in running], timeout=SECONDS_BETWEEN_LOOKS)
             for child, code in [(child, child.exitcode) for child in running]:
@@ -84,15 +93,45 @@ def _fork_server(threads: int) -> ForkServerContext:
     return context
 
 
+def start_fork_server() -> None:
+    """Start the fork server unless it runs, with all stop signals blocked.
+
+    Ctrl-C, a closed terminal and `timeout` signal the whole group of this process. The fork server must
+    outlive them to report how the runs ended. Its children inherit the blocked signals, so that none is lost
+    before `run_in_child` listens.
+    """
+    resource_tracker.ensure_running()  # its own start would unblock some of them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_in_child(cell: Cell, gpus: Sequence[str] = ()) -> None:
     """Run a cell on its GPUs as the body of a child process, and exit with its status."""
     if gpus:
         os.environ[VISIBLE] = ",".join(gpus)  # CUDA reads it at its first use, which comes later
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
+    os.setsid()  # a signal to the group reaches this process once, as SIGTERM from the parent
+    leave_with_parent()
     with leaving_at_once():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         code = run_cell(cell)
     sys.stdout.flush()
     os._exit(code)  # cleaning up the imports of the server would take a second and free nothing
+
+
+def leave_with_parent() -> None:
+    """Ask this process to stop (SIGTERM) when the fork server or the ablation is gone: nobody sees it end."""
+    server, ablation = os.getppid(), multiprocessing.parent_process()
+    assert ablation is not None, "called in a child only"
+
+    def watch() -> None:
+        while os.getppid() == server and not wait([ablation.sentinel], timeout=SECONDS_BETWEEN_LOOKS):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def _terminate(children: Iterable[ForkServerProcess]) -> None:
@@ -102,4 +141,6 @@ def _terminate(children: Iterable[ForkServerProcess]) -> None:
 
 
 def _killer(code: int) -> str | None:
+    if code == SERVER_KILLED:
+        return "the end of its fork server"
     return signal.Signals(-code).name if code < 0 else None

@@ -51,7 +51,6 @@ def _run(cell: Cell) -> int:
     from pipelines.train.progress import Reporter
 
     failure = cell.folder / FAILURE
-    failure.unlink(missing_ok=True)
     try:
         reporter = Reporter(enabled=is_first_rank())
         manifest = execute(

@@ -10,8 +10,9 @@ from typing import Any
 from pipelines.errors import RunFailed
 from pipelines.hub.messages import PreflightRequest, UploadRequest
 from pipelines.hub.worker import ask
-from pipelines.publish.staging import FOLDER, PushRequest, Staged, print_progress
+from pipelines.publish.staging import PushRequest, Staged, print_progress
 from pipelines.storage.lock import Busy, lock
+from pipelines.storage.names import HUB, LOCK
 
 
 def upload(staged: Staged, request: PushRequest, title: str) -> Staged:
@@ -54,7 +55,7 @@ def only_push(path: Path) -> Iterator[None]:
         RunFailed: another process holds it.
     """
     try:
-        with lock(path / FOLDER / ".lock"):
+        with lock(path / HUB / LOCK):
             yield
     except Busy as error:
         raise RunFailed(f"{error}: it pushes this folder already") from error

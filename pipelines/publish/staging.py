@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from pipelines.errors import RunFailed
+from pipelines.errors import RunFailed, UserError
 from pipelines.hub import secrets
-from pipelines.storage import atomic
+from pipelines.storage import atomic, removal, temporary
 from pipelines.storage.atomic import read_json
-
-FOLDER = "hub"  # of a run or an ablation: its staged folders, each with the record of its push
+from pipelines.storage.names import HUB
 
 
 @dataclass(frozen=True)
@@ -98,34 +96,41 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
         UserError: the content holds a secret or a path of this machine.
         RunFailed: the disk is full, or the staged model does not load as the trained one.
     """
-    place = source / FOLDER / f"{request.repo.replace('/', '--')}@{request.revision.replace('/', '--')}"
+    place = source / HUB / f"{request.repo.replace('/', '--')}@{request.revision.replace('/', '--')}"
     made_of = {**asdict(request), "state": state, "attnlab": version("attnlab")}
     before: PushRecord | None = read_json(record_path(place))
     if before is not None and before["made_of"] == made_of and _is_complete(place, before["files"]):
         secrets.refuse(place, [source, source.parent])  # this process may know other secrets
         return Staged(place, before)
-    temporary = place.with_name(f".{place.name}.tmp")
+    _refuse_strangers(place, before)
     print_progress(f"making {place} ready")
-    with _disk_errors_in_words(place):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            built = build(temporary)
-            secrets.refuse(temporary, [source, source.parent])
-            files = {name: atomic.sha256_of(temporary / name) for name in _synced(temporary)}
-            record: PushRecord = {
-                "schema_version": 1,
-                "made_of": made_of,
-                **built,
-                "status": "staged",
-                "files": files,
-            }
-            shutil.rmtree(place, ignore_errors=True)
-            temporary.rename(place)
-            atomic.write_json(record_path(place), record)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _disk_errors_in_words(place), temporary.folder_beside(place) as folder:
+        built = build(folder)
+        secrets.refuse(folder, [source, source.parent])
+        files = {name: atomic.sha256_of(folder / name) for name in _synced(folder)}
+        record: PushRecord = {
+            "schema_version": 1,
+            "made_of": made_of,
+            **built,
+            "status": "staged",
+            "files": files,
+        }
+        removal.remove_listed(place, before["files"] if before else {})
+        atomic.write_json(record_path(place), record)  # before the files, so that their names are known
+        folder.rename(place)
     return Staged(place, record)
+
+
+def _refuse_strangers(place: Path, before: PushRecord | None) -> None:
+    """Refuse to stage anew where a folder holds what no push wrote.
+
+    Raises:
+        UserError: it names the files.
+    """
+    if place.is_symlink():
+        raise UserError(str(place), "is a link, so nothing is staged there", accepted="remove the link")
+    if place.exists():
+        removal.refuse_listed_only(place, before["files"] if before else {}, "is staged there")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import operator
+import os
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ def find_module(name: str) -> Path | None:
     for folder in spec.submodule_search_locations or ():
         path = Path(folder, *rest)
         for file in (path.with_suffix(".py"), path / "__init__.py"):
-            if file.is_file():
+            if os.path.isfile(file):  # False too for a name that is too long
                 return file
     return None
 

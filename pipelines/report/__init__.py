@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.storage.names import REPORT
+from pipelines.storage.names import REPORTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,15 +28,10 @@ def write(results: Mapping[str, object], folder: Path) -> list[Path]:
     from pipelines.report.figures import forest
 
     facts = data.load(results, folder)
-    outputs = {
-        REPORT: html.render(facts),
-        "report.md": markdown.render(facts),
-        "report.tex": latex.render(facts),
-        "forest.svg": forest.standalone(facts),
-    }
+    texts = (html.render(facts), markdown.render(facts), latex.render(facts), forest.standalone(facts))
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in outputs]
-    for path, text in zip(paths, outputs.values()):
+    paths = [folder / name for name in REPORTS]
+    for path, text in zip(paths, texts, strict=True):
         path.write_text(text, encoding="utf-8")
     return paths
 

@@ -25,8 +25,9 @@ from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import PreparedRun, prepare, set_up_libraries
 from pipelines.storage import atomic
 from pipelines.storage.lock import lock
-from pipelines.storage.names import LOCK
+from pipelines.storage.names import FAILURE, LOCK, RUN
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.temporary import SECONDS_OF_A_WRITE, sweep
 from pipelines.train.evaluate import Evaluation
 from pipelines.train.progress import Reporter
 
@@ -57,6 +58,9 @@ def execute(
         os._exit(EXIT_BUSY)
 
     with lock(folder.path / LOCK, on_loss=leave) if is_first_rank() else nullcontext():
+        if is_first_rank():
+            sweep(folder.path, SECONDS_OF_A_WRITE)
+            (folder.path / FAILURE).unlink(missing_ok=True)  # of an earlier start
         try:
             return _execute(config, described, folder, cache, reporter)
         except (OSError, SafetensorError) as error:
@@ -81,7 +85,7 @@ def _execute(
         accelerator = run.training.accelerator
         is_main = accelerator.is_main_process
         resume_checks.refuse_other_conditions(folder, config, accelerator.device.type, writes=is_main)
-        if is_main and folder.identity() is None:
+        if is_main and not (folder.path / RUN).exists():
             folder.write_identity(described, config.to_dict())
         manifest = _train_and_score(run, described)
         manifest["total_seconds"] = time.perf_counter() - started

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared
 from pipelines.errors import UserError
+from pipelines.shown import printable
 from pipelines.tasks.base import Batch, Feature, Task
 from pipelines.tasks.shared.token_loss import IGNORED
-from pipelines.tasks.shared.visible import visible
 from pipelines.train.batches import plan_of
 
 MOST_UNKNOWN = 0.3  # share of the tokens of the inputs
@@ -42,8 +42,8 @@ def require_learnable(task: Task, model: PreTrainedModel, train: Prepared, first
 
 def shown(task: Task, feature: Feature) -> Iterator[str]:
     """Yield the lines that show an input of the model to a reader."""
-    yield f"[{visible(feature['example_id'])}] {task.feature_len(feature)} tokens"
-    yield from map(visible, task.show(feature).split("\n"))
+    yield f"[{printable(feature['example_id'], keep='')}] {task.feature_len(feature)} tokens"
+    yield from (printable(line, keep="") for line in task.show(feature).split("\n"))
 
 
 def _require_targets(train: Prepared, first: Sequence[Feature], batch: Batch) -> None:

@@ -11,9 +11,10 @@ from pipelines.errors import UserError
 from pipelines.runs import identity
 from pipelines.runs.environment import environment
 from pipelines.storage import atomic
+from pipelines.storage.names import CONDITIONS
+from pipelines.storage.removal import BEFORE_IDENTITY, refuse_strangers
 from pipelines.storage.run_folder import RunFolder
 
-CONDITIONS = "conditions.json"  # in the folder of the checkpoints, and removed with them
 # Conditions are no part of a run's identity but change the last bits of its numbers. Some are settings of the
 # run, the others are entries of its environment.
 SETTINGS = ("sharding", "eval_max_tokens")
@@ -21,13 +22,16 @@ ENVIRONMENT = ("device", "deterministic", "processes", "threads", "max_tokens", 
 
 
 def refuse_another_run(folder: RunFolder, described: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds another run.
+    """Refuse a folder that holds another run, or files that no run wrote.
 
     Raises:
-        UserError: it names the fields that differ.
+        UserError: it names the fields that differ, or the files.
     """
     before = folder.identity()
-    if before is not None and before != described:
+    if before is None:
+        if folder.path.is_dir():
+            refuse_strangers(folder.path, BEFORE_IDENTITY, "is written")
+    elif before != described:
         what = f"this folder holds another run: {_listed(before, described)}"
         raise UserError(str(folder.path), what, accepted="choose another --out, or --fresh")
 

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 import yaml
 
 from pipelines.errors import UserError, as_clause
+from pipelines.storage import temporary
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file so that at every moment it holds all of the old content or all of the new."""
-    # Random, because a process id is not unique across the machines that share a folder.
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = temporary.beside(path)
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()

@@ -13,6 +13,7 @@ RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
 SEARCH = "search.json"
 RESULTS = "results.json"
 REPORT = "report.html"
+REPORTS = (REPORT, "report.md", "report.tex", "forest.svg")
 TOGETHER = "ablations.json"  # folders of the ablations that one report compares
 JOBS = "jobs.json"  # name of a run folder -> id of its Slurm job
 CANCELLED = "cancelled"  # exists while the ablation is cancelled
@@ -31,3 +32,9 @@ PREDICTIONS = "predictions.{}.jsonl"  # of a split
 STATISTICS = "statistics.{}.parquet"  # of a split
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+TRACKERS = "trackers"
+HUB = "hub"  # its staged folders, each with the record of its push; an ablation has one too
+
+# ---- in the folder of the checkpoints
+CONDITIONS = "conditions.json"
+SEAL = "seal.json"  # the last file of a checkpoint

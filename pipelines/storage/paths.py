@@ -15,7 +15,7 @@ PART = re.compile(r"(?P<path>.+?)\[(?P<begin>-?\d+%?)?:(?P<end>-?\d+%?)?\]")
 def split_part(text: str) -> tuple[str, str]:
     """Split "a.csv[:80%]" into a file and its rows: ("a.csv", "[:80%]"); "a.csv" alone has the rows ""."""
     found = PART.fullmatch(text)
-    if found is None or Path(text).exists():
+    if found is None or os.path.exists(text):
         return text, ""
     return found["path"], text[len(found["path"]) :]
 

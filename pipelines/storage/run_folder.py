@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,13 +19,14 @@ from pipelines.storage.names import (
     MODEL,
     PREDICTIONS,
     RUN,
+    SEAL,
     STATISTICS,
 )
+from pipelines.storage.removal import remove_listed
 
 if TYPE_CHECKING:
     import numpy as np
 
-SEAL = "seal.json"  # the last file of a checkpoint
 SCHEMA_VERSION = 1
 # The entries that readers of a record rely on, with their types.
 IDENTITY_KINDS = {"numerics": int, "config": dict, "sources": dict}
@@ -110,10 +110,10 @@ class RunFolder:
         return _read_record(self.path / IDENTITY, IDENTITY_KINDS)
 
     def write_identity(self, identity: JsonObject, config: JsonObject) -> None:
-        """Write the configuration and the identity of the run, before anything else is done."""
+        """Write the identity and the configuration of the run, before anything else is done."""
         self.path.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(self.path / IDENTITY, identity)  # first: a run.yaml without it is someone else's
         atomic.write_yaml(self.path / RUN, dict(config))
-        atomic.write_json(self.path / IDENTITY, identity)
 
     # ---- the logs
     def log(self, event: JsonObject) -> None:
@@ -194,8 +194,9 @@ class RunFolder:
         )
 
     def drop_model(self) -> None:
-        """Delete the model, to free disk space; the results stay."""
-        shutil.rmtree(self.model, ignore_errors=True)
+        """Delete the files of the model that the manifest lists, to free disk space; all else stays."""
+        files = (self.manifest() or {}).get("files", {})
+        remove_listed(self.path, {name: None for name in files if name.startswith(f"{MODEL}/")})
 
 
 def write_statistics(path: Path, evaluation: ScoredSplit) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
-from pipelines.tasks.shared.visible import visible
+from pipelines.shown import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +182,7 @@ class Task(ABC):
 
     def decoded(self, ids: Sequence[int]) -> str:
         """Return the text of tokens for a reader, on one line."""
-        return visible(self.processor.decode(ids))
+        return printable(self.processor.decode(ids), keep="")
 
     # ---- scoring
     @property

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from pipelines.distributed.sharding import share_like, whole
 from pipelines.errors import RunFailed
 from pipelines.storage import atomic
-from pipelines.storage.run_folder import SEAL
+from pipelines.storage.names import SEAL
+from pipelines.storage.removal import CHECKPOINT_FILES, CHECKPOINTS_FILES, remove_files
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class CheckpointStore:
             atomic.follow_umask(target)
             seal(target)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(target, ignore_errors=True)
+            remove_files(target, CHECKPOINT_FILES)
             newest = self.newest_valid()
             kept = f"the checkpoint of step {newest.step} is intact" if newest else "no earlier checkpoint"
             raise RunFailed(
@@ -103,7 +104,7 @@ class CheckpointStore:
             if _step_of(folder) not in protect:
                 # The seal is removed first: a kill in between leaves an unsealed folder, never a damaged one.
                 (folder / SEAL).unlink()
-                shutil.rmtree(folder)
+                remove_files(folder, CHECKPOINT_FILES)
 
     # ---- reading
     def newest_valid(self) -> Checkpoint | None:
@@ -145,8 +146,8 @@ class CheckpointStore:
         return Checkpoint(folder, step, state)
 
     def remove_all(self) -> None:
-        """Remove every checkpoint, once the run is finished and its results are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove every checkpoint, once the run is finished and its results are written; all else stays."""
+        remove_files(self.folder, CHECKPOINTS_FILES)
 
     def _folders(self) -> list[Path]:
         found = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]

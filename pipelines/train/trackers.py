@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
+from pipelines.storage.names import TRACKERS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,7 +41,7 @@ def tracking(accelerator: Accelerator, config: RunConfig, folder: Path) -> Itera
     if not config.trackers:
         yield
         return
-    place = folder / "trackers"
+    place = folder / TRACKERS
     accelerator.log_with = filter_trackers(list(config.trackers), str(place))
     if len(accelerator.log_with) < len(config.trackers):
         raise UserError("trackers", "accelerate cannot use one of these as installed", list(config.trackers))

@@ -18,7 +18,8 @@ from pipelines.ablation.grid import plan_cells
 from pipelines.actions.ablate import delete_models
 from pipelines.cli.main import main
 from pipelines.config.load import load_ablation
-from pipelines.storage.run_folder import SEAL, read_log
+from pipelines.storage.names import SEAL
+from pipelines.storage.run_folder import read_log
 from tests.pipelines import stored_ablation
 from tests.pipelines.waiting import SECONDS, wait_for
 

@@ -166,16 +166,30 @@ def test_train_hands_over_what_was_asked(folder, monkeypatch):
 
 def test_fresh_removes_a_run_and_nothing_else(folder, monkeypatch, capsys):
     monkeypatch.setattr("pipelines.actions.train.train", lambda *_: None)
-    for name, file in (("run", "run.yaml"), ("thesis", "chapter1.tex")):
+    for name, file in (("run", "identity.json"), ("thesis", "chapter1.tex"), ("conf", "run.yaml")):
         (folder / name).mkdir()
-        (folder / name / file).write_text("")
-        (folder / name / "more").mkdir()
+        (folder / name / file).write_text(RUN)
     assert main(["train", "run.yaml", "--fresh", "--out", "run"]) == 0
     assert not (folder / "run").exists()
     assert main(["train", "run.yaml", "--fresh", "--out", "thesis"]) == 2
-    assert "thesis is no run folder" in capsys.readouterr().err
+    assert "thesis: is no run folder" in capsys.readouterr().err
+    assert main(["train", "conf/run.yaml", "--fresh", "--out", "conf"]) == 2  # the user's own, no run's
     assert (folder / "thesis" / "chapter1.tex").exists()
+    assert (folder / "conf" / "run.yaml").exists()
     assert main(["train", "run.yaml", "--fresh", "--out", "new"]) == 0
+
+
+@pytest.mark.parametrize("out", [".", "..", "../..", "link"])
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_a_run_is_not_made_where_the_user_works(folder, monkeypatch, capsys, out, fresh):
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "link").symlink_to(folder)
+    (folder / "deep" / "identity.json").write_text("{}")
+    monkeypatch.chdir(folder / "deep" / "er")
+    before = sorted(folder.rglob("*"))
+    assert main(["train", str(folder / "run.yaml"), "--out", out, *fresh]) == 2
+    assert "is the working folder or holds it" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_ablate_hands_over_what_was_asked(folder, monkeypatch, capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from pipelines.data import features
 from pipelines.data.counts import describe_cuts
 from pipelines.data.features import Features, build, key
-from pipelines.errors import UserError
+from pipelines.errors import RunFailed, UserError
 from pipelines.tasks.base import Task
 
 
@@ -131,6 +133,26 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="features cannot be cached"):
         build(Spelling(), EXAMPLES, "train", tmp_path / "file" / "cache", "k")
+
+
+def test_a_full_disk_is_a_failed_run_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features.os, "replace", full)
+    with pytest.raises(RunFailed, match="the disk is full, so features cannot be cached"):
+        build(Spelling(), EXAMPLES, "train", tmp_path, "k")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_what_a_kill_left_of_the_same_features_is_removed(tmp_path):
+    left = tmp_path / ".train-k.arrow.0a1b2c3d.tmp"
+    left.mkdir()
+    (left / "0.arrow").write_text("half")
+    for path in (left / "0.arrow", left):
+        os.utime(path, (time.time() - 5,) * 2)
+    build(Spelling(), EXAMPLES, "train", tmp_path, "k")
+    assert not left.exists()
 
 
 def test_a_task_that_forgets_an_example_is_a_fault_of_ours():

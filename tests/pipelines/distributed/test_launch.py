@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipelines.config.load import run_from_dict
 from pipelines.distributed import launch
 from pipelines.distributed.stop import EXIT_INTERRUPTED
 from pipelines.runs.execute import execute
+from pipelines.storage.lock import is_held
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.progress import Reporter
 from tests.pipelines.train.harness import REAL, run_ranks
@@ -118,7 +120,7 @@ def test_asked_to_stop_while_it_starts_and_while_it_trains_our_launcher_says_75_
 
     training = start([*OURS, *arguments])
     wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("step-*/seal.json")), training)
-    training.send_signal(signal.SIGUSR1)
+    training.send_signal(signal.SIGHUP)
     said = training.communicate(timeout=SECONDS)[0]
     assert training.returncode == EXIT_INTERRUPTED, said
     assert "start the same command again" in said
@@ -127,6 +129,26 @@ def test_asked_to_stop_while_it_starts_and_while_it_trains_our_launcher_says_75_
     [said] = end(start([*launcher, "-m", "pipelines", *arguments], ACCELERATE_USE_CPU="true"))
     assert "resumed at step" in said
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_ranks_whose_launcher_was_killed_end_the_run_and_no_other_start_works_beside_them(
+    whole, arguments, tmp_path
+):
+    launched, folder = start([*OURS, *arguments, "num_epochs=400"]), tmp_path / "run"
+    wait_for(lambda: list((folder / "checkpoints").glob("step-*/seal.json")), launched)
+    launched.kill()
+    launched.wait()
+    second = start([*OURS, *arguments, "num_epochs=400"])
+    said = second.communicate(timeout=SECONDS)[0]
+    assert second.returncode == 1, said
+    holder = re.search(r"is in use by process (\d+) on ", said)
+    assert holder, said
+    os.kill(int(holder[1]), signal.SIGTERM)  # one rank; the other leaves with it
+    deadline = time.monotonic() + SECONDS
+    while is_held(folder / ".lock"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (folder / "manifest.json").exists()
 
 
 def test_torchrun_starts_the_same_run(whole, arguments, tmp_path):

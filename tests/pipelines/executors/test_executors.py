@@ -22,7 +22,7 @@ from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
 from pipelines.executors.select import executor_of
 from pipelines.executors.slurm import parameters
-from pipelines.storage.run_folder import SEAL
+from pipelines.storage.names import SEAL
 from tests.conftest import REPOSITORY
 from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import held_elsewhere, states

@@ -13,7 +13,7 @@ from pipelines.config.ablation import SlurmConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.executors import retries, slurm
 from pipelines.executors import slurm_queue as queue
-from pipelines.storage.run_folder import SEAL
+from pipelines.storage.names import SEAL
 from tests.pipelines.executors.test_executors import write
 
 

@@ -16,8 +16,8 @@ from pipelines.data.features import build as build_features
 from pipelines.errors import UserError
 from pipelines.models.build import build_model
 from pipelines.runs.first_batch import require_learnable, shown, unknown_share
+from pipelines.shown import printable
 from pipelines.tasks.ner import Ner
-from pipelines.tasks.shared.visible import visible
 from pipelines.tasks.text_classification import TextClassification
 from pipelines.tasks.translation import Translation
 from tests.pipelines.tasks.writing import FAMILIES, SIZES, bound, config, model
@@ -197,7 +197,7 @@ def test_control_characters_are_shown_as_escapes(folder, capsys):
 
 
 def test_what_a_terminal_obeys_is_escaped_and_all_else_kept():
-    assert visible("a\tb\x9b\u2028é👩🏽‍🚀 \u00a0") == "a\\tb\\x9b\\u2028é👩🏽‍🚀 \u00a0"
+    assert printable("a\tb\x9b\u2028é👩🏽‍🚀 \u00a0", keep="") == "a\\tb\\x9b\\u2028é👩🏽‍🚀 \u00a0"
 
 
 def test_an_input_is_shown_line_by_line():

@@ -95,14 +95,9 @@ def crashing(patch, operation):
 
         return wrapped
 
-    def rmtree(folder, ignore_errors=False):
-        for path in [*Path(folder).iterdir(), Path(folder)]:
-            dying(Path.rmdir if path.is_dir() else os.unlink)(path)
-
     patch.setattr(checkpoint_module, "save_file", dying(checkpoint_module.save_file))
-    patch.setattr(checkpoint_module.shutil, "rmtree", rmtree)
-    for owner, name in ((Path, "mkdir"), (Path, "write_text"), (Path, "unlink"), (Path, "rename")):
-        patch.setattr(owner, name, dying(getattr(owner, name)))
+    for name in ("mkdir", "write_text", "unlink", "rmdir", "rename"):
+        patch.setattr(Path, name, dying(getattr(Path, name)))
     for name in ("fsync", "replace"):
         patch.setattr(os, name, dying(getattr(os, name)))
 

@@ -109,7 +109,7 @@ def test_killed_anywhere_it_ends_in_the_same_bits(uninterrupted, tmp_path):
     assert same_log(whole, tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_asked_to_stop_all_ranks_leave_together_and_the_run_goes_on_in_the_same_bits(
     uninterrupted, tmp_path, number
 ):

@@ -1,0 +1,48 @@
+"""Text of users and data as a terminal shows it: secrets masked, control characters escaped."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Services give their tokens a fixed form so that scanners find them.
+TOKENS = (
+    r"gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"  # GitHub
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}"  # AWS
+    r"|(?<![A-Za-z0-9])sk-(?:ant-|proj-)?[A-Za-z0-9][A-Za-z0-9_-]{31,}"  # OpenAI, Anthropic
+    r"|xox[abprs]-[A-Za-z0-9-]{20,}"  # Slack
+)
+SECRET = re.compile(
+    rf"{TOKENS}"
+    r"|(?<=hf_)(?:(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{6,}|[a-z]{20,})"  # Hugging Face; hf_datasets is a word
+    r"|(?<=://)[^/\s@]+(?=@)"  # https://user:password@host
+    r"|(?<![\w/:.-])(?!hub:)[\w.+-]+:[^\s/@:]+(?=@[\w-])"  # user:password@host; hub:name@commit is none
+    r"|(?i:(?<=token=)|(?<=api_key=)|(?<=password=)|(?<=secret=))[^\s&;,)]{3,}[^\s&;,):.]"
+)
+MASK = "***"
+KEPT = "\n\t"
+
+
+def printable(text: str, keep: str = KEPT) -> str:
+    r"""Return a text with every secret as `***` and every control character as its escape, such as `\x1b`.
+
+    Args:
+        keep: control characters that stay as they are.
+    """
+    masked = SECRET.sub(MASK, text)
+    if masked.isprintable():
+        return masked
+    return "".join(character if character in keep else _escaped(character) for character in masked)
+
+
+def _escaped(character: str) -> str:
+    # Cc: terminal escapes. Cf: characters that reorder or hide others; the joiners are letters of words.
+    is_joiner = character in "\u200c\u200d\u00ad"
+    if is_joiner or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+
+def cut(text: str, most: int) -> str:
+    """Return the first `most` characters of a text, with an ellipsis if there are more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
