@@ -24,7 +24,7 @@ from pipelines.runs.prepare import (
     set_up_libraries,
 )
 from pipelines.tasks.base import Task
-from pipelines.tasks.shared.baselines import baseline_scores
+from pipelines.tasks.shared.baselines import baseline_scores, metric_notes
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
 
@@ -88,6 +88,7 @@ def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
     for name, scores in baseline_scores(task, prepared["train"].examples, examples).items():
         listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
         yield f"{name}: {listed}, on {len(examples):,} validation examples"
+    yield from (f"note: {note}" for note in metric_notes(task, examples))
 
 
 # ---- batches

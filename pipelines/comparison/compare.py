@@ -202,6 +202,9 @@ class Comparison:
             return list(self.notes)
         runs = [run for pair in self.cell.pairs(self.arm).values() for run in pair]
         found = list(self.notes)
+        found += dict.fromkeys(
+            note for run in runs if (note := run.manifest["metrics"][self.name].get("note"))
+        )
         if not any(run.score(self.name) for run in runs):
             found.append("every score is 0: neither arm has learned to predict")
         seeds = list(self.cell.pairs(self.arm))

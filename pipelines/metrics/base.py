@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +50,19 @@ class Metric(ABC):
     @abstractmethod
     def library_score(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
         """Return the same score, computed by the metric's library over whole lists without `statistics`."""
+
+    def note(self, references: Sequence[Any]) -> str | None:
+        """Return why this metric misjudges texts like these, as a clause; None if it does not."""
+        return None
+
+
+def notes(metrics: Mapping[str, Metric], references: Sequence[Any]) -> list[str]:
+    """Return what metrics say of some references, each with the names of those that say it."""
+    said: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        if note := metric.note(references):
+            said.setdefault(note, []).append(name)
+    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
 
 
 def total(statistics: ArrayLike) -> np.ndarray:

@@ -30,6 +30,7 @@ from pipelines.models.processor import load_processor
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
+from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
@@ -56,6 +57,8 @@ def prepare(
     task, splits = load_data(config)
     prepared = prepare_features(config, task, splits, cache)
     _require_equal_ranks(config, splits)
+    for note in metric_notes(task, prepared["validation" if "validation" in prepared else "train"].examples):
+        reporter.say(f"note: {note}")
     _stop_between_phases(accelerator, stop)
     model, proof = build_model_with_attention(config, task, prepared["train"].features)
     if config.model.name is not None and drawn_parameters(model):
