@@ -61,7 +61,7 @@ class Bleu(Metric):
             raise UserError(
                 f"metric bleu, tokenizer {chosen}",
                 "its package is not installed",
-                accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set tokenize: char",
+                accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set task.tokenize: char",
             ) from error
 
     @property

@@ -27,8 +27,7 @@ def baseline_scores(
     metrics = task.metrics
 
     def score(metric: Metric, baseline: Baseline) -> float:
-        pairs = zip(map(baseline, examples), references)
-        return float(metric.score(total([metric.statistics(*pair) for pair in pairs])))
+        return float(metric.score(total(metric.table(list(map(baseline, examples)), references))))
 
     return {
         name: {metric_name: score(metric, baseline) for metric_name, metric in metrics.items()}
