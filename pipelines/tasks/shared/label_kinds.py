@@ -92,7 +92,7 @@ class SingleLabel(LabelKind):
 
     def read(self, label: object, names: Sequence[str] | None) -> str:
         if isinstance(label, list | tuple | np.ndarray):
-            raise LookupError(f"has several labels, {label!r} (task.kind: multi_label learns them)")
+            raise LookupError("has a list of labels (task.kind: multi_label learns them)")
         return name_of(label, names)
 
     def target(self, read: str | None) -> int:
@@ -240,8 +240,9 @@ def name_of(label: object, names: Sequence[str] | None) -> str:
     if number is None:
         if isinstance(label, str) and label:
             raise LookupError(f"has the label {label!r}, which task.labels does not list")
-        fix = " (task.kind: regression predicts numbers)" if isinstance(label, float) else ""
-        raise LookupError(f"has the label {label!r}, which is neither text nor a whole number{fix}")
+        if isinstance(label, float):  # without the number, so that such rows are counted together
+            raise LookupError("has a label that is no whole number (task.kind: regression predicts numbers)")
+        raise LookupError(f"has the label {label!r}, which is neither text nor a number")
     if number < 0:
         raise LookupError(f"has the label {number}, which data sets use for no label")
     if names is None:
