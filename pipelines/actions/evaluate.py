@@ -12,6 +12,7 @@ from pipelines.data import features as feature_cache
 from pipelines.data.splits import SPLITS, load_splits
 from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
+from pipelines.metrics.base import notes
 from pipelines.models import starting_point
 from pipelines.models.decoding import set_aside
 from pipelines.runs.load import LoadedRun, load_run_model
@@ -126,3 +127,5 @@ def _sentences(
             is_same = abs(before[name] - value) < 1e-9
             reported = ", as the run reported" if is_same else f", the run reported {before[name]:.2f}"
         yield f"  {name} {value:.2f}  ({metric.signature}{reported})"
+    for note in notes(evaluation.metrics, evaluation.references):
+        yield f"  note: {note}"

@@ -29,6 +29,7 @@ from pipelines.runs.prepare import (
 )
 from pipelines.shown import printable
 from pipelines.tasks.base import Task
+from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
 from pipelines.train.speed import unpadding
@@ -95,6 +96,8 @@ def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
 
 # ---- baseline scores without a model
 def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
+    scored = prepared["validation" if "validation" in prepared else "train"].examples
+    yield from (f"note: {note}" for note in metric_notes(task, scored))
     record = baseline_record(task, prepared)
     if record is None:
         return

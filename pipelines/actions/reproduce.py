@@ -16,7 +16,6 @@ from pipelines.comparison.scored_run import ScoredRun
 from pipelines.config.load import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import is_address, parse
-from pipelines.metrics.base import comparable
 from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
@@ -159,7 +158,8 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
         return Reproduced(name, DIFFERENT, f"scored on other {split} examples")
     if before.metrics.keys() != now.metrics.keys():
         return Reproduced(name, DIFFERENT, "scored with other metrics")
-    same = all((before.statistics[metric] == now.statistics[metric]).all() for metric in before.statistics)
+    tables = [(before.statistics[metric], now.statistics[metric]) for metric in before.statistics]
+    same = not any(significance.differing(*pair).any() for pair in tables)
     if same and before.prediction_hashes == now.prediction_hashes:
         return Reproduced(name, EQUAL)
     return _compare_statistics(before, now, name)
@@ -167,8 +167,10 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
 
 def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
     metric = before.manifest["primary"]
-    old, new = before.statistics[metric][None], now.statistics[metric][None]
-    result = significance.two_way(old, new, comparable(before.metrics[metric]), before.clusters)
+    tables = (before.statistics[metric], now.statistics[metric])
+    result = significance.paired_test(
+        [before.deletions(metric)], [now.deletions(metric)], [significance.differing(*tables)]
+    )
     detail = f"{metric} {before.score(metric):.4g} -> {now.score(metric):.4g}"
     if result.identical:
         return Reproduced(name, WITHIN, f"{detail}; other predictions, the same statistics")

@@ -31,7 +31,7 @@ from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.comparison.significance import Bootstrap, TwoWay
 from pipelines.comparison.verdict import Verdict
-from pipelines.metrics.base import Metric, comparable
+from pipelines.metrics.base import Metric
 
 
 def build(
@@ -202,6 +202,9 @@ class Comparison:
             return list(self.notes)
         runs = [run for pair in self.cell.pairs(self.arm).values() for run in pair]
         found = list(self.notes)
+        found += dict.fromkeys(
+            note for run in runs if (note := run.manifest["metrics"][self.name].get("note"))
+        )
         if not any(run.score(self.name) for run in runs):
             found.append("every score is 0: neither arm has learned to predict")
         seeds = list(self.cell.pairs(self.arm))
@@ -247,7 +250,7 @@ def _check(
         np.stack([resampled[pair[side].folder, metric.name] for pair in pairs.values()], axis=1)
         for side in (0, 1)
     )
-    return significance.bootstrap(baseline, arm, comparable(metric))
+    return significance.bootstrap(baseline, arm)
 
 
 def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] | tuple[None, None]:

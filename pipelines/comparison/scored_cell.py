@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.comparison import significance, without_model
+from pipelines.comparison import without_model
 from pipelines.comparison.pairing import check_pair, check_same_examples
 from pipelines.comparison.results import ArmSummary, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
-from pipelines.comparison.significance import TwoWay
+from pipelines.comparison.significance import (
+    TwoWay,
+    cluster_sums,
+    differing,
+    paired_test,
+    resampled_values,
+)
 from pipelines.metrics.base import Metric, comparable
 
 Key = tuple[str, str, int]  # cell, arm, seed
@@ -100,22 +106,15 @@ class ScoredCell:
 
     def two_way(self, name: str, pairs: Mapping[int, tuple[ScoredRun, ScoredRun]]) -> TwoWay:
         """Compare the two sides of some pairs (at least one) by one metric."""
-        baseline, arm = (
-            np.stack([pair[side].statistics[name] for pair in pairs.values()]) for side in (0, 1)
-        )  # each (seeds, examples, columns)
-        first = next(iter(pairs.values()))[0]
-        return significance.two_way(baseline, arm, comparable(first.metrics[name]), first.clusters)
+        baseline, arm = ([pair[side].deletions(name) for pair in pairs.values()] for side in (0, 1))
+        differs = [differing(*(run.statistics[name] for run in pair)) for pair in pairs.values()]
+        return paired_test(baseline, arm, differs)
 
     def resampled(self) -> dict[tuple[Path, str], np.ndarray]:
-        """Return sums `(resamples, columns)` of every run and metric; all share the same resamples."""
-        parts = {
-            (run.folder, name): significance.cluster_sums(run.statistics[name], run.clusters)
-            for run in self.runs.values()
-            for name in run.statistics
-        }
-        ends = np.cumsum([part.shape[1] for part in parts.values()])
-        sums = significance.resample(np.concatenate(list(parts.values()), axis=1))
-        return dict(zip(parts, np.split(sums, ends[:-1], axis=1)))
+        """Return the compared value of every run and metric over the same resamples, `(resamples,)`."""
+        runs = {(run.folder, name): run for run in self.runs.values() for name in run.statistics}
+        groups = {key: cluster_sums(run.statistics[key[1]], run.clusters) for key, run in runs.items()}
+        return resampled_values(groups, {key: comparable(run.metrics[key[1]]) for key, run in runs.items()})
 
     def summary(self, arm: str) -> ArmSummary:
         """Return what an arm costs and how it started, over its finished runs."""

@@ -6,11 +6,16 @@ Everything here is arithmetic on stored statistics; method and measured error ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 
+from pipelines.metrics.base import StatisticsTable
+
+K = TypeVar("K")
 Value = Callable[[np.ndarray], np.ndarray]  # summed statistics (..., columns) -> value (...), more is better
 
 LEVEL = 0.05  # two-sided error rate of a verdict
@@ -22,6 +27,7 @@ OUTLIER_MADS = 5.0
 NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
 BOOTSTRAP_TOLERANCE = 0.10  # relative gap between the standard errors of bootstrap and jackknife
 RESAMPLES = 10_000
+BLOCK = 1 << 20  # numbers of dense statistics at a time
 CHUNK = 128  # resamples drawn at a time; larger chunks fall out of the cache
 
 
@@ -74,44 +80,105 @@ class Bootstrap:
     num_resamples: int
 
 
+@dataclass(frozen=True)
+class Deletions:
+    """The compared value of one run, and the value without each cluster of its examples, `(clusters,)`."""
+
+    whole: float
+    without: np.ndarray
+
+
+def delete_one(
+    statistics: StatisticsTable, value: Value, clusters: Sequence[object] | None = None
+) -> Deletions:
+    """Return the value of statistics `(examples, columns)`, whole and without each cluster.
+
+    A sparse table is filled in block by block; equal rows, which a table of labels has many of, once.
+    """
+    groups = cluster_sums(statistics, clusters)
+    whole = groups.sum(axis=0)
+    rows, places = _distinct(groups) if issparse(groups) else (groups, slice(None))
+    size = max(1, BLOCK // max(1, groups.shape[1]))
+    blocks = [rows[start : start + size] for start in range(0, rows.shape[0], size)]
+    values = [value(whole - dense_rows(block)) for block in blocks]
+    return Deletions(float(value(whole)), np.concatenate(values)[places])
+
+
+def dense_rows(table: Any) -> np.ndarray:
+    """Return a table as a dense array."""
+    return table.toarray() if issparse(table) else np.asarray(table)
+
+
+def _distinct(groups: csr_array) -> tuple[csr_array, np.ndarray]:
+    """Return the distinct rows of a sparse table, and the place of each row among them."""
+    groups.sort_indices()
+    first: dict[bytes, int] = {}
+    kept, places = [], []
+    for row, (start, end) in enumerate(zip(groups.indptr, groups.indptr[1:])):
+        key = groups.indices[start:end].tobytes() + groups.data[start:end].tobytes()
+        if key not in first:
+            kept.append(row)
+        places.append(first.setdefault(key, len(first)))
+    return groups[kept], np.array(places)
+
+
+def differing(baseline: StatisticsTable, arm: StatisticsTable) -> np.ndarray:
+    """Return which examples have different statistics, `(examples,)`."""
+    differs = baseline != arm
+    return np.diff(csr_array(differs).indptr) > 0 if issparse(differs) else np.any(differs, axis=1)
+
+
 def two_way(
-    baseline: np.ndarray, arm: np.ndarray, value: Value, clusters: Sequence[object] | None = None
+    baseline: Sequence[StatisticsTable],
+    arm: Sequence[StatisticsTable],
+    value: Value,
+    clusters: Sequence[object] | None = None,
+) -> TwoWay:
+    """Test an arm against the baseline by `paired_test`, from the statistics of their runs.
+
+    Args:
+        baseline: statistics of the baseline's runs, a table `(examples, columns)` for each seed.
+        arm: those of the arm, of the same shape; run `s` and example `i` are paired.
+        value: maps summed statistics to the value compared; more is better.
+        clusters: one label per example; examples of one label (document, article) are left out together.
+            None makes every example its own cluster.
+
+    Raises:
+        ValueError: shapes differ, or there is no seed or no example.
+    """
+    sides = [
+        [one if issparse(one) else np.asarray(one, np.float64) for one in side] for side in (baseline, arm)
+    ]
+    shapes = [[one.shape for one in side] for side in sides]
+    if shapes[0] != shapes[1] or not shapes[0] or any(len(one) != 2 or not one[0] for one in shapes[0]):
+        raise ValueError(f"expected two lists of tables (examples, columns), got {shapes[0]} and {shapes[1]}")
+    before, after = ([delete_one(one, value, clusters) for one in side] for side in sides)
+    return paired_test(before, after, [differing(*pair) for pair in zip(*sides)])
+
+
+def paired_test(
+    baseline: Sequence[Deletions], arm: Sequence[Deletions], differs: Sequence[np.ndarray]
 ) -> TwoWay:
     """Test an arm against the baseline by a t over seeds x examples, paired on both.
 
     The variance over examples is a delete-one jackknife over clusters.
 
     Args:
-        baseline: statistics of the baseline, `(seeds, examples, columns)`.
-        arm: those of the arm, same shape; run `s` and example `i` are paired.
-        value: maps summed statistics to the value compared; more is better.
-        clusters: one label per example; examples of one label (document, article) are left out together.
-            None makes every example its own cluster.
+        baseline: the values of the baseline's runs, one for each seed.
+        arm: those of the arm.
+        differs: for each seed, which examples have different statistics.
 
     With one seed the variance is that of the examples alone: a comparison of two checkpoints.
     A difference that never varies has no standard error, and neither has one of a single cluster: `problem`
     then gives the reason, and `p` is NaN.
-
-    Raises:
-        ValueError: shapes differ, or there is no seed or no example.
     """
-    baseline, arm = np.asarray(baseline, dtype=np.float64), np.asarray(arm, dtype=np.float64)
-    if baseline.shape != arm.shape or baseline.ndim != 3 or 0 in baseline.shape[:2]:
-        raise ValueError(
-            f"expected two arrays (seeds, examples, columns), got {baseline.shape} and {arm.shape}"
-        )
-    num_seeds, num_examples, _ = baseline.shape
-    baseline_groups, arm_groups = cluster_sums(baseline, clusters), cluster_sums(arm, clusters)
-    num_clusters = baseline_groups.shape[1]
-    baseline_total, arm_total = (
-        groups.sum(axis=1, keepdims=True) for groups in (baseline_groups, arm_groups)
-    )
-    scores = value(baseline_total)[:, 0], value(arm_total)[:, 0]
+    num_seeds, num_clusters = len(baseline), len(baseline[0].without)
+    scores = tuple(np.array([run.whole for run in side]) for side in (baseline, arm))
     by_seed = scores[1] - scores[0]
     difference = float(by_seed.mean())
     variance = Variance(*[math.nan] * 4)
     if num_clusters > 1:
-        without = value(arm_total - arm_groups) - value(baseline_total - baseline_groups)  # (seeds, clusters)
+        without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
         variance = _variance(by_seed, without)
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
@@ -121,9 +188,9 @@ def two_way(
         seed_differences=tuple(by_seed.tolist()),
         variance=variance,
         num_seeds=num_seeds,
-        num_examples=num_examples,
+        num_examples=len(differs[0]),
         num_clusters=num_clusters,
-        num_differing=int(np.any(baseline != arm, axis=(0, 2)).sum()),
+        num_differing=int(np.any(differs, axis=0).sum()),
     )
     if num_clusters == 1:
         return replace(untested, problem="a test needs more than one cluster of examples")
@@ -200,8 +267,8 @@ def _tested(untested: TwoWay, se: float, df: float) -> TwoWay:
     )
 
 
-def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = None) -> np.ndarray:
-    """Sum statistics `(..., examples, columns)` over each cluster, in the order of their first examples.
+def cluster_sums(statistics: StatisticsTable, clusters: Sequence[object] | None = None) -> StatisticsTable:
+    """Sum statistics `(examples, columns)` over each cluster, in the order of their first examples.
 
     Raises:
         ValueError: the number of labels is not that of the examples.
@@ -210,13 +277,16 @@ def cluster_sums(statistics: np.ndarray, clusters: Sequence[object] | None = Non
         return statistics
     order: dict[object, int] = {}
     place = np.array([order.setdefault(label, len(order)) for label in clusters])
-    if len(place) != statistics.shape[-2]:
-        raise ValueError(f"{len(place)} cluster labels for {statistics.shape[-2]} examples")
+    if len(place) != statistics.shape[0]:
+        raise ValueError(f"{len(place)} cluster labels for {statistics.shape[0]} examples")
     if len(order) == len(place):
         return statistics
+    if issparse(statistics):
+        members = csr_array((np.ones(len(place)), (place, np.arange(len(place)))))
+        return members @ statistics
     ranked = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[ranked], np.arange(len(order)))
-    return np.add.reduceat(statistics[..., ranked, :], starts, axis=-2)
+    return np.add.reduceat(statistics[ranked], starts, axis=0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -232,29 +302,50 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def resample(groups: np.ndarray, num_resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return sums of `groups` (clusters, columns) over bootstrap resamples of clusters: (resamples, columns).
+def resample(num_clusters: int, num_resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield how often each cluster is drawn in bootstrap resamples: `(some resamples, clusters)`, float32.
 
-    Put the columns of all arms, seeds and metrics side by side: one call draws the same clusters for all of
-    them, which keeps every pairing. The draw depends on `seed` and the number of clusters only.
-    Single precision is twice as fast; it is exact for counts up to 16 million, else within 1e-7 of a sum.
+    One draw serves all arms, seeds and metrics, which keeps every pairing. It depends on `seed` and the
+    number of clusters only. Single precision is twice as fast; sums of it are exact for counts up to
+    16 million, else within 1e-7 of a sum.
     """
-    num_clusters = len(groups)
     generator = np.random.default_rng(seed)
-    groups = groups.astype(np.float32)
-    sums = np.empty((num_resamples, groups.shape[1]))
     for start in range(0, num_resamples, CHUNK):
         rows = min(CHUNK, num_resamples - start)
         drawn = generator.integers(0, num_clusters, size=(rows, num_clusters))
         drawn += np.arange(rows)[:, None] * num_clusters
         counts = np.bincount(drawn.ravel(), minlength=rows * num_clusters).reshape(rows, num_clusters)
-        sums[start : start + rows] = counts.astype(np.float32) @ groups
-    return sums
+        yield counts.astype(np.float32)
 
 
-def bootstrap(baseline: np.ndarray, arm: np.ndarray, value: Value, num_bins: int = 40) -> Bootstrap:
-    """Return the distribution of the difference; each arm is resampled sums `(resamples, seeds, columns)`."""
-    differences = (value(arm) - value(baseline)).mean(axis=1)
+def resampled_values(
+    groups: Mapping[K, StatisticsTable], values: Mapping[K, Value], num_resamples: int = RESAMPLES
+) -> dict[K, np.ndarray]:
+    """Return the value of each table `(clusters, columns)` over the same resamples, `(resamples,)`.
+
+    Dense tables are multiplied side by side; no sum of a resample is kept.
+    """
+    dense = [key for key, table in groups.items() if not issparse(table)]
+    sparse = {key: csr_array(table.T, dtype=np.float32) for key, table in groups.items() if issparse(table)}
+    ends = np.cumsum([0, *(groups[key].shape[1] for key in dense)])
+    beside = np.concatenate([groups[key] for key in dense], axis=1).astype(np.float32) if dense else None
+    found: dict[K, list[np.ndarray]] = {key: [] for key in groups}
+    [num_clusters] = {table.shape[0] for table in groups.values()}
+    for counts in resample(num_clusters, num_resamples):
+        if beside is not None:
+            sums = (counts @ beside).astype(np.float64)
+            for key, start, end in zip(dense, ends, ends[1:]):
+                found[key].append(values[key](sums[:, start:end]))
+        if sparse:
+            by_cluster = np.ascontiguousarray(counts.T)
+            for key, table in sparse.items():
+                found[key].append(values[key]((table @ by_cluster).T.astype(np.float64, order="C")))
+    return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def bootstrap(baseline: np.ndarray, arm: np.ndarray, num_bins: int = 40) -> Bootstrap:
+    """Return the distribution of the difference; each arm is its resampled values `(resamples, seeds)`."""
+    differences = (arm - baseline).mean(axis=1)
     counts, edges = np.histogram(differences, bins=num_bins)
     low, high = np.quantile(differences, [LEVEL / 2, 1 - LEVEL / 2])
     return Bootstrap(

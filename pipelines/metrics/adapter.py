@@ -10,9 +10,8 @@ from typing import Any
 
 import datasets
 import evaluate
-import numpy as np
 
-from pipelines.metrics.base import Metric, total
+from pipelines.metrics.base import Metric, StatisticsTable, total
 
 
 class LibraryMetric(evaluate.Metric):
@@ -62,12 +61,12 @@ def _encode(item: Any) -> str:
 
 
 def reported_score(
-    metric: Metric, predictions: Sequence[Any], references: Sequence[Any], statistics: np.ndarray
+    metric: Metric, predictions: Sequence[Any], references: Sequence[Any], statistics: StatisticsTable
 ) -> float:
     """Return the score that a run reports: computed by the library, checked against the stored statistics.
 
     Args:
-        statistics: what `metric.statistics` gave for each pair, `(examples, len(metric.columns))`.
+        statistics: what `metric.table` gave.
 
     Raises:
         ArithmeticError: the two differ, so no number computed from the statistics could be trusted.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, issparse
+
+# Statistics `(examples, columns)`: a row for each example. Sparse where a metric has columns for every label
+# and an example touches those of one or two.
+StatisticsTable: TypeAlias = np.ndarray | csr_array
 
 
 class Metric(ABC):
@@ -21,6 +25,7 @@ class Metric(ABC):
 
     name: str  # "f1"; unique within a task
     columns: tuple[str, ...]  # names of the statistics, such as ("true_positives", "predicted", "gold")
+    is_sparse: bool = False  # its table is sparse, and so is the stored one
     higher_is_better: bool = True
     scale: Literal["linear", "log"] = "linear"  # "log": arms are compared by the ratio of their scores
 
@@ -43,6 +48,11 @@ class Metric(ABC):
     def statistics(self, prediction: Any, reference: Any) -> np.ndarray:
         """Return the statistics of one example, float64, shape `(len(columns),)`."""
 
+    def table(self, predictions: Sequence[Any], references: Sequence[Any]) -> StatisticsTable:
+        """Return the statistics of every example, `(examples, len(columns))`."""
+        rows = [self.statistics(p, r) for p, r in zip(predictions, references, strict=True)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.columns)))
+
     @abstractmethod
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Return the score (0-100, or in its own unit) of sums `(..., len(columns))` -> `(...)`."""
@@ -51,10 +61,27 @@ class Metric(ABC):
     def library_score(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
         """Return the same score, computed by the metric's library over whole lists without `statistics`."""
 
+    def note(self, references: Sequence[Any]) -> str | None:
+        """Return why this metric misjudges texts like these, as a clause; None if it does not."""
+        return None
 
-def total(statistics: ArrayLike) -> np.ndarray:
+
+def notes(metrics: Mapping[str, Metric], references: Sequence[Any]) -> list[str]:
+    """Return what metrics say of some references, each with the names of those that say it."""
+    said: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        if note := metric.note(references):
+            said.setdefault(note, []).append(name)
+    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+
+
+def total(statistics: Any) -> np.ndarray:
     """Return the column sums of `(examples, columns)`, correctly rounded, whatever the order of examples."""
-    return np.array([math.fsum(column) for column in np.asarray(statistics, dtype=np.float64).T])
+    if not issparse(statistics):
+        return np.array([math.fsum(column) for column in np.asarray(statistics, dtype=np.float64).T])
+    by_column = statistics.tocsc()
+    columns = np.split(by_column.data, by_column.indptr[1:-1])
+    return np.array([math.fsum(column) for column in columns])
 
 
 def comparable(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:

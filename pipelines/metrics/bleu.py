@@ -10,12 +10,14 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
+from pipelines.metrics.languages import code_of, is_unspaced, note_on
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as SacrebleuMetric
 
 ORDERS = 4
-# Languages that the tokenizer 13a cannot split; for the last four, which write no spaces, sacrebleu has none
+AT_BLANKS = {"13a", "intl", "none"}  # tokenizers that split a text at its blanks and punctuation only
+# Languages that the tokenizer 13a cannot split; for the last four, which write no blanks, sacrebleu has none
 TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"} | dict.fromkeys(
     ("th", "lo", "km", "my"), "char"
 )
@@ -27,8 +29,8 @@ class Bleu(Metric):
     A prediction is a text; a reference is a text or a list of them.
 
     Args:
-        target_language: such as "de"; chooses the tokenizer unless `tokenize` does (13a does not split
-            Chinese sentences, so that good translations can score 0).
+        target_language: by any usual code or name ("de", "zho_Hans"); chooses the tokenizer unless
+            `tokenize` does (13a does not split Chinese sentences, so that good translations can score 0).
         tokenize: a sacrebleu tokenizer by name.
         num_references: references of every example; None for a number that varies. It is part of the
             signature, and an example with another number is refused.
@@ -48,7 +50,7 @@ class Bleu(Metric):
         from sacrebleu.metrics import BLEU
 
         self.target_language, self.tokenize, self.num_references = target_language, tokenize, num_references
-        chosen = tokenize or TOKENIZERS.get(target_language.split("-")[0].split("_")[0].lower(), "13a")
+        self._tokenizer = chosen = tokenize or TOKENIZERS.get(code_of(target_language), "13a")
         if chosen not in BLEU.TOKENIZERS:
             raise UserError("metric bleu", "there is no such tokenizer", chosen, ", ".join(BLEU.TOKENIZERS))
         try:
@@ -59,7 +61,7 @@ class Bleu(Metric):
             raise UserError(
                 f"metric bleu, tokenizer {chosen}",
                 "its package is not installed",
-                accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set tokenize: char",
+                accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set task.tokenize: char",
             ) from error
 
     @property
@@ -85,6 +87,20 @@ class Bleu(Metric):
 
     def library_score(self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
         return corpus_score(self._corpus, predictions, references)
+
+    def note(self, references: Sequence[str | Sequence[str]]) -> str | None:
+        texts = [one_or_more(reference) for reference in references]
+        if self._tokenizer in AT_BLANKS:
+            lost = {text: is_unspaced(text) for group in texts for text in group}
+            what = (
+                f"which the tokenizer {self._tokenizer} does not split: set the target language, such as zh"
+            )
+            if found := note_on(texts, lost, f"{{}} are in a script without blanks, {what}"):
+                return found
+        copied = [group[0] for group in texts if group]
+        if copied and corpus_score(self._corpus, copied, copied) == 0:
+            return f"the references score 0 against themselves: none has {ORDERS} tokens"
+        return None
 
 
 def _elementwise(function: Callable[..., float]) -> Callable[..., np.ndarray]:

@@ -13,13 +13,10 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, mean, one_or_more, ratio
+from pipelines.metrics.languages import UNSPACED, code_of, note_on
 
 Measure = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
 MEASURES = get_args(Measure)
-# Scripts written without spaces: every character is a token of its own
-UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
-)
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？｡])[」』”’）]*\s*")
 
 
@@ -35,7 +32,7 @@ class Rouge(Metric):
 
     Args:
         measure: "rouge1", "rouge2", "rougeL" or "rougeLsum".
-        language: of the texts, such as "en" or "de".
+        language: of the texts, by any usual code or name ("en", "eng", "German").
         stemmer: Porter stems, English only; None means wherever the language is English.
     """
 
@@ -49,7 +46,7 @@ class Rouge(Metric):
     ) -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        english = language.split("-")[0].split("_")[0].lower() == "en"
+        english = code_of(language) == "en"
         if measure not in MEASURES:
             raise UserError("metric rouge", "unknown measure", measure, ", ".join(MEASURES))
         if stemmer and not english:
@@ -76,6 +73,14 @@ class Rouge(Metric):
     def library_score(self, predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
         return mean([self._f_measure(p, r) for p, r in zip(predictions, references, strict=True)], 100)
 
+    def note(self, references: Sequence[str | Sequence[str]]) -> str | None:
+        if not isinstance(self._tokenizer, English):
+            return None
+        texts = [one_or_more(reference) for reference in references]
+        lost = {text: not is_mostly_latin(text) for group in texts for text in group}
+        what = "{} are mostly in letters that the tokenizer of English drops: set the language, such as zh"
+        return note_on(texts, lost, what)
+
     def _f_measure(self, prediction: str, reference: str | Sequence[str]) -> float:
         texts = [prediction, *one_or_more(reference)]
         if self.measure == "rougeLsum":
@@ -87,6 +92,12 @@ def sentences(text: str) -> list[str]:
     """Return the lines of a text that has several, else its sentences by final punctuation; none is empty."""
     lines = text.split("\n") if "\n" in text.strip() else SENTENCE_END.split(text)
     return [line.strip() for line in lines if line.strip()]
+
+
+def is_mostly_latin(text: str) -> bool:
+    """Whether the tokenizer of English keeps at least half of the letters of a text."""
+    letters = [letter for letter in text.lower() if letter.isalpha()]
+    return 2 * sum("a" <= letter <= "z" for letter in letters) >= len(letters)
 
 
 class English:

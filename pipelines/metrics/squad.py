@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, mean, ratio
+from pipelines.metrics.languages import is_unspaced, note_on
 
 Answer = str | Mapping[str, Any]
 Measure = Literal["exact_match", "f1"]
@@ -70,6 +71,15 @@ class Squad(Metric):
     def library_score(self, predictions: Sequence[Answer], references: Sequence[Any]) -> float:
         pairs = [(p, gold_texts(r)) for p, r in zip(predictions, references, strict=True)]
         return mean([self._best(p, golds) for p, golds in pairs if self._counts(golds)], 100)
+
+    def note(self, references: Sequence[Sequence[str] | Mapping[str, Any]]) -> str | None:
+        if self.measure == "exact_match":
+            return None
+        texts = [golds for golds in map(gold_texts, references) if golds]
+        lost = {text: is_unspaced(text) for golds in texts for text in golds}
+        return note_on(
+            texts, lost, "{} are in a script without blanks, so that a whole answer counts as one word"
+        )
 
     def _counts(self, golds: Sequence[str]) -> bool:
         return self.subset == "all" or (self.subset == "answerable") == bool(golds)

@@ -7,10 +7,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from pipelines.comparison import scored_run
-from pipelines.comparison.significance import LEVEL, cluster_sums, jackknife_variance
+from pipelines.comparison.significance import LEVEL, delete_one, jackknife_variance
 from pipelines.publish import learning_curve
 from pipelines.publish.card import Score
 from pipelines.report import format as fmt
@@ -40,11 +38,10 @@ def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | N
     """Return the jackknife t interval over clusters of examples; None where it is not finite."""
     from scipy.special import stdtrit  # scipy takes long to import
 
-    groups = cluster_sums(run.statistics[metric][None], run.clusters)[0]
-    count, total = len(groups), groups.sum(axis=0)
+    without = delete_one(run.statistics[metric], run.metrics[metric].score, run.clusters).without
+    count = len(without)
     if count < 2:
         return None
-    without = np.array([run.metrics[metric].score(total - group) for group in groups])
     reach = float(stdtrit(count - 1, 1 - LEVEL / 2)) * math.sqrt(jackknife_variance(without))
     value = run.score(metric)
     return (value - reach, value + reach) if math.isfinite(reach) else None

@@ -77,7 +77,10 @@ def metric_names(task: Entry, given: Mapping[str, object]) -> list[str]:
     values = {option.name: option.default for option in task.options} | dict(given)
     optional = task.attributes.get("optional_metrics") or {}
     chosen = [names for option, names in optional.items() if values.get(option) is True]
-    return [name for names in (task.attributes.get("metric_names") or (), *chosen) for name in names]
+    main = task.attributes.get("metric_names") or ()
+    for option, by_value in (task.attributes.get("metrics_by") or {}).items():
+        main = by_value.get(values.get(option), main)
+    return [name for names in (main, *chosen) for name in names]
 
 
 def _contract(name: str) -> frozenset[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipelines.comparison.scored_run import ScoredRun
     from pipelines.comparison.significance import Value
+    from pipelines.metrics.base import StatisticsTable
 
 Prediction = Mapping[str, object]  # a line of predictions.<split>.jsonl
 BINS = 4
@@ -100,7 +101,7 @@ def breakdown(row: Row, reader: Reader) -> Breakdown | None:
     first = next(iter(pairs.values()))[0]
     value = comparable(first.metrics[row.metric])
     baseline, arm = ([pair[side].statistics[row.metric] for pair in pairs.values()] for side in (0, 1))
-    influences = _influences(baseline, arm, value)
+    influences = _influences(list(pairs.values()), row.metric)
     predictions = {seed: [reader.predictions(run) for run in pair] for seed, pair in pairs.items()}
     complete = all(len(lines) == influences.shape[1] for pair in predictions.values() for lines in pair)
     lengths = [_length(line) for line in next(iter(predictions.values()))[0]] if complete else []
@@ -131,23 +132,26 @@ def _pairs(row: Row, reader: Reader) -> dict[int, tuple[ScoredRun, ScoredRun]]:
     return found
 
 
-def _influences(baseline: Sequence[np.ndarray], arm: Sequence[np.ndarray], value: Value) -> np.ndarray:
+def _influences(pairs: Sequence[tuple[ScoredRun, ScoredRun]], metric: str) -> np.ndarray:
     """Return by how much the difference falls without each example, `(seeds, examples)`.
 
-    Positive values favour the arm. Each list holds an array `(examples, columns)` per seed.
+    Positive values favour the arm.
     """
     import numpy as np
 
+    from pipelines.comparison.significance import delete_one
+    from pipelines.metrics.base import comparable
+
     rows = []
-    for baseline_statistics, arm_statistics in zip(baseline, arm):
-        baseline_sum, arm_sum = baseline_statistics.sum(axis=0), arm_statistics.sum(axis=0)
-        whole = value(arm_sum) - value(baseline_sum)
-        without = value(arm_sum - arm_statistics) - value(baseline_sum - baseline_statistics)
-        rows.append(whole - without)
+    for pair in pairs:
+        before, after = (delete_one(run.statistics[metric], comparable(run.metrics[metric])) for run in pair)
+        rows.append((after.whole - before.whole) - (after.without - before.without))
     return np.nan_to_num(np.stack(rows))
 
 
-def _bins(lengths: Sequence[int], sides: Sequence[Sequence[np.ndarray]], value: Value) -> list[LengthBin]:
+def _bins(
+    lengths: Sequence[int], sides: Sequence[Sequence[StatisticsTable]], value: Value
+) -> list[LengthBin]:
     """Return bins with about equally many examples; examples of one length are always in one bin."""
     import numpy as np
 

@@ -18,6 +18,7 @@ from pipelines.runs.baselines import baseline_record
 from pipelines.runs.environment import environment
 from pipelines.runs.manifest import DataRecord, Manifest, MetricRecord, ProofRecord
 from pipelines.runs.prepare import PreparedRun
+from pipelines.tasks.shared.baselines import MOST_NOTED
 from pipelines.train.evaluate import Evaluation
 
 
@@ -47,7 +48,7 @@ def collect_manifest(
         "model_commit": getattr(model.config, "_commit_hash", None),
         "scores": validation | {split: _reported(found) for split, found in evaluations.items()},
         "per_type": {split: _per_type(found) for split, found in evaluations.items()},
-        "metrics": {name: _describe(metric) for name, metric in run.task.metrics.items()},
+        "metrics": {name: _describe(metric, evaluations) for name, metric in run.task.metrics.items()},
         "primary": training.selecting_metric,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "num_trained_parameters": sum(parameter.numel() for parameter in training.engine.parameters),
@@ -94,14 +95,18 @@ def _per_type(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _describe(metric: Metric) -> MetricRecord:
-    return {
+def _describe(metric: Metric, evaluations: Mapping[str, Evaluation]) -> MetricRecord:
+    record: MetricRecord = {
         "module": metric.module,
         "options": metric.options,
         "columns": list(metric.columns),
         "signature": metric.signature,
         "higher_is_better": metric.higher_is_better,
     }
+    for found in evaluations.values():
+        if note := metric.note(found.references[:MOST_NOTED]):
+            record["note"] = note
+    return record
 
 
 def _splits(run: PreparedRun) -> dict[str, Prepared]:

@@ -17,6 +17,7 @@ class MetricRecord(TypedDict):
     columns: list[str]  # names of its statistics
     signature: str
     higher_is_better: bool
+    note: NotRequired[str]  # why it misjudges the texts of the scored split
 
 
 class DataRecord(TypedDict):

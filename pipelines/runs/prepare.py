@@ -35,6 +35,7 @@ from pipelines.runs import first_batch
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.load import load_task
+from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
@@ -66,6 +67,8 @@ def prepare(
     for line in about_data(splits):
         reporter.say(line)
     _require_equal_ranks(config, splits)
+    for note in metric_notes(task, prepared["validation" if "validation" in prepared else "train"].examples):
+        reporter.say(f"note: {note}")
     _stop_between_phases(accelerator, stop)
     first = first_batch.first_features(config, prepared["train"])
     model, proof = build_model_with_attention(config, task, prepared["train"], first)

@@ -26,6 +26,7 @@ from pipelines.storage.removal import remove_listed
 
 if TYPE_CHECKING:
     import numpy as np
+    from scipy.sparse import csr_array
 
 SCHEMA_VERSION = 1
 # The entries that readers of a record rely on, with their types.
@@ -69,7 +70,7 @@ class ScoredSplit(Protocol):
     @property
     def metrics(self) -> Mapping[str, HasColumns]: ...
     @property
-    def statistics(self) -> Mapping[str, np.ndarray]: ...  # metric -> (examples, statistics)
+    def statistics(self) -> Mapping[str, np.ndarray | csr_array]: ...  # metric -> (examples, statistics)
 
 
 class RunFolder:
@@ -200,17 +201,25 @@ class RunFolder:
 
 
 def write_statistics(path: Path, evaluation: ScoredSplit) -> None:
-    """Write the columns id, cluster and `<metric>.<statistic>` (float64), in example order."""
+    """Write the columns id, cluster and `<metric>.<statistic>` (float64), in example order.
+
+    Sparse statistics are two columns of lists: `<metric>.places` of the statistics that are not 0, counted
+    from 0, and `<metric>.values`.
+    """
     import pyarrow
     import pyarrow.parquet
+    from scipy.sparse import issparse
 
-    columns: dict[str, list[str] | np.ndarray] = {
-        "id": list(evaluation.ids),
-        "cluster": list(evaluation.clusters),
-    }
+    columns: dict[str, Any] = {"id": list(evaluation.ids), "cluster": list(evaluation.clusters)}
     for name, metric in evaluation.metrics.items():
-        for index, statistic in enumerate(metric.columns):
-            columns[f"{name}.{statistic}"] = evaluation.statistics[name][:, index]
+        statistics: Any = evaluation.statistics[name]
+        if issparse(statistics):
+            for part, values in (("places", statistics.indices), ("values", statistics.data)):
+                ends = pyarrow.array(statistics.indptr, pyarrow.int64())
+                columns[f"{name}.{part}"] = pyarrow.LargeListArray.from_arrays(ends, values)
+        else:
+            for index, statistic in enumerate(metric.columns):
+                columns[f"{name}.{statistic}"] = statistics[:, index]
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink)
     atomic.write_bytes(path, sink.getvalue().to_pybytes())

@@ -26,6 +26,7 @@ class AudioClassification(MediaClassification):
         seconds: length of every clip after cutting or padding.
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
             train does not have; None: those of the train split.
+        kind: "single" (one label), "multi_label" (a list of labels) or "regression" (a number to predict).
     """
 
     reads: ClassVar[str] = "audio"
@@ -33,11 +34,11 @@ class AudioClassification(MediaClassification):
     head: ClassVar[str] = "audio_classification"
     columns: Mapping[str, Column] = {
         "audio": Column("audio", "the sound, as bytes or the path of a file"),
-        "label": Column("label", "the label, a text or a number with a name", is_target=True),
+        "label": Column("label", "the label, a list of labels or a number (task.kind)", is_target=True),
     }
 
-    def __init__(self, seconds: float = 10.0, labels: list[str] | None = None) -> None:
-        super().__init__(labels)
+    def __init__(self, seconds: float = 10.0, labels: list[str] | None = None, kind: str = "single") -> None:
+        super().__init__(labels, kind)
         if seconds < 0.1:
             raise UserError("task.seconds", "is too short", seconds, "at least 0.1")
         self.seconds = seconds

@@ -49,7 +49,8 @@ class Task(ABC):
     # The catalog reads these two from source (`attnlab validate` imports no task), so they must be literals.
     metric_names: ClassVar[tuple[str, ...]]  # the metrics that are always reported
     optional_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # an option -> the metrics it adds if true
-    primary: ClassVar[str]  # the metric that selects checkpoints unless the run names another
+    metrics_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}  # option -> value -> all metrics
+    primary: ClassVar[str]  # the one of them that selects checkpoints (see `selects_by`)
     columns: Mapping[str, Column]  # canonical name -> column
     evaluation_overhead: ClassVar[int] = 300  # cost of one more batch besides its tokens, in tokens
 
@@ -189,7 +190,17 @@ class Task(ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Return the metrics that this task with its options reports, by name."""
         optional = (names for option, names in self.optional_metrics.items() if getattr(self, option))
-        return {name: self.metric(name) for names in (self.metric_names, *optional) for name in names}
+        return {name: self.metric(name) for names in (self._main_metrics, *optional) for name in names}
+
+    @property
+    def _main_metrics(self) -> tuple[str, ...]:
+        chosen = (names.get(getattr(self, option)) for option, names in self.metrics_by.items())
+        return next((names for names in chosen if names), self.metric_names)
+
+    @property
+    def selects_by(self) -> str:
+        """The metric that selects checkpoints unless the run names another."""
+        return self.primary if self._main_metrics == self.metric_names else self._main_metrics[0]
 
     @abstractmethod
     def metric(self, name: str) -> Metric:

@@ -22,6 +22,7 @@ class ImageClassification(MediaClassification):
     Args:
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
             train does not have; None: those of the train split.
+        kind: "single" (one label), "multi_label" (a list of labels) or "regression" (a number to predict).
     """
 
     reads: ClassVar[str] = "image"
@@ -29,7 +30,7 @@ class ImageClassification(MediaClassification):
     head: ClassVar[str] = "image_classification"
     columns: Mapping[str, Column] = {
         "image": Column("image", "the image, as bytes or the path of a file"),
-        "label": Column("label", "the label, a text or a number with a name", is_target=True),
+        "label": Column("label", "the label, a list of labels or a number (task.kind)", is_target=True),
     }
 
     def decode(self, content: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""One label for a text, or for a pair of texts (sentiment, paraphrase, entailment: the GLUE tasks)."""
+"""Labels or a number for a text or a pair of texts (sentiment, entailment, similarity: the GLUE tasks)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from pipelines.tasks.shared.room import require_room
 
 
 class TextClassification(Classification):
-    """Choose one of a few labels for a text or a pair of texts.
+    """Choose one of a few labels for a text or a pair of texts, choose several, or predict a number.
 
     An input longer than `max_len` is cut at the end of its text (of the longer one of a pair, until both
-    fit) and counted in `counts`. Labels are texts, or numbers with names: those of the data (ClassLabel) or
-    those of the option `labels`.
+    fit) and counted in `counts`. Labels are texts, or numbers (0, 0.0, false, "0") with the names of the data
+    (ClassLabel) or of the option `labels`; without names, a number is its own name.
 
     Args:
         max_len: tokens of an input, with the special tokens.
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
             train does not have; None: those of the train split.
+        kind: "single" (one label), "multi_label" (a list of labels) or "regression" (a number to predict).
     """
 
     head: ClassVar[str] = "sequence_classification"
     columns: Mapping[str, Column] = {
         "text": Column("text", "the text"),
         "text_pair": Column("text_pair", "the second text, in every row or in none", required=False),
-        "label": Column("label", "the label, a text or a number with a name", is_target=True),
+        "label": Column("label", "the label, a list of labels or a number (task.kind)", is_target=True),
     }
 
-    def __init__(self, max_len: int = 128, labels: list[str] | None = None) -> None:
-        super().__init__(labels)
+    def __init__(self, max_len: int = 128, labels: list[str] | None = None, kind: str = "single") -> None:
+        super().__init__(labels, kind)
         self.max_len = max_len
         self._has_pairs: bool | None = None
 
@@ -120,13 +121,13 @@ class TextClassification(Classification):
         """Return the batch, padded on the right.
 
         Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them;
-        tensor (batch,): labels.
+        labels, (batch,) or, of any number of labels, (batch, labels).
         """
         shape = (len(features), max(len(feature["input_ids"]) for feature in features))
         batch = {
             "input_ids": torch.full(shape, self._pad),
             "attention_mask": torch.zeros(shape, dtype=torch.long),
-            "labels": torch.tensor([feature["label"] for feature in features]),
+            "labels": self.targets(features),
         }
         if self._encoder.has_segments:
             batch["token_type_ids"] = torch.zeros(shape, dtype=torch.long)

@@ -16,8 +16,9 @@ class Translation(TextToText):
     """Translate a text, scored by corpus BLEU and chrF.
 
     Args:
-        target_language: of the translations, such as "de" or "zh"; chooses the tokenizer of BLEU. Where the
-            tokenizer of the model has language codes, one of them, such as deu_Latn.
+        target_language: of the translations, by any usual code or name; chooses the tokenizer of BLEU. Where
+            the tokenizer of the model has language codes, one of them, such as deu_Latn.
+        tokenize: a tokenizer of sacrebleu in its place, such as char; null: the one of the language.
         num_references: translations of every row; null for a number that varies.
         prefix: text before every source, such as T5's "translate English to German: ".
         separator: text that a decoder reads between the source and the translation.
@@ -37,17 +38,18 @@ class Translation(TextToText):
         separator: str = "=>",
         max_source_len: int = 128,
         max_target_len: int = 128,
+        tokenize: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
             separator, max_source_len, max_target_len, target_language=target_language, **options
         )
-        self.num_references, self.prefix = num_references, prefix
+        self.num_references, self.prefix, self.tokenize = num_references, prefix, tokenize
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         return {"source copied": lambda example: example["source"], **super().baselines(train)}
 
     def metric(self, name: str) -> Metric:
         if name == "bleu":
-            return Bleu(self.target_language, num_references=self.num_references)
+            return Bleu(self.target_language, self.tokenize, self.num_references)
         return Chrf(num_references=self.num_references)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -15,7 +14,7 @@ from accelerate.utils import gather_object
 from custom_attention.modes import quiet
 from pipelines.data.features import Features
 from pipelines.distributed.transfer import to_device
-from pipelines.metrics.base import Metric, total
+from pipelines.metrics.base import Metric, StatisticsTable, total
 from pipelines.tasks.base import Example, Raw, Task
 from pipelines.train.batches import fill, overhead_of_batch
 
@@ -29,7 +28,7 @@ class Evaluation:
     predictions: tuple[Any, ...]
     references: tuple[Any, ...]
     metrics: Mapping[str, Metric]
-    statistics: Mapping[str, np.ndarray]  # metric -> (examples, statistics)
+    statistics: Mapping[str, StatisticsTable]  # by metric
     loss: float | None  # sum of target losses / number of targets; None where the task gives no losses
     seconds: float
 
@@ -76,10 +75,7 @@ def evaluate(
     predictions = tuple(task.assemble(example, group) for example, group in zip(examples, groups))
     references = tuple(task.reference(example) for example in examples)
     metrics = dict(task.metrics)
-    statistics = {
-        name: np.stack([metric.statistics(p, r) for p, r in zip(predictions, references)])
-        for name, metric in metrics.items()
-    }
+    statistics = {name: metric.table(predictions, references) for name, metric in metrics.items()}
     return Evaluation(
         ids=tuple(example["id"] for example in examples),
         clusters=tuple(task.cluster(example) for example in examples),

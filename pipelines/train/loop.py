@@ -250,7 +250,7 @@ class Training:
     @property
     def selecting_metric(self) -> str:
         """Name of the metric that chooses the best step."""
-        return self.config.select_by or self.task.primary
+        return self.config.select_by or self.task.selects_by
 
     @property
     def accelerator(self) -> Accelerator:

@@ -1,11 +1,19 @@
-"""Baseline scores without a model, against which the scores of a model are read."""
+"""What the data says of scores before a model is there: baseline scores, and metrics that misjudge it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
-from pipelines.metrics.base import Metric, total
+from pipelines.metrics.base import Metric, notes, total
 from pipelines.tasks.base import Baseline, Example, Task
+
+MOST_NOTED = 1000  # examples whose references tell whether a metric can judge them
+
+
+def metric_notes(task: Task, examples: Iterable[Example]) -> list[str]:
+    """Return what the metrics of a bound task say of the first examples (see `Metric.note`)."""
+    return notes(task.metrics, [task.reference(example) for example in islice(examples, MOST_NOTED)])
 
 
 def baseline_scores(
@@ -19,8 +27,7 @@ def baseline_scores(
     metrics = task.metrics
 
     def score(metric: Metric, baseline: Baseline) -> float:
-        pairs = zip(map(baseline, examples), references)
-        return float(metric.score(total([metric.statistics(*pair) for pair in pairs])))
+        return float(metric.score(total(metric.table(list(map(baseline, examples)), references))))
 
     return {
         name: {metric_name: score(metric, baseline) for metric_name, metric in metrics.items()}

@@ -1,38 +1,52 @@
-"""Tasks with one label per example, of any kind of input: labels, loss, prediction, metrics."""
+"""Tasks with labels for a whole example, of any kind of input: reading them, loss, prediction, metrics."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch.nn import Module, functional
+from torch.nn import Module
 
 from pipelines.errors import UserError
-from pipelines.metrics.accuracy import Accuracy
 from pipelines.metrics.base import Metric
-from pipelines.metrics.classification_f1 import ClassificationF1
-from pipelines.tasks.base import Baseline, Batch, Example, Feature, Raw
+from pipelines.tasks.base import Baseline, Batch, Example, Feature, Prediction, Raw
+from pipelines.tasks.shared.label_kinds import KINDS, LabelKind, in_order
 from pipelines.tasks.shared.labels import Labelled
-
-IGNORED = -100  # label of an example without one
 
 
 class Classification(Labelled):
-    """Choose one of a few labels.
+    """Choose one label, choose any number of labels, or predict a number (`label_kinds.py`).
 
     A derived task defines its inputs: `check_input`, `prepare` (whose features include `target`) and
-    `collate` (whose batches hold "labels" beside the inputs of the model).
+    `collate` (whose batches hold `targets` as "labels" beside the inputs of the model).
 
     Args:
         labels: names of the labels, where the data has numbers (0 is the first), or to allow labels that
             train does not have; None: those of the train split.
+        kind: "single", "multi_label" or "regression".
     """
 
     primary: ClassVar[str] = "accuracy"
     metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "f1_micro")
+    metrics_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+        "kind": {
+            "multi_label": ("f1_micro", "f1_macro", "exact_match"),
+            "regression": ("pearson", "spearman", "mse"),
+        }
+    }
+
+    def __init__(self, labels: list[str] | None = None, kind: str = "single") -> None:
+        if kind not in KINDS:
+            raise UserError("task.kind", "there is no such kind of labels", kind, ", ".join(KINDS))
+        self.kind = kind
+        self._kind: LabelKind = KINDS[kind]()
+        if labels and not self._kind.has_labels:
+            raise UserError(
+                "task.labels", f"{kind} predicts a number, so it has none", labels, "leave it out"
+            )
+        super().__init__(labels)
 
     # ---- rows
     @abstractmethod
@@ -44,26 +58,22 @@ class Classification(Labelled):
         return reason or (None if example.get("label") is None else self._check_label(example["label"]))
 
     def _check_label(self, label: object) -> str | None:
-        if isinstance(label, int) and not isinstance(label, bool):
-            if self._given is None:
-                fix = "give them in order, as task.labels: [negative, positive]"
-                return f"has the number {label} as label, without a name ({fix})"
-            if not 0 <= label < len(self._given):
-                return f"has the label {label}, and task.labels names {len(self._given)}"
-            return None
-        if not isinstance(label, str) or not label:
-            return f"has the label {label!r}, which is neither text nor a number with a name"
-        if self._labels and label not in self._labels:
-            place = "task.labels does not list" if self._given else "no row of train has"
-            return f"has the label {label!r}, which {place}"
-        return None
+        try:
+            read = self._kind.read(label, self._given)
+        except LookupError as error:
+            return str(error.args[0])
+        stated = read if isinstance(read, list) else [read]
+        new = [one for one in stated if self._labels and one not in self._number]
+        return f"has the label {new[0]!r}, which no row of train has" if new else None
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
-        if not self._given:
-            self._set_labels(sorted({row["label"] for row in splits["train"]}))
+        if not self._given and self._kind.has_labels:
+            read = (self.reference(row) for row in splits["train"])
+            found = {name for one in read for name in (one if isinstance(one, list) else [one])}
+            self._set_labels(in_order(found))
 
     def stratum(self, example: Example) -> str | None:
-        return str(example["label"])
+        return str(example["label"]) if self.kind == "single" else None
 
     def check_labels(self, labels: Sequence[str]) -> None:
         wrong = [label for label in labels if not isinstance(label, str) or not label]
@@ -71,61 +81,69 @@ class Classification(Labelled):
             what = "labels must be two or more distinct texts"
             raise UserError("task.labels", what, labels, "for example [negative, positive]")
 
+    def _set_labels(self, labels: Sequence[str]) -> None:
+        if self._kind.has_labels:
+            super()._set_labels(labels)
+            self._kind = KINDS[self.kind](labels)
+
     def model_options(self) -> dict[str, Any]:
-        return super().model_options() | {"problem_type": "single_label_classification"}
+        options = super().model_options()
+        if not self._kind.has_labels:
+            options = {"num_labels": 1, "id2label": {0: "value"}, "label2id": {"value": 0}}
+        return options | {"problem_type": self._kind.problem_type}
 
     def target(self, example: Example) -> Feature:
-        """Return the entries of a feature about its target: the number of the label (or -100)."""
+        """Return the entries of a feature about its target."""
         has_label = example.get("label") is not None
         return {
             "example_id": example["id"],
-            "label": self._number[self.reference(example)] if has_label else IGNORED,
+            "label": self._kind.target(self.reference(example) if has_label else None),
             "num_targets": int(has_label),
         }
 
+    def targets(self, features: Sequence[Feature]) -> torch.Tensor:
+        """Return the targets of a batch."""
+        return self._kind.tensor(features)
+
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> torch.Tensor:
-        return functional.cross_entropy(
-            self._logits(model, batch), batch["labels"], ignore_index=IGNORED, reduction="sum"
-        )
+        return self._kind.losses(self._logits(model, batch), batch["labels"]).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)
-        losses = functional.cross_entropy(logits, batch["labels"], ignore_index=IGNORED, reduction="none")
-        return [
-            {"probabilities": probabilities, "loss": loss}
-            for probabilities, loss in zip(logits.softmax(dim=-1).tolist(), losses.tolist())
-        ]
+        losses = self._kind.losses(logits, batch["labels"]).tolist()
+        return [raw | {"loss": loss} for raw, loss in zip(self._kind.raws(logits), losses)]
 
     @staticmethod
     def _logits(model: Module, batch: Batch) -> torch.Tensor:
         """Return the logits (batch, labels), float32."""
         return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
 
-    def assemble(self, example: Example, raws: Sequence[Raw]) -> str:
+    def assemble(self, example: Example, raws: Sequence[Raw]) -> Prediction:
         [raw] = raws
-        probabilities = raw["probabilities"]
-        return self._labels[probabilities.index(max(probabilities))]
+        return self._kind.prediction(raw)
 
     def answer(self, example: Example, raws: Sequence[Raw]) -> dict[str, Any]:
-        """Return the label, its probability, and the probability of every label, highest first."""
+        """Return the prediction, and the probability of every label, highest first."""
         [raw] = raws
-        ranked = sorted(zip(self._labels, raw["probabilities"]), key=lambda pair: -pair[1])
-        return {"label": ranked[0][0], "probability": ranked[0][1], "probabilities": dict(ranked)}
+        return self._kind.answer(raw)
 
     def label_of(self, feature: Feature) -> str:
-        """Return the label of a feature as text."""
-        return "no label" if feature["label"] == IGNORED else self._labels[feature["label"]]
+        """Return the target of a feature as text."""
+        if not feature["num_targets"]:
+            return "no label"
+        target = feature["label"]
+        if not self._kind.has_labels:
+            return f"{target:g}"
+        numbers = [target] if isinstance(target, int) else target
+        return ", ".join(self._labels[number] for number in numbers) or "none of the labels"
 
     # ---- scoring
     def metric(self, name: str) -> Metric:
-        if name == "accuracy":
-            return Accuracy()
-        return ClassificationF1(self._labels, "macro" if name == "f1_macro" else "micro")
+        return self._kind.metric(name)
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
-        [(label, _)] = Counter(map(self.reference, train)).most_common(1)
-        return {"most frequent label": lambda example: label}
+        return self._kind.baselines([self.reference(example) for example in train])
 
-    def reference(self, example: Example) -> str:
-        return self.named(example["label"])
+    def reference(self, example: Example) -> Any:
+        return self._kind.read(example["label"], self._given)

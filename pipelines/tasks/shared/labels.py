@@ -20,6 +20,7 @@ class Labelled(Task):
     def __init__(self, labels: list[str] | None = None) -> None:
         self._given = list(labels) if labels else None
         self._labels: list[str] = []
+        self._number: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         if labels:
             self._set_labels(labels)

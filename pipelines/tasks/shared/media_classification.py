@@ -107,10 +107,10 @@ class MediaClassification(Classification):
         return max(1, shape[-2] * width // NUMBERS_PER_PATCH)
 
     def collate(self, features: Sequence[Feature]) -> Batch:
-        """Return the inputs of the model, (batch, ...), and labels, (batch,)."""
+        """Return the inputs of the model, (batch, ...), and labels."""
         rows = [{packed["name"]: _unpacked(packed) for packed in feature["arrays"]} for feature in features]
         stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        return {**self.tensors(stacked), "labels": torch.tensor([feature["label"] for feature in features])}
+        return {**self.tensors(stacked), "labels": self.targets(features)}
 
     def show(self, feature: Feature) -> str:
         sizes = (f"{one['name']} {' x '.join(map(str, one['shape']))}" for one in feature["arrays"])

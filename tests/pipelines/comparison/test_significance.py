@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from scipy.sparse import csr_array
 
 from pipelines.comparison import significance, verdict
-from pipelines.comparison.significance import TwoWay, Variance, two_way
+from pipelines.comparison.significance import TwoWay, Variance, cluster_sums, two_way
+from pipelines.metrics.base import total
+from pipelines.metrics.classification_f1 import ClassificationF1
 
 EPS = np.finfo(np.float64).eps
 
@@ -203,22 +206,55 @@ def test_holm_by_hand(raw, adjusted):
     assert significance.holm(raw) == pytest.approx(adjusted)
 
 
+# ---- sparse statistics
+@pytest.mark.parametrize("clustered", [False, True])
+def test_sparse_statistics_give_the_bits_of_dense_ones(clustered):
+    rng = np.random.default_rng(3)
+    labels = [f"l{place}" for place in range(40)]
+    metric = ClassificationF1(labels)
+    golds = rng.integers(0, 40, 90)
+    runs = [np.where(rng.random(90) < 0.4, rng.integers(0, 40, 90), golds) for _ in range(6)]
+    tables = [metric.table([labels[p] for p in run], [labels[g] for g in golds]) for run in runs]
+    dense = [np.stack([metric.statistics(labels[p], labels[g]) for p, g in zip(run, golds)]) for run in runs]
+    assert all(np.array_equal(table.toarray(), other) for table, other in zip(tables, dense))
+    assert np.array_equal(total(tables[0]), total(dense[0]))
+    clusters = [f"c{place // 4}" for place in range(90)] if clustered else None
+    ours = two_way(tables[:3], tables[3:], metric.score, clusters)
+    assert ours == two_way(dense[:3], dense[3:], metric.score, clusters)
+    assert ours.num_differing > 0
+    groups = [[cluster_sums(one, clusters) for one in side[:2]] for side in (tables, dense)]
+    sampled = [
+        significance.resampled_values(dict(enumerate(side)), dict.fromkeys((0, 1), metric.score), 200)
+        for side in groups
+    ]
+    assert all(np.array_equal(sampled[0][place], sampled[1][place]) for place in (0, 1))
+
+
 # ---- bootstrap
 def test_resampling_draws_clusters_with_replacement_and_the_same_for_every_column():
     groups = np.arange(1.0, 8)[:, None] * np.array([[1.0, -2.0]])
-    sums = significance.resample(groups, num_resamples=333)
-    assert np.array_equal(sums[:, 1], -2 * sums[:, 0])
-    assert np.ptp(significance.resample(np.ones((7, 1)), 333)) == 0  # always seven clusters
-    assert abs(sums[:, 0].mean() - groups[:, 0].sum()) < 5 * sums[:, 0].std() / math.sqrt(333)
-    assert np.array_equal(sums, significance.resample(groups, num_resamples=333))
+    tables = {"dense": groups, "sparse": csr_array(groups), "clusters": np.ones((7, 1))}
+    values = {
+        "dense": lambda sums: sums[:, 1] + 2 * sums[:, 0],
+        "sparse": lambda sums: sums[:, 0],
+        "clusters": lambda sums: sums[:, 0],
+    }
+    found = significance.resampled_values(tables, values, 333)
+    assert not found["dense"].any()
+    assert set(found["clusters"]) == {7}  # always seven clusters
+    first = found["sparse"]
+    assert abs(first.mean() - groups[:, 0].sum()) < 5 * first.std() / math.sqrt(333)
+    assert np.array_equal(first, significance.resampled_values(tables, values, 333)["sparse"])
+    drawn = np.concatenate(list(significance.resample(7, 333)))
+    assert np.array_equal(first, (drawn @ groups)[:, 0])
 
 
 def test_the_bootstrap_agrees_with_the_jackknife_and_with_scipy():
     rng = np.random.default_rng(11)
     a, b = (entity_counts(rng, 1, 150) for _ in range(2))
     groups = np.concatenate([a[0], b[0]], axis=1)
-    sums = significance.resample(groups, 4000)
-    ours = significance.bootstrap(sums[:, None, :3], sums[:, None, 3:], f1)
+    values = significance.resampled_values({"a": a[0], "b": b[0]}, {"a": f1, "b": f1}, 4000)
+    ours = significance.bootstrap(values["a"][:, None], values["b"][:, None])
     jackknife = two_way(a, b, f1)
     assert ours.se == pytest.approx(jackknife.se, rel=0.06)
     columns = tuple(groups.T)

@@ -18,7 +18,7 @@ from pipelines.metrics.base import total
 from pipelines.metrics.classification_f1 import ClassificationF1
 from pipelines.metrics.load import load
 from pipelines.models.tokenizer import train_tokenizer
-from pipelines.tasks.shared.classification import IGNORED
+from pipelines.tasks.shared.label_kinds import IGNORED
 from pipelines.tasks.text_classification import TextClassification, _kept
 
 SINGLE = [row | {"id": str(n)} for n, row in enumerate(generate(30, 0, "train"))]
@@ -135,9 +135,13 @@ def test_labels_are_those_of_train_or_those_of_the_option():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"label": 1}, r"the number 1 as label, without a name \(give them in order"),
+        ({"label": 1}, "has the label '1', which no row of train has"),
+        ({"label": -1}, "the label -1, which data sets use for no label"),
+        ({"label": ["positive"]}, r"has a list of labels \(task.kind: multi_label"),
+        ({"label": float("nan")}, "no whole number"),
+        ({"label": ""}, "neither text nor a number"),
         ({"label": "mixed"}, "has the label 'mixed', which no row of train has"),
-        ({"label": 0.5}, "neither text nor a number"),
+        ({"label": 0.5}, r"no whole number \(task.kind: regression"),
         ({"text": " "}, "has an empty text"),
         ({"text": 3}, "has a text that is not text: 3"),
         ({"text_pair": "b"}, "has a text_pair, unlike the rows of train"),
