@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.storage.atomic import read_json
+from pipelines.ablation.results import read_results
+from pipelines.storage import reading
 from pipelines.storage.lock import Busy, lock
-from pipelines.storage.names import CELLS, LOCK, RESULTS, RUNS
+from pipelines.storage.names import CELLS, LOCK, RUNS
 
 
 def unused_runs(root: Path) -> list[Path]:
@@ -26,8 +27,9 @@ def unused_runs(root: Path) -> list[Path]:
 
 def _names(ablation: Path) -> Iterator[str]:
     """Yield the run folders that an ablation names: in its grid, its search and its last results."""
-    yield from (read_json(ablation / RUNS) or {}).values()
-    for row in (read_json(ablation / RESULTS) or {}).get("comparisons", ()):
+    fix = "mend it or remove its folder, so that the runs that it names are known"
+    yield from (reading.json_object_if_there(ablation / RUNS, fix, dict[str, str]) or {}).values()
+    for row in (read_results(ablation) or {}).get("comparisons", ()):
         for paths in row["runs"].values():
             yield from (Path(path).name for path in paths if path)
 

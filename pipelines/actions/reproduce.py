@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.ablation import results
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.actions.ablate import ablate_command
 from pipelines.actions.train import train
@@ -20,7 +21,6 @@ from pipelines.metrics.base import comparable
 from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
-from pipelines.storage.atomic import read_json
 from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
@@ -107,7 +107,8 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
         UserError: the ablation has no results yet.
     """
     stored = open_ablation(old)
-    if not (old / RESULTS).exists():
+    before = results.read_results(old)
+    if before is None:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
@@ -119,10 +120,10 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     ablate_command(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
-    for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):
+    for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
         print(line)
-    runs = [compare_runs(before, now, label) for before, now, label in pairs]
-    return [*runs, *compare_results(read_json(old / RESULTS), read_json(out / RESULTS))]
+    runs = [compare_runs(one, other, label) for one, other, label in pairs]
+    return [*runs, *compare_results(before, results.read_results(out) or {})]
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipelines.ablation import results
-from pipelines.ablation.preregistration import digest
+from pipelines.ablation.preregistration import digest, read_registration
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
 from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
 from pipelines.storage.names import IDENTITY, MANIFEST, MODEL, REGISTRATION, RESULTS, RUNS, TOGETHER
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
@@ -48,12 +47,12 @@ def verify_command(folder: str) -> None:
 
 def ablation_differences(folder: Path) -> Iterator[str]:
     """Yield the differences in an ablation: its registration, the files of its runs, its results."""
-    stored = read_json(folder / RESULTS)
+    stored = results.read_results(folder)
     if stored is None:
         raise UserError(str(folder), f"has no {RESULTS} yet", accepted="attnlab report writes one")
     ended = results.reported_ablations(folder)
     for one in ended:
-        registered = read_json(one.folder / REGISTRATION)
+        registered = read_registration(one.folder)
         if digest(registered["declared"]) != registered["hash"]:
             yield f"{one.folder}/{REGISTRATION}: the declaration does not match its hash"
         for cell, outcome in one.outcomes.items():

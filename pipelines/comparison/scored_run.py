@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +16,12 @@ from pipelines.errors import UserError
 from pipelines.metrics import base as metrics
 from pipelines.metrics import load
 from pipelines.metrics.base import Metric
+from pipelines.storage import reading, run_files
 from pipelines.storage.names import MANIFEST, PREDICTIONS, STATISTICS
+from pipelines.storage.records import ComparedEntries
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Manifest = Mapping[str, Any]  # the content of manifest.json
 
@@ -67,11 +71,18 @@ def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
 def common_split(folders: Sequence[Path]) -> str:
     """Return the split to compare on: test where all runs have it, else validation.
 
+    What a run was scored on is in its manifest: a file of it that is missing is no reason for another split.
+
     Raises:
-        UserError: all of them were scored on neither.
+        UserError: all of them were scored on neither, or a manifest is missing or damaged.
     """
+    listed = [manifest_of(folder).get("files") for folder in folders]
     for split in SPLITS:
-        if all((folder / STATISTICS.format(split)).exists() for folder in folders):
+        name = STATISTICS.format(split)
+        # A record of which no file is listed is one that was made by hand.
+        if all(
+            name in files if files else (folder / name).exists() for folder, files in zip(folders, listed)
+        ):
             return split
     raise UserError(
         str(folders[0].parent),
@@ -80,28 +91,35 @@ def common_split(folders: Sequence[Path]) -> str:
     )
 
 
+def manifest_of(folder: Path) -> Manifest:
+    """Return the manifest of a run that has ended.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    fix = run_files.train_again(folder)
+    manifest: Manifest = reading.json_object(folder / MANIFEST, fix, ComparedEntries)
+    return manifest
+
+
 def read(folder: Path, label: str, split: str) -> ScoredRun:
     """Read a finished run.
 
     Raises:
-        UserError: the statistics are damaged or lack a column, or give another score than the manifest.
+        UserError: the statistics are missing, have changed or lack a column, or give another score than the
+            manifest.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = manifest_of(folder)
     path = folder / STATISTICS.format(split)
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        what = f"is damaged ({str(error).splitlines()[0]})"
-        raise UserError(str(path), what, accepted="run it again with --fresh") from error
+    run_files.require(folder, manifest, lambda name: name == path.name)
+    table = _table(path)
     statistics = {}
     for name, entry in manifest["metrics"].items():
         columns = [f"{name}.{column}" for column in entry["columns"]]
         missing = [column for column in columns if column not in table.column_names]
         if missing:
-            raise UserError(str(path), f"the column {missing[0]} is missing", accepted="run it with --fresh")
+            what, fix = f"the column {missing[0]} is missing", run_files.train_again(folder)
+            raise UserError(str(path), what, accepted=fix)
         statistics[name] = np.stack([table[column].to_numpy() for column in columns], axis=1)
     ids, clusters = (tuple(map(str, table[name].to_pylist())) for name in ("id", "cluster"))
     run = ScoredRun(folder, label, split, manifest, ids, clusters, statistics)
@@ -109,5 +127,23 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
         found = run.score(name)
         if not math.isclose(found, stored, rel_tol=1e-9, abs_tol=1e-9):
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
-            raise UserError(str(folder), what, accepted="run it again with --fresh")
+            raise UserError(str(folder), what, accepted=run_files.train_again(folder))
     return run
+
+
+def _table(path: Path) -> pyarrow.Table:
+    """Return the statistics in a file, with the columns of every run."""
+    import pyarrow
+    import pyarrow.parquet
+
+    fix = run_files.train_again(path.parent)
+    content = reading.content(path, fix)
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+    except (pyarrow.ArrowException, OSError) as error:
+        what = f"is damaged ({str(error).splitlines()[0]})"
+        raise UserError(str(path), what, accepted=fix) from error
+    missing = {"id", "cluster"} - set(table.column_names)
+    if missing:
+        raise UserError(str(path), f"the column {min(missing)} is missing", accepted=fix)
+    return table

@@ -68,7 +68,7 @@ def run_state(cell: Cell, typical_seconds: float | None = None, *, is_queued: bo
     is_locked = is_held(cell.folder / LOCK)  # asked first: a run that ends meanwhile then has a manifest
     folder = RunFolder(cell.folder)
     manifest = folder.manifest()
-    events = read_log(folder.metrics_log) if folder.metrics_log.exists() else []
+    events = read_log(folder.metrics_log)
     steps = [event for event in events if event.get("event") == "step"]
     last = steps[-1] if steps else {}
     step, loss = last.get("step"), _number(last.get("loss"))

@@ -12,6 +12,7 @@ from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.executors import cancellation
+from pipelines.storage import reading
 from pipelines.storage.names import FAILURE, LOG
 
 
@@ -89,7 +90,7 @@ def outcome_by(cell: Cell, code: int, killed_by: str | None = None) -> Outcome:
     if status == "diverged":
         return Outcome("diverged", "loss or gradient not finite")
     path = cell.folder / FAILURE
-    reason = path.read_text(encoding="utf-8").strip() if path.exists() and status == "failed" else ""
+    reason = reading.text(path, "delete it").strip() if status == "failed" and path.is_file() else ""
     if not reason and killed_by:
         reason = f"killed by {killed_by}; start the same command again to resume"
     return Outcome(status, reason or ("asked to stop" if status == "interrupted" else f"exit status {code}"))

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, cast
 
-from pipelines.errors import RunFailed
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+from pipelines.errors import RunFailed, UserError
 from pipelines.hub import secrets
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
+from pipelines.storage import atomic, reading
 
 FOLDER = "hub"  # of a run or an ablation: its staged folders, each with the record of its push
 
@@ -100,8 +101,8 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
     """
     place = source / FOLDER / f"{request.repo.replace('/', '--')}@{request.revision.replace('/', '--')}"
     made_of = {**asdict(request), "state": state, "attnlab": version("attnlab")}
-    before: PushRecord | None = read_json(record_path(place))
-    if before is not None and before["made_of"] == made_of and _is_complete(place, before["files"]):
+    before = _record_of(place)
+    if before is not None and before.get("made_of") == made_of and _is_complete(place, before["files"]):
         secrets.refuse(place, [source, source.parent])  # this process may know other secrets
         return Staged(place, before)
     temporary = place.with_name(f".{place.name}.tmp")
@@ -126,6 +127,15 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Staged(place, record)
+
+
+def _record_of(place: Path) -> PushRecord | None:
+    """Return the record of a staged folder; None where it cannot be used, so that it is staged again."""
+    try:
+        found = reading.json_object_if_there(record_path(place), "", PushRecord)
+    except UserError:
+        return None
+    return cast(PushRecord | None, found)
 
 
 @contextmanager

@@ -9,11 +9,8 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
-
-from pipelines.errors import UserError, as_clause
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -74,20 +71,3 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path, accepted: str | None = None) -> Any:
-    """Return the content of a JSON file, None where there is no file.
-
-    Args:
-        accepted: what to do about a damaged file, for the message.
-
-    Raises:
-        UserError: the file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:  # not JSON, or not text
-        raise UserError(str(path), f"is damaged: {as_clause(error)}", accepted=accepted) from error
