@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Self
 
@@ -56,6 +57,14 @@ def raise_all(errors: Sequence[UserError]) -> None:
         raise errors[0]
     if errors:
         raise UserErrors(errors)
+
+
+def without_values(text: str) -> str:
+    """Return sentences of errors without the values in them: those may be rows of data that is not public."""
+    text = re.sub(r" \(got .*\)(?=[;.])", "", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\w)(['\"\u201c\u2018]).*?[\1'\"\u201d\u2019](?!\w)", "\u2026", text, flags=re.DOTALL)
+    # Of an error that no sentence was written for, the name; where its message is, it says itself.
+    return re.sub(r"\A(\w+): .* (\(see [\w.]+ beside this\))", r"\1 \2", text, flags=re.DOTALL)
 
 
 def as_clause(error: Exception) -> str:

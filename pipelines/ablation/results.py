@@ -18,7 +18,7 @@ from pipelines.ablation.search import read_search
 from pipelines.comparison import compare
 from pipelines.comparison.results import Results
 from pipelines.config.load import AblationConfig
-from pipelines.errors import UserError
+from pipelines.errors import UserError, without_values
 from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
@@ -93,11 +93,11 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
         record = read_search(one.folder) if one.config.search else None
         if record is None:
             continue
-        for cell, arms in record["cells"].items():
+        for name, arms in record["cells"].items():
             for arm, found in arms.items():
-                about = results["arms"].get(one.prefix + cell, {}).get(arm)
+                about = results["arms"].get(one.prefix + name, {}).get(arm)
                 if about is None:
-                    what, fix = f"names {cell} / {arm}, which the ablation has not", "delete it"
+                    what, fix = f"names {name} / {arm}, which the ablation has not", "delete it"
                     raise UserError(str(one.folder / SEARCH), what, accepted=fix)
                 about["search"] = {"seeds": record["seeds"], **found}
     return results
@@ -144,7 +144,7 @@ def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
         "run": cell.folder.name,
         "status": outcome.status,
         "step": (RunFolder(cell.folder).manifest() or {}).get("diverged_at"),
-        "reason": outcome.reason,
+        "reason": outcome.reason if cell.config["data"]["publish_text"] else without_values(outcome.reason),
     }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Manifest = Mapping[str, Any]  # the content of manifest.json
 
 HASHES = "predictions.{}.hashes"
+NAMES_ARE_HASHES = b"attnlab.names_are_hashes"  # in the metadata of a file of statistics
 SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
 
 
@@ -40,6 +41,15 @@ class ScoredRun:
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
     statistics: Mapping[str, np.ndarray]  # metric -> (examples, columns)
+    names_are_hashes: bool = False  # as in a pushed record, because ids and clusters may be text of the data
+
+    @cached_property
+    def examples(self) -> tuple[tuple[str, str], ...]:
+        """The id and the cluster of every example, in a form that a run and its pushed record share."""
+        pairs = tuple(zip(self.ids, self.clusters, strict=True))
+        return (
+            pairs if self.names_are_hashes else tuple((_hashed(one), _hashed(other)) for one, other in pairs)
+        )
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -57,14 +67,18 @@ class ScoredRun:
     def prediction_hashes(self) -> tuple[bytes, ...]:
         """One hash per example, equal where the line of predictions (id, prediction, reference) is equal."""
         path, hashes = (self.folder / name.format(self.split) for name in (PREDICTIONS, HASHES))
-        if hashes.exists():  # a published record holds no text of the data
-            return tuple(map(bytes.fromhex, hashes.read_text(encoding="ascii").split()))
-        return hashed_lines(path) if path.exists() else ()
+        if reading.is_there(hashes):  # a published record holds no text of the data
+            fix = run_files.train_again(self.folder)
+            try:
+                return tuple(map(bytes.fromhex, reading.text(hashes, fix).split()))
+            except ValueError as error:
+                raise UserError(str(hashes), "is damaged: it holds no hashes", accepted=fix) from error
+        return hashed_lines(path) if reading.is_there(path) else ()
 
 
 def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
     """Return one hash for each line of a file of predictions."""
-    lines = predictions.read_bytes().splitlines()
+    lines = reading.content(predictions, run_files.train_again(predictions.parent)).splitlines()
     return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
 
 
@@ -122,13 +136,35 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
             raise UserError(str(path), what, accepted=fix)
         statistics[name] = np.stack([table[column].to_numpy() for column in columns], axis=1)
     ids, clusters = (tuple(map(str, table[name].to_pylist())) for name in ("id", "cluster"))
-    run = ScoredRun(folder, label, split, manifest, ids, clusters, statistics)
+    hashed = NAMES_ARE_HASHES in (table.schema.metadata or {})
+    run = ScoredRun(folder, label, split, manifest, ids, clusters, statistics, hashed)
     for name, stored in manifest.get("scores", {}).get(split, {}).items():
         found = run.score(name)
         if not math.isclose(found, stored, rel_tol=1e-9, abs_tol=1e-9):
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
             raise UserError(str(folder), what, accepted=run_files.train_again(folder))
     return run
+
+
+def _hashed(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def without_names(path: Path) -> bytes:
+    """Return a file of statistics whose ids and clusters are hashes: they may be text of the data."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = _table(path)
+    if NAMES_ARE_HASHES in (table.schema.metadata or {}):
+        return path.read_bytes()
+    for name in ("id", "cluster"):
+        names = [_hashed(str(value)) for value in table[name].to_pylist()]
+        table = table.set_column(table.column_names.index(name), name, pyarrow.array(names))
+    metadata = {**(table.schema.metadata or {}), NAMES_ARE_HASHES: b"blake2b"}
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), sink)
+    return sink.getvalue().to_pybytes()
 
 
 def _table(path: Path) -> pyarrow.Table:

@@ -15,6 +15,7 @@ from pipelines.errors import UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.models.processor import load_processor
+from pipelines.runs import intact
 from pipelines.runs.locate import find_run_folder
 from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import set_up_libraries
@@ -68,4 +69,8 @@ def _verified_manifest(run: RunFolder) -> Manifest:
         fix = "train it on its own with attnlab train, or keep it with keep: model in the ablation"
         raise UserError(where, "the model of this run was not kept", accepted=fix)
     run_files.require(run.path, manifest, run_files.is_of_model)
+    for name, what in intact.unlisted(run, manifest):
+        raise UserError(str(run.path / name), what, accepted="remove it")
+    for name, what in intact.contradictions(run, manifest):
+        raise UserError(str(run.path / name), what, accepted=run_files.train_again(run.path))
     return manifest

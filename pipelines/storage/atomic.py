@@ -12,9 +12,17 @@ from pathlib import Path
 
 import yaml
 
+from pipelines.errors import UserError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file so that at every moment it holds all of the old content or all of the new."""
+    """Replace a file so that at every moment it holds all of the old content or all of the new.
+
+    Raises:
+        UserError: a folder stands in its place.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(str(path), "is a folder, in the place of a file", accepted="move it away")
     # Random, because a process id is not unique across the machines that share a folder.
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with open(beside, "wb") as file:

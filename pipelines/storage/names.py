@@ -13,6 +13,7 @@ RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
 SEARCH = "search.json"
 RESULTS = "results.json"
 REPORT = "report.html"
+REPORTS = "reports.json"  # what rendered the reports, and their hashes
 TOGETHER = "ablations.json"  # folders of the ablations that one report compares
 JOBS = "jobs.json"  # name of a run folder -> id of its Slurm job
 CANCELLED = "cancelled"  # exists while the ablation is cancelled
