@@ -146,7 +146,10 @@ def locate_files(values: dict[str, Any], record: Path, runs: Iterable[RunFolder]
             inside(Path.cwd(), name, str(record))
     paths: dict[str, str] = {}
     errors: list[UserError] = []
+    wanted = set(_local_names(values))
     for name, content in _contents_by_name(runs).items():
+        if name not in wanted:
+            continue
         path = Path(name).resolve()
         if identity.content_of(str(path)) == content:
             paths[name] = str(path)
