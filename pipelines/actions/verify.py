@@ -132,7 +132,7 @@ def run_differences(folder: Path) -> Iterator[str]:
     if manifest is None:
         yield f"{MANIFEST}: is missing"
         return
-    changed = [*intact.contradictions(run, manifest), *intact.file_differences(run, manifest)]
+    changed = intact.differences(run, manifest)
     yield from (f"{name}: {what}" for name, what in changed)
     known = {name for name, _ in changed}
     numbers = rescored.differences(folder, manifest)

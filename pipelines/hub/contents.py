@@ -85,7 +85,6 @@ def check(folder: Path, where: str) -> None:
             state = "is not as it was pushed" if file.is_file() else "is missing"
             raise RunFailed(f"{where}: {name} {state}")
     for index in folder.glob("*.index.json"):  # transformers opens whatever it names
-        for shard in reading.json_object(index, "attnlab pushes no such file", ShardIndex)[
-            "weight_map"
-        ].values():
+        stated: ShardIndex = reading.json_object(index, "attnlab pushes no such file", ShardIndex)
+        for shard in stated["weight_map"].values():
             inside(folder, shard, f"{where}, {index.name}")

@@ -26,9 +26,16 @@ def require(run: RunFolder, manifest: Manifest) -> None:
         UserError: it names everything that is a link, is missing, or has changed.
     """
     run_files.refuse_links(run.path, manifest, (MANIFEST, IDENTITY))
-    found = [*contradictions(run, manifest), *file_differences(run, manifest)]
+    found = differences(run, manifest)
     fix = run_files.train_again(run.path)
     raise_all([UserError(str(run.path / name), what, accepted=fix) for name, what in found])
+
+
+def differences(run: RunFolder, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return (name, what is wrong) for everything in a run that is not as it was written."""
+    changed = list(file_differences(run, manifest))
+    reads_settings = not any(name == RUN for name, _ in changed)
+    return [*changed, *contradictions(run, manifest, reads_settings=reads_settings)]
 
 
 def file_differences(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -49,8 +56,14 @@ def unlisted(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield name, "was not written by the run"
 
 
-def contradictions(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield (name, what is wrong) where identity, settings and the folder's name contradict each other."""
+def contradictions(
+    run: RunFolder, manifest: Manifest, *, reads_settings: bool = True
+) -> Iterator[tuple[str, str]]:
+    """Yield (name, what is wrong) where identity, settings and the folder's name contradict each other.
+
+    Args:
+        reads_settings: whether run.yaml is intact and can be compared.
+    """
     described, digest = run.identity(), manifest["run_hash"]
     if described is None or identity.run_hash(described) != digest:
         yield IDENTITY, f"does not match the run hash in {MANIFEST}"
@@ -60,7 +73,7 @@ def contradictions(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, st
     changed = identity.other_settings(described, manifest["config"])
     if changed:
         yield MANIFEST, f"has settings that are not those of {IDENTITY}: {'; '.join(changed[:5])}"
-    if reading.is_there(run.path / RUN):
+    if reads_settings and reading.is_there(run.path / RUN):
         stated = reading.yaml_mapping(run.path / RUN, WRITTEN_AGAIN)
         for line in identity.differences(stated, manifest["config"])[:5]:
             yield MANIFEST, f"has settings that are not those of {RUN}: {line}"

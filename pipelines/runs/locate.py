@@ -65,14 +65,12 @@ def require_harmless(run: RunFolder, where: str) -> None:
         inside(Path.cwd(), reading.checked(str, name, where, "do not use it"), where)
     require_installed(_variants(settings.get("attention", ())), where)
     config = reading.json_object_if_there(run.model / "config.json", "download it again") or {}
-    carried = config.get("attnlab") or {}
-    require_installed(
-        _variants(dict(reading.checked(dict[str, Any], carried, where, "")).get("variants", ())), where
-    )
+    carried = reading.checked(dict[str, Any], config.get("attnlab") or {}, where, "do not use it")
+    require_installed(_variants(carried.get("variants", ())), where)
 
 
 def _variants(attention: Iterable[Any]) -> Iterator[str]:
-    """Yield the names of variants, as settings (a name or {name: options}) or a model ([name, options]) list them."""
+    """Yield the names of variants: settings list a name or {name: options}, a model [name, options]."""
     for one in attention:
         if isinstance(one, str):
             yield one

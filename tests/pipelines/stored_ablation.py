@@ -121,6 +121,11 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
     )
 
 
+def list_again(run: Path) -> None:
+    """Write the manifest of a run again, with the files that it has now."""
+    RunFolder(run).finish(json.loads((run / "manifest.json").read_text()))
+
+
 def _tags(right: int, found: int) -> list[str]:
     """Return tags with `right` entities that are right, and others up to `found`."""
     known = ["B-PER" if place < right else "O" for place in range(8)]

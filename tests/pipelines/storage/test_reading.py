@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_aliases_cannot_make_a_short_file_endless(tmp_path):
     path = tmp_path / "file"
     names = [chr(ord("a") + number) for number in range(20)]
     lines = ["a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
-    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip(names, names[1:])]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in pairwise(names)]
     path.write_text("\n".join(lines))
     assert "is damaged" in refusal(READERS["yaml"], path)
 
