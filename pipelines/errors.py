@@ -62,8 +62,10 @@ def raise_all(errors: Sequence[UserError]) -> None:
 def without_values(text: str) -> str:
     """Return sentences of errors without the values in them: those may be rows of data that is not public."""
     text = re.sub(r" \(got .*\)(?=[;.])", "", text, flags=re.DOTALL)
-    text = re.sub(r"(?<!\w)(['\"\u201c\u2018]).*?[\1'\"\u201d\u2019](?!\w)", "\u2026", text, flags=re.DOTALL)
-    # Of an error that no sentence was written for, the name; where its message is, it says itself.
+    text = re.sub(r"(?<!\w)(?:'.*?'|\".*?\"|“.*?”)(?!\w)", "…", text, flags=re.DOTALL)
+    # An id that is no number may be text of the data.
+    text = re.sub(r"((?:^|, )(?:example|row)) (?!\d+:)[^:;]+(?=:)", r"\1 …", text, flags=re.MULTILINE)
+    # Of an error that no sentence was written for, its name.
     return re.sub(r"\A(\w+): .* (\(see [\w.]+ beside this\))", r"\1 \2", text, flags=re.DOTALL)
 
 

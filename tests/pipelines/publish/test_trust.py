@@ -94,6 +94,7 @@ def test_ids_and_clusters_are_pushed_as_hashes_unless_text_may_be(tmp_path, publ
         ),
         ("a.csv: the words 'Ann is ill' do not align.", "a.csv: the words … do not align."),
         ("ValueError: Ann is ill (see log.txt beside this)", "ValueError (see log.txt beside this)"),
+        ("example Ann is ill: the image is damaged.", "example …: the image is damaged."),
         ("the run's data isn't there; that's all.", "the run's data isn't there; that's all."),
     ],
 )
