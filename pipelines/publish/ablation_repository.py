@@ -42,9 +42,9 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     """
     if request.revision != "main":
         raise UserError("--revision", "an ablation has its own branches", request.revision, "leave it out")
+    _refuse_links(path)
     if results.read_results(path) is None:
         raise UserError(str(path), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
-    _refuse_links(path)
     stored = open_ablation(path)
     for cell in (*stored.cells, *stored.tries):
         run = RunFolder(cell.folder)
@@ -67,8 +67,9 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
 
 def _refuse_links(folder: Path) -> None:
     """Refuse an ablation of which a file is a link: its target may be anything of this machine."""
-    names = (ABLATION_YAML, RESULTS, *COPIED)
-    links = [folder / name for name in names if (folder / name).is_symlink()]
+    places = [folder / name for name in (ABLATION_YAML, RESULTS, *COPIED)]
+    places += [run / FAILURE for run in sorted((folder.parent / CELLS).glob("*"))]
+    links = [place for place in places if place.is_symlink()]
     raise_all([UserError(str(link), "is a link", accepted="put the file itself there") for link in links])
 
 
@@ -122,7 +123,7 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
         if not (folder / CELLS / path.name).exists():
             portable.copy_run(run, folder / CELLS / path.name, names)
     for path in runs.keys() - ended.keys():
-        if reading.is_there(path / FAILURE) and not (path / FAILURE).is_symlink():
+        if reading.is_there(path / FAILURE):
             shared = reading.text(path / FAILURE, "delete it")
             text = portable.replace_paths(shared if shows_text[path] else without_values(shared), names)
             (folder / CELLS / path.name).mkdir(parents=True)

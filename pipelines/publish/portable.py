@@ -76,12 +76,12 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
     manifest = manifest_of(run)
     shows_text = bool(manifest["config"]["data"].get("publish_text"))
     for pattern in RECORD:
-        for path in sorted(run.path.glob(pattern)):
+        for path in _listed(run, manifest, pattern):
             is_named = fnmatch(path.name, STATISTICS.format("*")) and not shows_text
             fix = run_files.train_again(run.path)
             content = without_names(path) if is_named else reading.content(path, fix)
             atomic.write_bytes(target / path.name, content)
-    for path in sorted(run.path.glob(PREDICTIONS.format("*"))):
+    for path in _listed(run, manifest, PREDICTIONS.format("*")):
         split = path.name.split(".")[1]
         lines = "".join(f"{digest.hex()}\n" for digest in hashed_lines(path))
         atomic.write_bytes(target / HASHES.format(split), lines.encode())
@@ -94,6 +94,12 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
         data["notes"] = [without_values(note) for note in data.get("notes", ())]
     portable = replace_paths({**manifest, "data": data, "files": files}, names)
     atomic.write_json(target / MANIFEST, {**portable, "config": config})
+
+
+def _listed(run: RunFolder, manifest: Manifest, pattern: str) -> list[Path]:
+    """Return the files of a pattern that the run wrote: another one beside them is never copied."""
+    names = sorted(name for name in (IDENTITY, *manifest["files"]) if fnmatch(name, pattern))
+    return [inside(run.path, name, str(run.path / MANIFEST)) for name in names]
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,23 @@ def test_a_link_to_a_file_of_this_machine_is_not_staged(run, tmp_path, capsys):
     assert f"{run}/metrics.jsonl: is a link" in capsys.readouterr().err
 
 
+def test_a_file_that_the_run_did_not_write_is_not_copied(run, tmp_path):
+    (tmp_path / "private").write_text("private\n")
+    (run / "statistics.mine.parquet").symlink_to(tmp_path / "private")
+    (run / "predictions.mine.jsonl").symlink_to(tmp_path / "private")
+    portable.copy_run(RunFolder(run), tmp_path / "pushed", {})
+    assert not list((tmp_path / "pushed").glob("*.mine.*"))
+
+
+def test_a_linked_reason_of_a_failure_is_not_pushed(tmp_path, capsys):
+    folder = stored_ablation.reported(tmp_path / "runs")
+    (tmp_path / "private").write_text("private\n")
+    (tmp_path / "runs" / "cells" / "0123").mkdir()
+    (tmp_path / "runs" / "cells" / "0123" / "failure.txt").symlink_to(tmp_path / "private")
+    assert main(["push", str(folder), "lab/model", "--dry-run"]) == 2
+    assert "0123/failure.txt: is a link" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("publishes", [False, True])
 def test_ids_and_clusters_are_pushed_as_hashes_unless_text_may_be(tmp_path, publishes):
     data = {**stored_ablation.RUN["data"], "publish_text": publishes}
