@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 from pipelines.errors import UserError, raise_all
@@ -15,6 +16,11 @@ from pipelines.storage.names import CELLS, IDENTITY, MANIFEST, MODEL, RUN
 from pipelines.storage.run_folder import WRITTEN_AGAIN, RunFolder
 
 Manifest = Mapping[str, Any]
+# The files of a model's folder that a library may load.
+LOADED = (
+    *("*.py", "*.safetensors", "*.index.json", "*.model", "*config.json", "tokenizer.json"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*"),
+)
 
 
 def require(run: RunFolder, manifest: Manifest) -> None:
@@ -49,10 +55,10 @@ def file_differences(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, 
 
 
 def unlisted(run: RunFolder, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield (name, what is wrong) of every file in the model's folder that the run did not write."""
+    """Yield (name, what is wrong) of every file that would be loaded and that the run did not write."""
     for path in sorted((run.path / MODEL).glob("*")):
         name = f"{MODEL}/{path.name}"
-        if name not in manifest["files"] and not path.name.startswith(".") and not path.is_dir():
+        if name not in manifest["files"] and any(fnmatch(path.name, pattern) for pattern in LOADED):
             yield name, "was not written by the run"
 
 
