@@ -145,8 +145,8 @@ def load(folder: str | Path) -> PreTrainedModel:
     for name in ("attn_implementation", "auto_map"):
         values.pop(name, None)
     config = transformers.AutoConfig.for_model(**values)
-    architecture: type[PreTrainedModel] | None = getattr(transformers, record["architecture"], None)
-    if architecture is None:
+    architecture = getattr(transformers, str(record["architecture"]), None)
+    if not (isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)):
         raise VariantError(str(path), "transformers has no such class", record["architecture"])
     with _ignoring_variant_parameters(architecture):
         model = architecture.from_pretrained(folder, config=config, attn_implementation=record["kernel"])

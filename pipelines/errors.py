@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Self
 
@@ -61,6 +62,16 @@ def raise_all(errors: Sequence[UserError]) -> None:
         raise errors[0]
     if errors:
         raise UserErrors(errors)
+
+
+def without_values(text: str) -> str:
+    """Return sentences of errors without the values in them: those may be rows of data that is not public."""
+    text = re.sub(r" \(got .*\)(?=[;.])", "", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\w)(?:'.*?'|\".*?\"|“.*?”)(?!\w)", "…", text, flags=re.DOTALL)
+    # An id that is no number may be text of the data.
+    text = re.sub(r"((?:^|, )(?:example|row)) (?!\d+:)[^:;]+(?=:)", r"\1 …", text, flags=re.MULTILINE)
+    # Of an error that no sentence was written for, its name.
+    return re.sub(r"\A(\w+): .* (\(see [\w.]+ beside this\))", r"\1 \2", text, flags=re.DOTALL)
 
 
 def as_clause(error: Exception) -> str:

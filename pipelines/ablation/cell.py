@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
+from pipelines.storage import reading
 from pipelines.storage.names import CACHE, FAILURE
 from pipelines.storage.run_folder import RunFolder
 
@@ -90,6 +91,7 @@ def outcome_of(cell: Cell) -> Outcome:
         reason = f"loss or gradient not finite at step {manifest['diverged_at']}" if diverged else ""
         return Outcome(manifest["status"], reason)
     failure = cell.folder / FAILURE
-    if failure.exists():
-        return Outcome("failed", failure.read_text(encoding="utf-8").strip())
+    if reading.is_there(failure):
+        fix = "delete it; attnlab ablate tries the run again"
+        return Outcome("failed", reading.text(failure, fix).strip())
     return Outcome("interrupted", "not finished yet")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pipelines.ablation.cell import Cell, Outcome, outcome_of
-from pipelines.ablation.search import chosen_rates
+from pipelines.ablation.search import chosen_rates, read_search
 from pipelines.config.load import AblationConfig, ablation_from_dict
-from pipelines.errors import UserError, as_clause
-from pipelines.storage.atomic import read_json
-from pipelines.storage.names import ABLATION, CELLS, RUNS, SEARCH
+from pipelines.errors import UserError
+from pipelines.storage import reading
+from pipelines.storage.names import ABLATION, CELLS, RUNS
 from pipelines.storage.paths import inside
+
+LABEL = re.compile(r".+/[^/]+/\d+")  # cell/arm/seed; a run of the search has "arm at rate"
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,31 @@ def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
         UserError: it is not an ablation folder, or a file is damaged or names a run outside `CELLS`.
     """
     for name in (ABLATION, RUNS):
-        if not (folder / name).is_file():
+        if not reading.is_there(folder / name):
             what = f"is not the folder of an ablation: it has no {name}"
             raise UserError(str(folder), what, accepted="name the --out of attnlab ablate")
-    try:
-        values = yaml.safe_load((folder / ABLATION).read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(str(folder / ABLATION), f"is damaged: {as_clause(error)}") from error
-    names = read_json(folder / RUNS)
-    for name in names.values():
+    fix = written_by_ablate(folder)
+    values = reading.yaml_mapping(folder / ABLATION, fix)
+    names = reading.json_object(folder / RUNS, fix, dict[str, str])
+    for label, name in names.items():
         inside(folder.parent / CELLS, name, str(folder / RUNS))
-    return ablation_from_dict(values), names
+        if not LABEL.fullmatch(label):
+            raise UserError(str(folder / RUNS), "names a run that is no cell/arm/seed", label, fix)
+    try:
+        return ablation_from_dict(values), names
+    except UserError as error:  # its places are keys of the stored settings
+        raise UserError(f"{folder / ABLATION}, {error.where}", error.what, error.came, fix) from error
+
+
+def written_by_ablate(folder: Path) -> str:
+    """Return the clause that mends a file which `attnlab ablate` writes at its start."""
+    return f"the same attnlab ablate FILE --out {shlex.quote(str(folder))} writes it again"
 
 
 def _rates(folder: Path, config: AblationConfig) -> dict[tuple[str, str], float]:
     """Return the learning rates that the search has chosen; none without a search, or before its end."""
-    return chosen_rates(read_json(folder / SEARCH)) if config.search and (folder / SEARCH).exists() else {}
+    record = read_search(folder) if config.search else None
+    return chosen_rates(record) if record is not None else {}
 
 
 def _has(config: AblationConfig, label: str) -> bool:

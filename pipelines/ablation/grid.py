@@ -10,11 +10,11 @@ from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import CELLS, RUNS
 
 Key = tuple[str, str]  # cell, arm
+FORGET_RUNS = "delete it and start again; runs made with --fresh are then made once more"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def _placed(
     wanted: Iterable[PlannedRun], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
 ) -> Iterator[Cell]:
     cells_folder = folder.parent / CELLS
-    remembered = {} if fresh else read_json(folder / RUNS) or {}
+    stored = None if fresh else reading.json_object_if_there(folder / RUNS, FORGET_RUNS, dict[str, str])
+    remembered = stored or {}
     taken: set[str] = set()
     for run in wanted:
         digest = identity.run_hash(identity.describe(run.config))

@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
-from pipelines.storage import atomic
-from pipelines.storage.names import ABLATION, REGISTRATION, REPORTS, RESULTS, RUNS, SEARCH
+from pipelines.storage import atomic, reading
+from pipelines.storage.names import ABLATION, REGISTRATION, REPORT_FILES, REPORTS, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.temporary import sweep
 
@@ -51,7 +53,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         UserError: it names the file; nothing was written.
     """
-    for name in (ABLATION, RUNS, SEARCH, RESULTS, *REPORTS):
+    for name in (ABLATION, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
         if os.path.lexists(folder / name):
             what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"
             raise UserError(str(folder), what, accepted="choose another --out")
@@ -76,9 +78,29 @@ def digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+class Registered(TypedDict):
+    """The content of registration.json."""
+
+    declared: dict[str, Any]
+    hash: str
+    time: str
+    finished_before: NotRequired[dict[str, int]]
+
+
+def read_registration(folder: Path) -> Registered:
+    """Return the registration of an ablation as it is stored.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    fix = "put it back from a copy; deleted, attnlab ablate registers again, with its finished runs counted"
+    found: Registered = reading.json_object(folder / REGISTRATION, fix, Registered)
+    return found
+
+
 def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
     """Return the stored registration, with the fields that `config` has changed since."""
-    stored = json.loads((folder / REGISTRATION).read_text(encoding="utf-8"))
+    stored = read_registration(folder)
     now = declaration(config)
     declared = stored["declared"]
     changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))

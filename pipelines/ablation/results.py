@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,12 @@ from pipelines import report
 from pipelines.ablation.cell import Cell, Outcome
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.preregistration import digest, registration
+from pipelines.ablation.search import read_search
 from pipelines.comparison import compare
+from pipelines.comparison.results import Results
 from pipelines.config.load import AblationConfig
-from pipelines.errors import UserError
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
+from pipelines.errors import UserError, without_values
+from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
 
@@ -47,9 +49,12 @@ def ended_ablation(folder: Path) -> EndedAblation:
 
 def reported_ablations(folder: Path) -> list[EndedAblation]:
     """Read the ablations of a folder's report: its own, or those that were reported together."""
-    several = read_json(folder / TOGETHER)
-    if several is None:
+    if not reading.is_there(folder / TOGETHER):
         return [ended_ablation(folder)]
+    fix = f"attnlab report FOLDER... --out {folder} writes it again"
+    several = reading.checked(
+        list[str], reading.json_value(folder / TOGETHER, fix), str(folder / TOGETHER), fix
+    )
     return with_unique_cells([ended_ablation(Path(os.path.normpath(folder / path))) for path in several])
 
 
@@ -74,15 +79,41 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
     """Compute the content of results.json from the statistics of the finished runs.
 
     Paths of run folders in it are relative to `folder`.
+
+    Raises:
+        UserError: a result of a run is missing or has changed, or runs cannot be compared.
     """
+    for one in ended:
+        for cell, outcome in one.outcomes.items():
+            if outcome.status == "finished":
+                manifest = RunFolder(cell.folder).manifest() or {}
+                run_files.require(cell.folder, manifest, run_files.is_result)
     results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
     for one in ended:
-        record = read_json(one.folder / SEARCH) if one.config.search else {"cells": {}}
-        for cell, arms in record["cells"].items():
+        record = read_search(one.folder) if one.config.search else None
+        if record is None:
+            continue
+        for name, arms in record["cells"].items():
             for arm, found in arms.items():
-                about = results["arms"][one.prefix + cell][arm]
+                about = results["arms"].get(one.prefix + name, {}).get(arm)
+                if about is None:
+                    what, fix = f"names {name} / {arm}, which the ablation has not", "delete it"
+                    raise UserError(str(one.folder / SEARCH), what, accepted=fix)
                 about["search"] = {"seeds": record["seeds"], **found}
     return results
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """Return the content of results.json; None where none was written.
+
+    Raises:
+        UserError: the file is damaged, or an entry of it has another type.
+    """
+    fix = f"attnlab report {shlex.quote(str(folder))} writes it again"
+    found: dict[str, Any] | None = reading.json_object_if_there(folder / RESULTS, fix)
+    if found is not None:
+        reading.checked(Results, found, str(folder / RESULTS), fix)
+    return found
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
@@ -113,7 +144,7 @@ def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
         "run": cell.folder.name,
         "status": outcome.status,
         "step": (RunFolder(cell.folder).manifest() or {}).get("diverged_at"),
-        "reason": outcome.reason,
+        "reason": outcome.reason if cell.config["data"]["publish_text"] else without_values(outcome.reason),
     }
 
 

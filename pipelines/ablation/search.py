@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from statistics import fmean
-from typing import TypedDict
+
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.ablation.cell import Cell, Outcome, Status
 from pipelines.ablation.grid import name_of_try
 from pipelines.config.load import AblationConfig
+from pipelines.storage import reading
+from pipelines.storage.names import SEARCH
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -53,6 +57,17 @@ def judge(config: AblationConfig, outcomes: Mapping[Cell, Outcome]) -> SearchRec
         runs = {rate: [tried[cell, name_of_try(arm, rate), seed] for seed in seeds] for rate in rates}
         cells[cell][arm] = _choice([_attempt(rate, of_rate) for rate, of_rate in runs.items()])
     return {"seeds": list(seeds), "num_runs_per_arm": len(rates) * len(seeds), "cells": cells}
+
+
+def read_search(folder: Path) -> SearchRecord | None:
+    """Return the record of the search of an ablation; None before its end.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    fix = "delete it; attnlab ablate then chooses again from the runs of the search, which are kept"
+    found: SearchRecord | None = reading.json_object_if_there(folder / SEARCH, fix, SearchRecord)
+    return found
 
 
 def chosen_rates(record: SearchRecord) -> dict[tuple[str, str], float]:

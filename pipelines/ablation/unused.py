@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.ablation.results import read_results
 from pipelines.errors import UserError
-from pipelines.storage.atomic import read_json
+from pipelines.storage import reading
 from pipelines.storage.lock import Busy
-from pipelines.storage.names import CELLS, RESULTS, RUNS
+from pipelines.storage.names import CELLS, RUNS
 from pipelines.storage.removal import remove_run
 
 
@@ -28,8 +29,9 @@ def unused_runs(root: Path) -> list[Path]:
 
 def _names(ablation: Path) -> Iterator[str]:
     """Yield the run folders that an ablation names: in its grid, its search and its last results."""
-    yield from (read_json(ablation / RUNS) or {}).values()
-    for row in (read_json(ablation / RESULTS) or {}).get("comparisons", ()):
+    fix = "mend it or remove its folder, so that the runs that it names are known"
+    yield from (reading.json_object_if_there(ablation / RUNS, fix, dict[str, str]) or {}).values()
+    for row in (read_results(ablation) or {}).get("comparisons", ()):
         for paths in row["runs"].values():
             yield from (Path(path).name for path in paths if path)
 

@@ -18,7 +18,7 @@ from pipelines.ablation.dry_run import print_plan
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
-from pipelines.ablation.search import chosen_rates, judge
+from pipelines.ablation.search import chosen_rates, judge, read_search
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -27,7 +27,6 @@ from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
 from pipelines.shown import printable
 from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
@@ -87,7 +86,8 @@ def run_ablation(
     folder, config = Path(out), pinned_ablation(config)
     place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
-    known = chosen_rates(read_json(folder / SEARCH)) if tries and (folder / SEARCH).exists() else {}
+    record = read_search(folder) if tries else None
+    known = chosen_rates(record) if record is not None else {}
     plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
     cells = plan(rates=known) if known or not tries else []
     if dry_run:

@@ -11,11 +11,14 @@ from pipelines.data import counts
 from pipelines.data import features as feature_cache
 from pipelines.data.splits import SPLITS, load_splits
 from pipelines.errors import UserError
+from pipelines.hub.address import is_address
 from pipelines.metrics.adapter import reported_score
 from pipelines.metrics.base import notes
 from pipelines.models import starting_point
 from pipelines.models.decoding import set_aside
+from pipelines.publish.portable import locate_files
 from pipelines.runs.load import LoadedRun, load_run_model
+from pipelines.runs.locate import find_run_folder
 from pipelines.runs.pretrained import load_pretrained
 from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
@@ -47,6 +50,8 @@ def evaluate_command(
         finished = load_pretrained(starting_point.pinned_run(source))
     split = "test" if data else split or ("test" if _has_test(finished) else "validation")
     config = file_as_test(finished.config.data, data) if data else one_split(finished.config.data, split)
+    if isinstance(source, str) and is_address(source) and data is None:
+        config = _as_the_run_read_it(config, source)
     evaluation, cut = score(finished, config, split)
     for line in _sentences(finished, evaluation, data, split, cut):
         print(line)
@@ -56,6 +61,17 @@ def evaluate_command(
             json.dumps({"id": i, "prediction": p, "reference": r}, ensure_ascii=False) for i, p, r in rows
         )
         atomic.write_bytes(Path(predictions), ("\n".join(lines) + "\n").encode())
+
+
+def _as_the_run_read_it(data: DataConfig, address: str) -> DataConfig:
+    """Return the data of a downloaded run with files of the working folder that have the content it read.
+
+    Raises:
+        UserError: a file is missing or has another content, or a name leads out of the working folder.
+    """
+    run = find_run_folder(address)
+    values = {"data": data.model_dump(mode="json")}
+    return DataConfig.model_validate(locate_files(values, run.path, [run])["data"])
 
 
 def _has_test(finished: LoadedRun) -> bool:

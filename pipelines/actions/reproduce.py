@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.ablation import results
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train
@@ -19,7 +20,6 @@ from pipelines.hub.address import is_address, parse
 from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
-from pipelines.storage.atomic import read_json
 from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
@@ -106,7 +106,8 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
         UserError: the ablation has no results yet.
     """
     stored = open_ablation(old)
-    if not (old / RESULTS).exists():
+    before = results.read_results(old)
+    if before is None:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
@@ -118,10 +119,10 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
-    for line in dict.fromkeys(line for before, now, _ in pairs for line in conditions(before, now)):
+    for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
         print(line)
-    runs = [compare_runs(before, now, label) for before, now, label in pairs]
-    return [*runs, *compare_results(read_json(old / RESULTS), read_json(out / RESULTS))]
+    runs = [compare_runs(one, other, label) for one, other, label in pairs]
+    return [*runs, *compare_results(before, results.read_results(out) or {})]
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
@@ -154,7 +155,7 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
         return Reproduced(name, DIFFERENT, "it finished before, but not now")
     split = scored_run.common_split([old, new])
     before, now = scored_run.read(old, name, split), scored_run.read(new, f"{name}, again", split)
-    if before.ids != now.ids or before.clusters != now.clusters:
+    if before.examples != now.examples:
         return Reproduced(name, DIFFERENT, f"scored on other {split} examples")
     if before.metrics.keys() != now.metrics.keys():
         return Reproduced(name, DIFFERENT, "scored with other metrics")

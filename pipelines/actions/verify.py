@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+from pipelines import report
 from pipelines.ablation import results
-from pipelines.ablation.preregistration import digest
+from pipelines.ablation.preregistration import digest, read_registration
+from pipelines.comparison import rescored
 from pipelines.errors import RunFailed, UserError
-from pipelines.runs import identity
+from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
-from pipelines.storage.names import IDENTITY, MANIFEST, MODEL, REGISTRATION, RESULTS, RUNS, TOGETHER
+from pipelines.storage import atomic, reading
+from pipelines.storage.names import (
+    ABLATION,
+    MANIFEST,
+    REGISTRATION,
+    REPORT,
+    REPORTS,
+    RESULTS,
+    RUNS,
+    TOGETHER,
+)
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
 
@@ -21,6 +35,13 @@ TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a 
 BOOTSTRAP_TOLERANCE = 1e-4  # relative; its products are in float32
 MOST_MOVED = 3  # resamples of a histogram that may change their bin
 MOST_LINES = 40
+
+
+class ReportsRecord(TypedDict):
+    """The content of reports.json."""
+
+    renderer: str
+    files: dict[str, str]
 
 
 def verify_command(folder: str) -> None:
@@ -31,9 +52,9 @@ def verify_command(folder: str) -> None:
         RunFailed: there are differences.
     """
     path = find_record(folder)
-    if (path / RUNS).exists() or (path / TOGETHER).exists():
+    if reading.is_there(path / RUNS) or reading.is_there(path / TOGETHER):
         found = list(ablation_differences(path))
-    elif (path / MANIFEST).exists():
+    elif reading.is_there(path / MANIFEST):
         found = list(run_differences(path))
     else:
         raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
@@ -47,43 +68,75 @@ def verify_command(folder: str) -> None:
 
 
 def ablation_differences(folder: Path) -> Iterator[str]:
-    """Yield the differences in an ablation: its registration, the files of its runs, its results."""
-    stored = read_json(folder / RESULTS)
+    """Yield the differences in an ablation: registration, runs, results, reports."""
+    stored = results.read_results(folder)
     if stored is None:
         raise UserError(str(folder), f"has no {RESULTS} yet", accepted="attnlab report writes one")
     ended = results.reported_ablations(folder)
-    for one in ended:
-        registered = read_json(one.folder / REGISTRATION)
-        if digest(registered["declared"]) != registered["hash"]:
-            yield f"{one.folder}/{REGISTRATION}: the declaration does not match its hash"
-        for cell, outcome in one.outcomes.items():
-            if outcome.status == "finished":
-                yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
+    changed = [line for one in ended for line in _of_runs(one)]
+    yield from changed
     try:
         computed = results.results_of(ended, folder)
-    except UserError as error:  # the files of a run contradict each other
-        yield error.sentence()
+    except UserError as error:  # a run is damaged, or runs contradict each other
+        if changed:
+            yield f"{RESULTS}: cannot be computed again"
+        else:
+            yield error.sentence()
         return
     yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
+    yield from _of_reports(folder, stored)
+
+
+def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
+    """Yield the differences in the registration and the finished runs of one ablation."""
+    registered = read_registration(ended.folder)
+    if digest(registered["declared"]) != registered["hash"]:
+        yield f"{ended.folder}/{REGISTRATION}: the declaration does not match its hash"
+    for cell, outcome in ended.outcomes.items():
+        if outcome.status == "finished":
+            yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
+            described = RunFolder(cell.folder).identity()
+            for line in identity.other_settings(described, cell.config) if described else ():
+                yield f"{cell.label}: is not the run of {ABLATION}: {line}"
+
+
+def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the reports that are not what their results are rendered as.
+
+    Another version of attnlab renders other texts: what it wrote is held against the hashes in its record.
+    """
+    fix = f"attnlab report {folder} writes it again"
+    record = reading.json_object_if_there(folder / REPORTS, fix, ReportsRecord)
+    if record is None:
+        if reading.is_there(folder / REPORT):
+            print(f"{REPORT}: its attnlab kept no {REPORTS}, so it is not compared; {fix}")
+        return
+    expected: Mapping[str, str] = record["files"]
+    if record["renderer"] == report.renderer():
+        texts = report.render(stored, folder)
+        expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    else:
+        print(f"{REPORT}: another version rendered it, so it is held against {REPORTS} only; {fix}")
+    for name, rendered in expected.items():
+        path = inside(folder, name, str(folder / REPORTS))
+        if not path.is_file():
+            yield f"{name}: is missing, or is no file; {fix}"
+        elif atomic.sha256_of(path) != rendered:
+            yield f"{name}: is not what {RESULTS} is rendered as"
 
 
 def run_differences(folder: Path) -> Iterator[str]:
-    """Yield the differences in a finished run: its identity and the hashes of its files."""
+    """Yield the differences in a finished run: its identity, its files, its scores and statistics."""
     run = RunFolder(folder)
-    manifest, described = run.manifest(), run.identity()
+    manifest = run.manifest()
     if manifest is None:
         yield f"{MANIFEST}: is missing"
         return
-    if described is None or identity.run_hash(described) != manifest["run_hash"]:
-        yield f"{IDENTITY}: does not match the run hash in {MANIFEST}"
-    deleted = not run.model.exists()  # `keep` decides whose weights stay
-    for name, expected in manifest["files"].items():
-        path = inside(folder, name, str(folder / MANIFEST))
-        if not path.exists():
-            if not (deleted and name.startswith(f"{MODEL}/")):
-                yield f"{name}: is missing"
-        elif atomic.sha256_of(path) != expected:
-            yield f"{name}: has changed since the run finished"
+    changed = intact.differences(run, manifest)
+    yield from (f"{name}: {what}" for name, what in changed)
+    known = {name for name, _ in changed}
+    numbers = rescored.differences(folder, manifest)
+    yield from (f"{name}: {what}" for name, what in numbers if name not in known)
 
 
 def differences(stored: object, computed: object, where: str = "") -> Iterator[str]:

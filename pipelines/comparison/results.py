@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator
 
 from pipelines.comparison.significance import Bootstrap, Variance
-from pipelines.errors import UserError
+from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
 # Fields that are left out of the file where they are None; all others are written as null.
@@ -211,28 +210,5 @@ def _plain(value: object) -> Any:
 
 
 def from_json(kind: type[T], stored: Mapping[str, object], where: str, remedy: str = WRITE_AGAIN) -> T:
-    """Return `stored` as a dataclass of this module, with every field checked.
-
-    Fields that the class does not have are ignored: a newer attnlab may have written them.
-
-    Args:
-        where: the file it comes from, for the message.
-        remedy: what to do about a damaged file, as a clause.
-
-    Raises:
-        UserError: a field is missing or has another type; the first one is named.
-    """
-    try:
-        checked: T = _adapter(kind).validate_python(stored)  # type: ignore[arg-type]  # classes are hashable
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        came = None if first["type"] == "missing" else repr(first["input"])[:80]
-        what = f"the field {field} is {'missing' if came is None else 'not valid'}"
-        raise UserError(where, what, came, remedy) from error
-    return checked
-
-
-@cache  # milliseconds each, and a report reads a thousand manifests
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    """Return `stored` as a dataclass of this module, with every field checked (`reading.checked`)."""
+    return reading.checked(kind, stored, where, remedy)

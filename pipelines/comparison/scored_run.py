@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
@@ -19,11 +18,17 @@ from pipelines.errors import UserError
 from pipelines.metrics import base as metrics
 from pipelines.metrics import load
 from pipelines.metrics.base import Metric, StatisticsTable
+from pipelines.storage import reading, run_files
 from pipelines.storage.names import MANIFEST, PREDICTIONS, STATISTICS
+from pipelines.storage.records import ComparedEntries
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Manifest = Mapping[str, Any]  # the content of manifest.json
 
 HASHES = "predictions.{}.hashes"
+NAMES_ARE_HASHES = b"attnlab.names_are_hashes"  # in the metadata of a file of statistics
 SPLITS = ("test", "validation")  # the first that every run of a cell has been scored on
 
 
@@ -38,6 +43,15 @@ class ScoredRun:
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
     statistics: Mapping[str, StatisticsTable]  # by metric
+    names_are_hashes: bool = False  # as in a pushed record, because ids and clusters may be text of the data
+
+    @cached_property
+    def examples(self) -> tuple[tuple[str, str], ...]:
+        """The id and the cluster of every example, in a form that a run and its pushed record share."""
+        pairs = tuple(zip(self.ids, self.clusters, strict=True))
+        return (
+            pairs if self.names_are_hashes else tuple((_hashed(one), _hashed(other)) for one, other in pairs)
+        )
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -72,25 +86,36 @@ class ScoredRun:
     def prediction_hashes(self) -> tuple[bytes, ...]:
         """One hash per example, equal where the line of predictions (id, prediction, reference) is equal."""
         path, hashes = (self.folder / name.format(self.split) for name in (PREDICTIONS, HASHES))
-        if hashes.exists():  # a published record holds no text of the data
-            return tuple(map(bytes.fromhex, hashes.read_text(encoding="ascii").split()))
-        return hashed_lines(path) if path.exists() else ()
+        if reading.is_there(hashes):  # a published record holds no text of the data
+            fix = run_files.train_again(self.folder)
+            try:
+                return tuple(map(bytes.fromhex, reading.text(hashes, fix).split()))
+            except ValueError as error:
+                raise UserError(str(hashes), "is damaged: it holds no hashes", accepted=fix) from error
+        return hashed_lines(path) if reading.is_there(path) else ()
 
 
 def hashed_lines(predictions: Path) -> tuple[bytes, ...]:
     """Return one hash for each line of a file of predictions."""
-    lines = predictions.read_bytes().splitlines()
+    lines = reading.content(predictions, run_files.train_again(predictions.parent)).splitlines()
     return tuple(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
 
 
 def common_split(folders: Sequence[Path]) -> str:
     """Return the split to compare on: test where all runs have it, else validation.
 
+    What a run was scored on is in its manifest: a file of it that is missing is no reason for another split.
+
     Raises:
-        UserError: all of them were scored on neither.
+        UserError: all of them were scored on neither, or a manifest is missing or damaged.
     """
+    listed = [manifest_of(folder).get("files") for folder in folders]
     for split in SPLITS:
-        if all((folder / STATISTICS.format(split)).exists() for folder in folders):
+        name = STATISTICS.format(split)
+        # A record of which no file is listed is one that was made by hand.
+        if all(
+            name in files if files else (folder / name).exists() for folder, files in zip(folders, listed)
+        ):
             return split
     raise UserError(
         str(folders[0].parent),
@@ -99,38 +124,47 @@ def common_split(folders: Sequence[Path]) -> str:
     )
 
 
+def manifest_of(folder: Path) -> Manifest:
+    """Return the manifest of a run that has ended.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    fix = run_files.train_again(folder)
+    manifest: Manifest = reading.json_object(folder / MANIFEST, fix, ComparedEntries)
+    return manifest
+
+
 def read(folder: Path, label: str, split: str) -> ScoredRun:
     """Read a finished run.
 
     Raises:
-        UserError: the statistics are damaged or lack a column, or give another score than the manifest.
+        UserError: the statistics are missing, have changed or lack a column, or give another score than the
+            manifest.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = manifest_of(folder)
     path = folder / STATISTICS.format(split)
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        what = f"is damaged ({str(error).splitlines()[0]})"
-        raise UserError(str(path), what, accepted="run it again with --fresh") from error
+    fix = run_files.train_again(folder)
+    run_files.require(folder, manifest, lambda name: name == path.name)
+    table = _table(path)
     ids, clusters = (tuple(map(str, table[name].to_pylist())) for name in ("id", "cluster"))
-    run = ScoredRun(folder, label, split, manifest, ids, clusters, {})
+    hashed = NAMES_ARE_HASHES in (table.schema.metadata or {})
+    run = ScoredRun(folder, label, split, manifest, ids, clusters, {}, hashed)
     try:
-        run = replace(run, statistics={name: _table(table, run, name) for name in manifest["metrics"]})
+        by_metric = {name: _statistics(table, run, name) for name in manifest["metrics"]}
     except LookupError as error:
-        raise UserError(str(path), error.args[0], accepted="run it with --fresh") from error
+        raise UserError(str(path), error.args[0], accepted=fix) from error
+    run = replace(run, statistics=by_metric)
     for name, stored in manifest.get("scores", {}).get(split, {}).items():
         found = run.score(name)
         if not math.isclose(found, stored, rel_tol=1e-9, abs_tol=1e-9):
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
-            raise UserError(str(folder), what, accepted="run it again with --fresh")
+            raise UserError(str(folder), what, accepted=run_files.train_again(folder))
     return run
 
 
-def _table(stored: Any, run: ScoredRun, name: str) -> StatisticsTable:
-    """Return the statistics of one metric of a run from a table of pyarrow.
+def _statistics(stored: pyarrow.Table, run: ScoredRun, name: str) -> StatisticsTable:
+    """Return the statistics of one metric of a run.
 
     Raises:
         LookupError: a column is missing; the message is a clause.
@@ -161,3 +195,42 @@ def sparse_columns(columns: Sequence[np.ndarray]) -> csr_array:
     ends = np.cumsum([0, *map(len, places)])
     shape = (len(columns[0]), len(columns))
     return csc_array((np.concatenate(values), np.concatenate(places), ends), shape=shape).tocsr()
+
+
+def _hashed(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def without_names(path: Path) -> bytes:
+    """Return a file of statistics whose ids and clusters are hashes: they may be text of the data."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = _table(path)
+    if NAMES_ARE_HASHES in (table.schema.metadata or {}):
+        return path.read_bytes()
+    for name in ("id", "cluster"):
+        names = [_hashed(str(value)) for value in table[name].to_pylist()]
+        table = table.set_column(table.column_names.index(name), name, pyarrow.array(names))
+    metadata = {**(table.schema.metadata or {}), NAMES_ARE_HASHES: b"blake2b"}
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _table(path: Path) -> pyarrow.Table:
+    """Return the statistics in a file, with the columns of every run."""
+    import pyarrow
+    import pyarrow.parquet
+
+    fix = run_files.train_again(path.parent)
+    content = reading.content(path, fix)
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+    except (pyarrow.ArrowException, OSError) as error:
+        what = f"is damaged ({str(error).splitlines()[0]})"
+        raise UserError(str(path), what, accepted=fix) from error
+    missing = {"id", "cluster"} - set(table.column_names)
+    if missing:
+        raise UserError(str(path), f"the column {min(missing)} is missing", accepted=fix)
+    return table

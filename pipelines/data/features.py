@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +26,8 @@ from pipelines.storage.lock import lock
 from pipelines.storage.temporary import SECONDS_OF_A_WRITE, folder_beside, sweep
 from pipelines.tasks.base import Example, Feature, Task
 
-FORMAT = 1  # increase when the layout of the file changes
-SECONDS_TO_PREPARE = 3600.0  # a chunk: older parts of other features are nobody's
+FORMAT = 2  # increase when the layout of the file changes
+SECONDS_TO_PREPARE = 3600.0  # a chunk: older parts of other features belong to no process
 CHUNK_EXAMPLES = 200  # prepared at once: tokens with offsets take a hundred times the memory of the text
 LEN, EXAMPLE = "_len", "_example"  # columns that are added to those of the task
 
@@ -78,7 +80,7 @@ def build(
     """Return the features of `examples` from the cache, or prepare them and add them to it.
 
     One process prepares while others that need the same file wait, so that arms and seeds share one
-    preparation. A file that cannot be read (a full disk, another layout) is prepared again.
+    preparation. A file that does not match its hash is reported, set aside and prepared again.
 
     Args:
         cache_dir: folder of the cache; None: keep the features in memory.
@@ -102,6 +104,7 @@ def build(
                 return found
             sweep(path.parent, SECONDS_OF_A_WRITE, of=path.name)
             sweep(path.parent, SECONDS_TO_PREPARE)
+            _set_aside(path)
             _write(path, task, examples)
     except OSError as error:
         if atomic.is_disk_full(error):
@@ -193,6 +196,8 @@ def _write(path: Path, task: Task, examples: Sequence[Example]) -> None:
         whole = folder / path.name
         with _writer(whole, table.schema) as writer:
             writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
+        # The hash comes first: a kill between the two leaves a file that does not match, never one unchecked.
+        atomic.write_bytes(_seal_of(path), atomic.sha256_of(whole).encode())
         os.replace(whole, path)
 
 
@@ -218,12 +223,29 @@ def _mapped(path: Path) -> pa.Table:
 
 
 def _open(path: Path) -> Features | None:
-    if not path.exists():
-        return None
+    """Return the features in a file of the cache; None where it is missing or is not as it was written."""
     try:
+        if _seal_of(path).read_bytes() != atomic.sha256_of(path).encode():
+            return None
         return Features(_mapped(path))
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return None
+
+
+def _seal_of(path: Path) -> Path:
+    """Return the file with the hash of a file of the cache."""
+    return path.with_suffix(".sha256")
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a damaged file of the cache, and say so; do nothing where there is none."""
+    for file in (path, _seal_of(path)):
+        if os.path.lexists(file):
+            aside = file.with_name(f"{file.name}.invalid-{secrets.token_hex(4)}")
+            file.rename(aside)
+            if file == path:
+                what = "is not as it was written, so its features are prepared again"
+                print(f"{path}: {what}; moved to {aside.name}", file=sys.stderr, flush=True)
 
 
 # ---- reading

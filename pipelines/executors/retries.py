@@ -9,18 +9,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import STARTS
 from pipelines.storage.run_folder import RunFolder
 
 MOST_FRUITLESS = 4  # starts in a row without a new checkpoint
 
 
+class Starts(TypedDict):
+    """The content of starts.json."""
+
+    step: int
+    fruitless: int
+
+
 def count(folder: Path) -> int:
     """Record that a run is being started; return the starts in a row before it without a new checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
-    before, step = read_json(folder / STARTS), RunFolder(folder).newest_step()
+    before = reading.json_object_if_there(folder / STARTS, "delete it", Starts)
+    step = RunFolder(folder).newest_step()
     fruitless = before["fruitless"] + 1 if before and before["step"] == step else 0
     atomic.write_json(folder / STARTS, {"step": step, "fruitless": fruitless})
     return fruitless

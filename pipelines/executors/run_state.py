@@ -13,8 +13,9 @@ from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.cost import costs
 from pipelines.ablation.folder import StoredAblation
 from pipelines.executors import slurm_queue
+from pipelines.storage import run_files
 from pipelines.storage.lock import is_held
-from pipelines.storage.names import LOCK
+from pipelines.storage.names import LOCK, METRICS_LOG
 from pipelines.storage.run_folder import RunFolder, read_log
 
 State = Literal["finished", "diverged", "failed", "interrupted", "running", "queued", "stopped", "waiting"]
@@ -68,7 +69,9 @@ def run_state(cell: Cell, typical_seconds: float | None = None, *, is_queued: bo
     is_locked = is_held(cell.folder / LOCK)  # asked first: a run that ends meanwhile then has a manifest
     folder = RunFolder(cell.folder)
     manifest = folder.manifest()
-    events = read_log(folder.metrics_log) if folder.metrics_log.exists() else []
+    if manifest is not None:
+        run_files.require(folder.path, manifest, lambda name: name == METRICS_LOG)
+    events = read_log(folder.metrics_log)
     steps = [event for event in events if event.get("event") == "step"]
     last = steps[-1] if steps else {}
     step, loss = last.get("step"), _number(last.get("loss"))

@@ -8,21 +8,21 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.storage import atomic
-from pipelines.storage.atomic import read_json
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import JOBS
 
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "REVOKED", "TIMEOUT"}
 )
+FORGET_JOBS = "delete it when squeue shows no job of this ablation"
 SECONDS_TO_ANSWER = 60
 MOST_IDS = 500  # in one command line
 
 
 def jobs_of(ablation: Path) -> dict[str, str]:
     """Return the last job of each run, by the name of its folder; empty if none was submitted."""
-    return read_json(ablation / JOBS) or {}
+    return reading.json_object_if_there(ablation / JOBS, FORGET_JOBS, dict[str, str]) or {}
 
 
 def remember_jobs(ablation: Path, new: Mapping[str, str]) -> None:

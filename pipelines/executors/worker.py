@@ -10,8 +10,9 @@ from pathlib import Path
 from pipelines.ablation.cell import EXIT_CODES, Cell, Outcome
 from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
-from pipelines.errors import Interrupted, RunFailed, UserError
+from pipelines.errors import Interrupted, RunFailed, UserError, without_values
 from pipelines.executors import cancellation
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import FAILURE, LOG
 
 
@@ -50,7 +51,6 @@ def _run(cell: Cell) -> int:
     from pipelines.storage.run_folder import RunFolder
     from pipelines.train.progress import Reporter
 
-    failure = cell.folder / FAILURE
     try:
         reporter = Reporter(enabled=is_first_rank())
         manifest = execute(
@@ -64,12 +64,21 @@ def _run(cell: Cell) -> int:
         print(error)
         return EXIT_INTERRUPTED
     except (UserError, RunFailed) as error:
-        failure.write_text(f"{error}\n", encoding="utf-8")
+        print(error, file=sys.stderr)
+        _write_failure(cell, str(error))
         return 2 if isinstance(error, UserError) else 1
     except Exception as error:
         traceback.print_exc()
-        failure.write_text(f"{type(error).__name__}: {error} (see {LOG} beside this)\n", encoding="utf-8")
+        _write_failure(cell, f"{type(error).__name__}: {error} (see {LOG} beside this)")
         return 1
+
+
+def _write_failure(cell: Cell, reason: str) -> None:
+    """Write why a run failed; reports and pushes show it, so it holds no text that may not be published."""
+    shown = reason if cell.config["data"]["publish_text"] else without_values(reason)
+    hidden = f" ({LOG} beside this has the values, as data.publish_text is false)"
+    text = shown if shown == reason or LOG in shown else f"{shown}{hidden}"
+    atomic.write_bytes(cell.folder / FAILURE, f"{text}\n".encode())
 
 
 def _write_to_log(folder: Path) -> None:
@@ -88,7 +97,7 @@ def outcome_by(cell: Cell, code: int, killed_by: str | None = None) -> Outcome:
     if status == "diverged":
         return Outcome("diverged", "loss or gradient not finite")
     path = cell.folder / FAILURE
-    reason = path.read_text(encoding="utf-8").strip() if path.exists() and status == "failed" else ""
+    reason = reading.text(path, "delete it").strip() if status == "failed" and path.is_file() else ""
     if not reason and killed_by:
         reason = f"killed by {killed_by}; start the same command again to resume"
     return Outcome(status, reason or ("asked to stop" if status == "interrupted" else f"exit status {code}"))

@@ -89,6 +89,10 @@ class _Client(httpx2.Client):
     longest_wait: float
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        # The Hub's client asks for some answers with `timeout=None`, which means without a limit.
+        limits = request.extensions.get("timeout", {})
+        bounded = {name: limits.get(name) or limit for name, limit in self.timeout.as_dict().items()}
+        request.extensions = {**request.extensions, "timeout": bounded}
         if request.method == "PUT":
             return self._with_short_wait(super().send(request, **options))
         try:

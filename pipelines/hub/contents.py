@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.errors import RunFailed, UserError
-from pipelines.storage import atomic
+from pipelines.storage import atomic, reading
 from pipelines.storage.paths import inside
 
 CONTENTS, CARD = "attnlab.json", "README.md"
@@ -27,6 +28,12 @@ class Contents(TypedDict):
     tag: str
     attnlab: str  # the version that pushed it
     files: dict[str, str]  # name -> sha256
+
+
+class ShardIndex(TypedDict):
+    """The part of a `*.index.json` that says which file holds which weight."""
+
+    weight_map: dict[str, str]
 
 
 def write(folder: Path, about: Mapping[str, object]) -> str:
@@ -66,9 +73,9 @@ def check(folder: Path, where: str) -> None:
         what = f"was not pushed by attnlab: it has no {CONTENTS}"
         raise UserError(where, what, accepted="a model of another origin is named without hub:")
     try:
-        content: Contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunFailed(f"{where}: {CONTENTS} is not as it was pushed") from error
+        content: Contents = reading.json_object(path, "", Contents)
+    except UserError as error:
+        raise RunFailed(f"{where}: {CONTENTS} is not as it was pushed: {error.what}") from error
     if content["schema_version"] != SCHEMA_VERSION:
         what = f"was pushed by attnlab {content['attnlab']}, in a form that this version does not read"
         raise UserError(f"{where}, {CONTENTS}", what, accepted="read it with that version")
@@ -78,5 +85,6 @@ def check(folder: Path, where: str) -> None:
             state = "is not as it was pushed" if file.is_file() else "is missing"
             raise RunFailed(f"{where}: {name} {state}")
     for index in folder.glob("*.index.json"):  # transformers opens whatever it names
-        for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values():
+        stated: ShardIndex = reading.json_object(index, "attnlab pushes no such file", ShardIndex)
+        for shard in stated["weight_map"].values():
             inside(folder, shard, f"{where}, {index.name}")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.hub.fetch import model_source
-from pipelines.storage.atomic import read_json
+from pipelines.storage import reading
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+AGAIN = "download or save the model again"  # what mends a damaged file of a model
 SAFE = "*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 OTHERS = {"*.gguf": "GGUF", "*.h5": "TensorFlow", "*.msgpack": "Flax"}
@@ -35,19 +36,20 @@ def model_folder(name: str) -> str:
 
 def _require_whole(folder: Path, name: str) -> None:
     if (folder / ADAPTER).is_file():
-        base = (read_json(folder / ADAPTER) or {}).get("base_model_name_or_path", "its base model")
+        adapter = reading.json_object(folder / ADAPTER, AGAIN)
+        base = adapter.get("base_model_name_or_path", "its base model")
         what = f"the folder holds an adapter of {base} ({ADAPTER}), not a model"
         fix = "merge it: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other)"
         raise _refused(what, name, fix)
     weights = sorted(path.name for path in folder.glob(SAFE))
     if not weights:
         _refuse_other_forms(folder, name)
-    config = read_json(folder / CONFIG)
+    config = reading.json_object_if_there(folder / CONFIG, AGAIN)
     if config is None:
         inner = folder / "model"
         fix = f"name {inner}" if (inner / CONFIG).is_file() else "name the folder that holds it"
         raise _refused(f"the folder has no {CONFIG}", name, fix)
-    if not isinstance(config, dict) or not config.get("model_type"):
+    if not config.get("model_type"):
         fix = 'state it there, such as "model_type": "bert"'
         raise _refused(f"{CONFIG} does not say which architecture it is (no model_type)", name, fix)
     if not weights:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 import custom_attention
 from custom_attention.saving import check_savable, is_saved
 from pipelines.distributed.sharding import whole_state
-from pipelines.errors import RunFailed
+from pipelines.errors import RunFailed, UserError
 from pipelines.models.processor import Processor
-from pipelines.storage import atomic
+from pipelines.storage import atomic, reading
 
 CONFIG = "config.json"
+
+
+class SavedConfig(TypedDict):
+    """The part of the config.json of a stock model that says which class it is."""
+
+    architectures: list[str]
 
 
 def check(model: PreTrainedModel) -> None:
@@ -78,8 +84,13 @@ def load(folder: Path) -> PreTrainedModel:
     """
     if is_saved(folder):
         return custom_attention.load(folder)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    model: PreTrainedModel = getattr(transformers, config["architectures"][0]).from_pretrained(folder)
+    fix = "put the file back, or make the model again"
+    config: SavedConfig = reading.json_object(folder / CONFIG, fix, SavedConfig)
+    [name, *_] = config["architectures"] or [""]
+    architecture = getattr(transformers, name, None)
+    if not (isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)):
+        raise UserError(str(folder / CONFIG), "names no model class of transformers", name, fix)
+    model: PreTrainedModel = architecture.from_pretrained(folder)
     return model.eval()
 
 

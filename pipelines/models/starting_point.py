@@ -6,17 +6,26 @@ with them: their parameters are among its weights, so no run that starts from it
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.hub import address
 from pipelines.hub.fetch import RUN, fetch_model
-from pipelines.storage.run_folder import MANIFEST
+from pipelines.registry.installed import require_installed
+from pipelines.storage import reading
+from pipelines.storage.run_folder import MANIFEST, RunFolder
 
 KEY = "attnlab"  # entry of a config.json: which variants are attached where
+
+
+class CarriedRecord(TypedDict):
+    """The part of the entry `KEY` that is read here."""
+
+    variants: list[list[Any]]  # name and options
 
 
 class CarriedAttention(TypedDict, total=False):
@@ -89,13 +98,21 @@ def _carried(config: RunConfig) -> CarriedAttention | None:
         return None
     folder = fetch_model(name).folder if address.is_address(name) else Path(name)
     path = folder / "config.json"
-    record = json.loads(path.read_text(encoding="utf-8")).get(KEY) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = reading.json_object(path, "put it back as it was written").get(KEY)
     if record is None:
         return None
+    record = reading.checked(CarriedRecord, record, str(path), "put it back as it was written")
+    if address.is_address(name):
+        require_installed((variant for variant, _ in record["variants"]), name)
     attention = [{variant: options} if options else variant for variant, options in record["variants"]]
     # The manifest of the run that trained the model: first place if it was pushed, second in a run folder.
     for manifest in (folder / RUN / MANIFEST, folder.parent / MANIFEST):
         if manifest.is_file():
-            where = json.loads(manifest.read_text(encoding="utf-8"))["config"]["where"]
+            stored = RunFolder(manifest.parent).manifest() or {}
+            where = stored.get("config", {}).get("where")
+            if where is None:
+                continue
             return {"attention": attention, "where": where}
     return {"attention": attention}

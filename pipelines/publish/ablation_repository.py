@@ -16,7 +16,7 @@ from pipelines.ablation import results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.config.load import RunConfig
-from pipelines.errors import UserError
+from pipelines.errors import UserError, raise_all, without_values
 from pipelines.hub import contents
 from pipelines.hub.fetch import ABLATION
 from pipelines.hub.worker import ask
@@ -25,7 +25,8 @@ from pipelines.publish import ablation_card, portable, run_repository, staging
 from pipelines.publish.ablation_card import Branch, BranchModel
 from pipelines.publish.send import only_push, preflight_request, show, upload
 from pipelines.publish.staging import About, Built, PushRequest, Staged
-from pipelines.storage import atomic
+from pipelines.runs import intact
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import ABLATION as ABLATION_YAML
 from pipelines.storage.names import CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
@@ -41,9 +42,15 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     """
     if request.revision != "main":
         raise UserError("--revision", "an ablation has its own branches", request.revision, "leave it out")
-    if not (path / RESULTS).exists():
+    _refuse_links(path)
+    if results.read_results(path) is None:
         raise UserError(str(path), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     stored = open_ablation(path)
+    for cell in (*stored.cells, *stored.tries):
+        run = RunFolder(cell.folder)
+        manifest = run.manifest()
+        if manifest is not None:
+            intact.require(run, manifest)
     cells = {} if dry_run else stored.config.cells
     licenses = {name: _base_license(request, cell) for name, cell in cells.items()}
     models: list[BranchModel] = []
@@ -56,6 +63,14 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
             models.append((branch, show(staged) if dry_run else upload(staged, on_branch, title)))
         staged = stage(stored, models, request)
         show(staged) if dry_run else upload(staged, request, f"{path.resolve().name}, by attnlab")
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse an ablation of which a file is a link: its target may be anything of this machine."""
+    places = [folder / name for name in (ABLATION_YAML, RESULTS, *COPIED)]
+    places += [run / FAILURE for run in sorted((folder.parent / CELLS).glob("*"))]
+    links = [place for place in places if place.is_symlink()]
+    raise_all([UserError(str(link), "is a link", accepted="put the file itself there") for link in links])
 
 
 def _base_license(request: PushRequest, cell: RunConfig) -> str | None:
@@ -100,6 +115,7 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
     another ablation, is kept.
     """
     runs = {cell.folder: RunFolder(cell.folder) for cell in (*stored.cells, *stored.tries)}
+    shows_text = {cell.folder: cell.config["data"]["publish_text"] for cell in (*stored.cells, *stored.tries)}
     ended = {path: run for path, run in runs.items() if run.manifest() is not None}
     configs = [portable.manifest_of(run)["config"] for run in ended.values()]
     names = portable.portable_names([*configs, *(cell.to_dict() for cell in stored.config.cells.values())])
@@ -107,8 +123,9 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
         if not (folder / CELLS / path.name).exists():
             portable.copy_run(run, folder / CELLS / path.name, names)
     for path in runs.keys() - ended.keys():
-        if (path / FAILURE).exists():
-            text = portable.replace_paths((path / FAILURE).read_text(encoding="utf-8"), names)
+        if reading.is_there(path / FAILURE):
+            shared = reading.text(path / FAILURE, "delete it")
+            text = portable.replace_paths(shared if shows_text[path] else without_values(shared), names)
             (folder / CELLS / path.name).mkdir(parents=True)
             atomic.write_bytes(folder / CELLS / path.name / FAILURE, text.encode())
     target = folder / name

@@ -8,14 +8,15 @@ the text of the data set). A hash of each line is, so that a repetition can be c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
-from pipelines.comparison.scored_run import HASHES, hashed_lines
-from pipelines.errors import UserError, raise_all
+from pipelines.comparison.scored_run import HASHES, hashed_lines, without_names
+from pipelines.errors import UserError, raise_all, without_values
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs import identity
-from pipelines.storage import atomic
+from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import (
     DIAGNOSTICS_LOG,
     IDENTITY,
@@ -73,10 +74,14 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
     """
     target.mkdir(parents=True)
     manifest = manifest_of(run)
+    shows_text = bool(manifest["config"]["data"].get("publish_text"))
     for pattern in RECORD:
-        for path in sorted(run.path.glob(pattern)):
-            atomic.write_bytes(target / path.name, path.read_bytes())
-    for path in sorted(run.path.glob(PREDICTIONS.format("*"))):
+        for path in _listed(run, manifest, pattern):
+            is_named = fnmatch(path.name, STATISTICS.format("*")) and not shows_text
+            fix = run_files.train_again(run.path)
+            content = without_names(path) if is_named else reading.content(path, fix)
+            atomic.write_bytes(target / path.name, content)
+    for path in _listed(run, manifest, PREDICTIONS.format("*")):
         split = path.name.split(".")[1]
         lines = "".join(f"{digest.hex()}\n" for digest in hashed_lines(path))
         atomic.write_bytes(target / HASHES.format(split), lines.encode())
@@ -84,8 +89,17 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
     atomic.write_yaml(target / RUN, config)
     files = {path.name: atomic.sha256_of(path) for path in sorted(target.iterdir())}
     files.pop(IDENTITY)  # the manifest knows it by the hash of the run
-    portable = replace_paths({**manifest, "files": files}, names)
+    data = {**manifest["data"]}
+    if not shows_text:
+        data["notes"] = [without_values(note) for note in data.get("notes", ())]
+    portable = replace_paths({**manifest, "data": data, "files": files}, names)
     atomic.write_json(target / MANIFEST, {**portable, "config": config})
+
+
+def _listed(run: RunFolder, manifest: Manifest, pattern: str) -> list[Path]:
+    """Return the files of a pattern that the run wrote: another one beside them is never copied."""
+    names = sorted(name for name in (IDENTITY, *manifest["files"]) if fnmatch(name, pattern))
+    return [inside(run.path, name, str(run.path / MANIFEST)) for name in names]
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +154,10 @@ def locate_files(values: dict[str, Any], record: Path, runs: Iterable[RunFolder]
             inside(Path.cwd(), name, str(record))
     paths: dict[str, str] = {}
     errors: list[UserError] = []
+    wanted = set(_local_names(values))
     for name, content in _contents_by_name(runs).items():
+        if name not in wanted:
+            continue
         path = Path(name).resolve()
         if identity.content_of(str(path)) == content:
             paths[name] = str(path)

@@ -17,6 +17,7 @@ from pipelines.hub.address import require_repo
 from pipelines.hub.worker import ask
 from pipelines.publish.send import only_push, preflight_request, show, upload
 from pipelines.publish.staging import PushRequest, Staged
+from pipelines.storage import reading
 from pipelines.storage.names import RUNS
 
 
@@ -31,7 +32,7 @@ def push_command(folder: str, request: PushRequest, *, dry_run: bool) -> None:
     """
     require_repo(request.repo)
     with _naming_the_command(command(folder, request)):
-        if (Path(folder) / RUNS).exists():
+        if reading.is_there(Path(folder) / RUNS):
             from pipelines.publish.ablation_repository import push_ablation
 
             push_ablation(Path(folder), request, dry_run=dry_run)

@@ -15,6 +15,7 @@ from pipelines.publish.loading_code import ways
 from pipelines.publish.portable import Manifest
 from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.registry import catalog
+from pipelines.runs import intact
 from pipelines.storage import atomic
 from pipelines.storage.run_folder import MANIFEST, RunFolder
 
@@ -32,15 +33,16 @@ class CardBasis(TypedDict):
 
 
 def finished(path: Path) -> tuple[RunFolder, Manifest]:
-    """Return a run that has finished, and its manifest.
+    """Return a run that has finished, and its manifest; every file of it is as the run wrote it.
 
     Raises:
-        UserError: the folder holds no run that has ended, or one that diverged.
+        UserError: the folder holds no run that has ended, or one that diverged, or a file has changed.
     """
     run = RunFolder(path)
     manifest = portable.manifest_of(run)
     if manifest["status"] != "finished":
         raise UserError(str(path), f"this run has no model to push: it {manifest['status']}")
+    intact.require(run, manifest)
     return run, manifest
 
 

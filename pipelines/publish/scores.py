@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.ablation.results import read_results
 from pipelines.comparison import scored_run
 from pipelines.comparison.significance import LEVEL, delete_one, jackknife_variance
 from pipelines.publish import learning_curve
@@ -53,7 +53,7 @@ def comparisons(run: Path) -> Iterator[str]:
     if run.parent.name != CELLS:
         return
     for path in sorted(run.parent.parent.glob(f"*/{RESULTS}")):
-        for row in json.loads(path.read_text(encoding="utf-8"))["comparisons"]:
+        for row in (read_results(path.parent) or {}).get("comparisons", ()):
             members = [Path(folder).name for folder in row["runs"]["arm"] if folder]
             if row["primary"] and run.name in members:
                 places = fmt.decimals(row["se"])

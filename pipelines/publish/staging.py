@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, cast
+
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import secrets
-from pipelines.storage import atomic, removal, temporary
-from pipelines.storage.atomic import read_json
+from pipelines.storage import atomic, reading, removal, temporary
 from pipelines.storage.names import HUB
 
 
@@ -98,8 +99,8 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
     """
     place = source / HUB / f"{request.repo.replace('/', '--')}@{request.revision.replace('/', '--')}"
     made_of = {**asdict(request), "state": state, "attnlab": version("attnlab")}
-    before: PushRecord | None = read_json(record_path(place))
-    if before is not None and before["made_of"] == made_of and _is_complete(place, before["files"]):
+    before = _record_of(place)
+    if before is not None and before.get("made_of") == made_of and _is_complete(place, before["files"]):
         secrets.refuse(place, [source, source.parent])  # this process may know other secrets
         return Staged(place, before)
     _refuse_strangers(place, before)
@@ -119,6 +120,15 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
         atomic.write_json(record_path(place), record)  # before the files, so that their names are known
         folder.rename(place)
     return Staged(place, record)
+
+
+def _record_of(place: Path) -> PushRecord | None:
+    """Return the record of a staged folder; None where it cannot be used, so that it is staged again."""
+    try:
+        found = reading.json_object_if_there(record_path(place), "", PushRecord)
+    except UserError:
+        return None
+    return cast(PushRecord | None, found)
 
 
 def _refuse_strangers(place: Path, before: PushRecord | None) -> None:

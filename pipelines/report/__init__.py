@@ -5,18 +5,21 @@ Nothing here needs a model, torch or a network: `results.json` and the run folde
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.storage.names import REPORTS
+from pipelines.storage import atomic
+from pipelines.storage.names import REPORT_FILES, REPORTS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def write(results: Mapping[str, object], folder: Path) -> list[Path]:
-    """Write report.html, report.md, report.tex and forest.svg into `folder`; return their paths.
+def render(results: Mapping[str, object], folder: Path) -> dict[str, str]:
+    """Return the texts of report.html, report.md, report.tex and forest.svg by their names.
 
     `results` is what `compare.build` returns. Its run folders are absolute or relative to `folder`; figures
     that need a missing one are left out.
@@ -29,11 +32,32 @@ def write(results: Mapping[str, object], folder: Path) -> list[Path]:
 
     facts = data.load(results, folder)
     texts = (html.render(facts), markdown.render(facts), latex.render(facts), forest.standalone(facts))
+    return dict(zip(REPORT_FILES, texts, strict=True))
+
+
+def write(results: Mapping[str, object], folder: Path) -> list[Path]:
+    """Write what `render` returns into `folder`, and the record by which it is verified; return the paths.
+
+    Raises:
+        UserError: as `render`, or a folder stands in the place of a file.
+    """
+    outputs = render(results, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in REPORTS]
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, encoding="utf-8")
-    return paths
+    for name, text in outputs.items():
+        atomic.write_bytes(folder / name, text.encode())
+    files = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in outputs.items()}
+    atomic.write_json(folder / REPORTS, {"renderer": renderer(), "files": files})
+    return [folder / name for name in outputs]
+
+
+@cache
+def renderer() -> str:
+    """Return a hash of all that renders a report: another version of it gives other texts."""
+    digest = hashlib.sha256()
+    home = Path(__file__).parent
+    for path in sorted(path for path in home.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(path.relative_to(home).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def print_table(results: Mapping[str, object], console: Console, folder: Path = Path()) -> None:

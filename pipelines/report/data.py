@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 from pipelines.comparison.results import ArmSummary, ComparisonResult, Results, from_json
 from pipelines.report import format as fmt
+from pipelines.storage import reading
 from pipelines.storage.names import MANIFEST, RESULTS
 from pipelines.storage.run_folder import WRITTEN_BY_A_RUN
 
@@ -76,13 +76,12 @@ class RunLink:
         """The run's manifest; None where the run folder is missing, as in a report that was copied alone.
 
         Raises:
-            UserError: a field of the manifest has the wrong type.
+            UserError: the manifest is damaged, or a field of it has the wrong type.
         """
         path = self.folder / MANIFEST
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not reading.is_there(path):
             return None
+        stored = reading.json_object(path, WRITTEN_BY_A_RUN)
         return from_json(RunRecord, stored, str(path), WRITTEN_BY_A_RUN)
 
     @property

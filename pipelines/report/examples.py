@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.errors import UserError
 from pipelines.report.data import Row
-from pipelines.storage.names import PREDICTIONS
+from pipelines.storage import reading, run_files
+from pipelines.storage.names import PREDICTIONS, STATISTICS
+from pipelines.storage.records import PredictionEntry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,21 +73,25 @@ class Reader:
         self._predictions: dict[Path, list[Prediction]] = {}
 
     def run(self, folder: Path, label: str, split: str) -> ScoredRun | None:
-        """Return a run's statistics; None where the folder is missing or damaged."""
+        """Return a run's statistics; None where the folder is missing, as in a report that was copied alone.
+
+        Raises:
+            UserError: a file of the run is missing or damaged.
+        """
         from pipelines.comparison import scored_run  # numpy and pyarrow: only where there are run folders
 
         if folder not in self._runs:
-            try:
-                self._runs[folder] = scored_run.read(folder, label, split)
-            except (OSError, UserError):
-                self._runs[folder] = None
+            there = reading.is_there(folder / STATISTICS.format(split))
+            self._runs[folder] = scored_run.read(folder, label, split) if there else None
         return self._runs[folder]
 
     def predictions(self, run: ScoredRun) -> list[Prediction]:
         if run.folder not in self._predictions:
             path = run.folder / PREDICTIONS.format(run.split)
-            lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-            self._predictions[run.folder] = [json.loads(line) for line in lines if line]
+            there = reading.is_there(path)
+            fix = run_files.train_again(run.folder)
+            lines = reading.json_lines(path, fix, PredictionEntry) if there else []
+            self._predictions[run.folder] = list(lines)
         return self._predictions[run.folder]
 
 

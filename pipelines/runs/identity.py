@@ -18,6 +18,12 @@ from pipelines.storage.paths import split_part
 
 # Raised for a change of numbers that no source file shows: another meaning of a setting or of stored data.
 NUMERICS_VERSION = 7
+# The settings (section, key) that an identity holds by content, where they name a file or folder.
+BY_CONTENT = (
+    *(("data", name) for name in ("name", "train", "validation", "test")),
+    ("model", "name"),
+    ("model", "tokenizer"),
+)
 # What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
@@ -72,11 +78,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         UserError: a source file is missing or is not valid Python.
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in RUN_EXECUTION_KEYS}
-    for section, name in (
-        *(("data", name) for name in ("name", "train", "validation", "test")),
-        ("model", "name"),
-        ("model", "tokenizer"),
-    ):
+    for section, name in BY_CONTENT:
         settings[section] = dict(settings[section])
         named = settings[section][name]
         if isinstance(named, dict):
@@ -92,6 +94,26 @@ def run_hash(identity: Mapping[str, Any]) -> str:
     """Return the sha256 of an identity, as hexadecimal text."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def other_settings(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return the settings that are not those of an identity, as `differences` does.
+
+    What the identity has by its content may have any name in the settings, and what it leaves out is free.
+    """
+    by_content = {
+        f"{section}.{name}"
+        for section, name in BY_CONTENT
+        if str(identity["config"].get(section, {}).get(name)).startswith("sha256:")
+    }
+    old, new = dict(_flatten(identity["config"])), dict(_flatten(settings))
+    free = {"data.publish_text", "data.streaming"}
+    names = sorted(old.keys() | {name for name in new if name.split(".")[0] in identity["config"]})
+    return [
+        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for name in names
+        if name not in by_content and name not in free and old.get(name) != new.get(name)
+    ]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -15,12 +15,12 @@ from pipelines.errors import UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.models.processor import load_processor
+from pipelines.runs import intact
 from pipelines.runs.locate import find_run_folder
 from pipelines.runs.manifest import Manifest, read_manifest
 from pipelines.runs.prepare import set_up_libraries
-from pipelines.storage import atomic
-from pipelines.storage.paths import inside
-from pipelines.storage.run_folder import MANIFEST, RunFolder
+from pipelines.storage import run_files
+from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
 
@@ -69,9 +69,9 @@ def _verified_manifest(run: RunFolder) -> Manifest:
     if not saving.is_there(run.model):
         fix = "train it on its own with attnlab train, or keep it with keep: model in the ablation"
         raise UserError(where, "the model of this run was not kept", accepted=fix)
-    for name, digest in manifest["files"].items():
-        file = inside(run.path, name, str(run.path / MANIFEST))
-        if name.startswith("model/") and (not file.exists() or atomic.sha256_of(file) != digest):
-            what = "is missing" if not file.exists() else "is not the file that the run wrote"
-            raise UserError(str(file), what, accepted="train again with --fresh")
+    run_files.require(run.path, manifest, run_files.is_of_model)
+    for name, what in intact.unlisted(run, manifest):
+        raise UserError(str(run.path / name), what, accepted="remove it")
+    for name, what in intact.contradictions(run, manifest):
+        raise UserError(str(run.path / name), what, accepted=run_files.train_again(run.path))
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
 from pipelines.runs.environment import environment
-from pipelines.storage import atomic
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import CONDITIONS
 from pipelines.storage.removal import BEFORE_IDENTITY, refuse_strangers
 from pipelines.storage.run_folder import RunFolder
@@ -52,8 +51,8 @@ def refuse_other_conditions(folder: RunFolder, config: RunConfig, device: str, *
     found: Mapping[str, object] = environment(settings, device)
     now = {name: settings[name] for name in SETTINGS} | {name: found[name] for name in ENVIRONMENT}
     path = folder.checkpoints / CONDITIONS
-    if folder.newest_step() and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+    if folder.newest_step() and reading.is_there(path):
+        before = reading.json_object(path, "start again with --fresh")
         if before != now:
             what = f"its checkpoints were written under other conditions: {_listed(before, now)}"
             accepted = "put that back, or start again with --fresh"

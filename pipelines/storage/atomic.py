@@ -8,16 +8,21 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from pipelines.errors import UserError, as_clause
+from pipelines.errors import UserError
 from pipelines.storage import temporary
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file so that at every moment it holds all of the old content or all of the new."""
+    """Replace a file so that at every moment it holds all of the old content or all of the new.
+
+    Raises:
+        UserError: a folder stands in its place.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(str(path), "is a folder, in the place of a file", accepted="move it away")
     beside = temporary.beside(path)
     with open(beside, "wb") as file:
         file.write(content)
@@ -82,20 +87,3 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path, accepted: str | None = None) -> Any:
-    """Return the content of a JSON file, None where there is no file.
-
-    Args:
-        accepted: what to do about a damaged file, for the message.
-
-    Raises:
-        UserError: the file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:  # not JSON, or not text
-        raise UserError(str(path), f"is damaged: {as_clause(error)}", accepted=accepted) from error

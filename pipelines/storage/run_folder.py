@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import UserError
-from pipelines.storage import atomic
+from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     CHECKPOINTS,
     DIAGNOSTICS_LOG,
@@ -22,6 +22,7 @@ from pipelines.storage.names import (
     SEAL,
     STATISTICS,
 )
+from pipelines.storage.records import DiagnosticsEntry, Event, IdentityEntries, ManifestEntries
 from pipelines.storage.removal import remove_listed
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ MANIFEST_KINDS = {
     "files": dict,
 }
 WRITTEN_BY_A_RUN = "the file as a run wrote it; without one, train again with --fresh"
+WRITTEN_AGAIN = "put it back as the run wrote it, or train again with --fresh"
 
 
 JsonObject = Mapping[str, object]
@@ -108,7 +110,7 @@ class RunFolder:
         Raises:
             UserError: the file is damaged, or attnlab did not write it.
         """
-        return _read_record(self.path / IDENTITY, IDENTITY_KINDS)
+        return _read_record(self.path / IDENTITY, IDENTITY_KINDS, IdentityEntries)
 
     def write_identity(self, identity: JsonObject, config: JsonObject) -> None:
         """Write the identity and the configuration of the run, before anything else is done."""
@@ -130,20 +132,26 @@ class RunFolder:
         _append(self.diagnostics_log, {"step": step, "final": final, "sites": list(sites)})
 
     def diagnostics(self) -> list[dict[str, Any]]:
-        """Return the diagnostics of attention at the end of the run, by site; empty where none were made."""
-        if not self.diagnostics_log.exists():
+        """Return the diagnostics of attention at the end of the run, by site; empty where none were made.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not reading.is_there(self.diagnostics_log):
             return []
-        text = self.diagnostics_log.read_text(encoding="utf-8")
-        try:  # only the last line, because a report reads this of a thousand runs
-            last = json.loads(text.rstrip("\n").rpartition("\n")[2])
-        except ValueError:  # cut off by a kill
+        lines = reading.text(self.diagnostics_log, WRITTEN_AGAIN).split("\n")
+        complete = [line for line in lines[:-1] if line]  # what a kill cut off is not complete
+        if not complete:
             return []
+        where = str(self.diagnostics_log)
+        # Only the last line, because a report reads this of a thousand runs.
+        last = reading.json_line(complete[-1], where, WRITTEN_AGAIN, DiagnosticsEntry)
         return last["sites"] if last["final"] else []
 
     def rewind_logs(self, step: int | None) -> None:
         """Drop what was logged after `step` (None: everything): a resumed run logs it again."""
         for path in (self.metrics_log, self.diagnostics_log):
-            if path.exists():
+            if reading.is_there(path):
                 lines = [] if step is None else read_log(path)
                 kept = [line for line in lines if line["step"] <= step and not line.get("final")]
                 atomic.write_bytes(path, "".join(json.dumps(e) + "\n" for e in kept).encode())
@@ -170,7 +178,7 @@ class RunFolder:
         Raises:
             UserError: the file is damaged, or attnlab did not write it.
         """
-        return _read_record(self.path / MANIFEST, MANIFEST_KINDS)
+        return _read_record(self.path / MANIFEST, MANIFEST_KINDS, ManifestEntries)
 
     def validation_score(self) -> float | None:
         """Return the score that chose the checkpoint, negated where lower is better; None without one."""
@@ -231,25 +239,22 @@ def _append(path: Path, event: JsonObject) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a metrics log; a last line that a kill cut off is ignored."""
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            break
-    return events
+    """Return the events of a log; none where there is none, and a last line that a kill cut off is ignored.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return reading.json_lines(path, WRITTEN_AGAIN, Event, cut=True) if reading.is_there(path) else []
 
 
-def _read_record(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+def _read_record(path: Path, kinds: Mapping[str, type], entries: type) -> dict[str, Any] | None:
     """Return the object in a file, None without a file; check its entries, as the file may be foreign."""
-    found = atomic.read_json(path, WRITTEN_BY_A_RUN)
-    if found is None and not path.exists():
+    found: dict[str, Any] | None = reading.json_object_if_there(path, WRITTEN_BY_A_RUN)
+    if found is None:
         return None
-    if not isinstance(found, dict):
-        raise UserError(str(path), "holds no JSON object", type(found).__name__, WRITTEN_BY_A_RUN)
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
             came = type(found[name]).__name__ if name in found else "nothing"
             raise UserError(str(path), f"has no {kind.__name__} under {name!r}", came, WRITTEN_BY_A_RUN)
+    reading.checked(entries, found, str(path), WRITTEN_BY_A_RUN)
     return found

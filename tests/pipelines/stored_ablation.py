@@ -71,13 +71,14 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
     chance = np.random.default_rng([run.seed, len(arm)])
     gold = np.random.default_rng(7).integers(0, 4, 60)
     right = chance.binomial(gold, skill or 0.6 + 0.02 * chance.normal())
-    statistics = np.stack([right, right + chance.poisson(0.4, 60), gold], axis=1).astype(float)
+    predicted = right + chance.poisson(0.4, 60)
+    statistics = np.stack([right, predicted, gold], axis=1).astype(float)
     ids = [f"s{number}" for number in range(60)]
     evaluation = SimpleNamespace(
         ids=ids,
         clusters=ids,
-        predictions=[[str(count)] for count in right],
-        references=[[str(count)] for count in gold],
+        predictions=[_tags(hit, found) for hit, found in zip(right, predicted)],
+        references=[_tags(total, total) for total in gold],
         metrics={"f1": F1},
         statistics={"f1": statistics},
     )
@@ -118,6 +119,18 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
             | {"versions": VERSIONS},
         }
     )
+
+
+def list_again(run: Path) -> None:
+    """Write the manifest of a run again, with the files that it has now."""
+    RunFolder(run).finish(json.loads((run / "manifest.json").read_text()))
+
+
+def _tags(right: int, found: int) -> list[str]:
+    """Return tags with `right` entities that are right, and others up to `found`."""
+    known = ["B-PER" if place < right else "O" for place in range(8)]
+    wrong = ["B-LOC" if place < found - right else "O" for place in range(8)]
+    return [tag for name in (*known, *wrong) for tag in (name, "O")]
 
 
 def reported(root: Path, name: str = "toy", **options) -> Path:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -17,6 +14,7 @@ from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.figures import svg
 from pipelines.storage.names import METRICS_LOG
+from pipelines.storage.run_folder import read_log
 
 WIDTH, HEIGHT = 298, 226
 LEFT, RIGHT, TOP, BOTTOM = 42, 284, 26, 186
@@ -28,26 +26,13 @@ def read(run: RunLink, metric: str) -> tuple[Curve, Curve]:
     """Return (step, training loss) and (step, validation score) of a run, in the order of steps."""
     losses: dict[int, float] = {}
     scores: dict[int, float] = {}
-    for event in _events(run.folder / METRICS_LOG):
+    for event in read_log(run.folder / METRICS_LOG):
         step = event["step"]
         if event.get("event") == "step" and "loss" in event:
             losses[step] = float(event["loss"])  # a loss that is not finite is logged as text
         elif event.get("split") == "validation" and fmt.known(event.get(metric)):
             scores[step] = event[metric]
     return sorted(losses.items()), sorted(scores.items())
-
-
-def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of a log; a last line that a kill cut off is left out."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
-    except OSError:
-        return
 
 
 def thin(curve: Curve, points: int) -> Curve:

@@ -124,6 +124,93 @@ def test_rounding_is_no_difference_and_nothing_is_not_zero():
     assert list(differences({"a": None}, {"a": 0.0})) == ["a: None -> 0.0"]
 
 
+# ---- what is trusted
+def test_a_report_edited_by_hand_is_named(folder, capsys):
+    assert main(["report", str(folder)]) == 0
+    assert main(["verify", str(folder)]) == 0
+    for name in ("report.html", "report.md", "report.tex"):
+        before = (folder / name).read_text()
+        (folder / name).write_text(before.replace("gate", "gait", 1))
+        assert main(["verify", str(folder)]) == 1
+        assert f"{name}: is not what results.json is rendered as" in capsys.readouterr().out
+        (folder / name).unlink()
+        assert main(["verify", str(folder)]) == 1
+        assert f"{name}: is missing" in capsys.readouterr().out
+        (folder / name).write_text(before)
+
+
+def test_a_report_of_another_version_is_held_against_its_record(folder, capsys):
+    assert main(["report", str(folder)]) == 0
+    edit(folder / "reports.json", lambda record: record.update(renderer="0" * 64))
+    assert main(["verify", str(folder)]) == 0
+    assert "another version rendered it" in capsys.readouterr().out
+    (folder / "report.md").write_text("better\n")
+    assert main(["verify", str(folder)]) == 1
+
+
+def test_an_ablation_that_says_something_else_than_its_runs_is_found(folder, capsys):
+    path = folder / "ablation.yaml"
+    path.write_text(path.read_text().replace("learning_rate: ", "learning_rate: 1", 1))
+    assert main(["verify", str(folder)]) == 1
+    assert "is not the run of ablation.yaml: learning_rate: " in capsys.readouterr().out
+
+
+def test_predictions_that_do_not_give_the_statistics_are_found_although_every_hash_is_right(folder, capsys):
+    run = made.run_folder(folder, "gate", 2)
+    path = run / "predictions.test.jsonl"
+    lines = path.read_text().splitlines()
+    line = json.loads(lines[4])
+    line["prediction"] = ["B-ORG", *line["prediction"][1:]]
+    path.write_text("\n".join([*lines[:4], json.dumps(line), *lines[5:]]) + "\n")
+    made.list_again(run)
+    assert main(["verify", str(run)]) == 1
+    out = capsys.readouterr().out
+    assert "predictions.test.jsonl: gives other statistics of f1 than statistics.test.parquet, line 5" in out
+
+
+def test_no_other_split_is_taken_for_one_whose_statistics_are_gone(folder, capsys):
+    assert main(["report", str(folder)]) == 0
+    before = (folder / "results.json").read_bytes()
+    path = made.run_folder(folder, "stock", 3) / "statistics.test.parquet"
+    path.unlink()
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{path}: is missing; " in said
+    assert "attnlab train" in said
+    assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "predictions.test.jsonl", "statistics.validation.parquet"])
+def test_no_report_is_made_of_a_file_that_has_changed(folder, capsys, name):
+    path = made.run_folder(folder, "gate", 1) / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1) + b" ")
+    assert main(["report", str(folder)]) == 2
+    assert f"{path}: has changed since the run finished" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_the_report_is_one_sentence(folder, capsys):
+    (folder / "report.html").mkdir()
+    assert main(["report", str(folder)]) == 2
+    assert (
+        f"{folder}/report.html: is a folder, in the place of a file; move it away." in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("command", ["report", "verify", "status"])
+@pytest.mark.parametrize("name", ["ablation.yaml", "runs.json", "registration.json"])
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"7", b"{", b"\xff"])
+def test_a_damaged_file_of_an_ablation_is_one_sentence(folder, capsys, command, name, content):
+    (folder / name).write_bytes(content)
+    status = main([command, str(folder)])
+    said = capsys.readouterr().err
+    if name == "registration.json" and command == "status":
+        assert (status, said) == (0, "")  # it does not read it
+    else:
+        assert status == 2
+        assert said.startswith(f"{folder / name}")
+        assert said.count("\n") == 1
+
+
 # ---- report
 
 

@@ -21,10 +21,13 @@ ADDRESS = f"hub:{REPO}"
         *(Fault(step, status=503, times=1) for step in ("info", "tree", "head", "resolve")),
         Fault("resolve", status=429, headers={"Retry-After": "3600"}, times=1),
         Fault("resolve", drop="reply", times=1),
-        Fault("resolve", stall=True, times=1),
+        *(Fault(step, stall=True, times=1) for step in ("info", "tree", "head", "resolve")),
         Fault("resolve", corrupt=True, times=3),  # attnlab.json among them
     ],
-    ids=["info", "tree", "head", "resolve", "asked to wait", "broken off", "stalled", "corrupted"],
+    ids=[
+        *("info", "tree", "head", "resolve", "asked to wait", "broken off"),
+        *("info stalls", "tree stalls", "head stalls", "resolve stalls", "corrupted"),
+    ],
 )
 def test_what_fails_for_a_moment_is_asked_again(
     hub: Hub, recorded: Path, attnlab: Attnlab, fault: Fault

@@ -54,6 +54,7 @@ def test_a_token_in_a_line_of_the_log_is_refused(
     run = finished(tmp_path / "run")
     with open(run / "metrics.jsonl", "a") as log:
         log.write(json.dumps({"event": "note", "step": 40, "text": f"logged in as {TOKEN}"}) + "\n")
+    stored_ablation.list_again(run)
     refused(hub, *attnlab("push", run, REPO), TOKEN)
 
 
@@ -118,6 +119,7 @@ def test_a_secret_that_only_a_later_process_knows_is_found_in_what_was_staged(
     run = finished(tmp_path / "run")
     with open(run / "metrics.jsonl", "a") as log:
         log.write(json.dumps({"event": "note", "step": 40, "text": "correct horse battery"}) + "\n")
+    stored_ablation.list_again(run)
     assert attnlab("push", run, REPO, "--dry-run")[0] == 0
     monkeypatch.setenv("MY_SECRET", "horse battery")
     status, output = attnlab("push", run, REPO)

@@ -78,6 +78,7 @@ def with_models(ablation: Path, stock: None) -> Path:
     """The same ablation with all its models."""
     for folder in (ablation.parent / "cells").iterdir():
         (folder / "model" / "config.json").write_text("{}")
+        stored_ablation.list_again(folder)
     return ablation
 
 

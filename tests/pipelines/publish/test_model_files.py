@@ -74,6 +74,7 @@ def trained(folder: Path, name: str, kind: str) -> Path:
     (folder / "model" / "model.safetensors").unlink()
     custom_attention.save(model.eval(), folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    stored_ablation.list_again(folder)
     return folder
 
 

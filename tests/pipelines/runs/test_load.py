@@ -200,7 +200,7 @@ def test_a_run_without_a_whole_model_is_refused(runs, tmp_path, capsys):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
-    assert "is not the file that the run wrote" in refusal()
+    assert "has changed since the run finished" in refusal()
     shutil.rmtree(copy / "model")
     assert "the model of this run was not kept" in refusal()
     (copy / "manifest.json").write_text(
