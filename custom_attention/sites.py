@@ -114,7 +114,8 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         raise VariantError(
             type(model).__name__,
             "its attention does not go through transformers' attention interface",
-            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...) or pass example=batch",
+            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...)"
+            + (" or pass example=batch" if example is None else ""),
         )
     if failure is not None:
         raise VariantError(

@@ -386,6 +386,8 @@ def _empty(table: Table, split: str, bad: Sequence[Bad]) -> UserError:
 
 
 def _raise_some(errors: Sequence[UserError]) -> None:
+    # Two splits of one file have one error.
+    errors = list({(error.where, error.what): error for error in reversed(errors)}.values())[::-1]
     if len(errors) > MOST_ERRORS:
         rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more errors like these were found")
         errors = [*errors[:MOST_ERRORS], rest]

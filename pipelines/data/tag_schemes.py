@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,11 @@ OUTSIDE = "O"
 STARTS, ENDS = "BSUW", "ESLUW"  # prefixes of the first and of the last word of an entity
 PREFIXES = frozenset("BIM" + STARTS + ENDS)
 RENAMED = {"S": "B", "U": "B", "W": "B", "E": "I", "L": "I", "M": "I"}
+_LETTERS = "".join(sorted(PREFIXES))
+OTHER_SPELLINGS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (rf"([{_LETTERS}])[-_.:/].+", rf".+[-_.:/]([{_LETTERS}])", rf"([{_LETTERS}])")
+]
 Tags = Sequence[str]
 
 
@@ -64,10 +70,16 @@ def scheme_of(sentences: Iterable[Tags]) -> Scheme:
 def _without_prefixes(tags: set[str]) -> Scheme:
     if tags <= {OUTSIDE}:
         return Scheme("only O", None, list)
-    if OUTSIDE not in tags:
+    if OUTSIDE not in tags or _spelled_otherwise(tags - {OUTSIDE}):
         return Scheme("unknown", None, list)  # parts of speech, for example: the task refuses them
     note = "tags without B- and I- were read as IO: neighbouring words with one tag are one entity"
     return Scheme("IO", note, _from_bare)
+
+
+def _spelled_otherwise(tags: set[str]) -> bool:
+    """Return whether all tags have a prefix in another spelling, such as b-per, B_PER or PER-B."""
+    found = [pattern for pattern in OTHER_SPELLINGS if all(map(pattern.fullmatch, tags))]
+    return any("B" in {pattern.sub(r"\1", tag).upper() for tag in tags} for pattern in found)
 
 
 def _changed(name: str, read: Callable[[Tags], list[str]]) -> Scheme:

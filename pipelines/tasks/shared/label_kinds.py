@@ -25,6 +25,7 @@ from pipelines.tasks.base import Baseline, Feature, Prediction, Raw
 IGNORED = -100  # the target of an example without one
 THRESHOLD = 0.5  # probability from which one of several labels is predicted, as pipelines of transformers do
 WORDS = {"false": 0, "true": 1}
+LARGEST = math.sqrt(torch.finfo(torch.float32).max)  # number whose squared error is finite
 
 
 class LabelKind(ABC):
@@ -132,10 +133,14 @@ class MultiLabel(LabelKind):
         if not isinstance(label, list | tuple | np.ndarray):
             raise LookupError(f"has the label {label!r}, and task.kind: multi_label needs a list of labels")
         values = list(label)
-        if names and len(values) == len(names) and all(isinstance(one, bool | float) for one in values):
+        answers = all(isinstance(one, bool | float) for one in values)
+        if names and len(values) == len(names) and answers:
             if any(one not in (0, 1) for one in values):
                 raise LookupError(f"has the labels {values!r}, which are not all 0.0 or 1.0")
             return [name for name, value in zip(names, values) if value]
+        if len(values) > 1 and answers and set(values) <= {0, 1}:
+            there = f"task.labels names {len(names)}" if names else "task.labels does not name the labels"
+            raise LookupError(f"has a yes or no for each of {len(values)} labels, and {there}: {values!r}")
         found = [name_of(one, names) for one in values]
         if len(set(found)) != len(found):
             fix = "a yes or no for each label is written true or false, or 1.0 or 0.0"
@@ -184,10 +189,12 @@ class Regression(LabelKind):
     def read(self, label: object, names: Sequence[str] | None) -> float:
         try:
             value = float(label) if isinstance(label, str | int | float | np.number) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
             raise LookupError(f"has the label {label!r}, and task.kind: regression needs a number")
+        if abs(value) > LARGEST:
+            raise LookupError(f"has a label whose square is too large for float32 (scale the labels): {value!r}")
         return value
 
     def target(self, read: float | None) -> float:
@@ -261,7 +268,9 @@ def _number(label: object) -> int | None:
             label = float(label)
         except ValueError:
             return None
-    if not isinstance(label, int | float | np.number | np.bool_) or not float(label).is_integer():
+    if isinstance(label, int):  # of any size
+        return int(label)
+    if not isinstance(label, float | np.number | np.bool_) or not float(label).is_integer():
         return None
     return int(label)
 

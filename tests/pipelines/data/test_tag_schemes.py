@@ -37,6 +37,11 @@ def read(*sentences: str) -> tuple[list[str], str]:
         ("X X O Y X", "B-X I-X O B-Y B-X", "IO"),
         ("B-X O I-X", "B-X O I-X", "mixed"),
         ("NN VB", "NN VB", "unknown"),
+        ("b-x i-x O b-y", "b-x i-x O b-y", "unknown"),
+        ("B_x I_x O", "B_x I_x O", "unknown"),
+        ("x-B x-I O y-B", "x-B x-I O y-B", "unknown"),
+        ("B I O", "B I O", "unknown"),
+        ("e-mail e-mail O", "B-e-mail I-e-mail O", "IO"),
     ],
 )
 def test_schemes_are_read_as_iob2(given_tags, expected, name):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import transformers
 
 from pipelines.errors import UserError
 from pipelines.models.build import build_model
+from pipelines.models.direction import require_direction
 from tests.pipelines.tasks.writing import SIZES, config, processor, with_model
 
 
@@ -38,6 +40,17 @@ def test_an_encoder_that_sees_a_few_neighbours_only_is_an_encoder():
     entries = {**sizes, **window, "pad_token_id": 0}
     run = with_model(config("encoder"), architecture="modernbert", config=entries)
     assert build_model(run, "token_classification", processor("encoder"), {}) is not None
+
+
+@pytest.mark.parametrize(("family", "refused"), [("encoder", "decoder"), ("decoder", "encoder")])
+@pytest.mark.parametrize("size", [3, 7, 10])
+def test_the_smallest_vocabulary_shows_the_direction(size, family, refused):
+    architecture, sizes = SIZES[family]
+    entries = {**sizes, "vocab_size": size, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(architecture, **entries))
+    require_direction(model.eval(), family)
+    with pytest.raises(UserError, match=r"model\.family"):
+        require_direction(model, refused)
 
 
 @pytest.mark.parametrize("family", SIZES)

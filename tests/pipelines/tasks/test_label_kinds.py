@@ -206,3 +206,30 @@ def test_a_constant_prediction_correlates_with_nothing(name):
     for x, y in (([0.1] * 5, [1, 2, 3, 4, 5]), ([3.0], [2.0]), ([1.0, 2.0], [0.3, 0.3])):
         assert reported_score(metric, x, y, metric.table(x, y)) == 0
     assert float(metric.score(total(metric.table([], [])))) == 0
+
+
+# ---- what cannot be meant
+@pytest.mark.parametrize("kind", ["single", "regression"])
+def test_a_number_of_any_size_is_a_label_or_refused(kind):
+    reason = TextClassification(kind=kind).check(rows([10**400])[0])
+    assert (reason is None) == (kind == "single")
+
+
+@pytest.mark.parametrize("number", [1e20, "-3e38", 1e39])
+def test_a_number_whose_square_is_no_float32_is_refused(number):
+    assert "too large for float32" in TextClassification(kind="regression").check(rows([number])[0])
+    assert TextClassification(kind="regression").check(rows([1e18])[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "names"),
+    [
+        ([1.0, 0.0], None),
+        ([True, False, True], None),
+        ([1.0, 0.0], ["a", "b", "c"]),
+        ([0.0, 1.0, 1.0], ["a", "b"]),
+    ],
+)
+def test_a_yes_or_no_for_each_of_other_labels_is_not_read_as_their_numbers(label, names):
+    reason = TextClassification(kind="multi_label", labels=names).check(rows([label])[0])
+    assert f"a yes or no for each of {len(label)} labels" in reason
