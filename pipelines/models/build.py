@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.errors import UserError
-from pipelines.models.decoding import find_start_token, keep_special_tokens
+from pipelines.models.decoding import FORCED, find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
@@ -71,13 +71,14 @@ def build_model(
     spec = config.model
     model_class = _model_class(head, spec.family)
     tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
+    entries = {name: value for name, value in task_options.items() if name != FORCED}
     torch.manual_seed(derive(config.seed, "init"))
     with _config_errors_as_user_errors(spec):
         if spec.name is None:
-            model = _build_from_scratch(model_class, head, spec, tokenizer, task_options)
+            model = _build_from_scratch(model_class, head, spec, tokenizer, entries)
         else:
-            model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, task_options)
-    keep_special_tokens(model)
+            model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, entries)
+    keep_special_tokens(model, task_options)
     if tokenizer is not None:
         _require_start_token(model)
         require_direction(model, spec.family)

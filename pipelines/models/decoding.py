@@ -7,6 +7,7 @@ set aside.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ STRUCTURAL = frozenset(
         *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
     }
 )
+FORCED = "forced_bos_token_id"  # is an entry of the generation_config alone
 # What changes no text: how it is computed and what is returned beside it.
 TECHNICAL = frozenset(
     {
@@ -31,8 +33,13 @@ TECHNICAL = frozenset(
 )
 
 
-def keep_special_tokens(model: PreTrainedModel) -> None:
-    """Set the preferences of a model's generation_config aside; `set_aside` names them."""
+def keep_special_tokens(model: PreTrainedModel, task_options: Mapping[str, Any]) -> None:
+    """Set the preferences of a model's generation_config aside; `set_aside` names them.
+
+    Args:
+        task_options: entries that the task sets; those of special tokens replace the checkpoint's, so that
+            `generate` of a saved model writes the language that it was trained to write.
+    """
     stated = getattr(model, "generation_config", None)
     if stated is None:
         return
@@ -43,6 +50,7 @@ def keep_special_tokens(model: PreTrainedModel) -> None:
         for name, value in values.items()
         if name not in STRUCTURAL | TECHNICAL and value != usual.get(name)
     }
+    values |= task_options
     model.generation_config = GenerationConfig(**{name: values[name] for name in STRUCTURAL & values.keys()})
 
 

@@ -24,11 +24,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     if path.is_dir() and not path.is_symlink():
         raise UserError(str(path), "is a folder, in the place of a file", accepted="move it away")
     beside = temporary.beside(path)
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)  # there only where it could not be written or renamed
     sync(path.parent)
 
 

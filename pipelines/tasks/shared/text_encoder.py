@@ -69,6 +69,8 @@ class TextEncoder:
 
     def targets(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text as one to write, without special tokens and truncation."""
+        if not texts:
+            return []
         encoded = self._tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids

@@ -172,7 +172,8 @@ class TextToText(Task):
                 self._start_token = code
 
     def model_options(self) -> dict[str, Any]:
-        return {} if self._start_token is None else {"decoder_start_token_id": self._start_token}
+        begins = {"decoder_start_token_id": self._start_token, "forced_bos_token_id": self._first_token}
+        return {name: token for name, token in begins.items() if token is not None}
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
         """Return one feature per example: `input_ids` to read and `labels` to write (none if unknown)."""

@@ -14,6 +14,7 @@ import transformers
 from pipelines.config.load import run_from_dict
 from pipelines.data import features
 from pipelines.errors import UserError
+from pipelines.models import saving
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
 from pipelines.models.processor import load_processor
@@ -102,6 +103,20 @@ def test_ids_labels_loss_and_greedy_text_are_those_of_transformers(kind, checkpo
         assert raw["tokens"] == ids[:end]
     if forced.get("forced_bos_token_id"):
         assert {raw["tokens"][0] for raw in raws} == {code}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [kind for kind, codes in LANGUAGES.items() if all(codes)])
+def test_a_saved_model_writes_the_language_of_the_run_without_being_told(kind, checkpoint, tmp_path):
+    source, target = LANGUAGES[kind]
+    task, batch, model = prepared(run(checkpoint(kind), source_language=source, target_language=target))
+    saving.save(model, task.processor, tmp_path / "model", writes=True)
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model").eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    written = theirs.generate(**inputs, max_new_tokens=MOST_NEW)[:, 1:].tolist()
+    end = task.processor.eos_token_id
+    raws = [raw["tokens"] for raw in task.predict(model, batch)]
+    assert [ids[: ids.index(end)] if end in ids else ids for ids in written] == raws
 
 
 @pytest.mark.parametrize(
