@@ -39,9 +39,8 @@ def predict_command(run: str, source: str, out: str | None) -> None:
         UserError: there is no finished run, a row cannot be predicted, or `out` cannot be written.
     """
     require_writable("--out", out)
-    if out is not None and os.path.exists(out) and source != "-" and os.path.exists(split_part(source)[0]):
-        if os.path.samefile(out, split_part(source)[0]):
-            raise UserError("--out", "is the file of the inputs", out, "name another file")
+    if _is_input(out, source):
+        raise UserError("--out", "is the file of the inputs", out, "name another file")
     finished = load_run_model(run)
     table = read_input(source, finished.task, finished.config.data.encoding)
     examples = input_examples(table, finished.task, finished.config.data.columns)
@@ -72,6 +71,14 @@ def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[s
         )
         for example, group, given in zip(own, by_example(own, features, raws), chunk):
             yield {"id": given["id"], **task.answer(example, group)}
+
+
+def _is_input(out: str | None, source: str) -> bool:
+    """Return whether the results would replace the inputs."""
+    file = split_part(source)[0]
+    if out is None or source == "-" or not (os.path.exists(out) and os.path.exists(file)):
+        return False
+    return os.path.samefile(out, file)
 
 
 # ---- input

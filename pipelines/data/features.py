@@ -197,7 +197,9 @@ def _write(path: Path, task: Task, examples: Sequence[Example]) -> None:
         with _writer(whole, table.schema) as writer:
             writer.write_table(table, max_chunksize=CHUNK_EXAMPLES)
         # The hash comes first: a kill between the two leaves a file that does not match, never one unchecked.
-        atomic.write_bytes(_seal_of(path), atomic.sha256_of(whole).encode())
+        seal = folder / _seal_of(path).name
+        seal.write_bytes(atomic.sha256_of(whole).encode())
+        os.replace(seal, _seal_of(path))
         os.replace(whole, path)
 
 

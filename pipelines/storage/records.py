@@ -30,9 +30,9 @@ class DataSettings(TypedDict):
     """The data of a run: a name, files, or a generated corpus."""
 
     name: NotRequired[str | None]
-    train: NotRequired[str | None]
-    validation: NotRequired[str | None]
-    test: NotRequired[str | None]
+    train: NotRequired[str | dict[str, str] | None]  # a dict names files of parallel text
+    validation: NotRequired[str | dict[str, str] | None]
+    test: NotRequired[str | dict[str, str] | None]
     generated: NotRequired[dict[str, Any] | None]
 
 

@@ -19,7 +19,7 @@ FOLDERS = [  # files, what is said
     ({WEIGHTS: ""}, "the folder has no config.json"),
     ({WEIGHTS: "", "model/config.json": CONFIG}, "the folder has no config.json .*name .*model"),
     ({WEIGHTS: "", "config.json": "{}"}, "does not say which architecture it is"),
-    ({WEIGHTS: "", "config.json": "[1]"}, "does not say which architecture it is"),
+    ({WEIGHTS: "", "config.json": "[1]"}, "config.json: holds no JSON object"),
     ({WEIGHTS: "", "config.json": "{oops"}, "config.json: is damaged"),
     ({"config.json": CONFIG, "pytorch_model.bin": ""}, r"are pickles \(pytorch_model.bin\).*save it again"),
     ({"config.json": CONFIG, "pytorch_model-00001-of-00002.bin": ""}, "are pickles"),

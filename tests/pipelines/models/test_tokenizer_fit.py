@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
@@ -54,6 +56,7 @@ def fitted(folder, architecture: str, entries: dict, made: PreTrainedTokenizerFa
     """The tokenizer, beside a checkpoint of this config; the weights play no part."""
     transformers.AutoConfig.for_model(architecture, **entries).save_pretrained(folder)
     made.save_pretrained(folder)
+    (Path(folder) / "model.safetensors").touch()
     task = {"name": "text_classification", "max_len": 16}
     model = {"name": str(folder), "family": "encoder"}
     config = run_from_dict({"task": task, "data": {"train": "none.jsonl"}, "model": model})
@@ -137,6 +140,7 @@ def test_the_flags_of_a_byte_level_tokenizer_are_its_own(adds_space, task, tmp_p
         tmp_path
     )
     transformers.RobertaConfig(vocab_size=len(vocab)).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
     model = {"name": str(tmp_path), "family": "encoder"}
     config = run_from_dict({"task": task, "data": {"train": "none.jsonl"}, "model": model})
     bound = load_task(config)

@@ -126,7 +126,9 @@ def test_a_kill_during_the_removal_leaves_what_can_be_removed(run, monkeypatch):
 
 def test_dropping_a_model_removes_the_files_of_the_manifest_only(run):
     files = {"files": {"model/config.json": "sha", "model/own.vocab": "sha", "metrics.jsonl": "sha"}}
-    kinds = {key: {} for key in ("config", "task_state", "scores", "metrics", "data", "environment")}
+    kinds = {key: {} for key in ("task_state", "scores", "metrics", "data", "environment")}
+    kinds["config"] = {"task": {"name": "ner"}, "seed": 1, "data": {}, "attention": []}
+    kinds["config"]["model"] = {"name": None, "family": "encoder"}
     manifest = {"status": "finished", "run_hash": "", "primary": "", **kinds, **files}
     (run / "manifest.json").write_text(json.dumps(manifest))
     (run / "model" / "my-notes.txt").write_text("mine")
