@@ -39,9 +39,9 @@ def predict_command(run: str, source: str, out: str | None) -> None:
         UserError: there is no finished run, a row cannot be predicted, or `out` cannot be written.
     """
     require_writable("--out", out)
-    if out is not None and os.path.exists(out) and source != "-" and os.path.exists(split_part(source)[0]):
-        if os.path.samefile(out, split_part(source)[0]):
-            raise UserError("--out", "is the file of the inputs", out, "name another file")
+    read = split_part(source)[0]
+    if out is not None and os.path.exists(read) and os.path.exists(out) and os.path.samefile(read, out):
+        raise UserError("--out", "is the file of the inputs", out, "name another file")
     finished = load_run_model(run)
     table = read_input(source, finished.task, finished.config.data.encoding)
     examples = input_examples(table, finished.task, finished.config.data.columns)

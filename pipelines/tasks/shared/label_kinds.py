@@ -194,7 +194,9 @@ class Regression(LabelKind):
         if not math.isfinite(value):
             raise LookupError(f"has the label {label!r}, and task.kind: regression needs a number")
         if abs(value) > LARGEST:
-            raise LookupError(f"has a label whose square is too large for float32 (scale the labels): {value!r}")
+            raise LookupError(
+                f"has a label whose square is too large for float32 (scale the labels): {value!r}"
+            )
         return value
 
     def target(self, read: float | None) -> float:
