@@ -8,8 +8,8 @@ from tests.zoo.families import READING, WRITING
 
 NOT_DISPATCHED = "its attention does not go through transformers' attention interface"
 NO_CLASS_TOKEN = (
-    "targets lack the [CLS] that the tokenizer gives them, on purpose: the decoder already starts with it, and "
-    "would only learn to write it once more"
+    "targets lack the [CLS] that the tokenizer gives them, on purpose: the decoder already starts with it, "
+    "and would only learn to write it once more"
 )
 NO_OFFSETS = "the tokenizer has no fast form"
 REFUSED: Mapping[tuple[str, str], str] = {
