@@ -137,4 +137,6 @@ class _Names:
 
 def _accepted(option: Option, came: object) -> str:
     choices = option_types.choices(option.hint)
+    if isinstance(came, bool) and option_types.fits("", option.hint):
+        return f"accepted: {option}; YAML reads no, off, yes and on as false and true: write them in quotes"
     return one_of(came, choices) if choices else f"accepted: {option}"

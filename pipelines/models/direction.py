@@ -52,4 +52,7 @@ def _first_token_sees_later_ones(reader: PreTrainedModel) -> bool:
     with quiet(reader):
         states = reader(input_ids=rows, attention_mask=torch.ones_like(rows))[0]
     one, other = states[:, 0].float()
+    if not one.isfinite().all():
+        fix = "look for NaN in its weights, and save the model again"
+        raise UserError("model", "its outputs are not finite numbers", reader.config.model_type, fix)
     return float((one - other).abs().max()) > UNCHANGED * float(one.abs().max())

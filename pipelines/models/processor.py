@@ -18,7 +18,10 @@ from pipelines.models.build import cannot_load, known_config
 from pipelines.models.folder import model_folder
 from pipelines.models.tokenizer import train_tokenizer
 from pipelines.models.tokenizer_fit import fit_to_model
+from pipelines.storage.names import PROCESSOR_FILES
 from pipelines.tasks.base import Example, Task
+
+LEAST_WORDS = 2  # of a vocabulary; an empty one of SentencePiece has a piece for the blank
 
 
 class Processor(Protocol):
@@ -48,6 +51,8 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     else:
         processor = kind.from_scratch(config, task, train)
     if isinstance(processor, PreTrainedTokenizerBase):
+        if named:
+            _require_words(processor, named)
         fit_to_model(processor, config.model)
     return processor
 
@@ -55,6 +60,10 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
 def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Processor | None:
     if kind.auto_class is None:
         return None
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        what = f"the folder has no {kind.word}"  # transformers would make one that knows no words
+        raise UserError("model.name", what, named, f"save the model's {kind.word} in it")
     try:
         auto_class = getattr(transformers, kind.auto_class)
         loaded: Processor = auto_class.from_pretrained(source, revision=revision, **kind.options)
@@ -65,6 +74,14 @@ def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Pro
         raise UserError("model.name", what, named, "install it with pip") from error
     except (OSError, ValueError) as error:
         raise cannot_load(kind.word, named, error) from error
+
+
+def _require_words(tokenizer: PreTrainedTokenizerBase, named: str) -> None:
+    """Refuse a tokenizer that transformers made without its vocabulary: all texts would be unknown tokens."""
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if len(words) < LEAST_WORDS:
+        fix = "put its vocabulary (such as tokenizer.json) back, or name another tokenizer as model.tokenizer"
+        raise UserError("model.name", "the tokenizer knows no words", named, fix)
 
 
 def _tokenizer(config: RunConfig, task: Task, train: Sequence[Example]) -> Processor:

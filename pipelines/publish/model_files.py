@@ -17,31 +17,7 @@ from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.publish.load_check import write_probe
 from pipelines.publish.loading_code import ModelKind
-
-# The only files of a model folder that are pushed.
-MODEL = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
-    "configuration_*.py",
-    "modeling_*.py",
-)
-PROCESSOR = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
+from pipelines.storage.names import PROCESSOR_FILES, WEIGHT_FILES
 
 
 @dataclass(frozen=True)
@@ -63,17 +39,17 @@ def write(source: Path, target: Path) -> StagedModel:
     if not saving.is_there(source):
         what = "has no model: it was not kept, or an earlier version of attnlab wrote it"
         raise UserError(str(source), what, accepted="train the run again with --fresh")
-    _copy(source, target, PROCESSOR)
+    _copy(source, target, PROCESSOR_FILES)
     with variant_errors_as_user_errors():
         model = saving.load(source)
     write_probe(model, target)
     if not is_saved(source):
-        _copy(source, target, MODEL)
+        _copy(source, target, WEIGHT_FILES)
         return StagedModel("stock")
     try:
         folded = custom_attention.fold(model)
     except custom_attention.VariantError as error:
-        _copy(source, target, MODEL)
+        _copy(source, target, WEIGHT_FILES)
         return StagedModel("custom", f"Not folded, because it {error.what}.")
     model.save_pretrained(target)
     return StagedModel("folded", folded.sentence)

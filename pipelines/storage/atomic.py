@@ -30,8 +30,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)  # there only where it could not be written or renamed
+    except OSError:  # a full disk, for example
+        beside.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

@@ -39,3 +39,18 @@ HUB = "hub"  # its staged folders, each with the record of its push; an ablation
 # ---- in the folder of the checkpoints
 CONDITIONS = "conditions.json"
 SEAL = "seal.json"  # the last file of a checkpoint
+
+# What transformers and custom_attention write of a model, and of its tokenizer or other processor: nothing
+# else of a model's folder is pushed or removed.
+WEIGHT_FILES = (
+    *("config.json", "generation_config.json", "configuration_*.py", "modeling_*.py"),
+    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+)
+PROCESSOR_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("preprocessor_config.json", "processor_config.json", "chat_template.jinja", "normalizer.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "dict.txt", "emoji.json", "entity_vocab.json"),
+    *("target_vocab.json", "vocab-src.json", "vocab-tgt.json", "byte_maps.json", "prophetnet.tokenizer"),
+    *("word_shape.json", "word_pronunciation.json", "tokenizer.model", "spiece.model", "sentencepiece.model"),
+    *("sentencepiece.bpe.model", "spm.model", "spm_char.model", "source.spm", "target.spm"),
+)

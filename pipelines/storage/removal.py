@@ -24,24 +24,17 @@ from pipelines.storage.names import (
     METRICS_LOG,
     MODEL,
     PREDICTIONS,
+    PROCESSOR_FILES,
     RUN,
     SEAL,
     STARTS,
     STATISTICS,
     TRACKERS,
+    WEIGHT_FILES,
 )
 
 SPLITS = ("train", "validation", "test")
 CHECKPOINT_FILES = ("model.safetensors", "optimizer.safetensors", "state.json", SEAL)  # of one
-# What transformers and custom_attention write of a model, its tokenizer and its processor.
-MODEL_FILES = (
-    *("config.json", "generation_config.json", "configuration_*.py", "modeling_*.py"),
-    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "chat_template.jinja", "target_vocab.json"),
-    *("spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm"),
-    *("preprocessor_config.json", "processor_config.json"),
-)
 STEP = "step-" + 8 * "[0-9]"  # the folder of a checkpoint
 CHECKPOINTS_FILES = (
     CONDITIONS,
@@ -55,7 +48,7 @@ RUN_FILES = (
     *(RUN, IDENTITY, MANIFEST, METRICS_LOG, DIAGNOSTICS_LOG),
     *(name.format(split) for split in SPLITS for name in (PREDICTIONS, STATISTICS)),
     *(f"{CHECKPOINTS}/{name}" for name in CHECKPOINTS_FILES),
-    *(f"{MODEL}/{name}" for name in MODEL_FILES),
+    *(f"{MODEL}/{name}" for name in (*WEIGHT_FILES, *PROCESSOR_FILES)),
     *(f"{TRACKERS}/{name}" for name in (*TENSORBOARD, "*/hparams.yml", "*/*/hparams.yml")),
     *(f"{HUB}/{name}" for name in (LOCK, "*@*.json")),
 )

@@ -213,3 +213,14 @@ def test_without_references_evaluate_refuses_in_a_sentence(monkeypatch, tmp_path
     said = capsys.readouterr().err
     assert "in.jsonl" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("part", ["", "[:1]"])
+def test_the_file_of_the_inputs_is_not_written_over(tmp_path, capsys, part):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a dog"}\n')
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    for out in (rows, tmp_path / "link.jsonl"):
+        assert main(["predict", "runs/x", "--input", f"{rows}{part}", "--out", str(out)]) == 2
+        assert "--out: is the file of the inputs" in capsys.readouterr().err
+    assert rows.read_text() == '{"text": "a dog"}\n'

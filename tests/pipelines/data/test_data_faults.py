@@ -345,3 +345,11 @@ def test_a_generator_is_named_with_its_options(spec, said):
         load_splits(config(generated=spec), Tagging())
     assert said in str(caught.value)
     assert "ner" in caught.value.accepted or "noise" in caught.value.accepted
+
+
+def test_one_file_as_train_and_validation_is_refused_once(tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(lines(GOOD, {"tokens": ["a"]}, GOOD))
+    with pytest.raises(UserError) as raised:
+        load_splits(config(train=file, validation=file), Tagging())
+    assert raised.value.sentence().count("t.jsonl") == 1

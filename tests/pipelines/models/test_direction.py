@@ -54,6 +54,15 @@ def test_the_smallest_vocabulary_shows_the_direction(size, family, refused):
 
 
 @pytest.mark.parametrize("family", SIZES)
+def test_a_model_of_damaged_weights_is_not_called_another_family(family):
+    model = build(family, family)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="outputs are not finite"):
+        require_direction(model, family)
+
+
+@pytest.mark.parametrize("family", SIZES)
 def test_each_family_is_what_it_says(family):
     model = build(family, family)
     assert model.training  # as it was before it was asked
