@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from custom_attention import registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
+from custom_attention.hook_names import refuse_wrong_hooks
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
 from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
@@ -57,11 +58,14 @@ def attach(
             from the config when None.
 
     Raises:
-        VariantError: the model does not dispatch, no site matches, an option is unknown, or a variant
-            cannot be used at a site.
+        VariantError: the model does not dispatch, no site matches, an option is unknown, a class has no hook
+            or a method that is none, or a variant cannot be used at a site.
     """
+    recipe = registry.parse(spec)
+    for name, _ in recipe:
+        refuse_wrong_hooks(registry.find(name), name)
     found = _find_sites(model, example)
-    return _attach(model, registry.parse(spec), found, select(found, where), example, edit_weights=True)
+    return _attach(model, recipe, found, select(found, where), example, edit_weights=True)
 
 
 def attach_saved(model: Model, recipe: Recipe, site_names: list[str]) -> Model:

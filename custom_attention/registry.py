@@ -84,13 +84,17 @@ def parse(spec: object) -> list[NamedOptions]:
 
 
 def check_options(cls: type[Variant], name: str, options: Mapping[str, Any]) -> None:
-    """Refuse unknown option names and values of the wrong type, by the annotations of `__init__`.
+    """Refuse missing and unknown options, and values of the wrong type, by the annotations of `__init__`.
 
     Raises:
         VariantError: naming the option and what is accepted.
     """
     parameters = list(inspect.signature(cls.__init__).parameters)[2:]
     hints = typing.get_type_hints(cls.__init__)
+    for option, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and option not in options:
+            raise VariantError(name, "an option without a default is missing", option, "give it a value")
     for option, value in options.items():
         if option not in parameters:
             near = difflib.get_close_matches(option, parameters, n=1)

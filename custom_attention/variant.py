@@ -25,11 +25,12 @@ KERNEL_HOOKS = (
     "output",
 )
 SCORE_HOOKS = ("scores", "normalize")  # these need the scores, so they take the explicit path
+HOOKS = KERNEL_HOOKS + SCORE_HOOKS
 FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain")  # constant factors: stock weights can hold them
 
 
 class Variant(nn.Module):
-    """Base class of all variants; without an overridden hook it is stock attention.
+    """Base class of all variants; a class overrides at least one hook.
 
     Write one class in one file of `variants/`. Every new `nn.Parameter` is zero where the function is stock
     attention (log-temperature 0, 2*sigmoid(0), tanh(0)): the swap is then exact at the start, and weight
@@ -48,13 +49,13 @@ class Variant(nn.Module):
     starts_as_stock: ClassVar[bool | Mapping[str, Mapping[str, bool]]] = True
     # Whether `scores` or `normalize` combines heads. If not, long inputs are computed some heads at a time.
     mixes_heads: ClassVar[bool] = False
+    # Whether the class itself is stock attention on purpose. Any other class without a hook is refused.
+    is_control: ClassVar[bool] = False
 
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
-        cls = type(self)
-        overridden = [h for h in KERNEL_HOOKS + SCORE_HOOKS if getattr(cls, h) is not getattr(Variant, h)]
-        self.hooks = frozenset(overridden)
+        self.hooks = overridden_hooks(type(self))
 
     # -- hooks on the model's own kernel ----------------------------------------------------------------
 
@@ -161,3 +162,8 @@ class Variant(nn.Module):
     def foldable(self) -> bool:
         """Whether only constant factors are overridden, so that stock weights can hold the same function."""
         return self.hooks <= set(FOLDABLE_HOOKS)
+
+
+def overridden_hooks(cls: type[Variant]) -> frozenset[str]:
+    """Return the hooks that attention calls for this class."""
+    return frozenset(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Variant, hook))

@@ -10,3 +10,4 @@ class Stock(Variant):
     """
 
     starts_as_stock = True
+    is_control = True

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from pipelines.cli import (
     ablate,
+    check_variant,
     evaluate,
     fold,
     generate,
@@ -43,6 +44,7 @@ COMMANDS = tuple(
     for module in (
         init,
         ls,
+        check_variant,
         validate,
         inspect,
         train,

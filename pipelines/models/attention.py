@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 import custom_attention
+from custom_attention.dead import refuse_declared_stock, refuse_untrainable
 from pipelines.config.load import RunConfig
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
@@ -57,7 +58,8 @@ def attach_and_prove(
         The same model, and the proof of the swap.
 
     Raises:
-        UserError: the model or a variant cannot be used, or the swap is not exact.
+        UserError: the model or a variant cannot be used, the swap is not exact, or training would move
+            nothing of a variant.
     """
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     with variant_errors_as_user_errors():
@@ -68,11 +70,17 @@ def attach_and_prove(
         else:
             attach(config, model, inputs)
         saving.check(model)
-        proof = custom_attention.prove(model, to_device(inputs, next(model.parameters()).device))
+        inputs = to_device(inputs, next(model.parameters()).device)
+        proof = custom_attention.prove(model, inputs)
     if continues:
         proof = continued_proof(proof)
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
+    if not continues:
+        with variant_errors_as_user_errors():
+            refuse_declared_stock(model)
+            if config.train_variant:
+                refuse_untrainable(model, inputs)
     return model, proof
 
 

@@ -9,7 +9,8 @@ import torch
 import transformers as hf
 
 from custom_attention import Variant, attach, attached, detach, prove, registry, variant_parameters
-from custom_attention.runtime.dispatch import observed
+from custom_attention.battery import checks
+from custom_attention.battery.checks import GREEDY, nudged, prompt
 from tests.custom_attention.conftest import EPS, arms, attach_where_possible, changes_nothing, is_explicit
 from tests.custom_attention.models import (
     CAUSAL,
@@ -22,28 +23,12 @@ from tests.custom_attention.models import (
     unpadded,
 )
 
-CLOSE = {"rtol": 0, "atol": 2000 * EPS}  # two orders of summation of outputs of size about 10
-GREEDY = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+CLOSE = {"rtol": 0, "atol": checks.CLOSE}
 generating = pytest.mark.parametrize("family", GENERATING, indirect=True)
 
 
-def nudged(model):
-    nudge(variant_parameters(model).values())
-    return model
-
-
-def prompt(inputs):
-    return {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask")}
-
-
 def test_it_equals_stock_where_it_says_so_and_reaches_every_site(swapped, family):
-    proof = prove(swapped, padded(family).inputs)
-    assert proof.passed, proof.sentence
-    assert proof.reached == proof.expected > 0
-    if proof.starts_as_stock:
-        assert proof.max_difference <= proof.bound
-    else:
-        assert proof.max_difference > 20 * EPS
+    checks.equals_stock(swapped, family)
 
 
 def test_every_parameter_changes_the_output_at_every_site(swapped, family):
@@ -58,49 +43,21 @@ def test_every_parameter_changes_the_output_at_every_site(swapped, family):
 
 
 def test_every_parameter_gets_a_gradient_at_the_start_and_elsewhere(swapped, family):
-    """At the start a factor of 0 may leave a parameter without gradient, but not all parameters of a site."""
-    for start in (True, False):
-        swapped.zero_grad()
-        swapped(**padded(family).inputs).logits.square().sum().backward()
-        gradients = {name: p.grad for name, p in variant_parameters(swapped).items()}
-        assert all(g is not None and g.isfinite().all() for g in gradients.values())  # None would stop DDP
-        alive = {name for name, g in gradients.items() if g.abs().max() > 0}
-        assert {n.rpartition(".")[0] for n in alive} == {n.rpartition(".")[0] for n in gradients}
-        assert start or alive == set(gradients)
-        nudged(swapped)
+    checks.every_parameter_gets_a_gradient(swapped, family)
 
 
 def test_padding_is_invisible(swapped, family):
-    batch, model = padded(family), nudged(swapped)
-    together = logits(model, batch.inputs)
-    for row in range(len(batch.lengths)):
-        alone = logits(model, batch.alone(row))[0]
-        torch.testing.assert_close(batch.real(together, row), alone, **CLOSE)
+    checks.padding_is_invisible(swapped, family)
 
 
 @generating
 def test_a_causal_stack_sees_nothing_ahead(swapped, family):
-    model, inputs = nudged(swapped), unpadded(family)
-    before = logits(model, inputs)
-    for masked in (False, True):
-        changed = dict(inputs)
-        name = "decoder_input_ids" if family in ENCODER_DECODER else "input_ids"
-        changed[name] = inputs[name].clone()
-        changed[name][:, 3:] = 44
-        if masked and family in CAUSAL:
-            changed["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        after = logits(model, changed)
-        torch.testing.assert_close(after[:, :3], before[:, :3], **CLOSE)
-        assert (after[:, 3:] - before[:, 3:]).abs().max() > 1e-3
+    checks.nothing_ahead_is_seen(swapped, family)
 
 
 @generating
 def test_cached_decoding_equals_the_full_forward(swapped, family):
-    model, inputs = nudged(swapped), padded(family).inputs
-    asked = {**prompt(inputs), **GREEDY, "return_dict_in_generate": True, "output_logits": True}
-    with_cache, without = model.generate(**asked, use_cache=True), model.generate(**asked, use_cache=False)
-    assert torch.equal(with_cache.sequences, without.sequences)
-    torch.testing.assert_close(torch.stack(with_cache.logits), torch.stack(without.logits), **CLOSE)
+    checks.cached_decoding_equals_the_full_forward(swapped, family)
 
 
 @generating
@@ -142,12 +99,7 @@ def test_dropout_acts_in_training_only(swapped, family):
 
 
 def test_bfloat16_is_close_to_float32(swapped, family):
-    model, inputs = nudged(swapped), padded(family).inputs
-    wide, narrow = logits(model, inputs), logits(copy.deepcopy(model).to(torch.bfloat16), inputs).float()
-    stock = tiny(family)
-    stock_error = logits(copy.deepcopy(stock).to(torch.bfloat16), inputs).float() - logits(stock, inputs)
-    error = (narrow - wide).pow(2).mean().sqrt()
-    assert error < 4 * stock_error.pow(2).mean().sqrt() + 0.05
+    checks.bfloat16_is_close_to_float32(swapped, family)
 
 
 def test_a_state_dict_restores_the_function(swapped, arm, family):
@@ -161,21 +113,7 @@ def test_a_state_dict_restores_the_function(swapped, arm, family):
 
 
 def test_gradient_checkpointing_runs_the_sites_again_and_changes_no_gradient(swapped, family):
-    """With dropout, which draws the same numbers in the second run."""
-    model, inputs = nudged(swapped).train(), padded(family).inputs
-    gradients, calls = [], []
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.activation_checkpointing_enable()
-        model.zero_grad()
-        torch.manual_seed(6)
-        with observed(lambda module, *_: calls.append(module)):
-            model(**inputs, use_cache=False).logits.square().mean().backward()
-        parameters = variant_parameters(model) or dict(model.named_parameters())
-        gradients.append([p.grad.clone() for p in parameters.values() if p.grad is not None])
-    assert len(calls) == 3 * len(attached(model))
-    for first, second in zip(*gradients, strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    checks.checkpointing_changes_no_gradient(swapped, family)
 
 
 def test_detach_gives_the_stock_model_back(swapped, family):

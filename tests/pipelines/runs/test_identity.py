@@ -21,7 +21,8 @@ HELPER = "pipelines.tasks.shared.word_encoder"
 # Modules that preparing and training import, and that decide no number (TRAINING and the task hold the rest).
 NO_NUMBERS = (
     "custom_attention",
-    *(f"custom_attention.{name}" for name in ("diagnostics", "dummy_inputs", "export", "fold", "proof")),
+    *(f"custom_attention.{name}" for name in ("dead", "diagnostics", "dummy_inputs", "hook_names")),
+    *(f"custom_attention.{name}" for name in ("export", "fold", "proof")),
     *(f"custom_attention.{name}" for name in ("registry", "saving", "scaled_self_attention", "variants")),
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
     *(f"pipelines.models.{name}" for name in ("flops", "folder", "saving", "weights")),

@@ -1,0 +1,180 @@
+"""Refuse variants that can do nothing: a hook that nothing calls, a parameter that nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from custom_attention.attach import attached
+from custom_attention.errors import VariantError
+from custom_attention.modes import quiet
+from custom_attention.proof import outputs
+from custom_attention.variant import Variant
+
+NUDGE = 0.1  # added to parameters to leave a point where their gradient happens to be 0
+
+
+def refuse_declared_stock(model: PreTrainedModel) -> None:
+    """Refuse an attached variant that says that it starts as stock attention and has nothing to train.
+
+    Raises:
+        VariantError: a variant is such; it names the hooks.
+    """
+    for members in _by_position(model):
+        hooks = ", ".join(sorted(members[0].variant.hooks))
+        if hooks and all(_stays_stock(member.variant) for member in members):
+            raise VariantError(
+                members[0].name,
+                f"it has no parameter and says that it starts as stock attention, so its hooks ({hooks}) can "
+                "never change anything",
+                accepted="give it an nn.Parameter, or starts_as_stock = False if it differs from stock "
+                "attention",
+            )
+
+
+def _stays_stock(variant: Variant) -> bool:
+    has_parameters = any(True for _ in variant.parameters())
+    return variant.neutral_at_start and not has_parameters and variant.weight_factor() == 1.0
+
+
+def refuse_untrainable(model: PreTrainedModel, batch: Mapping[str, Any]) -> None:
+    """Refuse an attached variant with a parameter that no training moves.
+
+    Costs a forward and a backward where a variant has parameters, and as much again where some get a gradient
+    of 0. Weights, gradients, modes and the random state are as before when it returns. Parameters that do not
+    require a gradient are left out.
+
+    Args:
+        batch: keyword arguments of one forward.
+
+    Raises:
+        VariantError: there is one; it names the parameter, the site and the hooks.
+    """
+    places = [place for members in _by_position(model) for place in _places(members)]
+    if not places:
+        return
+    gradients = _gradients(model, batch, places)
+    for place, gradient in zip(places, gradients, strict=True):
+        if gradient is None:
+            what = f"its parameter {place.parameter} has no part in the output"
+            raise _idle(place, what, f"{place.site} of the first batch")
+    moving = {place.variant for place, gradient in zip(places, gradients) if _moves(gradient)}
+    for place in places:
+        if place.variant not in moving:
+            raise _idle(place, f"its parameters ({_listed(places, place)}) get a gradient of 0", "every site")
+    still = _still(places, gradients)
+    if still:
+        with _nudged(place.tensor for place in places):
+            still &= _still(places, _gradients(model, batch, places))
+    for place in places:
+        if place.group in still:
+            raise _idle(place, f"its parameter {place.parameter} gets a gradient of 0", "every site")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A parameter of a variant at one site."""
+
+    variant: tuple[int, str]  # position in the list, and name
+    hooks: frozenset[str]
+    site: str
+    parameter: str
+    tensor: nn.Parameter
+
+    @property
+    def group(self) -> tuple[tuple[int, str], str]:
+        """The same parameter of all sites."""
+        return self.variant, self.parameter
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A variant at one site."""
+
+    position: int
+    name: str
+    variant: Variant
+
+
+def _by_position(model: PreTrainedModel) -> list[list[_Member]]:
+    """Return the instances of each attached variant, one list for each entry of the spec."""
+    stacks = [stack for _, stack in attached(model) if len(stack)]
+    return [
+        [_Member(position, name, stack.variants[position]) for stack in stacks]
+        for position, (name, _) in enumerate(stacks[0].recipe if stacks else ())
+    ]
+
+
+def _places(members: list[_Member]) -> list[_Place]:
+    return [
+        _Place((m.position, m.name), m.variant.hooks, m.variant.site.name, parameter, tensor)
+        for m in members
+        for parameter, tensor in m.variant.named_parameters()
+        if tensor.requires_grad
+    ]
+
+
+def _gradients(
+    model: PreTrainedModel, batch: Mapping[str, Any], places: list[_Place]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradient of one sum of all outputs; None where the output does not depend on a parameter.
+
+    Outputs are multiplied by fixed noise: after a LayerNorm a plain sum or square would be constant. Variants
+    are in training mode, because some act in no other; the model is not, so that its statistics stay.
+    """
+    generator = torch.Generator().manual_seed(5)
+    with quiet(model), torch.enable_grad():
+        for _, stack in attached(model):
+            stack.train()
+        total: Tensor | None = None
+        for output in outputs(model, batch).values():
+            noise = torch.randn(output.shape, generator=generator).to(output.device)
+            part = (output.float() * noise).sum()
+            total = part if total is None else total + part
+        if total is None or not total.requires_grad:
+            return (None,) * len(places)
+        return torch.autograd.grad(total, [place.tensor for place in places], allow_unused=True)
+
+
+def _moves(gradient: Tensor | None) -> bool:
+    return gradient is not None and not bool((gradient == 0).all())
+
+
+def _still(places: list[_Place], gradients: tuple[Tensor | None, ...]) -> set[tuple[tuple[int, str], str]]:
+    """Return the parameters whose gradient is 0 at all sites."""
+    moving = {place.group for place, gradient in zip(places, gradients) if _moves(gradient)}
+    return {place.group for place in places} - moving
+
+
+@contextmanager
+def _nudged(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    generator = torch.Generator().manual_seed(6)
+    kept = {parameter: parameter.data.clone() for parameter in parameters}
+    try:
+        for parameter, data in kept.items():
+            noise = NUDGE * torch.randn(data.shape, generator=generator)
+            parameter.data.add_(noise.to(data.device, data.dtype))
+        yield
+    finally:
+        for parameter, data in kept.items():
+            parameter.data.copy_(data)
+
+
+def _listed(places: list[_Place], one: _Place) -> str:
+    return ", ".join(dict.fromkeys(place.parameter for place in places if place.variant == one.variant))
+
+
+def _idle(place: _Place, what: str, where: str) -> VariantError:
+    hooks = ", ".join(sorted(place.hooks)) or "none"
+    return VariantError(
+        place.variant[1],
+        f"{what} at {where}, so training cannot move it (its hooks: {hooks})",
+        accepted="let a hook use it without detach(), .data or rounding, or train nothing of it "
+        "(train_variant: false)",
+    )
