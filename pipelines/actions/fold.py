@@ -22,6 +22,7 @@ from pipelines.errors import RunFailed, UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.runs.load import LoadedRun, load_run_model
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.temporary import folder_beside
 from pipelines.train.attention_log import MOST_FEATURES, first_batch
@@ -55,9 +56,8 @@ def fold_command(run: str, out: str) -> None:
         atomic.follow_umask(beside)
         _compare(type(model).from_pretrained(beside).to(device), batches, before)
         beside.rename(target)
-    print(folded)
-    print(checked)
-    print(f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab: {target}")
+    what = f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab"
+    print(printable(f"{folded}\n{checked}\n{what}: {target}"))
 
 
 def real_batch(finished: LoadedRun) -> tuple[list[dict[str, torch.Tensor]], str]:
