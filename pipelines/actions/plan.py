@@ -94,10 +94,9 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         print(printable(f"note: {note}"))
     for plan in plans:
         print(printable("\n  ".join(sentences(plan))))
-    print(
-        "Only the noise of the pilot was used, not its effect. The test is the two-way t at "
-        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons."
-    )
+    level = f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons"
+    used = "Only the noise of the pilot was used, not its effect."
+    print(printable(f"{used} The test is the two-way t at {level}."))
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:

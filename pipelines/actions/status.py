@@ -135,11 +135,12 @@ def print_cancellation(ablation: Path) -> None:
     withdrawn = slurm_queue.withdraw(folder) if slurm_queue.jobs_of(folder) else 0
     jobs = f"{withdrawn} waiting job{'s' if withdrawn > 1 else ''} removed from Slurm's queue; "
     seconds = cancellation.SECONDS_BETWEEN_LOOKS
-    print(
+    told = (
         f"{jobs if withdrawn else ''}running runs save a checkpoint after their current step and exit, "
-        f"within about {seconds:.0f} s"
+        f"within about {seconds:.0f} s\n"
+        f"attnlab status {ablation} then shows them as stopped; attnlab ablate resumes them"
     )
-    print(printable(f"attnlab status {ablation} then shows them as stopped; attnlab ablate resumes them"))
+    print(printable(told))
 
 
 def print_unused(ablation: Path, *, delete: bool) -> None:

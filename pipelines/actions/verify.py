@@ -62,7 +62,7 @@ def verify_command(folder: str) -> None:
     for line in found[:MOST_LINES]:
         print(printable(line))
     if len(found) > MOST_LINES:
-        print(f"... and {len(found) - MOST_LINES} more")
+        print(printable(f"... and {len(found) - MOST_LINES} more"))
     if found:
         raise RunFailed(f"{folder}: {len(found)} differences")
     sentence = "every file is as its run wrote it, every number is what the stored statistics give"
