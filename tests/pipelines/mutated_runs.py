@@ -44,7 +44,8 @@ TASKS = {
         "model.architecture=patchtst model.family=encoder model.config.d_model=16 "
         "model.config.num_hidden_layers=1 model.config.num_attention_heads=2 model.config.ffn_dim=24 "
         "model.config.patch_length=8 model.config.patch_stride=8 "
-        "task.channels=[load,heat] task.context_len=32 task.horizon=4 data.generated.train=80 data.generated.validation=60"
+        "task.channels=[load,heat] task.context_len=32 task.horizon=4 "
+        "data.generated.train=80 data.generated.validation=60"
     ),
 }
 CORPORA = {"generative_question_answering": "question_answering"}  # else by the name of the task
