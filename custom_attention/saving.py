@@ -22,6 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from custom_attention import export, registry
 from custom_attention.attach import attach_saved, attached, variant_parameters
 from custom_attention.errors import VariantError
+from custom_attention.permissions import follow_umask
 from custom_attention.runtime.dispatch import ATTRIBUTE, Recipe
 from custom_attention.runtime.restored_model import KEY, Restored
 
@@ -78,6 +79,7 @@ def save(
     config["architectures"] = [names.model]
     config["auto_map"] = export.auto_map(stock, model_type)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    follow_umask(folder)
     return folder
 
 

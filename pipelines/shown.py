@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -32,14 +33,24 @@ def printable(text: str, keep: str = KEPT) -> str:
     masked = SECRET.sub(MASK, text)
     if masked.isprintable():
         return masked
-    return "".join(character if character in keep else _escaped(character) for character in masked)
+    return "".join(one if one in keep or _is_seen(one) else _code_of(one) for one in masked)
 
 
-def _escaped(character: str) -> str:
+def json_line(value: object) -> str:
+    r"""Return a value as one line of JSON, in which what no terminal shows is an escape, such as `\u001b`."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(one if _is_seen(one) else json.dumps(one)[1:-1] for one in text)
+
+
+def _is_seen(character: str) -> bool:
     # Cc: terminal escapes. Cf: characters that reorder or hide others; the joiners are letters of words.
     is_joiner = character in "\u200c\u200d\u00ad"
-    if is_joiner or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return character
+    return is_joiner or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _code_of(character: str) -> str:
     return character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
 
 

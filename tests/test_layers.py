@@ -164,6 +164,27 @@ def test_an_accelerator_is_built_in_one_place():
             assert "Accelerator(" not in path.read_text(encoding="utf-8"), path
 
 
+OF_FILES = {"pipelines/actions/init.py"}  # prints the text of a file that is saved by a redirection
+
+
+def test_what_is_printed_can_be_shown_by_a_terminal():
+    bare = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path in files("pipelines")
+        if str(path.relative_to(REPOSITORY)) not in OF_FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if node.args and not _is_shown(node.args[0])
+    ]
+    assert bare == [], "print(printable(...))"
+
+
+def _is_shown(printed: ast.expr) -> bool:
+    """Return whether what is printed is a constant or goes through `printable`."""
+    names = {node.id for node in ast.walk(printed) if isinstance(node, ast.Name)}
+    return "printable" in names or isinstance(printed, ast.Constant)
+
+
 def test_nothing_imports_the_scripts():
     for path in files("custom_attention") + files("pipelines"):
         assert "scripts" not in roots(imported_names(path)), path

@@ -9,6 +9,7 @@ from rich.console import Console
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.cost import Cost, costs, duration, size
 from pipelines.config.load import AblationConfig
+from pipelines.shown import printable
 from pipelines.storage.run_folder import RunFolder
 
 # The best and the two newest checkpoints, each with two moments beside the weights, and the final weights.
@@ -32,10 +33,11 @@ def print_plan(
             missing.append(cell)
             known = estimates.get(cell)
             time = f"  about {duration(known.seconds)}" if known else "  time unknown"
-        console.print(f"{cell.folder.name}  {status:9}  {cell.label}{time}", markup=False, soft_wrap=True)
+        line = printable(f"{cell.folder.name}  {status:9}  {cell.label}{time}", keep="")
+        console.print(line, markup=False, soft_wrap=True)
     counted = f"{len(cells)} runs, {len(missing)} to run"
     for sentence in (counted, *_totals(missing, estimates, config, at_a_time)):
-        console.print(sentence, markup=False, soft_wrap=True)
+        console.print(printable(sentence), markup=False, soft_wrap=True)
 
 
 def _totals(

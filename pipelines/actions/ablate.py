@@ -146,7 +146,7 @@ def print_commands(cells: Sequence[Cell], folder: Path) -> None:
     """Print one command for every missing run, for the user's own scheduler."""
     for cell in cells:
         if earlier_outcome(cell) is None:
-            print(f"attnlab run-cell {folder} {cell.folder.name}")
+            print(printable(f"attnlab run-cell {folder} {cell.folder.name}"))
     print("when these have ended, start the same command without --prepare for the report", file=sys.stderr)
 
 

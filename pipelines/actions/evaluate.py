@@ -20,6 +20,7 @@ from pipelines.publish.portable import locate_files
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.runs.locate import find_run_folder
 from pipelines.runs.pretrained import load_pretrained
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
 from pipelines.tasks.shared.generation import describe_set_aside
@@ -54,7 +55,7 @@ def evaluate_command(
         config = _as_the_run_read_it(config, source)
     evaluation, cut = score(finished, config, split)
     for line in _sentences(finished, evaluation, data, split, cut):
-        print(line)
+        print(printable(line))
     if predictions is not None:
         rows = zip(evaluation.ids, evaluation.predictions, evaluation.references)
         lines = (

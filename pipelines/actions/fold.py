@@ -13,6 +13,7 @@ import custom_attention
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.fold import bound_of
 from custom_attention.modes import quiet
+from custom_attention.permissions import follow_umask
 from custom_attention.proof import largest_difference, outputs
 from pipelines.actions.evaluate import one_split
 from pipelines.data import features as feature_cache
@@ -22,7 +23,7 @@ from pipelines.errors import RunFailed, UserError
 from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.runs.load import LoadedRun, load_run_model
-from pipelines.storage import atomic
+from pipelines.shown import printable
 from pipelines.storage.temporary import folder_beside
 from pipelines.train.attention_log import MOST_FEATURES, first_batch
 
@@ -52,12 +53,11 @@ def fold_command(run: str, out: str) -> None:
     with folder_beside(target) as beside:
         model.save_pretrained(beside)
         saving.save_processor(finished.task.processor, beside)
-        atomic.follow_umask(beside)
+        follow_umask(beside)
         _compare(type(model).from_pretrained(beside).to(device), batches, before)
         beside.rename(target)
-    print(folded)
-    print(checked)
-    print(f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab: {target}")
+    what = f"{type(model).__name__} with its tokenizer or processor, which needs no code of attnlab"
+    print(printable(f"{folded}\n{checked}\n{what}: {target}"))
 
 
 def real_batch(finished: LoadedRun) -> tuple[list[dict[str, torch.Tensor]], str]:

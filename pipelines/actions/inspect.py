@@ -64,7 +64,7 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
 
 
 def _print(title: str, lines: Iterator[str]) -> None:
-    print(title)
+    print(printable(title))
     for line in lines:
         print("  " + printable(line).replace("\n", "\n  "), flush=True)
 

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.config import yaml_source
 from pipelines.config.describe import attention
@@ -17,6 +19,7 @@ from pipelines.config.run import RunConfig
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, EntryKind
+from pipelines.shown import printable
 from pipelines.storage.names import MANIFEST
 
 PLAIN_WIDTH = 140  # columns if the output is not a terminal
@@ -31,12 +34,12 @@ def ls_command(what: str, folder: str | None = None) -> None:
         folder: for configs and runs, the folder to search; None: `configs` or `runs`.
     """
     header, rows = LISTINGS[what]
-    found = list(rows(folder))
+    found = [[printable(text, keep="\n") for text in row] for row in rows(folder)]
     table = Table(*header, header_style="bold", box=None, pad_edge=False)
     table.columns[0].no_wrap = True  # names are copied from here, so they are never cut
-    table.columns[0].min_width = max((len(row[0]) for row in found), default=0)
+    table.columns[0].min_width = max((cell_len(row[0]) for row in found), default=0)
     for row in found:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(table if found else f"no {what} here")
 

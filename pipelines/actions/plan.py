@@ -21,6 +21,7 @@ from pipelines.comparison.significance import LEVEL
 from pipelines.config.load import RUN_EXECUTION_KEYS, AblationConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
+from pipelines.shown import printable
 
 MIN_PILOT_SEEDS = 2
 
@@ -90,13 +91,12 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
             accepted="make a pilot first, such as: attnlab ablate FILE seeds=[1,2] --out runs/pilot",
         )
     for note in differences(config, stored):
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     for plan in plans:
-        print("\n  ".join(sentences(plan)))
-    print(
-        "Only the noise of the pilot was used, not its effect. The test is the two-way t at "
-        f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons."
-    )
+        print(printable("\n  ".join(sentences(plan))))
+    level = f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons"
+    used = "Only the noise of the pilot was used, not its effect."
+    print(printable(f"{used} The test is the two-way t at {level}."))
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pipelines.data.readers import SUFFIXES, json_row, read_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
+from pipelines.shown import json_line
 from pipelines.storage.paths import require_writable, shown, split_part
 from pipelines.tasks.base import Example, Task
 from pipelines.train.evaluate import by_example, predict_features
@@ -53,7 +53,7 @@ def predict_command(run: str, source: str, out: str | None) -> None:
 
 def _write(file: TextIO, finished: LoadedRun, examples: Sequence[Example]) -> None:
     for answer in answers(finished, examples):
-        file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        file.write(json_line(answer) + "\n")
         file.flush()
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from pipelines import report
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
 from pipelines.errors import UserError
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import REPORT, TOGETHER
 
@@ -35,4 +36,6 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
     report.print_table(results, Console(highlight=False), target)
-    Console(stderr=True, highlight=False).print(f"report: {target / REPORT}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        printable(f"report: {target / REPORT}"), markup=False, soft_wrap=True
+    )

@@ -20,6 +20,7 @@ from pipelines.hub.address import is_address, parse
 from pipelines.publish.portable import locate_files
 from pipelines.runs import identity
 from pipelines.runs.locate import find_record
+from pipelines.shown import printable
 from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
@@ -58,10 +59,10 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
     else:
         raise UserError(folder, "is neither a finished run nor an ablation", accepted="see attnlab ls runs")
     for one in found:
-        print(one)
+        print(printable(str(one)))
     counts = Counter(one.result for one in found)
     summary = ", ".join(f"{counts[word]} {word}" for word in (EQUAL, WITHIN, DIFFERENT) if counts[word])
-    print(f"{summary}; the new runs are in {new}")
+    print(printable(f"{summary}; the new runs are in {new}"))
     if counts[DIFFERENT]:
         raise RunFailed(f"{folder}: not reproduced")
 
@@ -90,7 +91,7 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
     else:
         train(config, str(new))
     for line in conditions(old, new):
-        print(line)
+        print(printable(line))
     return compare_runs(old, new, name)
 
 
@@ -120,7 +121,7 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
     for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
-        print(line)
+        print(printable(line))
     runs = [compare_runs(one, other, label) for one, other, label in pairs]
     return [*runs, *compare_results(before, results.read_results(out) or {})]
 

@@ -13,6 +13,7 @@ from pipelines.ablation.folder import find_cell
 from pipelines.distributed.launch import adopt_slurm_rank, is_rank
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, leaving_at_once
 from pipelines.executors.worker import limit_threads, run_cell
+from pipelines.shown import printable
 from pipelines.storage.names import LOG
 
 COMMAND_STATUS = {3: 0, EXIT_BUSY: EXIT_INTERRUPTED}  # by the status of `run_cell`, if it differs
@@ -39,7 +40,7 @@ def run_cell_command(folder: str, name: str) -> int:
         code = run_cell(cell)
     if is_rank():  # the process that started the ranks needs the full status
         return code
-    print(f"{cell.label}: {_sentence(cell, code)}", file=sys.stderr)
+    print(printable(f"{cell.label}: {_sentence(cell, code)}"), file=sys.stderr)
     return COMMAND_STATUS.get(code, code)
 
 

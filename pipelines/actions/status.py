@@ -86,10 +86,12 @@ def table(states: Sequence[RunState]) -> Group:
         shown.add_column(heading, justify="right", no_wrap=True)
     for one in states:
         cell, style = one.cell, STYLES.get(one.state, "")
-        first = (printable(cell.cell), printable(cell.arm), str(cell.seed))
+        first = (printable(cell.cell, keep=""), printable(cell.arm, keep=""), str(cell.seed))
         shown.add_row(*map(Text, first), Text(one.state, style=style), *map(Text, _numbers(one)))
     reasons = [
-        Text(f"{printable(one.cell.label)}: {one.state}: {_cut(one.reason)}") for one in states if one.reason
+        Text(f"{printable(one.cell.label, keep='')}: {one.state}: {_cut(one.reason)}")
+        for one in states
+        if one.reason
     ]
     return Group(shown, *reasons, *map(Text, sentences(states)))
 
@@ -121,7 +123,7 @@ def _time_left(states: Sequence[RunState], num_running: int) -> str:
 
 
 def _cut(text: str) -> str:
-    first = printable(text.splitlines()[0])
+    first = printable((text.splitlines() or [""])[0], keep="")
     return first if cell_len(first) <= MOST_CELLS else f"{set_cell_size(first, MOST_CELLS - 1).rstrip()}…"
 
 
@@ -133,11 +135,12 @@ def print_cancellation(ablation: Path) -> None:
     withdrawn = slurm_queue.withdraw(folder) if slurm_queue.jobs_of(folder) else 0
     jobs = f"{withdrawn} waiting job{'s' if withdrawn > 1 else ''} removed from Slurm's queue; "
     seconds = cancellation.SECONDS_BETWEEN_LOOKS
-    print(
+    told = (
         f"{jobs if withdrawn else ''}running runs save a checkpoint after their current step and exit, "
-        f"within about {seconds:.0f} s"
+        f"within about {seconds:.0f} s\n"
+        f"attnlab status {ablation} then shows them as stopped; attnlab ablate resumes them"
     )
-    print(f"attnlab status {ablation} then shows them as stopped; attnlab ablate resumes them")
+    print(printable(told))
 
 
 def print_unused(ablation: Path, *, delete: bool) -> None:
@@ -156,4 +159,5 @@ def print_unused(ablation: Path, *, delete: bool) -> None:
         console.print(printable(line), markup=False, soft_wrap=True)
     counted = f"{len(found)} run folders that no ablation in {root} names, {size(total)}"
     advice = "" if delete or not found else "; --delete removes them"
-    console.print((counted if found else f"every run folder in {root} is in use") + advice, soft_wrap=True)
+    told = (counted if found else f"every run folder in {root} is in use") + advice
+    console.print(printable(told), markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipelines.config.describe import describe_ablation, describe_run
 from pipelines.config.load import is_ablation, load_ablation, load_run
 from pipelines.errors import UserError, raise_all
+from pipelines.shown import printable
 
 
 def validate_command(files: Sequence[str], overrides: Sequence[str]) -> None:
@@ -39,4 +40,4 @@ def validate_command(files: Sequence[str], overrides: Sequence[str]) -> None:
         except UserError as error:
             errors += getattr(error, "errors", [error])
     raise_all(errors)
-    print("\n".join(blocks))
+    print(printable("\n".join(blocks)))

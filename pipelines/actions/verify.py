@@ -17,6 +17,7 @@ from pipelines.comparison import rescored
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
+from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     ABLATION,
@@ -59,12 +60,13 @@ def verify_command(folder: str) -> None:
     else:
         raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
     for line in found[:MOST_LINES]:
-        print(line)
+        print(printable(line))
     if len(found) > MOST_LINES:
-        print(f"... and {len(found) - MOST_LINES} more")
+        print(printable(f"... and {len(found) - MOST_LINES} more"))
     if found:
         raise RunFailed(f"{folder}: {len(found)} differences")
-    print(f"{folder}: every file is as its run wrote it, every number is what the stored statistics give")
+    sentence = "every file is as its run wrote it, every number is what the stored statistics give"
+    print(printable(f"{folder}: {sentence}"))
 
 
 def ablation_differences(folder: Path) -> Iterator[str]:
@@ -109,14 +111,15 @@ def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
     record = reading.json_object_if_there(folder / REPORTS, fix, ReportsRecord)
     if record is None:
         if reading.is_there(folder / REPORT):
-            print(f"{REPORT}: its attnlab kept no {REPORTS}, so it is not compared; {fix}")
+            print(printable(f"{REPORT}: its attnlab kept no {REPORTS}, so it is not compared; {fix}"))
         return
     expected: Mapping[str, str] = record["files"]
     if record["renderer"] == report.renderer():
         texts = report.render(stored, folder)
         expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     else:
-        print(f"{REPORT}: another version rendered it, so it is held against {REPORTS} only; {fix}")
+        held = f"held against {REPORTS} only"
+        print(printable(f"{REPORT}: another version rendered it, so it is {held}; {fix}"))
     for name, rendered in expected.items():
         path = inside(folder, name, str(folder / REPORTS))
         if not path.is_file():

@@ -98,7 +98,7 @@ def _say(sentences: Sequence[str], status: int) -> int:
     for sentence in sentences[:MOST_LINES]:
         print(printable(sentence), file=sys.stderr)
     if len(sentences) > MOST_LINES:
-        print(f"... and {len(sentences) - MOST_LINES} more", file=sys.stderr)
+        print(printable(f"... and {len(sentences) - MOST_LINES} more"), file=sys.stderr)
     return status
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.registry.fingerprint import fingerprints
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.lock import lock
 from pipelines.storage.temporary import SECONDS_OF_A_WRITE, folder_beside, sweep
@@ -247,7 +248,7 @@ def _set_aside(path: Path) -> None:
             file.rename(aside)
             if file == path:
                 what = "is not as it was written, so its features are prepared again"
-                print(f"{path}: {what}; moved to {aside.name}", file=sys.stderr, flush=True)
+                print(printable(f"{path}: {what}; moved to {aside.name}"), file=sys.stderr, flush=True)
 
 
 # ---- reading

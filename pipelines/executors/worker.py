@@ -12,6 +12,7 @@ from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError, without_values
 from pipelines.executors import cancellation
+from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import FAILURE, LOG
 
@@ -58,13 +59,13 @@ def _run(cell: Cell) -> int:
         )
         return {"finished": 0, "diverged": 3}[manifest["status"]]
     except Busy as error:
-        print(error)
+        print(printable(str(error)))
         return EXIT_BUSY
     except Interrupted as error:
-        print(error)
+        print(printable(str(error)))
         return EXIT_INTERRUPTED
     except (UserError, RunFailed) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         _write_failure(cell, str(error))
         return 2 if isinstance(error, UserError) else 1
     except Exception as error:

@@ -23,6 +23,7 @@ from huggingface_hub import get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pipelines.errors import RunFailed, UserError
+from pipelines.shown import printable
 
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 # Storage answers 400 to bytes that changed on the way, and 403 to an upload address that has expired.
@@ -159,7 +160,11 @@ def retried(step: str, call: Callable[[], Result], patience: Patience) -> Result
             if waited + pause > patience.seconds:
                 what = f"the Hub was unavailable for {waited:.0f} s while {step}: {unavailable.reason}"
                 raise RunFailed(what) from error
-            print(f"{step}: {unavailable.reason}; again in {pause:.0f} s", file=sys.stderr, flush=True)
+            print(
+                printable(f"{step}: {unavailable.reason}; again in {pause:.0f} s"),
+                file=sys.stderr,
+                flush=True,
+            )
             time.sleep(pause)
             wait = min(2 * wait, patience.longest_wait)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.errors import UserError
 from pipelines.hub import address
 from pipelines.hub.worker import ask
+from pipelines.shown import printable
 
 RUN, ABLATION = "run", "ablation"  # folders of a repository that hold the records
 
@@ -35,7 +36,7 @@ def fetch(text: str) -> Fetched:
         parsed = address.parse(text)
         answer = ask("download", {"repo": parsed.repo, "revision": parsed.revision}, num_bytes=None)
         if answer["commit"] != parsed.revision:
-            print(f"hub:{parsed.repo} at commit {answer['commit']}", file=sys.stderr)
+            print(printable(f"hub:{parsed.repo} at commit {answer['commit']}"), file=sys.stderr)
         pinned = str(address.Address(parsed.repo, answer["commit"]))
         KNOWN[text] = KNOWN[pinned] = Fetched(Path(answer["folder"]), answer["commit"])
     return KNOWN[text]

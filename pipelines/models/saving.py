@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 import custom_attention
+from custom_attention.permissions import follow_umask
 from custom_attention.saving import check_savable, is_saved
 from pipelines.distributed.sharding import whole_state
 from pipelines.errors import RunFailed, UserError
@@ -58,7 +59,7 @@ def save(model: PreTrainedModel, processor: Processor | None, folder: Path, *, w
             custom_attention.detach(model)
             model.save_pretrained(folder, state_dict=state)
         save_processor(processor, folder)
-        atomic.follow_umask(folder)
+        follow_umask(folder)
         for path in folder.iterdir():
             atomic.sync(path)
     except (OSError, SafetensorError) as error:

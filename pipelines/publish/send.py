@@ -11,6 +11,7 @@ from pipelines.errors import RunFailed
 from pipelines.hub.messages import PreflightRequest, UploadRequest
 from pipelines.hub.worker import ask
 from pipelines.publish.staging import PushRequest, Staged, print_progress
+from pipelines.shown import printable
 from pipelines.storage.lock import Busy, lock
 from pipelines.storage.names import HUB, LOCK
 
@@ -31,7 +32,7 @@ def upload(staged: Staged, request: PushRequest, title: str) -> Staged:
     print_progress(f"{request.repo}: sending what is missing there of {size}")
     answer = ask("upload", message, num_bytes=staged.num_bytes)
     commit = f"branch {request.revision}, commit {answer['commit']}, tag {record['tag']}"
-    print(f"pushed: {answer['url']} ({commit})")
+    print(printable(f"pushed: {answer['url']} ({commit})"))
     return staged.pushed(answer["commit"], answer["url"])
 
 
@@ -65,9 +66,9 @@ def show(staged: Staged) -> Staged:
     """Print what an upload of a staged folder would send."""
     record = staged.record
     for name in record["files"]:
-        print(f"{(staged.folder / name).stat().st_size:>12,}  {name}")
+        print(printable(f"{(staged.folder / name).stat().st_size:>12,}  {name}", keep=""))
     ways = ", ".join(f"{way} {gap:.2g}" for way, gap in record["proof"].items())
     checked = f"; loaded in a fresh process, largest difference: {ways}" if ways else ""
-    print(f"{staged.num_bytes:>12,}  bytes in total: {record['kind']}{checked}")
-    print(f"nothing was sent; it is ready in {staged.folder}")
+    print(printable(f"{staged.num_bytes:>12,}  bytes in total: {record['kind']}{checked}"))
+    print(printable(f"nothing was sent; it is ready in {staged.folder}"))
     return staged

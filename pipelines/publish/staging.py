@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import secrets
+from pipelines.shown import printable
 from pipelines.storage import atomic, reading, removal, temporary
 from pipelines.storage.names import HUB
 
@@ -77,7 +78,7 @@ class Staged:
 
 def print_progress(sentence: str) -> None:
     """Print what a push does now to standard error."""
-    print(sentence, file=sys.stderr, flush=True)
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 def record_path(folder: Path) -> Path:

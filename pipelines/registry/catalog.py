@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +79,8 @@ def metric_names(task: Entry, given: Mapping[str, object]) -> list[str]:
     chosen = [names for option, names in optional.items() if values.get(option) is True]
     main = task.attributes.get("metric_names") or ()
     for option, by_value in (task.attributes.get("metrics_by") or {}).items():
-        main = by_value.get(values.get(option), main)
+        value = values.get(option)  # a list is refused elsewhere
+        main = by_value.get(value, main) if isinstance(value, Hashable) else main
     return [name for names in (main, *chosen) for name in names]
 
 

@@ -6,6 +6,7 @@ part) is passed as `Markup`, in every kind of output; so is what a macro returns
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from pipelines.report import format as fmt
+from pipelines.shown import printable
 
 TEMPLATES = Path(__file__).with_name("templates")
 
-_MARKDOWN_SPECIAL = "\\|*_`[]<>#"
+_MARKDOWN_SPECIAL = "\\|*_`[]<>#~$"
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -46,20 +48,35 @@ def escape_markdown(text: object) -> str:
 
     A separator with spaces is therefore written as template text, not as a value.
     """
-    characters = (
-        f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in str(text)
-    )
+    shown = printable(str(text))
+    characters = (f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in shown)
     return " ".join("".join(characters).split())
 
 
 def escape_latex(text: object) -> str:
-    """Return `text` so that LaTeX shows it as it is."""
-    return "".join(_LATEX_SPECIAL.get(character, character) for character in str(text))
+    """Return `text` so that LaTeX shows it as it is, on one line: a blank line would end the argument."""
+    shown = printable(str(text))
+    one_line = re.sub(r"[^\S ]+", " ", shown)
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in one_line)
+
+
+def code_block(text: str, language: str) -> Markup:
+    """Return a text as a block of code in Markdown, whose fence is longer than any within the text."""
+    shown = printable(text).removesuffix("\n")
+    fence = "`" * max([3, *(1 + len(found) for found in re.findall("`+", shown))])
+    return Markup(f"{fence}{language}\n{shown}\n{fence}")
 
 
 def html(folder: Path = TEMPLATES) -> Environment:
     """Return the environment of the HTML templates in `folder`."""
-    return _environment(folder)
+    environment = _environment(folder)
+    environment.finalize = _printable_text
+    return environment
+
+
+def _printable_text(value: object) -> object:
+    """Return a text as a reader can see it; what is no text, or is HTML already, as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def markdown(folder: Path = TEMPLATES) -> Environment:
@@ -93,7 +110,7 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     formats = (fmt.number, fmt.signed, fmt.interval, fmt.p_value, fmt.count, fmt.plural, fmt.listing)
-    environment.filters.update({function.__name__: function for function in formats})
+    environment.filters.update({function.__name__: function for function in formats}, code=code_block)
     return environment
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,7 @@ from rich.text import Text
 from pipelines.report import sentences
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
+from pipelines.shown import printable
 
 # Columns that one line per comparison needs; a narrower terminal gets scores and interval on two lines.
 WIDE = 116
@@ -20,14 +22,14 @@ WIDE = 116
 def show(facts: ReportData, console: Console) -> None:
     """Print verdicts, then the table, then what went wrong and how to read the table."""
     for arm in facts.arms[1:]:
-        console.print(Text.assemble((f"{arm}: ", "bold"), sentences.arm(facts, arm)))
+        console.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
         _groups(facts, primary, console)
     for alert in sentences.alerts(facts):
-        console.print(Text(f"note: {alert}"))
+        console.print(_text(f"note: {alert}"))
     console.print()
     for note in (*notes(facts), sentences.registration(facts)):
-        console.print(Text(note, style="dim"))
+        console.print(_text(note, "dim"))
 
 
 def _groups(facts: ReportData, primary: bool, console: Console) -> None:
@@ -37,7 +39,8 @@ def _groups(facts: ReportData, primary: bool, console: Console) -> None:
     headings = _headings(facts, primary, wide)
     lines = [_cells(record, wide) for _, records in named for record in records]
     widths = [
-        max(len(part) for cell in column for part in cell.split("\n")) for column in zip(headings, *lines)
+        max(cell_len(part) for cell in column for part in cell.split("\n"))
+        for column in zip(headings, *lines)
     ]
     gaps = (2 if wide else 1) * (len(widths) - 1)
     room = console.width - sum(widths[1:]) - gaps  # numbers never break, names are cut
@@ -46,7 +49,7 @@ def _groups(facts: ReportData, primary: bool, console: Console) -> None:
     for name, records in named:
         console.print()
         title = name if primary else f"{name} (exploratory)"
-        console.print(Text(title, style="bold" if primary else "dim"))
+        console.print(_text(title, "bold" if primary else "dim"))
         table = _table(headings, widths, wide)
         for _ in records:
             arm, *others = next(remaining)
@@ -55,8 +58,16 @@ def _groups(facts: ReportData, primary: bool, console: Console) -> None:
 
 
 def _cut(name: str, width: int) -> str:
+    """Return a name, or its beginning and its end around an ellipsis, in so many cells of a terminal."""
+    if cell_len(name) <= width:
+        return name
     tail = (width - 1) // 2
-    return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[-tail:]}"
+    end = set_cell_size(name[::-1], tail)[::-1]
+    return f"{set_cell_size(name, width - 1 - tail)}…{end}"
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text, keep=""), style=style)
 
 
 def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
@@ -70,7 +81,7 @@ def _table(headings: Sequence[str], widths: Sequence[int], wide: bool) -> Table:
 
 
 def _headings(facts: ReportData, primary: bool, wide: bool) -> list[str]:
-    baseline = _cut(facts.baseline, 9)
+    baseline = _cut(printable(facts.baseline, keep=""), 9)
     p = "p Holm" if primary else "p"
     if wide:
         return [
@@ -87,8 +98,9 @@ def _headings(facts: ReportData, primary: bool, wide: bool) -> list[str]:
 
 
 def _cells(record: Record, wide: bool) -> list[str]:
+    arm = printable(record.row.arm, keep="")
     row = record.row
     tail = [record.p, record.mde80, f"{row.glyph} {record.verdict}", record.time]
     if wide:
-        return [row.arm, record.baseline, record.arm, record.effect, *tail]
-    return [row.arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]
+        return [arm, record.baseline, record.arm, record.effect, *tail]
+    return [arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]

@@ -51,7 +51,7 @@ def refuse_other_conditions(folder: RunFolder, config: RunConfig, device: str, *
     found: Mapping[str, object] = environment(settings, device)
     now = {name: settings[name] for name in SETTINGS} | {name: found[name] for name in ENVIRONMENT}
     path = folder.checkpoints / CONDITIONS
-    if folder.newest_step() and reading.is_there(path):
+    if folder.newest_step():
         before = reading.json_object(path, "start again with --fresh")
         if before != now:
             what = f"its checkpoints were written under other conditions: {_listed(before, now)}"

@@ -78,15 +78,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def follow_umask(folder: Path) -> None:
-    """Give the files of a folder the permissions of any new file; safetensors writes for the owner only."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    for path in folder.iterdir():
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
-
-
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:

@@ -8,6 +8,7 @@ Hugging Face config, so that nothing loads it as a model with stock attention by
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from custom_attention.permissions import follow_umask
 from pipelines.distributed.sharding import share_like, whole
 from pipelines.errors import RunFailed
 from pipelines.storage import atomic
@@ -78,7 +80,7 @@ class CheckpointStore:
             save_file(dict(model_tensors), target / "model.safetensors")
             save_file(dict(optimizer_tensors), target / "optimizer.safetensors")
             (target / "state.json").write_text(json.dumps(dict(state), sort_keys=True), encoding="utf-8")
-            atomic.follow_umask(target)
+            follow_umask(target)
             seal(target)
         except (OSError, SafetensorError) as error:
             remove_files(target, CHECKPOINT_FILES)
@@ -121,7 +123,7 @@ class CheckpointStore:
             if problem is None:
                 state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
                 return Checkpoint(folder, _step_of(folder), state)
-            was_sealed = (folder / SEAL).exists()
+            was_sealed = _is_sealed(folder)
             aside = _set_aside_folder(folder)
             self.say(f"checkpoint {folder.name} is not used: {problem}; moved to {aside.name}")
             damaged += [aside] if was_sealed else []
@@ -168,21 +170,33 @@ def verify(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint folder, as a clause; None if every file is as it was sealed."""
     try:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "it was not finished"
-    except (OSError, ValueError):
-        return f"{SEAL} cannot be read"
-    if not isinstance(manifest, dict) or "state.json" not in manifest:
+    except (OSError, ValueError, RecursionError):
+        return f"{SEAL} cannot be read" if _is_sealed(folder) else "it was not finished"
+    if not _is_list_of_files(manifest):
         return f"{SEAL} is not a manifest"
     for name, (size, digest) in manifest.items():
         path = folder / name
-        if not path.exists():
+        if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
         if atomic.sha256_of(path) != digest:
             return f"{name} does not match its hash"
     return None
+
+
+def _is_sealed(folder: Path) -> bool:
+    """Return whether a checkpoint was finished, whatever has become of its seal since."""
+    return os.path.lexists(folder / SEAL)
+
+
+def _is_list_of_files(manifest: object) -> bool:
+    """Return whether the content of a seal has a size and a hash for each file of a checkpoint."""
+    return (
+        isinstance(manifest, dict)
+        and "state.json" in manifest
+        and all(isinstance(entry, list) and len(entry) == 2 for entry in manifest.values())
+    )
 
 
 def _name(step: int) -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines.shown import printable
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -27,7 +29,7 @@ class Reporter:
     def say(self, sentence: str) -> None:
         """Print a sentence."""
         if self.enabled:
-            self.console.print(sentence, markup=False, soft_wrap=True)
+            self.console.print(printable(sentence), markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total: int, start: int = 0) -> Iterator[Phase]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 import subprocess
 import sys
 
@@ -60,6 +62,19 @@ def test_compensated_weights_are_not_divided_again(tmp_path):
     for (name, one), two in zip(model.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two), name
     assert all(stack.weight_edits for _, stack in attached(again))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_others_may_read_the_weights_as_the_umask_says(mask, tmp_path):
+    (tmp_path / "own.txt").touch(0o600)
+    before = os.umask(mask)
+    try:
+        save(trained("bert", "gate"), tmp_path, max_shard_size="8KB")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes.pop("own.txt") == 0o600  # was there before
+    assert set(modes.values()) == {0o666 & ~mask}
 
 
 def tied(model) -> set[frozenset[str]]:

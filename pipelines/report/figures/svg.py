@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import math
 import statistics
 from collections.abc import Sequence
-from html import escape
 
 from markupsafe import Markup
 
+from pipelines.shown import printable
+
 SHAPES = 5
 HUES = 7
+
+
+def escape(text: str) -> str:
+    """Return a text so that XML shows it as it is, on one line."""
+    return html.escape(printable(" ".join(text.splitlines()), keep=""))
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:

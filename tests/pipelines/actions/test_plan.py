@@ -69,6 +69,7 @@ def test_a_pilot_on_a_single_cluster_plans_nothing(tmp_path, capsys):
         place = table.schema.get_field_index("cluster")
         one = pyarrow.array(["one"] * len(table))
         pyarrow.parquet.write_table(table.set_column(place, "cluster", one), path)
+        made.list_again(path.parent)
     assert main(["plan", file_of(tmp_path), "--pilot", str(pilot)]) == 2
     assert "toy / gate: the pilot does not show its noise: a test needs" in capsys.readouterr().err
 

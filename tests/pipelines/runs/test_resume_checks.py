@@ -53,6 +53,10 @@ def test_a_run_goes_on_under_its_conditions_and_under_no_others(whole, tmp_path)
         run(folder)
     with pytest.raises(UserError, match=r"other conditions: threads: 1 -> 2; put that back"):
         run(folder, threads=2)
+    conditions = (folder / "checkpoints/conditions.json").rename(folder / "checkpoints/away")
+    with pytest.raises(UserError, match=r"conditions\.json"):
+        run(folder)  # nobody knows whether they are the same
+    conditions.rename(folder / "checkpoints/conditions.json")
     run(folder)
     assert (folder / "model/model.safetensors").read_bytes() == (
         whole / "model/model.safetensors"

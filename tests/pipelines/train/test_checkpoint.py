@@ -49,6 +49,45 @@ def damage(path, how):
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
 
+SEALS = {
+    "no list": "[]",
+    "no files": "{}",
+    "sizes alone": '{"state.json": 12}',
+    "three entries": '{"state.json": [1, 2, 3]}',
+    "nested deeply": "[" * 100_000,
+    "no JSON": "{",
+    "no text": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("how", SEALS)
+def test_a_seal_of_any_content_is_a_damage_and_no_fault(store, how):
+    save(store, 3)
+    content = SEALS[how]
+    (save(store, 7).folder / "seal.json").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    assert store.newest_valid().step == 3
+    assert "step-00000007 is not used: seal.json" in store.said[0]
+
+
+def test_a_seal_that_links_to_nowhere_was_a_seal(store):
+    seal = save(store, 4).folder / "seal.json"
+    seal.unlink()
+    seal.symlink_to("nowhere")
+    with pytest.raises(RunFailed, match="no checkpoint verifies any more"):
+        store.newest_valid()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_a_damage(store, name):
+    save(store, 3)
+    path = save(store, 7).folder / name
+    path.unlink()
+    path.mkdir()
+    assert store.newest_valid().step == 3
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["delete", "truncate", "zero", "flip"])
 def test_any_damage_falls_back_to_the_one_before_and_says_so(store, name, how):

@@ -1,0 +1,99 @@
+"""Tiny runs of every task, and changes of their settings drawn at random, to test what starts a run."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from pipelines.config.run import RunConfig
+from pipelines.registry import catalog
+
+BERT = (
+    "model.architecture=bert model.family=encoder model.vocab_size=300 model.config.hidden_size=16 "
+    "model.config.num_hidden_layers=1 model.config.num_attention_heads=2 model.config.intermediate_size=24"
+)
+GPT2 = (
+    "model.architecture=gpt2 model.family=decoder model.vocab_size=300 model.config.n_embd=16 "
+    "model.config.n_layer=1 model.config.n_head=2"
+)
+T5 = (
+    "model.architecture=t5 model.family=encoder_decoder model.vocab_size=300 model.config.d_model=16 "
+    "model.config.d_kv=8 model.config.num_layers=1 model.config.num_heads=2 model.config.d_ff=24"
+)
+SIZES = (
+    "model.config.hidden_size=16 model.config.num_hidden_layers=1 model.config.num_attention_heads=2 "
+    "model.config.intermediate_size=24"
+)
+TASKS = {
+    "ner": BERT,
+    "text_classification": GPT2,
+    "question_answering": f"{BERT} task.max_len=64 task.overlap=16",
+    "language_modelling": f"{GPT2} task.max_len=32 task.overlap=8",
+    "summarization": f"{T5} task.max_source_len=32 task.max_target_len=8",
+    "translation": f"{GPT2} task.max_source_len=24 task.max_target_len=12 task.target_language=de",
+    "generative_question_answering": f"{T5} task.max_source_len=48 task.max_target_len=8",
+    "image_classification": (
+        f"model.architecture=vit model.family=encoder {SIZES} model.config.image_size=24 "
+        "model.config.patch_size=8"
+    ),
+    "audio_classification": (
+        "model.architecture=audio-spectrogram-transformer model.family=encoder "
+        f"{SIZES} model.config.max_length=23 task.seconds=0.25"
+    ),
+    "forecasting": (
+        "model.architecture=patchtst model.family=encoder model.config.d_model=16 "
+        "model.config.num_hidden_layers=1 model.config.num_attention_heads=2 model.config.ffn_dim=24 "
+        "model.config.patch_length=8 model.config.patch_stride=8 "
+        "task.channels=[load,heat] task.context_len=32 task.horizon=4 "
+        "data.generated.train=80 data.generated.validation=60"
+    ),
+}
+CORPORA = {"generative_question_answering": "question_answering"}  # else by the name of the task
+
+# Values of every kind; nothing so large that a machine of the size of a laptop ends in it.
+VALUES = (
+    *(0, 1, -1, 2, 3, 7, 64, 0.0, 0.5, 1.0, -0.5, 1e-300, 1e300, True, False, None),
+    *("", "x", "auto", "none", "stock", "0", " ", "\u202e", "é", "nan", "inf", "../x", "en", "de"),
+    *([], [1], ["x"], ["gate"], [None], [[]], {}, {"a": 1}, {"name": "gate"}),
+)
+NOT_HERE = {"hub", "processes", "threads", "trackers", "data", "model", "task", "where", "lora", "sharding"}
+NESTED = {
+    "data": ("max_train_examples", "max_validation_examples", "encoding", "streaming", "on_bad_row", "split"),
+    "data.columns": ("text", "words", "id", "label", "x"),
+    "data.generated": ("seed", "test", "options"),
+    "model": ("vocab_size", "family", "tokenizer", "architecture"),
+    "model.config": (
+        *("hidden_act", "num_attention_heads", "hidden_size", "max_position_embeddings", "pad_token_id"),
+        *("vocab_size", "n_head", "n_positions", "num_heads", "d_kv", "tie_word_embeddings", "is_decoder"),
+        *("layer_norm_eps", "hidden_dropout_prob", "patch_size", "image_size", "type_vocab_size", "x"),
+    ),
+    "where": ("kind", "stack", "layers"),
+    "lora": ("rank", "alpha", "dropout", "targets"),
+}
+
+
+def settings(task: str) -> list[str]:
+    """Return the settings of one step of a tiny run of a task."""
+    corpus = CORPORA.get(task, task)
+    data = f"data.generated.name={corpus} data.generated.train=12 data.generated.validation=4"
+    own = f"task.name={task} {data} {TASKS[task]} batch_size=4 max_steps=1 device=cpu attention=[gate]"
+    return own.split()
+
+
+def options(task: str) -> list[str]:
+    """Return the keys of a task's options."""
+    entry = catalog.find(catalog.TASK, task)
+    assert entry is not None
+    return [f"task.{option.name}" for option in entry.options]
+
+
+def mutated(task: str, draw: random.Random) -> list[str]:
+    """Return such settings with one or two of them changed to any value."""
+    own = options(task)
+    keys = sorted(set(RunConfig.model_fields) - NOT_HERE)
+    nested = [f"{group}.{name}" for group, names in NESTED.items() for name in names]
+    changes = []
+    for _ in range(draw.randint(1, 2)):
+        key = draw.choice(draw.choice((own, keys, nested)))
+        changes.append(f"{key}={json.dumps(draw.choice(VALUES))}")
+    return [*settings(task), *changes]
