@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
+from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
@@ -28,6 +29,7 @@ LEFT_OUT = frozenset(
         "time",
         "finished_before",
         "declared",
+        "recipe",
         "ablations",
     }
 )
@@ -185,10 +187,11 @@ class Results:
     arms: Mapping[str, Mapping[str, ArmSummary]]  # cell -> arm -> summary
     failures: tuple[Failure, ...]
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
+    recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
 
 
-def to_json(results: Results) -> dict[str, Any]:
+def to_json(results: Results | CellRecipe) -> dict[str, Any]:
     """Return plain JSON values: tuples become lists, and numbers that are not finite become null."""
     content: dict[str, Any] = _plain(results)
     return content

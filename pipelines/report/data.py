@@ -39,6 +39,7 @@ class RunData:
     """The part of a run's data record that a report uses."""
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> what -> how many
+    num_examples: Mapping[str, int] = field(default_factory=dict)  # split -> examples
     notes: tuple[str, ...] = ()
 
 
