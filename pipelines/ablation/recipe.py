@@ -35,11 +35,11 @@ def of_cell(
     return CellRecipe(
         **{key: run[key] for key in alike},
         task=task["name"],
-        task_options={key: without_folders(value) for key, value in task.items() if key != "name"},
+        task_options=without_folders({key: value for key, value in task.items() if key != "name"}),
         model=without_folders(model["name"]) if model["name"] else f"{model['architecture']} from scratch",
         model_revision=model["revision"],
         family=model["family"],
-        model_config=model["config"],
+        model_config=without_folders(model["config"]),
         data=_data(data),
         data_revision=data["revision"],
         num_examples=num_examples,
@@ -103,9 +103,9 @@ def _entry(config: AblationConfig, arm: str) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """Return a setting with the absolute paths in it replaced by their last names."""
+    """Return a setting with the absolute paths in it replaced by their last names, keys in order as in JSON."""
     if isinstance(value, Mapping):
-        return {key: without_folders(item) for key, item in value.items()}
+        return {key: without_folders(value[key]) for key in sorted(value)}
     if isinstance(value, list):
         return [without_folders(item) for item in value]
     if isinstance(value, str) and PurePath(value).is_absolute():

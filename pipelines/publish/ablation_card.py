@@ -81,6 +81,7 @@ def _from_root(report: str) -> str:
         ("](../cells/", "](cells/"),
         ("`report.html`", f"`{ABLATION}/report.html`"),
         ("`results.json`", f"`{ABLATION}/results.json`"),
+        ("`results.csv`", f"`{ABLATION}/results.csv`"),
     ):
         report = report.replace(link, from_root)
     return report

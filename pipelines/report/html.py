@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment
 from markupsafe import Markup
 
-from pipelines.report import sentences, templating
+from pipelines.report import headline, recipe, sentences, templating
 from pipelines.report.data import ReportData
 from pipelines.report.figures import palette, svg
 from pipelines.report.sections import SECTIONS
@@ -34,6 +34,8 @@ def render(facts: ReportData) -> str:
             sections.append(RenderedSection(section.anchor, section.title, Markup(body)))
     return environment.get_template("page.html").render(
         facts=facts,
+        kind="Attention ablation" if recipe.changes_attention(facts) else "Ablation",
+        headline=headline.sentence(facts),
         introduction=sentences.introduction(facts),
         figure_style=Markup(palette.style()),
         sections=sections,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipelines.report import attention, examples, sentences, side_by_side, tables
+from pipelines.report import attention, examples, recipe, sentences, side_by_side, tables
 from pipelines.report.data import ReportData
 from pipelines.report.figures import (
     bootstrap,
@@ -20,7 +20,7 @@ from pipelines.report.figures import (
     slopes,
     variance,
 )
-from pipelines.report.rows import notes
+from pipelines.report.rows import notes, seconds
 
 Values = Mapping[str, object]
 
@@ -55,6 +55,19 @@ def table(facts: ReportData) -> Values:
         "exploratory": tables.comparisons(facts, primary=False),
         "notes": notes(facts),
         "signatures": list(signatures),
+    }
+
+
+def what_was_run(facts: ReportData) -> Values | None:
+    """Return what each arm is, how each cell was trained, and how to do it again."""
+    cells = [(cell, terms) for cell in facts.cells if (terms := recipe.terms(facts, cell))]
+    if not cells:
+        return None
+    return {
+        "arms": recipe.arms(facts),
+        "yaml": recipe.arms_yaml(facts),
+        "cells": cells,
+        "commands": recipe.commands(facts),
     }
 
 
@@ -142,7 +155,13 @@ def by_example(facts: ReportData) -> Values | None:
 def arms(facts: ReportData) -> Values | None:
     """Return the table of arms, and what of the data was cut."""
     cells = tables.arms(facts)
-    return {"cells": cells, "data_losses": list(sentences.data_losses(facts))} if cells else None
+    if not cells:
+        return None
+    return {
+        "cells": cells,
+        "data_losses": list(sentences.data_losses(facts)),
+        "milliseconds": seconds(facts).replace("seconds", "ms"),
+    }
 
 
 def methods(facts: ReportData) -> Values:
@@ -174,6 +193,7 @@ SECTIONS = (
     PageSection("verdicts", "Verdicts", verdicts),
     PageSection("differences", "Differences", differences),
     PageSection("table", "Table", table),
+    PageSection("recipe", "Recipe", what_was_run),
     PageSection("seeds", "Every seed", every_seed),
     PageSection("curves", "Learning curves", learning_curves),
     PageSection("attention", "Attention", attention_maps),
