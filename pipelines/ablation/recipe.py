@@ -103,7 +103,7 @@ def _entry(config: AblationConfig, arm: str) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """Return a setting with the absolute paths in it replaced by their last names, keys in order as in JSON."""
+    """Return a setting with the absolute paths in it replaced by their last names, keys sorted."""
     if isinstance(value, Mapping):
         return {key: without_folders(value[key]) for key in sorted(value)}
     if isinstance(value, list):

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from pipelines.report import headline, recipe, sentences, templating
 from pipelines.report.data import ReportData
 from pipelines.report.figures import palette, svg
-from pipelines.report.sections import SECTIONS
+from pipelines.report.sections import MOST_ARMS, SECTIONS
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class RenderedSection:
     anchor: str
     title: str
     body: Markup
+    folded: bool  # shown after a click
 
 
 def render(facts: ReportData) -> str:
@@ -31,7 +32,8 @@ def render(facts: ReportData) -> str:
         values = section.values(facts)
         if values is not None:
             body = environment.get_template(f"sections/{section.anchor}.html").render(values, facts=facts)
-            sections.append(RenderedSection(section.anchor, section.title, Markup(body)))
+            folded = section.by_arm and len(facts.arms) > MOST_ARMS
+            sections.append(RenderedSection(section.anchor, section.title, Markup(body), folded))
     return environment.get_template("page.html").render(
         facts=facts,
         kind="Attention ablation" if recipe.changes_attention(facts) else "Ablation",

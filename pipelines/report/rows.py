@@ -13,7 +13,7 @@ NOTES = (
     "Differences pair the seeds and are positive where the arm is better.",
     "p: two-way t over seeds and examples, Holm-adjusted over the primary comparisons. "
     "MDE80: the difference this design detects four times in five. "
-    "Δ time: training time per step against the baseline in per cent, with a 95 % interval over seeds.",
+    "Δ time (Δ s / step): training time per step against the baseline in per cent, with a 95 % interval over seeds.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",
 )
 
@@ -55,13 +55,13 @@ def headers(facts: ReportData, primary: bool = True) -> tuple[str, ...]:
         "p (Holm)" if primary else "p",
         "MDE80",
         "Verdict",
-        f"Δ {seconds(facts)} per step",
+        f"Δ {seconds(facts)} / step",
     )
 
 
 def seconds(facts: ReportData) -> str:
-    """Return the unit of times per step."""
-    return "CPU seconds" if facts.results.environment.get("device") == "cpu" else "seconds"
+    """Return the unit of times: on a CPU the seconds that the process computed."""
+    return "CPU s" if facts.results.environment.get("device") == "cpu" else "s"
 
 
 def record(facts: ReportData, row: Row) -> Record:

@@ -23,11 +23,12 @@ from pipelines.report.figures import (
 from pipelines.report.rows import notes, seconds
 
 Values = Mapping[str, object]
+MOST_ARMS = 12  # with a sentence, a panel and a name in each legend; more are shown as a table, and folded
 
 
 def verdicts(facts: ReportData) -> Values:
     """Return a sentence per arm for one cell; a matrix of arms and cells for several."""
-    several = len(facts.primary) > len(facts.arms) - 1
+    several = len(facts.primary) > len(facts.arms) - 1 or len(facts.arms) > MOST_ARMS
     return {
         "matrix": tables.verdicts(facts) if several else None,
         "verdicts": [(arm, sentences.arm(facts, arm)) for arm in facts.arms[1:]],
@@ -160,7 +161,7 @@ def arms(facts: ReportData) -> Values | None:
     return {
         "cells": cells,
         "data_losses": list(sentences.data_losses(facts)),
-        "milliseconds": seconds(facts).replace("seconds", "ms"),
+        "milliseconds": f"{seconds(facts).removesuffix('s')}ms",
     }
 
 
@@ -187,6 +188,7 @@ class PageSection:
     anchor: str
     title: str
     values: Callable[[ReportData], Values | None]
+    by_arm: bool = False  # it has a picture for every arm, and is folded where there are many
 
 
 SECTIONS = (
@@ -194,12 +196,12 @@ SECTIONS = (
     PageSection("differences", "Differences", differences),
     PageSection("table", "Table", table),
     PageSection("recipe", "Recipe", what_was_run),
-    PageSection("seeds", "Every seed", every_seed),
+    PageSection("seeds", "Every seed", every_seed, by_arm=True),
     PageSection("curves", "Learning curves", learning_curves),
-    PageSection("attention", "Attention", attention_maps),
+    PageSection("attention", "Attention", attention_maps, by_arm=True),
     PageSection("cost", "Cost", costs),
-    PageSection("uncertainty", "Uncertainty", uncertainty),
-    PageSection("examples", "Examples", by_example),
+    PageSection("uncertainty", "Uncertainty", uncertainty, by_arm=True),
+    PageSection("examples", "Examples", by_example, by_arm=True),
     PageSection("arms", "Arms", arms),
     PageSection("methods", "Methods", methods),
     PageSection("registration", "Registration", registration),

@@ -41,7 +41,8 @@ def remedy(facts: ReportData, row: Row) -> str:
     needed, cautious = seeds_needed(
         variance, num_pairs, row.n_clusters or 0, row.margin, LEVEL / len(facts.primary)
     )
-    margin = f"a difference of {row.margin:g} {row.unit}"
+    unit = "point" if row.unit == "points" and row.margin == 1 else row.unit
+    margin = f"a difference of {row.margin:g} {unit}"
     if needed is None:
         return f"more seeds alone cannot show {margin}: more examples are needed"
     if needed <= num_pairs:
