@@ -77,7 +77,8 @@ def print_table(ablation: Path, *, watch: bool) -> None:
                 states = run_states(open_ablation(ablation))  # read again: the grid may have grown
                 live.update(screen(states, console), refresh=True)
     except KeyboardInterrupt:
-        print("stopped watching; the runs are not affected")
+        end = "" if console.is_terminal else "\n"  # of the last table, which a terminal has ended
+        console.print(f"{end}stopped watching; the runs are not affected")
 
 
 def screen(states: Sequence[RunState], console: Console) -> Group:
