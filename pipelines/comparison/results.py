@@ -103,6 +103,16 @@ class ComparisonResult:
     flags: tuple[str, ...]
     runs: RunPaths
 
+    @property
+    def unit(self) -> str:
+        """The unit of its differences: points of 100; on a log scale 1 is a ratio of exp(0.01), about 1 %.
+
+        A measure of which less is better has no points: it is its own unit, such as bits per byte.
+        """
+        if self.scale == "log":
+            return "%"
+        return "points" if self.higher_is_better is not False else self.metric.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class StartSummary:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.ablation.results import read_results
 from pipelines.comparison import scored_run
+from pipelines.comparison.results import ComparisonResult, from_json
 from pipelines.comparison.significance import LEVEL, delete_one, jackknife_variance
 from pipelines.publish import learning_curve
 from pipelines.publish.card import Score
@@ -65,7 +66,7 @@ def comparisons(run: Path) -> Iterator[str]:
             members = [Path(folder).name for folder in row["runs"]["arm"] if folder]
             if row["primary"] and run.name in members:
                 places = fmt.decimals(row["se"])
-                unit = "%" if row["scale"] == "log" else "points"
+                unit = from_json(ComparisonResult, row, str(path)).unit
                 found = f"{fmt.signed(row['difference'], places)} {fmt.interval(row['ci95'], places)}"
                 p = fmt.p_value(row["p_holm"])
                 yield (

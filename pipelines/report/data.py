@@ -109,16 +109,6 @@ class Row(ComparisonResult):
         return fmt.decimals(self.se, self.margin)
 
     @property
-    def unit(self) -> str:
-        """The unit of its differences: points of 100; on a log scale 1 is a ratio of exp(0.01), about 1 %.
-
-        A measure of which less is better has no points: it is its own unit, such as bits per byte.
-        """
-        if self.scale == "log":
-            return "%"
-        return "points" if self.higher_is_better is not False else self.metric.replace("_", " ")
-
-    @property
     def word(self) -> str:
         """The verdict's first word, one of VERDICTS where it is known."""
         known = [word for word in VERDICTS if self.verdict.startswith(word)]
