@@ -121,7 +121,7 @@ def paragraph(facts: ReportData) -> str:
 def commands(facts: ReportData) -> list[str]:
     """Return the commands that make every run again, for the folder above the ablation's."""
     known = facts.results.registration
-    folders = list((known.ablations if known else None) or (facts.folder.resolve().name,))
+    folders = sorted((known.ablations if known else None) or (facts.folder.resolve().name,))
     return [f"attnlab reproduce {shlex.quote(folder)}" for folder in folders]
 
 

@@ -13,7 +13,7 @@ NOTES = (
     "Differences pair the seeds and are positive where the arm is better.",
     "p: two-way t over seeds and examples, Holm-adjusted over the primary comparisons. "
     "MDE80: the difference this design detects four times in five. "
-    "Δ s / step, Δ time: training time per step against the baseline, in per cent with the interval over seeds.",
+    "Δ s / step, Δ time: training time per step against the baseline in per cent, interval over seeds.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",
 )
 
