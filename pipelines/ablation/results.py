@@ -14,11 +14,13 @@ from pipelines import report
 from pipelines.ablation.cell import Cell, Outcome
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.preregistration import digest, registration
+from pipelines.ablation.recipe import of_cell
 from pipelines.ablation.search import read_search
 from pipelines.comparison import compare
-from pipelines.comparison.results import Results
+from pipelines.comparison.results import Results, to_json
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError, without_values
+from pipelines.report.data import RunLink
 from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
@@ -100,7 +102,29 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
                     what, fix = f"names {name} / {arm}, which the ablation has not", "delete it"
                     raise UserError(str(one.folder / SEARCH), what, accepted=fix)
                 about["search"] = {"seeds": record["seeds"], **found}
+    results["recipe"] = _recipes(ended, results["arms"])
     return results
+
+
+def _recipes(ended: Sequence[EndedAblation], arms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of every cell, as JSON."""
+    found = {}
+    for one in ended:
+        for name in one.config.cells:
+            about = arms[one.prefix + name]
+            rates = {arm: facts["search"]["chosen"] for arm, facts in about.items() if "search" in facts}
+            recipe = of_cell(one.config, name, rates, _num_examples(one, name))
+            found[one.prefix + name] = to_json(recipe)
+    return found
+
+
+def _num_examples(ended: EndedAblation, name: str) -> Mapping[str, int]:
+    """Return the examples of every split, as a finished run of the cell has counted them."""
+    for cell, outcome in ended.outcomes.items():
+        if cell.cell == name and outcome.status == "finished":
+            link = RunLink(name, cell.arm, cell.seed, cell.folder, "")
+            return link.record.data.num_examples if link.record is not None else {}
+    return {}
 
 
 def read_results(folder: Path) -> dict[str, Any] | None:

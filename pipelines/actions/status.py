@@ -24,6 +24,8 @@ from pipelines.shown import printable
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_PER_RUN = 0.01  # added per run, so that a thousand runs do not keep a file server busy
+# What a small screen shows first.
+ORDER = ("running", "failed", "diverged", "interrupted", "stopped", "queued", "finished", "waiting")
 STYLES = {"finished": "green", "running": "bold", "diverged": "yellow", "failed": "red"}
 MOST_CELLS = 60  # of a reason in the table: Chinese characters take two of a terminal
 
@@ -68,15 +70,30 @@ def print_table(ablation: Path, *, watch: bool) -> None:
     if not watch:
         console.print(table(states))
         return
-    with Live(table(states), console=console, auto_refresh=False) as live:
-        while any(one.state not in ENDED for one in states):
-            time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
-            states = run_states(open_ablation(ablation))  # read again: the grid may have grown
-            live.update(table(states), refresh=True)
+    try:
+        with Live(screen(states, console), console=console, auto_refresh=False) as live:
+            while any(one.state not in ENDED for one in states):
+                time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
+                states = run_states(open_ablation(ablation))  # read again: the grid may have grown
+                live.update(screen(states, console), refresh=True)
+    except KeyboardInterrupt:
+        end = "" if console.is_terminal else "\n"  # of the last table, which a terminal has ended
+        console.print(f"{end}stopped watching; the runs are not affected")
 
 
-def table(states: Sequence[RunState]) -> Group:
-    """Return one line per run, the reasons of failures, and the totals."""
+def screen(states: Sequence[RunState], console: Console) -> Group:
+    """Return the table with as many runs as the screen has lines for, those at work and the failed first."""
+    rows = console.height - 1  # the line of the cursor
+    places = sorted(range(len(states)), key=lambda place: ORDER.index(states[place].state))
+    for count in range(min(len(states), rows), -1, -1):
+        drawn = table([states[place] for place in sorted(places[:count])], states)
+        if len(console.render_lines(drawn, pad=False)) <= rows:
+            break
+    return drawn
+
+
+def table(states: Sequence[RunState], every: Sequence[RunState] | None = None) -> Group:
+    """Return one line per run, the reasons of failures, and the totals over `every` run."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("Cell", "Arm"):
         shown.add_column(heading, overflow="fold")
@@ -93,7 +110,10 @@ def table(states: Sequence[RunState]) -> Group:
         for one in states
         if one.reason
     ]
-    return Group(shown, *reasons, *map(Text, sentences(states)))
+    every = states if every is None else every
+    hidden = len(every) - len(states)
+    more = [Text(f"... and {hidden} more runs; attnlab status without --watch lists all")] if hidden else []
+    return Group(shown, *reasons, *more, *map(Text, sentences(every)))
 
 
 def _numbers(one: RunState) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
+from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
@@ -28,6 +29,7 @@ LEFT_OUT = frozenset(
         "time",
         "finished_before",
         "declared",
+        "recipe",
         "ablations",
     }
 )
@@ -100,6 +102,16 @@ class ComparisonResult:
     reason: str
     flags: tuple[str, ...]
     runs: RunPaths
+
+    @property
+    def unit(self) -> str:
+        """The unit of its differences: points of 100; on a log scale 1 is a ratio of exp(0.01), about 1 %.
+
+        A measure of which less is better has no points: it is its own unit, such as bits per byte.
+        """
+        if self.scale == "log":
+            return "%"
+        return "points" if self.higher_is_better is not False else self.metric.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -185,10 +197,11 @@ class Results:
     arms: Mapping[str, Mapping[str, ArmSummary]]  # cell -> arm -> summary
     failures: tuple[Failure, ...]
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
+    recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
 
 
-def to_json(results: Results) -> dict[str, Any]:
+def to_json(results: Results | CellRecipe) -> dict[str, Any]:
     """Return plain JSON values: tuples become lists, and numbers that are not finite become null."""
     content: dict[str, Any] = _plain(results)
     return content

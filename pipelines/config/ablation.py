@@ -149,8 +149,14 @@ class AblationConfig(AblationBase):
         return () if self.search is None else self.search.seeds or self.seeds[:1]
 
     def stated(self) -> dict[str, Any]:
-        """Return what is compared, JSON-able: the ablation without the settings of execution."""
-        return {key: value for key, value in self.to_dict().items() if key not in ABLATION_EXECUTION_KEYS}
+        """Return what is compared, JSON-able: the ablation without the settings of execution.
+
+        A cell that an earlier version stored lacks the settings that came later; they are left out, so that
+        the hash of the ablation stays what it was.
+        """
+        values = {key: value for key, value in self.to_dict().items() if key not in ABLATION_EXECUTION_KEYS}
+        cells = {name: cell.model_dump(mode="json", exclude_unset=True) for name, cell in self.cells.items()}
+        return values | {"cells": cells}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole ablation, JSON-able; `ablation_from_dict` and `load_ablation` read it back."""

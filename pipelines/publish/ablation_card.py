@@ -47,7 +47,7 @@ def render(stored: StoredAblation, folder: Path, models: Sequence[BranchModel], 
         .get_template("ablation_card.md")
         .render(
             metadata=metadata.to_yaml(_metadata(stored, request, list(names))),
-            report=_from_root(markdown.render(loaded)).rstrip(),
+            report=_from_root(markdown.render(loaded), request.repo).rstrip(),
             models=models,
             ways=_ways(models[-1][1], request) if models else [],
             variants=[variant_text.describe(name) for name in names],
@@ -74,13 +74,15 @@ def _ways(staged: Staged, request: PushRequest) -> list[Way]:
     return ways(record["kind"], record["loader"], request.repo, record["tag"])
 
 
-def _from_root(report: str) -> str:
-    """Return the report with links that start at the root of the repository."""
+def _from_root(report: str, repo: str) -> str:
+    """Return the report with links that start at the root of the repository, and with its address."""
     for link, from_root in (
         ("](forest.svg)", f"]({ABLATION}/forest.svg)"),
         ("](../cells/", "](cells/"),
+        (f"attnlab reproduce {ABLATION}", f"attnlab reproduce hub:{templating.escape_markdown(repo)}"),
         ("`report.html`", f"`{ABLATION}/report.html`"),
         ("`results.json`", f"`{ABLATION}/results.json`"),
+        ("`results.csv`", f"`{ABLATION}/results.csv`"),
     ):
         report = report.replace(link, from_root)
     return report

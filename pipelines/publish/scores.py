@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.ablation.results import read_results
 from pipelines.comparison import scored_run
+from pipelines.comparison.results import ComparisonResult, from_json
 from pipelines.comparison.significance import LEVEL, delete_one, jackknife_variance
 from pipelines.publish import learning_curve
 from pipelines.publish.card import Score
@@ -35,7 +36,10 @@ def scores(run: Path) -> list[Score]:
 
 
 def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | None:
-    """Return the jackknife t interval over clusters of examples; None where it is not finite."""
+    """Return the jackknife t interval over clusters of examples; None where it is not finite.
+
+    It ends where the score does: at 0, and at 100 for a score in points.
+    """
     from scipy.special import stdtrit  # scipy takes long to import
 
     without = delete_one(run.statistics[metric], run.metrics[metric].score, run.clusters).without
@@ -43,8 +47,13 @@ def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | N
     if count < 2:
         return None
     reach = float(stdtrit(count - 1, 1 - LEVEL / 2)) * math.sqrt(jackknife_variance(without))
-    value = run.score(metric)
-    return (value - reach, value + reach) if math.isfinite(reach) else None
+    if not math.isfinite(reach):
+        return None
+    value, of = run.score(metric), run.metrics[metric]
+    least, most = (0.0, 100.0 if of.scale == "linear" and of.higher_is_better else math.inf)
+    if not least <= value <= most:  # a measure of the user's own, with other bounds
+        return value - reach, value + reach
+    return max(least, value - reach), min(most, value + reach)
 
 
 def comparisons(run: Path) -> Iterator[str]:
@@ -57,12 +66,13 @@ def comparisons(run: Path) -> Iterator[str]:
             members = [Path(folder).name for folder in row["runs"]["arm"] if folder]
             if row["primary"] and run.name in members:
                 places = fmt.decimals(row["se"])
+                unit = from_json(ComparisonResult, row, str(path)).unit
                 found = f"{fmt.signed(row['difference'], places)} {fmt.interval(row['ci95'], places)}"
                 p = fmt.p_value(row["p_holm"])
                 yield (
                     f"{path.parent.name}: {row['arm']} against {row['baseline']} by {row['metric']} on "
                     f"{row['split']}, seeds {', '.join(map(str, row['seeds']))}: {row['verdict']}, "
-                    f"difference {found} points (95 % interval), p (Holm) {p}"
+                    f"difference {found} {unit} (95 % interval), p (Holm) {p}"
                 )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def render(results: Mapping[str, object], folder: Path) -> dict[str, str]:
-    """Return the texts of report.html, report.md, report.tex and forest.svg by their names.
+    """Return the texts of report.html, report.md, report.tex, forest.svg and results.csv by their names.
 
     `results` is what `compare.build` returns. Its run folders are absolute or relative to `folder`; figures
     that need a missing one are left out.
@@ -27,11 +27,17 @@ def render(results: Mapping[str, object], folder: Path) -> dict[str, str]:
     Raises:
         UserError: a field of the results is missing or has the wrong type.
     """
-    from pipelines.report import data, html, latex, markdown
+    from pipelines.report import data, html, latex, markdown, table_csv
     from pipelines.report.figures import forest
 
     facts = data.load(results, folder)
-    texts = (html.render(facts), markdown.render(facts), latex.render(facts), forest.standalone(facts))
+    texts = (
+        html.render(facts),
+        markdown.render(facts),
+        latex.render(facts),
+        forest.standalone(facts),
+        table_csv.render(facts),
+    )
     return dict(zip(REPORT_FILES, texts, strict=True))
 
 

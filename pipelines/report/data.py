@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.results import ArmSummary, ComparisonResult, Results, from_json
 from pipelines.report import format as fmt
 from pipelines.storage import reading
@@ -39,6 +42,7 @@ class RunData:
     """The part of a run's data record that a report uses."""
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> what -> how many
+    num_examples: Mapping[str, int] = field(default_factory=dict)  # split -> examples
     notes: tuple[str, ...] = ()
 
 
@@ -156,6 +160,11 @@ class ReportData:
         return list(dict.fromkeys(row.cell for row in self.rows))
 
     @property
+    def recipes(self) -> Mapping[str, CellRecipe]:
+        """How each cell was trained; empty for results of 0.1, which do not say."""
+        return self.results.recipe or {}
+
+    @property
     def title(self) -> str:
         return self.results.title or self.folder.resolve().name
 
@@ -176,6 +185,27 @@ class ReportData:
         """Return the seconds per step of the arm over those of the baseline."""
         arm, baseline = (self.step_seconds(row.cell, name) for name in (row.arm, row.baseline))
         return arm / baseline if arm is not None and baseline else None
+
+    def time_interval(self, row: Row) -> tuple[float, float] | None:
+        """Return the 95 % interval of `time_ratio`, by t over the pairs of runs; None for one."""
+        from scipy.special import stdtrit
+
+        arm, baseline = (
+            {run.seed: run.step_seconds for run in self.runs_of(row.cell, name)}
+            for name in (row.arm, row.baseline)
+        )
+        pairs = [
+            (mine, theirs)
+            for seed, mine in arm.items()
+            if mine is not None and (theirs := baseline.get(seed)) is not None
+        ]
+        ratio = self.time_ratio(row)
+        if len(pairs) < 2 or ratio is None:
+            return None
+        usual = statistics.fmean(theirs for _, theirs in pairs)
+        spread = statistics.stdev((mine - theirs) / usual for mine, theirs in pairs)
+        reach = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
+        return ratio - reach, ratio + reach
 
     def primary_of(self, cell: str) -> list[Row]:
         return [row for row in self.primary if row.cell == cell]

@@ -8,10 +8,10 @@ from functools import cache
 from jinja2 import Environment
 from markupsafe import Markup
 
-from pipelines.report import sentences, templating
+from pipelines.report import headline, recipe, sentences, templating
 from pipelines.report.data import ReportData
 from pipelines.report.figures import palette, svg
-from pipelines.report.sections import SECTIONS
+from pipelines.report.sections import MOST_ARMS, SECTIONS
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class RenderedSection:
     anchor: str
     title: str
     body: Markup
+    folded: bool  # shown after a click
 
 
 def render(facts: ReportData) -> str:
@@ -31,9 +32,12 @@ def render(facts: ReportData) -> str:
         values = section.values(facts)
         if values is not None:
             body = environment.get_template(f"sections/{section.anchor}.html").render(values, facts=facts)
-            sections.append(RenderedSection(section.anchor, section.title, Markup(body)))
+            folded = section.by_arm and len(facts.arms) > MOST_ARMS
+            sections.append(RenderedSection(section.anchor, section.title, Markup(body), folded))
     return environment.get_template("page.html").render(
         facts=facts,
+        kind="Attention ablation" if recipe.changes_attention(facts) else "Ablation",
+        headline=headline.sentence(facts),
         introduction=sentences.introduction(facts),
         figure_style=Markup(palette.style()),
         sections=sections,

@@ -8,7 +8,7 @@ from functools import cache
 
 from jinja2 import Environment
 
-from pipelines.report import attention, sentences, tables, templating
+from pipelines.report import attention, headline, recipe, sentences, tables, templating
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.rows import notes
@@ -32,6 +32,10 @@ def render(facts: ReportData) -> str:
         .get_template("report.md")
         .render(
             facts=facts,
+            headline=headline.sentence(facts),
+            arms=recipe.arms(facts),
+            yaml=recipe.arms_yaml(facts),
+            cells=[(cell, recipe.terms(facts, cell)) for cell in facts.cells],
             introduction=sentences.introduction(facts),
             verdicts=[(arm, sentences.arm(facts, arm)) for arm in facts.arms[1:]],
             primary=tables.comparisons(facts, primary=True),

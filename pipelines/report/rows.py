@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.report import format as fmt
+from pipelines.report import settling
 from pipelines.report.data import ReportData, Row
 
 NOTES = (
@@ -12,7 +13,7 @@ NOTES = (
     "Differences pair the seeds and are positive where the arm is better.",
     "p: two-way t over seeds and examples, Holm-adjusted over the primary comparisons. "
     "MDE80: the difference this design detects four times in five. "
-    "Δ time: training time per step, in CPU seconds on a CPU.",
+    "Δ s / step, Δ time: training time per step against the baseline in per cent, interval over seeds.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",
 )
 
@@ -29,7 +30,14 @@ class Record:
     p: str
     mde80: str
     verdict: str
+    note: str  # why, or what would settle it
     time: str
+    time_interval: str
+
+    @property
+    def cost(self) -> str:
+        """Change of the time per step with its interval; one dash where neither is known."""
+        return self.time if self.time_interval == fmt.MISSING else f"{self.time} {self.time_interval}"
 
     @property
     def effect(self) -> str:
@@ -47,8 +55,13 @@ def headers(facts: ReportData, primary: bool = True) -> tuple[str, ...]:
         "p (Holm)" if primary else "p",
         "MDE80",
         "Verdict",
-        "Δ time",
+        f"Δ {seconds(facts)} / step",
     )
+
+
+def seconds(facts: ReportData) -> str:
+    """Return the unit of times: on a CPU the seconds that the process computed."""
+    return "CPU s" if facts.results.environment.get("device") == "cpu" else "s"
 
 
 def record(facts: ReportData, row: Row) -> Record:
@@ -62,7 +75,9 @@ def record(facts: ReportData, row: Row) -> Record:
         fmt.p_value(row.p_holm if row.primary else row.p),
         fmt.number(row.mde80, row.places),
         row.verdict,
+        settling.note(facts, row),
         fmt.percent_change(facts.time_ratio(row)),
+        fmt.interval([100 * (end - 1) for end in facts.time_interval(row) or ()], 0),
     )
 
 
@@ -88,5 +103,5 @@ def groups(facts: ReportData, primary: bool) -> list[tuple[str, list[Record]]]:
     """Return the lines of each cell and metric under their common name."""
     named: dict[str, list[Record]] = {}
     for row in facts.primary if primary else facts.exploratory:
-        named.setdefault(f"{row.cell} · {row.metric}", []).append(record(facts, row))
+        named.setdefault(f"{row.cell} · {row.metric}, in {row.unit}", []).append(record(facts, row))
     return list(named.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipelines.report import attention, examples, sentences, side_by_side, tables
+from pipelines.report import attention, examples, recipe, sentences, side_by_side, tables
 from pipelines.report.data import ReportData
 from pipelines.report.figures import (
     bootstrap,
@@ -20,14 +20,15 @@ from pipelines.report.figures import (
     slopes,
     variance,
 )
-from pipelines.report.rows import notes
+from pipelines.report.rows import notes, seconds
 
 Values = Mapping[str, object]
+MOST_ARMS = 12  # with a sentence, a panel and a name in each legend; more are shown as a table, and folded
 
 
 def verdicts(facts: ReportData) -> Values:
     """Return a sentence per arm for one cell; a matrix of arms and cells for several."""
-    several = len(facts.primary) > len(facts.arms) - 1
+    several = len(facts.primary) > len(facts.arms) - 1 or len(facts.arms) > MOST_ARMS
     return {
         "matrix": tables.verdicts(facts) if several else None,
         "verdicts": [(arm, sentences.arm(facts, arm)) for arm in facts.arms[1:]],
@@ -55,6 +56,19 @@ def table(facts: ReportData) -> Values:
         "exploratory": tables.comparisons(facts, primary=False),
         "notes": notes(facts),
         "signatures": list(signatures),
+    }
+
+
+def what_was_run(facts: ReportData) -> Values | None:
+    """Return what each arm is, how each cell was trained, and how to do it again."""
+    cells = [(cell, terms) for cell in facts.cells if (terms := recipe.terms(facts, cell))]
+    if not cells:
+        return None
+    return {
+        "arms": recipe.arms(facts),
+        "yaml": recipe.arms_yaml(facts),
+        "cells": cells,
+        "commands": recipe.commands(facts),
     }
 
 
@@ -142,7 +156,13 @@ def by_example(facts: ReportData) -> Values | None:
 def arms(facts: ReportData) -> Values | None:
     """Return the table of arms, and what of the data was cut."""
     cells = tables.arms(facts)
-    return {"cells": cells, "data_losses": list(sentences.data_losses(facts))} if cells else None
+    if not cells:
+        return None
+    return {
+        "cells": cells,
+        "data_losses": list(sentences.data_losses(facts)),
+        "milliseconds": f"{seconds(facts).removesuffix('s')}ms",
+    }
 
 
 def methods(facts: ReportData) -> Values:
@@ -168,18 +188,20 @@ class PageSection:
     anchor: str
     title: str
     values: Callable[[ReportData], Values | None]
+    by_arm: bool = False  # it has a picture for every arm, and is folded where there are many
 
 
 SECTIONS = (
     PageSection("verdicts", "Verdicts", verdicts),
     PageSection("differences", "Differences", differences),
     PageSection("table", "Table", table),
-    PageSection("seeds", "Every seed", every_seed),
+    PageSection("recipe", "Recipe", what_was_run),
+    PageSection("seeds", "Every seed", every_seed, by_arm=True),
     PageSection("curves", "Learning curves", learning_curves),
-    PageSection("attention", "Attention", attention_maps),
+    PageSection("attention", "Attention", attention_maps, by_arm=True),
     PageSection("cost", "Cost", costs),
-    PageSection("uncertainty", "Uncertainty", uncertainty),
-    PageSection("examples", "Examples", by_example),
+    PageSection("uncertainty", "Uncertainty", uncertainty, by_arm=True),
+    PageSection("examples", "Examples", by_example, by_arm=True),
     PageSection("arms", "Arms", arms),
     PageSection("methods", "Methods", methods),
     PageSection("registration", "Registration", registration),

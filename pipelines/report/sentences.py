@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipelines.comparison.results import ArmSummary, Failure
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
+from pipelines.report import recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -26,7 +27,8 @@ MEANINGS = {
 
 def comparison(row: Row) -> str:
     """Return one row as a clause: the difference, its interval, and what could have been detected."""
-    found = f"{row.metric} {fmt.signed(row.difference, row.places)}, 95 % interval {_range(row)}{_ratio(row)}"
+    difference = f"{fmt.signed(row.difference, row.places)} {row.unit}"
+    found = f"{row.metric} {difference}, 95 % interval {_range(row)}{_ratio(row)}"
     if row.word in ("better", "worse"):
         aside = ", within the margin" if "within the margin" in row.verdict else ""
         return f"{row.word} than {row.baseline}{aside} ({found})"
@@ -51,7 +53,8 @@ def arm(facts: ReportData, name: str) -> str:
     if not rows:
         return "no primary comparison"
     if len(rows) == 1:
-        return f"{comparison(rows[0])} on {rows[0].cell}."
+        note = settling.note(facts, rows[0])
+        return f"{comparison(rows[0])} on {rows[0].cell}{f': {note}' if note else ''}."
     counts = Counter(row.word for row in rows)
     ordered = sorted(
         counts, key=lambda word: list(VERDICTS).index(word) if word in VERDICTS else len(VERDICTS)
@@ -82,16 +85,18 @@ def methods(facts: ReportData) -> str:
         return "No comparison was finished."
     seeds = sorted({len(row.seeds) for row in rows})
     counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    cells = "; ".join(_cell(facts, cell) for cell in facts.cells)
+    told = recipe.paragraph(facts)
+    cells = f" ({'; '.join(_cell(facts, cell) for cell in facts.cells)})"
     margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
     margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
     shared = "data order and dropout masks" if _dropout_paired(facts) else "and data order"
     text = (
-        f"We compared {fmt.listing(facts.arms[1:])} with {facts.baseline} attention ({cells}), training "
-        f"{counts} {'seed' if seeds == [1] else 'seeds'} per arm. Runs of one seed share initial weights, "
-        f"{shared} across arms; checkpoints were chosen on validation data. Differences were tested with a "
-        "two-way t over seeds and examples, with delete-one jackknife variance for examples, the variance of "
-        "paired seed differences and degrees of freedom averaged between them; p values of the "
+        f"We compared {fmt.listing(facts.arms[1:])} with {recipe.baseline(facts)}{'' if told else cells}, "
+        f"training {counts} {'seed' if seeds == [1] else 'seeds'} per arm. {told}"
+        f"Runs of one seed share initial weights, {shared} across arms; checkpoints were chosen on "
+        "validation data. Differences were tested with a two-way t over seeds and examples, with delete-one "
+        "jackknife variance for examples, the variance of paired seed differences and degrees of freedom "
+        "averaged between them; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
     if margin:
@@ -101,7 +106,7 @@ def methods(facts: ReportData) -> str:
         text += (
             f"{fmt.plural(len(facts.results.failures), 'run')} failed or diverged and stayed in the count. "
         )
-    return text + _versions(facts)
+    return f"{text}{_versions(facts)} To repeat it: {'; '.join(recipe.commands(facts))}."
 
 
 def search(facts: ReportData) -> str:
@@ -231,7 +236,9 @@ def _versions(facts: ReportData) -> str:
     packages = facts.results.environment.get("versions")
     if not isinstance(packages, Mapping):
         return ""
-    named = [f"{name} {packages[name]}" for name in ("attnlab", "torch", "transformers") if name in packages]
+    named = [f"{name} {version}" for name, version in sorted(packages.items())]
+    python = facts.results.environment.get("python")
+    named = [*([f"Python {python}"] if isinstance(python, str) else []), *named]
     return f"Software: {', '.join(named)}." if named else ""
 
 

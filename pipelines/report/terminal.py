@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.report import sentences
+from pipelines.report import headline, sentences, settling
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
 from pipelines.shown import printable
@@ -21,10 +21,15 @@ WIDE = 116
 
 def show(facts: ReportData, console: Console) -> None:
     """Print verdicts, then the table, then what went wrong and how to read the table."""
+    console.print(Text(headline.sentence(facts), style="bold"))
+    console.print()
     for arm in facts.arms[1:]:
         console.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
         _groups(facts, primary, console)
+    for row in facts.primary if len(facts.cells) > 1 else ():  # of one cell, the sentences above say it
+        if text := settling.note(facts, row):
+            console.print(Text(f"{row.arm} on {row.cell}: {text}"))
     for alert in sentences.alerts(facts):
         console.print(_text(f"note: {alert}"))
     console.print()

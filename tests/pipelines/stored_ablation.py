@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +27,13 @@ F1 = load.load("entity_f1")
 
 
 def config(
-    arms: Sequence[str] = ("stock", "gate"),
+    arms: Sequence[str] | Mapping[str, Any] = ("stock", "gate"),
     seeds: Sequence[int] = (1, 2, 3),
     cells: Sequence[str] = ("toy",),
     **changes,
 ) -> AblationConfig:
-    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock."""
-    attention = {arm: [] if arm == "stock" else [arm] for arm in arms}
+    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock, unless stated."""
+    attention = arms if isinstance(arms, Mapping) else {arm: [] if arm == "stock" else [arm] for arm in arms}
     values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
     return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
 

@@ -19,6 +19,7 @@ from pipelines.storage.run_folder import read_log
 WIDTH, HEIGHT = 298, 226
 LEFT, RIGHT, TOP, BOTTOM = 42, 284, 26, 186
 POINT_BUDGET = 40_000  # points of a whole report: what keeps a thousand runs under 5 MB
+MOST_ARMS = 12  # of which every seed is drawn; of more, the mean alone
 Curve = list[tuple[float, float]]
 
 
@@ -118,7 +119,8 @@ def panel(facts: ReportData, curves: Mapping[str, Mapping[int, Curve]], label: s
     xs, ys = svg.Scale(0, max(x for x, _ in drawn), LEFT, RIGHT), _range(drawn)
     body, thick = _frame(xs, ys, label), ""
     for arm, seeds in curves.items():
-        thin_lines = "".join(_line(curve, xs, ys, "thin") for curve in seeds.values())
+        each = seeds.values() if len(curves) <= MOST_ARMS else ()
+        thin_lines = "".join(_line(curve, xs, ys, "thin") for curve in each)
         body += svg.tag("g", thin_lines or " ", class_=svg.colour(facts.place(arm)))
         average = mean_curve(list(seeds.values())) or (list(seeds.values()) or [[]])[0]
         thick += svg.tag(

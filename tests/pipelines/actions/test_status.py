@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pipelines.ablation import cost
 from pipelines.ablation.folder import open_ablation
-from pipelines.actions.status import sentences
+from pipelines.actions.status import screen, sentences
 from pipelines.cli.main import main
 from pipelines.executors.run_state import run_states
 from pipelines.storage.lock import is_held, lock
@@ -180,3 +182,31 @@ def test_delete_without_unused_is_refused(tmp_path, capsys):
 )
 def test_durations_are_said_in_the_unit_that_fits(seconds, said):
     assert cost.duration(seconds) == said
+
+
+def test_watching_fits_the_screen_and_shows_what_is_at_work_first(tmp_path):
+    folder = made.write(tmp_path, finished=[], seeds=range(1, 41))
+    at_work = made.run_folder(folder, "gate", 40)
+    with held_elsewhere(at_work):
+        states_now = run_states(open_ablation(folder))
+    for height in (20, 8):
+        console = Console(width=80, height=height, file=StringIO())
+        console.print(screen(states_now, console))
+        lines = console.file.getvalue().splitlines()
+        assert len(lines) < height
+        assert any(" 40 " in line and "running" in line for line in lines)
+        assert any(line.startswith("80 runs: ") for line in lines)
+        assert any("more runs; attnlab status without --watch lists all" in line for line in lines)
+
+
+def test_an_interrupted_watch_ends_with_one_line_and_success(tmp_path, capsys, monkeypatch):
+    folder = made.write(tmp_path, finished=[1], seeds=[1, 2])
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    assert main(["status", str(folder), "--watch"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "stopped watching; the runs are not affected"
+    assert said.err == ""

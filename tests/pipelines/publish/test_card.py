@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import stats
 
 from pipelines.config.load import run_from_dict
 from pipelines.errors import UserError
+from pipelines.metrics.load import load
 from pipelines.publish import card, metadata, scores, variant_text
 from pipelines.publish import run_repository as pushed_run
 from pipelines.publish.card import CardData, Score
@@ -129,6 +131,29 @@ def test_the_interval_is_the_jackknife_over_examples(ablation: Path) -> None:
     [score] = scores.scores(run.path)
     assert score.value == pytest.approx(f1(np.arange(count) >= 0))
     assert score.interval == pytest.approx((score.value - reach, score.value + reach))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "rows", "ends"),
+    [
+        ("accuracy", {}, [[1, 1]] * 19 + [[0, 1]], (None, 100.0)),
+        ("accuracy", {}, [[0, 1]] * 19 + [[1, 1]], (0.0, None)),
+        ("mse", {}, [[0.0, 1.0]] * 19 + [[9.0, 1.0]], (0.0, None)),
+        ("perplexity", {"unit": "byte"}, [[0.0, 4.0]] * 19 + [[90.0, 4.0]], (0.0, None)),
+    ],
+)
+def test_an_interval_ends_where_the_score_does(name, options, rows, ends) -> None:
+    metric, table = load(name, options), np.array(rows, dtype=float)
+    run: Any = SimpleNamespace(
+        statistics={"it": table},
+        metrics={"it": metric},
+        clusters=[str(number) for number in range(len(rows))],
+        score=lambda _: float(metric.score(table.sum(axis=0))),
+    )
+    interval = scores._interval(run, "it")
+    assert interval is not None
+    assert interval[0] < run.score("it") < interval[1]
+    assert all(end is None or end == found for end, found in zip(ends, interval))
 
 
 def test_a_run_of_an_ablation_reports_the_comparisons_of_its_arm(ablation: Path) -> None:

@@ -292,6 +292,7 @@ def test_the_terminal_table_fits_its_terminal(grid, width):
     known = data.load(results, root)
     times = [fmt.percent_change(known.time_ratio(row)) for row in known.rows]
     ends = [line.split()[-2:] for line in lines if line.rstrip().endswith(" %")]
+    ends = [end for end in ends if end[0] != "95"]  # a sentence above the table, broken in "95 % interval"
     assert [" ".join(end) for end in ends] == [told for told in times if told != fmt.MISSING]
 
 

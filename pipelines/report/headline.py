@@ -1,0 +1,60 @@
+"""The finding of an ablation in one sentence of plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.report import format as fmt
+from pipelines.report import settling
+from pipelines.report.data import VERDICTS, ReportData, Row
+
+MOST_NAMED = 3  # comparisons of one verdict
+CLAIMS = {  # verdict -> what it says of its comparisons, singular and plural
+    "better": ("is better than {0}", "are better than {0}"),
+    "worse": ("is worse than {0}", "are worse than {0}"),
+    "equivalent": ("differs from {0} by less than the margin", "differ from {0} by less than the margin"),
+    "non-inferior": (
+        "is not worse than {0} by more than the margin",
+        "are not worse than {0} by more than the margin",
+    ),
+    "identical": ("gives the same outputs as {0}", "give the same outputs as {0}"),
+    "inconclusive": ("cannot be told from {0} yet", "cannot be told from {0} yet"),
+    "unstable": ("has runs that diverged", "have runs that diverged"),
+    "no-verdict": ("has no verdict", "have no verdict"),
+}
+
+
+def sentence(facts: ReportData) -> str:
+    """Return what the primary comparisons found, the settled ones first."""
+    if not facts.primary:
+        return "No primary comparison was finished."
+    by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
+    clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]
+    text = "; ".join(clauses)
+    return f"{text}{_more(facts)}."
+
+
+def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:
+    several = len(facts.cells) > 1
+    names = [f"{row.arm} on {row.cell}" if several else row.arm for row in rows]
+    numbers = [
+        f" ({fmt.signed(row.difference, row.places)} {row.unit} {row.metric})"
+        if row.settled and fmt.known(row.difference) and word != "identical"
+        else ""
+        for row in rows
+    ]
+    named = [f"{name}{number}" for name, number in zip(names, numbers)][:MOST_NAMED]
+    rest = [f"{len(rows) - MOST_NAMED} more"] if len(rows) > MOST_NAMED else []
+    claim = CLAIMS[word][len(rows) > 1].format(facts.baseline)
+    return f"{fmt.listing([*named, *rest])} {claim}"
+
+
+def _more(facts: ReportData) -> str:
+    """Return what would settle the open comparisons; of several, the one that needs most is not named."""
+    open_rows = [row for row in facts.primary if row.word == "inconclusive"]
+    remedies = list(dict.fromkeys(filter(None, (settling.remedy(facts, row) for row in open_rows))))
+    if not remedies:
+        return ""
+    if len(remedies) == 1:
+        return f": {remedies[0]}"
+    return ": the table says how many seeds would settle each"
