@@ -7,9 +7,9 @@
     results = attnlab.ablate("ablation.yaml", out="runs/mine")
     results = attnlab.compare("runs/mine")
 
-A run is configured by a YAML file, a list of files (merged left to right) or a mapping of settings; an ablation
-by its file. Errors are those of the command: `UserError`, `RunFailed` and `Interrupted`. Importing this module
-loads no torch.
+A run is configured by a YAML file, a list of files (merged left to right) or a mapping of settings; an
+ablation by its file. Errors are those of the command: `UserError`, `RunFailed` and `Interrupted`. Importing
+this module loads no torch.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def train(config: Config, out: Path) -> dict[str, Any]:
     if isinstance(config, Mapping):  # checked like `key=value` on the command line
         settings = read([], [f"{key}={json.dumps(value)}" for key, value in config.items()])
     else:
-        single = isinstance(config, str | os.PathLike)
-        settings = read([os.fspath(file) for file in ([config] if single else config)])
+        files = [config] if isinstance(config, str | os.PathLike) else config
+        settings = read([os.fspath(file) for file in files])
     if settings.processes > 1:
         fix = "set processes: 1, or use the command attnlab train"
         raise UserError("processes", "from Python a run has one process", settings.processes, fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.actions import presets
 from pipelines.config import yaml_source
 from pipelines.config.describe import attention
 from pipelines.config.run import RunConfig
@@ -28,7 +30,7 @@ def ls_command(what: str, folder: str | None = None) -> None:
 
     Args:
         what: a key of `LISTINGS`.
-        folder: for configs and runs, the folder to search; None: `configs` or `runs`.
+        folder: for configs and runs, the folder to search; None: the configs of attnlab, or `runs`.
     """
     header, rows = LISTINGS[what]
     found = list(rows(folder))
@@ -81,15 +83,18 @@ def _corpora(_folder: str | None) -> Iterator[Row]:
 
 
 def _configs(folder: str | None) -> Iterator[Row]:
-    root = Path(folder or "configs")
-    if not root.is_dir():
-        raise UserError(str(root), "is not a folder", accepted="give one: attnlab ls configs FOLDER")
-    for file in sorted(root.rglob("*.yaml")):
+    if folder is None:  # those that come with attnlab, under the names of `attnlab init --from`
+        files = {file: name for name, file in presets.names().items()}
+    elif os.path.isdir(folder):
+        files = {file: str(file) for file in sorted(Path(folder).rglob("*.yaml"))}
+    else:
+        raise UserError(folder, "is not a folder", accepted="give one: attnlab ls configs FOLDER")
+    for file, name in files.items():
         try:
             kind = _kind(yaml_source.read(file).value)
         except UserError as error:
             kind = f"broken: {error.what}"
-        yield str(file), kind, _first_comment(file)
+        yield name, kind, _first_comment(file)
 
 
 def _kind(value: object) -> str:

@@ -14,7 +14,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-from pipelines.actions.init import MODELS, able_models, starter
+from pipelines.actions.init import starter
+from pipelines.actions.init_model import MODELS, able_models
 from pipelines.cli import main as cli
 from pipelines.cli.main import COMMANDS, main
 from pipelines.config.load import load_run
