@@ -20,15 +20,23 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import Interrupted, RunFailed, UserError
-
 if TYPE_CHECKING:
+    from pipelines.errors import Interrupted, RunFailed, UserError
     from pipelines.runs.load import LoadedRun
 
 __all__ = ["Interrupted", "RunFailed", "UserError", "ablate", "compare", "load_run", "train"]
 
 Path = str | os.PathLike[str]
 Config = Path | Sequence[Path] | Mapping[str, Any]
+
+
+def __getattr__(name: str) -> Any:
+    """Return one of the errors; the command imports this module before it has found its packages."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipelines import errors
+
+    return getattr(errors, name)
 
 
 def train(config: Config, out: Path) -> dict[str, Any]:
@@ -43,6 +51,7 @@ def train(config: Config, out: Path) -> dict[str, Any]:
         Interrupted: it was asked to stop; the same call resumes it.
     """
     from pipelines.config.load import load_run as read
+    from pipelines.errors import UserError
 
     if isinstance(config, Mapping):  # checked like `key=value` on the command line
         settings = read([], [f"{key}={json.dumps(value)}" for key, value in config.items()])
@@ -102,6 +111,7 @@ def compare(*folders: Path, out: Path | None = None) -> dict[str, Any]:
         UserError: not an ablation folder, no finished run in it, or ablations with different baselines.
     """
     from pipelines.actions.report import report_command
+    from pipelines.errors import UserError
 
     if not folders:
         raise UserError("compare", "names no folder", accepted="give at least one folder of an ablation")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from pipelines.cli import (
     ablate,
+    doctor,
     evaluate,
     fold,
     generate,
@@ -43,6 +44,7 @@ COMMANDS = tuple(
     for module in (
         init,
         ls,
+        doctor,
         validate,
         inspect,
         train,
