@@ -17,7 +17,7 @@ import pytest
 from scripts.architecture_figure.imports import REPOSITORY
 
 PARTS = ("attnlab", "configs", "custom_attention", "pipelines", "pyproject.toml", "README.md", "LICENSE")
-TINY = "hidden_size 16 num_hidden_layers 1 num_attention_heads 2 intermediate_size 16".split()
+TINY = ["hidden_size", "16", "num_hidden_layers", "1", "num_attention_heads", "2", "intermediate_size", "16"]
 SMALL = [f"model.config.{name}={size}" for name, size in zip(TINY[::2], TINY[1::2])]
 
 pytestmark = pytest.mark.skipif(
@@ -81,9 +81,10 @@ def test_the_wheel_holds_every_config_and_nothing_of_the_tests(wheel):
 
 
 def test_from_an_empty_folder_to_a_prediction(attnlab, tmp_path):
-    rows = [f"the {thing} was {word},{label}" for thing in ("film", "soup", "trip", "room", "song", "walk")
-            for word, label in (("lovely", "up"), ("dreadful", "down"), ("fine", "up"), ("poor", "down"))]  # fmt: skip
-    (tmp_path / "my.csv").write_text("remark,verdict\n" + "\n".join(rows) + "\n")
+    words = {"lovely": "up", "dreadful": "down", "fine": "up", "poor": "down"}
+    things = ("film", "soup", "trip", "room", "song", "walk")
+    rows = [f"the {thing} was {word},{label}" for thing in things for word, label in words.items()]
+    (tmp_path / "my.csv").write_text("\n".join(["remark,verdict", *rows]))
     (tmp_path / "x.txt").write_text("the boat was lovely\n")
     (tmp_path / "my.yaml").write_text(attnlab(tmp_path, "init", "--data", "my.csv"))
     few = ["max_steps=2", "model.vocab_size=300", *SMALL]

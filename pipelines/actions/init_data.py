@@ -74,7 +74,7 @@ def start_from(files: Sequence[str], task: str | None) -> Start:
     """
     sources = _by_split(_parallel(files))
     read = _read(sources["train"])
-    found = readings(read.rows)
+    found = _spoken(sources["train"]) or readings(read.rows)
     fitting = [reading for reading in found if task in (None, reading.task)]
     where = " ".join(files)
     if not fitting:
@@ -179,6 +179,16 @@ def _parallel(files: Sequence[str]) -> list[Source]:
                 stem, "parallel text needs two files", " ".join(pair), "name one for each language"
             )
     return [{"source": source, "target": target} for source, target in pairs.values()]
+
+
+def _spoken(source: Source) -> list[Reading]:
+    """Return the reading of parallel text, whose files state the languages."""
+    if isinstance(source, str):
+        return []
+    ends = {column: LANGUAGES[Path(file).suffix[1:].lower()] for column, file in source.items()}
+    why = f"line n of {source['source']} and of {source['target']} belong together"
+    columns = {"source": "source", "target": "target"}
+    return [Reading("translation", columns, why, {"target_language": ends["target"]})]
 
 
 def _by_split(sources: Sequence[Source]) -> dict[str, Source]:

@@ -24,6 +24,9 @@ def in_yaml(value: Any) -> str:
         return "{" + ", ".join(f"{in_yaml(key)}: {in_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(in_yaml, value)) + "]"
+    if isinstance(value, float) and "e" in repr(value):  # 5.0e-05: YAML 1.1 reads 5e-05 as text
+        digits, _, power = repr(value).partition("e")
+        return f"{digits if '.' in digits else digits + '.0'}e{power}"
     if not isinstance(value, str):
         return json.dumps(value)
     plain = value.replace("_", "").replace("/", "").replace(".", "")
