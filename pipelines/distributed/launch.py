@@ -72,7 +72,7 @@ def _answer(*command: str) -> str:
 
 
 def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
-    """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
+    """Run `attnlab <arguments>` as `processes` ranks and return the exit status of the run.
 
     A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
     would wait for it forever. If this process is killed, they end the run: its lock names the first of them.

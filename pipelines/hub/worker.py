@@ -1,4 +1,4 @@
-"""The one process that talks to the Hub: `python -m pipelines.hub.worker`, one request in, one answer out.
+"""The one process that talks to the Hub: the module `pipelines.hub.worker`, one request in, one answer out.
 
 A client library that hangs cannot hang its caller: `ask` gives the process a deadline. The process imports
 neither torch nor transformers, and ends when the process that started it ends.
