@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ def ls_command(what: str, folder: str | None = None) -> None:
 
     Args:
         what: a key of `LISTINGS`.
-        folder: for configs and runs, the folder to search; None: the configs of attnlab, or `runs`.
+        folder: for configs and runs, the folder to search; None: `runs`, or `configs` and those of attnlab.
     """
     header, rows = LISTINGS[what]
     found = list(rows(folder))
@@ -83,12 +82,12 @@ def _corpora(_folder: str | None) -> Iterator[Row]:
 
 
 def _configs(folder: str | None) -> Iterator[Row]:
-    if folder is None:  # those that come with attnlab, under the names of `attnlab init --from`
-        files = {file: name for name, file in presets.names().items()}
-    elif os.path.isdir(folder):
-        files = {file: str(file) for file in sorted(Path(folder).rglob("*.yaml"))}
-    else:
+    own = Path(folder or "configs")
+    if folder is not None and not own.is_dir():
         raise UserError(folder, "is not a folder", accepted="give one: attnlab ls configs FOLDER")
+    files = {file: str(file) for file in sorted(own.rglob("*.yaml"))}
+    if folder is None and own.resolve() != presets.PRESETS.resolve():  # under the names of `init --from`
+        files |= {file: name for name, file in presets.names().items()}
     for file, name in files.items():
         try:
             kind = _kind(yaml_source.read(file).value)

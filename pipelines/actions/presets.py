@@ -39,15 +39,17 @@ def preset(name: str) -> str:
     text = file.read_text(encoding="utf-8")
     value = yaml_source.read(file).value
     cells = value.get("cells") if isinstance(value, dict) else None
-    if not isinstance(cells, dict) or not any(
-        isinstance(part, str) for cell in cells.values() for part in cell
-    ):
+    if not isinstance(cells, dict) or not any(map(_names_files, cells.values())):
         return text
     lines = text.splitlines(keepends=True)
     begin = next(place for place, line in enumerate(lines) if line.startswith("cells:"))
     after = (place for place, line in enumerate(lines) if place > begin and re.match(r"[^\s#]", line))
     end = next(after, len(lines))
     return "".join([*lines[: begin + 1], *_cells(cells, file), *lines[end:]])
+
+
+def _names_files(cell: object) -> bool:
+    return isinstance(cell, str) or (isinstance(cell, list) and any(isinstance(part, str) for part in cell))
 
 
 def _cells(cells: dict[str, object], file: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         nargs="?",
-        help="for configs and runs: the folder to search; default: those of attnlab, or runs",
+        help="for configs and runs: the folder to search; default: configs and those of attnlab, or runs",
     )
 
 
