@@ -89,13 +89,20 @@ def test_the_architecture_page_describes_every_package():
     ]
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("architecture", "write-a-task"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "AGENTS.md",
+    *(f"docs/{name}.md" for name in ("architecture", "write-a-task")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page):
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    named = re.findall(r"`((?:pipelines|custom_attention|configs|scripts|tests|docs)/[\w./-]*)`", text)
+    named = re.findall(
+        r"`((?:attnlab|pipelines|custom_attention|configs|scripts|tests|docs)/[\w./-]*)`", text
+    )
     named += re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text)
     homes = (REPOSITORY, (REPOSITORY / page).parent)
     written = [block.file for block in guide.blocks(Path(page).name)] if page.startswith("docs/") else []

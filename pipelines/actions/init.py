@@ -2,131 +2,115 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from pipelines.config.run import DataConfig, GeneratedSpec, ModelConfig, RunConfig, WhereConfig
+from pipelines.actions.init_ablation import ablation_lines
+from pipelines.actions.init_data import Start, start_from
+from pipelines.actions.init_lines import explained
+from pipelines.actions.init_lines import line as _line
+from pipelines.actions.init_lines import with_choices as _with_choices
+from pipelines.actions.init_model import model_section
+from pipelines.config.run import (
+    DataConfig,
+    GeneratedSpec,
+    HubConfig,
+    LoraConfig,
+    ModelConfig,
+    RunConfig,
+    WhereConfig,
+)
 from pipelines.config.suggestions import perhaps
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 
 LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
-COMMENT_COLUMN = 100  # a longer line has its comment above
-ENCODER = {
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 512,
-}
-MODELS: Mapping[str, dict[str, Any]] = {
-    "bert": {
-        "architecture": "bert",
-        "family": "encoder",
-        "config": ENCODER,
-    },
-    "gpt2": {
-        "architecture": "gpt2",
-        "family": "decoder",
-        "config": {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 512},
-    },
-    "t5": {
-        "architecture": "t5",
-        "family": "encoder_decoder",
-        "config": {"d_model": 128, "d_kv": 32, "num_layers": 2, "num_heads": 4, "d_ff": 512},
-    },
-    "vit": {
-        "architecture": "vit",
-        "family": "encoder",
-        "config": {"image_size": 24, "patch_size": 8, "num_channels": 1, **ENCODER},
-    },
-    "ast": {
-        "architecture": "audio-spectrogram-transformer",
-        "family": "encoder",
-        "config": {"max_length": 23, "num_mel_bins": 64, **ENCODER},
-    },
-    "patchtst": {
-        "architecture": "patchtst",
-        "family": "encoder",
-        "config": {
-            "d_model": 16,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "ffn_dim": 128,
-            "patch_length": 16,
-            "patch_stride": 8,
-            "norm_type": "layernorm",
-        },
-    },
-}
-READS = {"vit": "image", "ast": "audio", "patchtst": "series"}  # every other model reads text
 # Options that a task requires, or that its generated corpus needs.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "audio_classification": {"seconds": 0.25},
     "forecasting": {"channels": ["load", "heat"]},
 }
 GENERATED = {"train": 2000, "validation": 300, "test": 500}
+UNFOLDED: Mapping[str, type[BaseModel]] = {"lora": LoraConfig, "hub": HubConfig}  # shown as comments
 
 
-def able_models(task: catalog.Entry) -> list[str]:
-    """Return the names in `MODELS` that can learn a task."""
-    families, reads = catalog.families(task), task.attributes.get("reads", "text")
-    return [
-        name
-        for name, settings in MODELS.items()
-        if (settings["family"] in families or not families) and READS.get(name, "text") == reads
-    ]
+def init_command(task: str | None, model: str | None, data: Sequence[str] = (), *, ablation: bool) -> None:
+    """Print a complete run or ablation file; see `starter`."""
+    print(starter(task, model, data, ablation=ablation), end="")
 
 
-def init_command(task: str, model: str | None) -> None:
-    """Print a complete run file; see `starter`."""
-    print(starter(task, model), end="")
-
-
-def starter(task: str, model: str | None = None) -> str:
-    """Return a complete and valid run file, which needs no download if the task has a corpus generator.
+def starter(
+    task: str | None = None, model: str | None = None, data: Sequence[str] = (), *, ablation: bool = False
+) -> str:
+    """Return a complete and valid file, which needs no download if the task has a corpus generator.
 
     Args:
-        model: a name in `MODELS`; None: the first that can learn the task.
+        task: None: the one that fits `data`; without data, ner.
+        model: a small one from scratch, a folder or a Hub id; None: the first that can learn the task.
+        data: files to learn from; their rows decide columns, splits and lengths.
+        ablation: write an ablation of this run instead of the run.
 
     Raises:
-        UserError: the task or the model is unknown, or the model cannot learn the task.
+        UserError: the task or the model is unknown, the model cannot learn it, or no task fits the data.
     """
-    entry = catalog.find(catalog.TASK, task)
+    entry = _task_entry(task) if task or not data else None
+    if data:
+        start = start_from(data, task)
+    else:
+        assert entry is not None
+        start = _start_without_data(entry)
+    section, chosen = model_section(start.task, model)
+    start.comments += chosen
+    if ablation:
+        return "\n".join(ablation_lines(start, section, _settings(section))) + "\n"
+    return "\n".join([*_header(start, section), *_run(start, section)]) + "\n"
+
+
+def _task_entry(task: str | None) -> catalog.Entry:
+    name = task or "ner"
+    entry = catalog.find(catalog.TASK, name)
     if entry is None:
-        raise UserError(
-            "--task", f"unknown task {task!r}", accepted=perhaps(task, catalog.names(catalog.TASK), "tasks")
-        )
-    able = able_models(entry)
-    if model is None:
-        model = able[0]
-    if model not in MODELS:
-        accepted = f"{perhaps(model, MODELS, 'models')}; any other is set as model.name in the file"
-        raise UserError("--model", f"unknown model {model!r}", accepted=accepted)
-    if model not in able:
-        raise UserError("--model", f"{model} cannot learn {task}", accepted=f"models: {', '.join(able)}")
-    return "\n".join([*_header(task, model), *_run(entry, model)]) + "\n"
+        fix = perhaps(name, catalog.names(catalog.TASK), "tasks")
+        raise UserError("--task", f"unknown task {name!r}", accepted=fix)
+    return entry
 
 
-def _header(task: str, model: str) -> Iterator[str]:
-    yield f"# {task} with a small {model} from scratch: every setting. Delete the lines you do not change."
+def _start_without_data(task: catalog.Entry) -> Start:
+    if catalog.find(catalog.CORPUS, task.name):
+        data: dict[str, Any] = {"generated": {"name": task.name} | GENERATED}
+    else:
+        data = {"train": f"{task.name}/train.jsonl", "validation": f"{task.name}/validation.jsonl"}
+    return Start(task, dict(OPTIONS.get(task.name, {})), data)
+
+
+def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that depend on the model: one from scratch learns with a higher rate."""
+    return {"learning_rate": LEARNING_RATE} if "architecture" in section else {}
+
+
+def _header(start: Start, section: Mapping[str, Any]) -> Iterator[str]:
+    model = section.get("name") or f"a small {section['architecture']} from scratch"
+    yield f"# {start.task.name} with {model}: every setting. Delete the lines you do not change."
     yield "#"
     yield "#   attnlab validate my.yaml"
     yield "#   attnlab train my.yaml --out runs/first"
     yield "#   attnlab train my.yaml attention=[gate] seed=2 --out runs/second"
     yield "#"
-    yield "# A setting can be changed on the command line: key.path=value."
+    yield "# A setting can be changed on the command line: key.path=value. Paths start from its folder."
+    yield from explained(start.comments)
 
 
-def _run(task: catalog.Entry, model: str) -> Iterator[str]:
+def _run(start: Start, section: Mapping[str, Any]) -> Iterator[str]:
     written: dict[str, Iterator[str]] = {
-        "task": _task(task),
-        "data": _data(task),
-        "model": _section(ModelConfig, MODELS[model]),
+        "task": _task(start),
+        "data": _data(start.data),
+        "model": _section(ModelConfig, section),
         "where": _section(WhereConfig, {}),
     }
+    given = _settings(section)
     for name, field in RunConfig.model_fields.items():
         if name in written:
             yield ""
@@ -134,58 +118,45 @@ def _run(task: catalog.Entry, model: str) -> Iterator[str]:
             yield from (f"  {line}" for line in written[name])
         else:
             yield from [""] * (name in ("attention", "num_epochs", "threads"))
-            value = LEARNING_RATE if name == "learning_rate" else _default(field)
-            yield from _line(name, value, field.description)
+            yield from _field(name, field, given)
+            yield from _unfolded(name)
 
 
-def _task(task: catalog.Entry) -> Iterator[str]:
-    yield from _line("name", task.name, task.meaning)
-    given = OPTIONS.get(task.name, {})
-    for option in task.options:
-        if option.name in given or not option.is_required:
-            value = given.get(option.name, option.default)
-            yield from _line(option.name, value, option.meaning.rstrip("."))
+def _unfolded(name: str) -> Iterator[str]:
+    """Yield the settings of a section that is null, as comments to take away."""
+    if name in UNFOLDED:
+        yield f"# {name}:"
+        required = {"repo": "ORG/NAME"}
+        yield from (f"#   {line}" for line in _section(UNFOLDED[name], required if name == "hub" else {}))
 
 
-def _data(task: catalog.Entry) -> Iterator[str]:
-    generator = catalog.find(catalog.CORPUS, task.name)
-    given = (
-        {}
-        if generator
-        else {"train": f"{task.name}/train.jsonl", "validation": f"{task.name}/validation.jsonl"}
-    )
-    for line in _section(DataConfig, given):
-        if generator and line.startswith("generated:"):
+def _task(start: Start) -> Iterator[str]:
+    yield from _line("name", start.task.name, start.task.meaning)
+    for option in start.task.options:
+        if option.name in start.options or not option.is_required:
+            value = start.options.get(option.name, option.default)
+            yield from _line(option.name, value, _with_choices(option.meaning.rstrip("."), option.hint))
+
+
+def _data(given: Mapping[str, Any]) -> Iterator[str]:
+    for line in _section(DataConfig, {name: value for name, value in given.items() if name != "generated"}):
+        if "generated" in given and line.startswith("generated:"):
             yield f"generated:  # {DataConfig.model_fields['generated'].description}; null it to name files"
-            yield from (f"  {inner}" for inner in _section(GeneratedSpec, {"name": task.name} | GENERATED))
+            yield from (f"  {inner}" for inner in _section(GeneratedSpec, given["generated"]))
         else:
             yield line
 
 
 def _section(section: type[BaseModel], given: Mapping[str, Any]) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        yield from _line(name, given.get(name, _default(field)), field.description)
+        yield from _field(name, field, given)
 
 
-def _default(field: Any) -> Any:
+def _field(name: str, field: FieldInfo, given: Mapping[str, Any]) -> Iterator[str]:
+    value = given[name] if name in given else _default(field)
+    yield from _line(name, value, _with_choices(field.description or "", field.annotation))
+
+
+def _default(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True)
     return list(default) if isinstance(default, tuple) else default
-
-
-def _line(name: str, value: Any, comment: str | None) -> Iterator[str]:
-    line = f"{name}: {_yaml(value)}"
-    beside = f"{line}  # {comment}" if comment else line
-    yield from [beside] if len(beside) <= COMMENT_COLUMN else [f"# {comment}", line]
-
-
-def _yaml(value: Any) -> str:
-    """Return a value in YAML's flow style, with words unquoted."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_yaml, value)) + "]"
-    is_word = isinstance(value, str) and value.replace("_", "").replace("/", "").replace(".", "").isalnum()
-    return value if is_word and value.lower() not in _NOT_WORDS else json.dumps(value)
-
-
-_NOT_WORDS = ("true", "false", "yes", "no", "on", "off", "null")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.actions import presets
 from pipelines.config import yaml_source
 from pipelines.config.describe import attention
 from pipelines.config.run import RunConfig
@@ -31,7 +32,7 @@ def ls_command(what: str, folder: str | None = None) -> None:
 
     Args:
         what: a key of `LISTINGS`.
-        folder: for configs and runs, the folder to search; None: `configs` or `runs`.
+        folder: for configs and runs, the folder to search; None: `runs`, or `configs` and those of attnlab.
     """
     header, rows = LISTINGS[what]
     found = [[printable(text, keep="\n") for text in row] for row in rows(folder)]
@@ -84,15 +85,18 @@ def _corpora(_folder: str | None) -> Iterator[Row]:
 
 
 def _configs(folder: str | None) -> Iterator[Row]:
-    root = Path(folder or "configs")
-    if not root.is_dir():
-        raise UserError(str(root), "is not a folder", accepted="give one: attnlab ls configs FOLDER")
-    for file in sorted(root.rglob("*.yaml")):
+    own = Path(folder or "configs")
+    if folder is not None and not own.is_dir():
+        raise UserError(folder, "is not a folder", accepted="give one: attnlab ls configs FOLDER")
+    files = {file: str(file) for file in sorted(own.rglob("*.yaml"))}
+    if folder is None and own.resolve() != presets.PRESETS.resolve():  # under the names of `init --from`
+        files |= {file: name for name, file in presets.names().items()}
+    for file, name in files.items():
         try:
             kind = _kind(yaml_source.read(file).value)
         except UserError as error:
             kind = f"broken: {error.what}"
-        yield str(file), kind, _first_comment(file)
+        yield name, kind, _first_comment(file)
 
 
 def _kind(value: object) -> str:

@@ -10,7 +10,9 @@ from pipelines.cli.command import Command
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("variants", "tasks", "metrics", "corpora", "configs", "runs"))
     parser.add_argument(
-        "folder", nargs="?", help="for configs and runs: the folder to search; default: configs or runs"
+        "folder",
+        nargs="?",
+        help="for configs and runs: the folder to search; default: configs and those of attnlab, or runs",
     )
 
 

@@ -15,6 +15,7 @@ from typing import NoReturn
 from pipelines.cli import (
     ablate,
     check_variant,
+    doctor,
     evaluate,
     fold,
     generate,
@@ -45,6 +46,7 @@ COMMANDS = tuple(
         init,
         ls,
         check_variant,
+        doctor,
         validate,
         inspect,
         train,

@@ -19,6 +19,7 @@ from typing import IO
 
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, handling
 from pipelines.errors import RunFailed
+from pipelines.registry.child import python_module
 
 Rank = subprocess.Popen[bytes]
 SECONDS_TO_EXIT = 15.0  # for the other ranks, after one has failed
@@ -71,7 +72,7 @@ def _answer(*command: str) -> str:
 
 
 def launch(arguments: Sequence[str], *, processes: int, threads: int) -> int:
-    """Run `python -m pipelines <arguments>` as `processes` ranks and return the exit status of the run.
+    """Run `attnlab <arguments>` as `processes` ranks and return the exit status of the run.
 
     A signal to this process is forwarded to every rank. If a rank fails, the others are killed, because they
     would wait for it forever. If this process is killed, they end the run: its lock names the first of them.
@@ -110,7 +111,7 @@ def _start(
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     environment = os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     environment |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "pipelines", *arguments]
+    command = [*python_module("pipelines"), *arguments]
     # In a session of its own, a rank gets Ctrl-C once, from `forward`, and not a second time directly.
     return subprocess.Popen(command, env=environment, start_new_session=True, stderr=errors if rank else None)
 

@@ -1,4 +1,4 @@
-"""The one process that talks to the Hub: `python -m pipelines.hub.worker`, one request in, one answer out.
+"""The one process that talks to the Hub: the module `pipelines.hub.worker`, one request in, one answer out.
 
 A client library that hangs cannot hang its caller: `ask` gives the process a deadline. The process imports
 neither torch nor transformers, and ends when the process that started it ends.
@@ -17,6 +17,7 @@ from typing import Any, Literal, overload
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import messages
+from pipelines.registry.child import python_module
 
 SLOWEST_LINE = 50_000  # bytes per second; a slower upload counts as a hang
 
@@ -65,7 +66,7 @@ def _converse(request: Mapping[str, Any], deadline: float | None) -> tuple[bytes
 
     After `deadline` seconds it is killed; its answer is then empty.
     """
-    command = [sys.executable, "-m", "pipelines.hub.worker"]
+    command = python_module("pipelines.hub.worker")
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} if not sys.stderr.isatty() else {}
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | quiet, start_new_session=True

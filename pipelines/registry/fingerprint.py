@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from pipelines.registry import source
-from pipelines.registry.source import Module
+from pipelines.registry.source import OURS, Module
 
-OURS = ("custom_attention", "pipelines")
 NO_NUMBERS = frozenset(
     {"custom_attention.errors", "custom_attention.option_types", "pipelines.errors"}
 )  # checks and messages

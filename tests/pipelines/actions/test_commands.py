@@ -13,8 +13,11 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
-from pipelines.actions.init import MODELS, able_models, starter
+from pipelines.actions import doctor, presets
+from pipelines.actions.init import starter
+from pipelines.actions.init_model import MODELS, able_models
 from pipelines.cli import main as cli
 from pipelines.cli.main import COMMANDS, main
 from pipelines.config.load import load_run
@@ -330,3 +333,45 @@ def test_a_variant_beside_the_users_yaml_is_found(folder, capsys, monkeypatch):
 
 def test_the_exit_statuses_are_those_of_the_contract():
     assert (cli.EXIT_FAILED, cli.EXIT_USER, cli.EXIT_INTERRUPTED) == (1, 2, 75)
+
+
+def test_ls_configs_lists_those_of_attnlab_beside_the_folder_s_own(folder, capsys):
+    assert main(["ls", "configs"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^task/ner-generated +run +", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_config_is_printed_complete(name):
+    printed = yaml.safe_load(presets.preset(name))
+    kept = yaml.safe_load(presets.names()[name].read_text())
+    assert printed.keys() == kept.keys()
+    for cell in (printed.get("cells") or {}).values():
+        assert cell.keys() >= {"task", "data", "model"}
+
+
+def test_a_name_that_two_configs_have_is_refused(capsys):
+    assert main(["init", "--from", "ner-wnut17-hub"]) == 2
+    assert "one of ablation/ner-wnut17-hub, task/ner-wnut17-hub" in capsys.readouterr().err
+    assert main(["init", "--from", "quickstart", "--ablation"]) == 2
+    assert "--ablation: cannot be used with --from" in capsys.readouterr().err
+
+
+# ---- doctor
+
+
+def test_doctor_names_what_is_missing_and_its_command(monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecretsecret")
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "present (not shown)" in said
+    assert "secret" not in said
+    real = doctor.metadata.version
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "0.1" if name == "scipy" else real(name))
+    monkeypatch.setattr(
+        doctor, "_all_requirements", lambda: [Requirement("scipy>=1.17"), Requirement("not-there")]
+    )
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "0.1 is installed, >=1.17 is needed; pip install 'scipy>=1.17'" in said
+    assert "not installed; pip install 'not-there'" in said

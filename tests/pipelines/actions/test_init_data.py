@@ -1,0 +1,190 @@
+"""`attnlab init --data`: what it writes for each kind of file validates and trains."""
+
+from __future__ import annotations
+
+import csv
+import json
+from random import Random
+
+import pytest
+import yaml
+
+from pipelines.actions.recognise import readings
+from pipelines.cli.main import main
+
+TINY = [
+    *("model.vocab_size=300", "model.config.hidden_size=16", "model.config.num_hidden_layers=1"),
+    *("model.config.num_attention_heads=2", "model.config.intermediate_size=16", "max_steps=1"),
+]
+WORDS = ["river", "stone", "bread", "window", "garden", "market", "silver", "letter", "winter", "harbour"]
+
+
+def sentence(random, length):
+    return " ".join(random.choices(WORDS, k=length))
+
+
+def question(random, *, starts, as_list=False):
+    context = sentence(random, 12)
+    answer = context.split()[4]
+    row = {"question": f"which {sentence(random, 2)}?", "context": context}
+    if as_list:
+        return row | {"answers": [answer]}
+    start = {"answer_start": [context.index(answer)]} if starts else {}
+    return row | {"answers": {"text": [answer]} | start}
+
+
+def row_of(kind, random, place):
+    words = sentence(random, 6).split()
+    tags = ["B-PLACE" if word == "harbour" else "O" for word in words]
+    texts = {
+        "ner": lambda: {"words": [*words, "harbour"], "entities": [*tags, "B-PLACE"]},
+        "qa": lambda: question(random, starts=True),
+        "answers": lambda: question(random, starts=False, as_list=True),
+        "classes": lambda: {"Remark": sentence(random, 5), "verdict": ["kind", "cruel", "plain"][place % 3]},
+        "pairs": lambda: {
+            "premise": sentence(random, 5),
+            "hypothesis": sentence(random, 4),
+            "label": place % 2,
+        },
+        "several": lambda: {"text": sentence(random, 5), "topics": [["a", "b"], ["b"], ["c"]][place % 3]},
+        "number": lambda: {"text": sentence(random, 5), "score": random.random()},
+        "languages": lambda: {"en": sentence(random, 5), "fr": sentence(random, 6)},
+        "nested": lambda: {"translation": {"en": sentence(random, 5), "ro": sentence(random, 5)}},
+        "sums": lambda: {"id": place, "article": sentence(random, 30), "highlights": sentence(random, 4)},
+        "text": lambda: {"content": sentence(random, 12)},
+    }
+    return texts[kind]()
+
+
+def rows(kind, count=30):
+    random = Random(kind)
+    return [row_of(kind, random, place) for place in range(count)]
+
+
+def write(folder, kind, suffix):
+    file, found = folder / f"data.{suffix}", rows(kind)
+    if suffix in ("csv", "tsv"):
+        with open(file, "w", newline="", encoding="utf-8") as to:
+            writer = csv.DictWriter(to, found[0], delimiter="\t" if suffix == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(found)
+    elif suffix == "txt":
+        file.write_text("\n".join(row["content"] for row in found))
+    elif suffix == "conll":
+        blocks = ("\n".join(map(" ".join, zip(*row.values()))) for row in found)
+        file.write_text("\n\n".join(blocks) + "\n")
+    else:
+        file.write_text("\n".join(map(json.dumps, found)))
+    return file.name
+
+
+CASES = [
+    ("ner", "conll", "ner"),
+    ("ner", "jsonl", "ner"),
+    ("qa", "jsonl", "question_answering"),
+    ("answers", "jsonl", "generative_question_answering"),
+    ("classes", "csv", "text_classification"),
+    ("pairs", "tsv", "text_classification"),
+    ("several", "jsonl", "text_classification"),
+    ("number", "csv", "text_classification"),
+    ("languages", "tsv", "translation"),
+    ("nested", "jsonl", "translation"),
+    ("sums", "csv", "summarization"),
+    ("text", "txt", "language_modelling"),
+    ("text", "jsonl", "language_modelling"),
+]
+
+
+@pytest.mark.parametrize(("kind", "suffix", "task"), CASES)
+def test_what_it_writes_trains(kind, suffix, task, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--data", write(tmp_path, kind, suffix)]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "my.yaml").write_text(text)
+    assert yaml.safe_load(text)["task"]["name"] == task
+    assert f"# - {task}: " in text
+    assert main(["validate", "my.yaml"]) == 0
+    assert main(["train", "my.yaml", *TINY, "--out", "r"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "options"),
+    [
+        ("ner", {"tokens": "words", "tags": "entities"}, {}),
+        ("pairs", {"text": "premise", "text_pair": "hypothesis", "label": "label"}, {}),
+        ("several", {"text": "text", "label": "topics"}, {"kind": "multi_label"}),
+        ("number", {"text": "text", "label": "score"}, {"kind": "regression"}),
+        ("nested", {"source": "translation.en", "target": "translation.ro"}, {"target_language": "ro"}),
+        ("sums", {"source": "article", "target": "highlights"}, {}),
+    ],
+)
+def test_columns_and_options_are_read_from_names_and_values(kind, columns, options):
+    [first, *_] = readings(rows(kind))
+    assert (dict(first.columns), dict(first.options)) == (columns, options)
+
+
+def test_questions_without_answers_make_the_task_unanswerable():
+    none = {"question": "why?", "context": "nobody knows it", "answers": {"text": [], "answer_start": []}}
+    assert readings([*rows("qa"), none])[0].options == {"unanswerable": True}
+
+
+def test_tags_that_are_numbers_get_names_to_change():
+    found = [{"tokens": ["a", "b", "c"], "ner_tags": [0, 1, 4]}] * 3
+    assert readings(found)[0].options == {"labels": ["O", "B-1", "I-1", "B-2", "I-2"]}
+
+
+def test_files_are_splits_by_their_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a-test.jsonl", "a-dev.jsonl", "a-train.jsonl"):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows("classes"))))
+    assert main(["init", "--data", "a-test.jsonl", "a-dev.jsonl", "a-train.jsonl"]) == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    named = {split: data[split] for split in ("train", "validation", "test")}
+    assert named == {"train": "a-train.jsonl", "validation": "a-dev.jsonl", "test": "a-test.jsonl"}
+    assert data["split"] is None
+
+
+def test_files_of_two_languages_are_parallel_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for language in ("en", "nl"):
+        (tmp_path / f"talk.{language}").write_text("\n".join(row["content"] for row in rows("text")))
+    assert main(["init", "--data", "talk.en", "talk.nl"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["data"]["train"] == {"source": "talk.en", "target": "talk.nl"}
+    assert values["task"]["target_language"] == "nl"
+
+
+def test_an_ablation_of_the_data_is_valid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--ablation", "--data", write(tmp_path, "classes", "csv")]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "ablation.yaml").write_text(text)
+    values = yaml.safe_load(text)
+    assert values["primary"] == {"text_classification": "accuracy"}
+    assert values["margin"].keys() == {"accuracy"}
+    assert main(["validate", "ablation.yaml"]) == 0
+
+
+def test_rows_that_no_task_fits_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "n.jsonl").write_text('{"width": 3}\n{"width": 4}\n')
+    assert main(["init", "--data", "n.jsonl"]) == 2
+    assert "its columns do not fit any task (got width)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"architectures": ["Gpt9LMHeadModel"]}, "decoder"),
+        ({"is_encoder_decoder": True}, "encoder_decoder"),
+        ({"architectures": ["NewForMaskedLM"]}, "encoder"),
+    ],
+)
+def test_the_family_of_a_folder_comes_from_its_config(config, family, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    assert main(["init", "--model", "mine"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["model"]["name"], values["model"]["family"]) == ("mine", family)
+    assert values["learning_rate"] == 5e-5
