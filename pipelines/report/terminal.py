@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pipelines.report import sentences
 from pipelines.report.data import ReportData
+from pipelines.report.in_short import in_short
 from pipelines.report.rows import Record, groups, notes
 
 # Columns that one line per comparison needs; a narrower terminal gets scores and interval on two lines.
@@ -18,7 +19,7 @@ WIDE = 116
 
 
 def show(facts: ReportData, console: Console) -> None:
-    """Print verdicts, then the table, then what went wrong and how to read the table."""
+    """Print verdicts, the table, what went wrong, how to read the table, and the answer in one sentence."""
     for arm in facts.arms[1:]:
         console.print(Text.assemble((f"{arm}: ", "bold"), sentences.arm(facts, arm)))
     for primary in (True, False):
@@ -28,6 +29,9 @@ def show(facts: ReportData, console: Console) -> None:
     console.print()
     for note in (*notes(facts), sentences.registration(facts)):
         console.print(Text(note, style="dim"))
+    short = in_short(facts)
+    if short is not None:
+        console.print(Text(f"\n{short}", style="bold"))
 
 
 def _groups(facts: ReportData, primary: bool, console: Console) -> None:
