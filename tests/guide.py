@@ -24,8 +24,8 @@ connect = socket.socket.connect
 
 
 def guarded(self, address):
-    local = self.family == socket.AF_UNIX or address[0] in ("localhost", "::1") or address[0].startswith("127.")
-    if not local:
+    host = "localhost" if self.family == socket.AF_UNIX else address[0]
+    if host not in ("localhost", "::1") and not host.startswith("127."):
         raise SystemExit(f"a line that is marked offline tried to reach {address}")
     return connect(self, address)
 
@@ -64,7 +64,7 @@ def commands(page: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Step:
-    """A command that is marked offline; `printed` are lines of its output, in which ... stands for anything."""
+    """A command that is marked offline, and lines of its output, in which ... stands for anything."""
 
     command: str
     printed: tuple[str, ...]

@@ -1,9 +1,8 @@
-"""Every line of README and docs that is marked offline works in a fresh clone, in order, without a network."""
+"""Every line of README and docs that is marked offline works in a fresh clone, in order, with no network."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
