@@ -22,6 +22,6 @@ def test_the_line_is_there_once_and_so_is_its_test(change):
 def test_every_guarantee_of_a_run_but_that_on_slurm_and_all_of_a_swap_have_one():
     swap = {f"S{number}" for number in range(1, 13)}
     data = {"D1", "D2"}
-    newcomer = {"W1", "W2"}
+    newcomer = {"Q1", "Q2"}
     numbers = {*range(1, 16), *range(17, 27)}
     assert {change["guarantee"] for change in CHANGES} == {*numbers, *swap, *data, *newcomer}
