@@ -14,6 +14,24 @@ from tests.conftest import REPOSITORY
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMED_FILE = re.compile(r"`([\w/.-]+\.(?:py|yaml))`[^`]*:\s*$")
+OFFLINE = re.compile(
+    r"^```sh offline\n(?P<lines>.*?)^```$(?:\s*^```text\n(?P<printed>.*?)^```$)?", re.DOTALL | re.MULTILINE
+)
+NO_NETWORK = """\
+import socket
+
+connect = socket.socket.connect
+
+
+def guarded(self, address):
+    host = "localhost" if self.family == socket.AF_UNIX else address[0]
+    if host not in ("localhost", "::1") and not host.startswith("127."):
+        raise SystemExit(f"a line that is marked offline tried to reach {address}")
+    return connect(self, address)
+
+
+socket.socket.connect = guarded
+"""
 COMMAND = {"attnlab": f"{sys.executable} -m pipelines", "python": sys.executable}
 
 
@@ -44,6 +62,38 @@ def commands(page: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in lines]
 
 
+@dataclass(frozen=True)
+class Step:
+    """A command that is marked offline, and lines of its output, in which ... stands for anything."""
+
+    command: str
+    printed: tuple[str, ...]
+
+
+def offline_steps(page: str) -> list[Step]:
+    """Return the commands in blocks of a page that begin with ```sh offline, in order."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    found = []
+    for match in OFFLINE.finditer(text):
+        lines = re.sub(r"\s*\\\n\s*", " ", match["lines"]).splitlines()
+        commands = [line.partition("  #")[0].strip() for line in lines]
+        printed = tuple((match["printed"] or "").splitlines())
+        last = len(commands) - 1
+        found += [
+            Step(command, printed if n == last else ()) for n, command in enumerate(commands) if command
+        ]
+    return found
+
+
+def shortened(command: str) -> str:
+    """Return a command that trains in two steps, an ablation of one seed, what the command trains in full."""
+    command = command.replace(".venv/bin/", "")
+    for verb, settings in (("train", "max_steps=2"), ("ablate", "set.max_steps=2 seeds=[1]")):
+        if command.startswith(f"attnlab {verb} "):
+            return command.replace(" --out", f" {settings} --out")
+    return command
+
+
 def checkout(page: str, copy: Path) -> Path:
     """Copy what a guide touches into a folder, with the files that it says to write."""
     ignored = shutil.ignore_patterns("__pycache__")
@@ -53,6 +103,7 @@ def checkout(page: str, copy: Path) -> Path:
     for block in blocks(page):
         if block.file is not None:
             assert not (REPOSITORY / block.file).exists(), f"{page}: {block.file} would overwrite a real file"
+            (copy / block.file).parent.mkdir(exist_ok=True)
             (copy / block.file).write_text(block.text, encoding="utf-8")
     return copy
 

@@ -14,6 +14,7 @@ from custom_attention.hook_names import refuse_wrong_hooks
 from custom_attention.runtime.dispatch import Recipe
 from pipelines.errors import RunFailed, UserError
 from pipelines.models.attention import variant_errors_as_user_errors
+from pipelines.shown import printable
 
 WIDTH = 110  # columns of the table
 
@@ -39,17 +40,19 @@ def check_variant_command(written: str) -> None:
     for result in results:
         if result.refusal:
             print(
-                f"{result.family}: refused at {'all' if result.sites == 'none' else 'cross-attention'} "
-                f"sites: {result.refusal}"
+                printable(
+                    f"{result.family}: refused at {'all' if result.sites == 'none' else 'cross-attention'} "
+                    f"sites: {result.refusal}"
+                )
             )
     failures = _failures(results)
     for check, (families, sentence) in failures.items():
-        print(f"{check} ({', '.join(families)}): {sentence}.")
+        print(printable(f"{check} ({', '.join(families)}): {sentence}."))
     if failures:
         raise RunFailed(f"{written}: {len(failures)} of {len(CHECKS)} checks failed")
     if all(result.sites == "none" for result in results):
         raise RunFailed(f"{written}: refused on every family, so nothing was checked")
-    print(f"{written}: all checks hold")
+    print(printable(f"{written}: all checks hold"))
 
 
 def _recipe(written: str) -> Recipe:

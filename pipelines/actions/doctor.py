@@ -49,7 +49,7 @@ def doctor_command() -> int:
         mark = "x" if one.is_problem else "-" if one.fix else " "
         print(printable(f"{mark} {one.what:<{width}}  {one.found}" + (f"; {one.fix}" if one.fix else "")))
     problems = sum(one.is_problem for one in findings)
-    print(f"{problems} missing (x)" if problems else "everything that attnlab needs is here")
+    print(printable(f"{problems} missing (x)" if problems else "everything that attnlab needs is here"))
     return 1 if problems else 0
 
 

@@ -88,7 +88,7 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         return
     if RECIPE not in stored:
         print(
-            f"{RESULTS}: its attnlab stated no {RECIPE}, so none is compared; attnlab report {folder} adds it"
+            printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
         del computed[RECIPE]
     yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))

@@ -25,9 +25,12 @@ CLAIMS = {  # verdict -> what it says of its comparisons, singular and plural
 
 
 def sentence(facts: ReportData) -> str:
-    """Return what the primary comparisons found, the settled ones first."""
+    """Return what the primary comparisons found: few arms one by one, many by verdict, settled first."""
     if not facts.primary:
         return "No primary comparison was finished."
+    arms = [row.arm for row in facts.primary]
+    if len(set(arms)) == len(arms) <= MOST_NAMED:
+        return f"{'; '.join(map(_plain, facts.primary))}{_more(facts)}."
     by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
     clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]
     text = "; ".join(clauses)
@@ -47,6 +50,36 @@ def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:
     rest = [f"{len(rows) - MOST_NAMED} more"] if len(rows) > MOST_NAMED else []
     claim = CLAIMS[word][len(rows) > 1].format(facts.baseline)
     return f"{fmt.listing([*named, *rest])} {claim}"
+
+
+def _plain(row: Row) -> str:
+    """Return what the only comparison of an arm found."""
+    stock = row.baseline
+    means = f"{row.metric} {_mean(row.arm_scores)} against {_mean(row.baseline_scores)}"
+    match row.word:
+        case "better" | "worse":
+            small = ", though by less than what matters" if row.within_margin else ""
+            return f"{row.arm} is {row.word} than {stock} ({means}){small}"
+        case "equivalent":
+            return f"{row.arm} makes no difference that matters (less than {_margin(row)} either way)"
+        case "non-inferior":
+            return f"{row.arm} loses less than {_margin(row)} against {stock}, and may be better"
+        case "identical":
+            return f"{row.arm} answers exactly as {stock} does"
+        case _:
+            return f"these runs do not tell whether {row.arm} differs from {stock}"
+
+
+def _mean(scores: tuple[float | None, ...]) -> str:
+    mean = fmt.mean(scores)
+    return fmt.MISSING if mean is None else f"{mean:.3g}"
+
+
+def _margin(row: Row) -> str:
+    """Return the margin with its unit; on a log scale it is in hundredths, about per cent."""
+    if not fmt.known(row.margin):
+        return "the margin"
+    return f"{row.margin:g} % of {row.metric}" if row.scale == "log" else f"{row.margin:g} {row.metric}"
 
 
 def _more(facts: ReportData) -> str:

@@ -20,9 +20,7 @@ WIDE = 116
 
 
 def show(facts: ReportData, console: Console) -> None:
-    """Print verdicts, then the table, then what went wrong and how to read the table."""
-    console.print(Text(headline.sentence(facts), style="bold"))
-    console.print()
+    """Print verdicts, the table, what went wrong, how to read the table, and the answer in one sentence."""
     for arm in facts.arms[1:]:
         console.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
@@ -35,6 +33,8 @@ def show(facts: ReportData, console: Console) -> None:
     console.print()
     for note in (*notes(facts), sentences.registration(facts)):
         console.print(_text(note, "dim"))
+    console.print()
+    console.print(_text(f"In short: {headline.sentence(facts)}", "bold"))
 
 
 def _groups(facts: ReportData, primary: bool, console: Console) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
-SHARED = REPOSITORY.parent / "shared"
+DATA = REPOSITORY / "data"  # see docs/data.md
 chosen = ""  # only cases whose name contains this
 
 
@@ -43,13 +43,13 @@ T5_MINI = "model/t5-medium-scratch.yaml"
 
 
 def cases() -> list[Case]:
-    """Return the chosen cases, on the data beside the repository."""
+    """Return the chosen cases, on the files in data/."""
     return [case for case in _cases() if chosen in case.name]
 
 
 def _cases() -> list[Case]:
-    if not SHARED.is_dir():
-        raise SystemExit(f"the data of this benchmark is not here: {SHARED}")
+    if not DATA.is_dir():
+        raise SystemExit(f"the data of this benchmark is not here: {DATA}")
     blocks = _long_texts(Path(tempfile.gettempdir()) / "attnlab-bench-shakespeare.jsonl")
     return [
         Case(
@@ -134,7 +134,7 @@ def _long_texts(path: Path) -> Path:
     """Write Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
     import pyarrow.parquet as parquet
 
-    speeches = parquet.read_table(SHARED / "data/lm/tiny_shakespeare/train.parquet")["text"].to_pylist()
+    speeches = parquet.read_table(DATA / "lm/tiny_shakespeare/train.parquet")["text"].to_pylist()
     text = "\n\n".join(speeches)
     rows = [text[start : start + 6000] for start in range(0, len(text) - 6000, 6000)]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")

@@ -19,7 +19,7 @@ from pipelines.ablation.grid import plan_cells, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.config.load import AblationConfig, load_ablation
 
-OVERRIDES = ("set.num_epochs=2", "set.checkpoint_every_steps=100", "seeds=[1]")  # of the quickstart
+OVERRIDES = ("set.num_epochs=2", "set.checkpoint_every_steps=160", "seeds=[1]")  # of the quickstart
 MANY = 1000
 READS = frozenset({"open to read", "stat, access, readlink"})
 

@@ -38,8 +38,8 @@ from transformers import (
     set_seed,
 )
 
-SHARED = Path(__file__).parents[3] / "shared"
-MODEL = SHARED / "models/minilm-l6"
+REPOSITORY = Path(__file__).parents[2]
+MODEL = REPOSITORY / "models/minilm-l6"
 IGNORED = -100
 ENTITIES = {
     "ner/btc": ("LOC", "ORG", "PER"),
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def read(folder: str, options: argparse.Namespace, cache: str) -> tuple[Dataset, Dataset]:
-    files = {split: str(SHARED / f"data/{folder}/{split}.parquet") for split in ("train", "validation")}
+    files = {split: str(REPOSITORY / f"data/{folder}/{split}.parquet") for split in ("train", "validation")}
     data = load_dataset("parquet", data_files=files, cache_dir=cache)
     counts = {"train": options.train, "validation": options.validation}
     train, validation = (

@@ -167,6 +167,14 @@ def test_every_primary_number_is_in_every_format(grid):
             assert row["verdict"] in text
 
 
+def test_the_terminal_ends_with_the_answer_in_one_sentence(tmp_path):
+    results = synthetic.build(tmp_path, arms=("gate", "gain"), with_runs=False)
+    last = terminal(results, tmp_path / "report", 1000).splitlines()[-1]
+    assert last.startswith("In short: ")
+    assert "gate" in last
+    assert "gain" in last
+
+
 def test_the_page_fetches_nothing_and_every_link_is_relative(grid):
     results, root = grid
     text = write(results, root)["report.html"]
