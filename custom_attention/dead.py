@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,38 +16,13 @@ from custom_attention.modes import quiet
 from custom_attention.proof import outputs
 from custom_attention.variant import Variant
 
-NUDGE = 0.1  # added to parameters to leave a point where their gradient happens to be 0
-
-
-def refuse_declared_stock(model: PreTrainedModel) -> None:
-    """Refuse an attached variant that says that it starts as stock attention and has nothing to train.
-
-    Raises:
-        VariantError: a variant is such; it names the hooks.
-    """
-    for members in _by_position(model):
-        hooks = ", ".join(sorted(members[0].variant.hooks))
-        if hooks and all(_stays_stock(member.variant) for member in members):
-            raise VariantError(
-                members[0].name,
-                f"it has no parameter and says that it starts as stock attention, so its hooks ({hooks}) can "
-                "never change anything",
-                accepted="give it an nn.Parameter, or starts_as_stock = False if it differs from stock "
-                "attention",
-            )
-
-
-def _stays_stock(variant: Variant) -> bool:
-    has_parameters = any(True for _ in variant.parameters())
-    return variant.neutral_at_start and not has_parameters and variant.weight_factor() == 1.0
-
 
 def refuse_untrainable(model: PreTrainedModel, batch: Mapping[str, Any]) -> None:
     """Refuse an attached variant with a parameter that no training moves.
 
-    Costs a forward and a backward where a variant has parameters, and as much again where some get a gradient
-    of 0. Weights, gradients, modes and the random state are as before when it returns. Parameters that do not
-    require a gradient are left out.
+    Costs a forward and a backward where a variant has parameters. Some may get a gradient of 0 from this
+    batch by chance, but not all of a variant at every site. Weights, gradients, modes and the random state
+    are as before when it returns. Parameters that do not require a gradient are left out.
 
     Args:
         batch: keyword arguments of one forward.
@@ -68,13 +42,6 @@ def refuse_untrainable(model: PreTrainedModel, batch: Mapping[str, Any]) -> None
     for place in places:
         if place.variant not in moving:
             raise _idle(place, f"its parameters ({_listed(places, place)}) get a gradient of 0", "every site")
-    still = _still(places, gradients)
-    if still:
-        with _nudged(place.tensor for place in places):
-            still &= _still(places, _gradients(model, batch, places))
-    for place in places:
-        if place.group in still:
-            raise _idle(place, f"its parameter {place.parameter} gets a gradient of 0", "every site")
 
 
 @dataclass(frozen=True)
@@ -86,11 +53,6 @@ class _Place:
     site: str
     parameter: str
     tensor: nn.Parameter
-
-    @property
-    def group(self) -> tuple[tuple[int, str], str]:
-        """The same parameter of all sites."""
-        return self.variant, self.parameter
 
 
 @dataclass(frozen=True)
@@ -144,26 +106,6 @@ def _gradients(
 
 def _moves(gradient: Tensor | None) -> bool:
     return gradient is not None and not bool((gradient == 0).all())
-
-
-def _still(places: list[_Place], gradients: tuple[Tensor | None, ...]) -> set[tuple[tuple[int, str], str]]:
-    """Return the parameters whose gradient is 0 at all sites."""
-    moving = {place.group for place, gradient in zip(places, gradients) if _moves(gradient)}
-    return {place.group for place in places} - moving
-
-
-@contextmanager
-def _nudged(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    generator = torch.Generator().manual_seed(6)
-    kept = {parameter: parameter.data.clone() for parameter in parameters}
-    try:
-        for parameter, data in kept.items():
-            noise = NUDGE * torch.randn(data.shape, generator=generator)
-            parameter.data.add_(noise.to(data.device, data.dtype))
-        yield
-    finally:
-        for parameter, data in kept.items():
-            parameter.data.copy_(data)
 
 
 def _listed(places: list[_Place], one: _Place) -> str:

@@ -72,7 +72,8 @@ def _as_the_run_read_it(data: DataConfig, address: str) -> DataConfig:
     """
     run = find_run_folder(address)
     values = {"data": data.model_dump(mode="json")}
-    return DataConfig.model_validate(locate_files(values, run.path, [run])["data"])
+    located = locate_files(values, run.path, [run])["data"]
+    return data.model_copy(update={name: located[name] for name in ("name", *SPLITS)})
 
 
 def _has_test(finished: LoadedRun) -> bool:

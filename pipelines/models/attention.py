@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 import custom_attention
-from custom_attention.dead import refuse_declared_stock, refuse_untrainable
+from custom_attention.dead import refuse_untrainable
 from pipelines.config.load import RunConfig
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
@@ -76,11 +76,9 @@ def attach_and_prove(
         proof = continued_proof(proof)
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
-    if not continues:
+    if config.train_variant and not continues:
         with variant_errors_as_user_errors():
-            refuse_declared_stock(model)
-            if config.train_variant:
-                refuse_untrainable(model, inputs)
+            refuse_untrainable(model, inputs)
     return model, proof
 
 

@@ -8,6 +8,7 @@ from io import StringIO
 from pipelines.report import format as fmt
 from pipelines.report import settling
 from pipelines.report.data import ReportData, Row
+from pipelines.shown import printable
 
 COLUMNS = (
     "cell",
@@ -80,4 +81,7 @@ def _plain(value: object) -> object:
     """Return a value for a spreadsheet: no NaN, and no text that it would compute as a formula."""
     if isinstance(value, float):
         return value if fmt.known(value) else None
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value, keep="")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -26,8 +26,18 @@ def first_features(config: RunConfig, train: Prepared) -> list[Feature]:
     return [train.features[index] for batch in plan.step(0).micro_batches[0] for index in batch]
 
 
-def require_learnable(task: Task, model: PreTrainedModel, train: Prepared, first: Sequence[Feature]) -> None:
+def require_learnable(
+    task: Task,
+    model: PreTrainedModel,
+    train: Prepared,
+    first: Sequence[Feature],
+    *,
+    has_own_tokenizer: bool = False,
+) -> None:
     """Refuse a first batch that the model cannot learn from.
+
+    Args:
+        has_own_tokenizer: the tokenizer was trained on the data, so unknown tokens are a matter of its size.
 
     Raises:
         UserError: no target is left in train, the inputs are mostly unknown tokens, or ids are outside of the
@@ -36,7 +46,8 @@ def require_learnable(task: Task, model: PreTrainedModel, train: Prepared, first
     batch = task.collate(first)
     _require_targets(train, first, batch)
     if task.reads == "text":
-        _require_known_tokens(task, train, first)
+        if not has_own_tokenizer:
+            _require_known_tokens(task, train, first)
         _require_ids_inside(model, batch)
 
 

@@ -156,7 +156,8 @@ def build_model_with_attention(
             swap is not exact.
     """
     model = build_model(config, task.head, task.processor, task.model_options())
-    first_batch.require_learnable(task, model, train, first)
+    own = not (config.model.name or config.model.tokenizer)
+    first_batch.require_learnable(task, model, train, first, has_own_tokenizer=own)
     return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from custom_attention import Variant, VariantError, attach, attached, prove
-from custom_attention.dead import refuse_declared_stock, refuse_untrainable
+from custom_attention.dead import refuse_untrainable
 from custom_attention.hook_names import refuse_wrong_hooks
 from custom_attention.variants.gate import Gate
 from custom_attention.variants.stock import Stock
@@ -110,8 +110,6 @@ class Dead(Variant):
         weight = {
             "unused": 0.0,
             "detached": self.weight.detach(),
-            "rounded": self.weight.round(),
-            "times zero": 0 * self.weight,
             "one site": self.weight if self.site.layer else 0.0,
             "two factors of zero": self.weight * self.other,
             "one factor of zero": self.weight * (1 + self.other),
@@ -123,7 +121,7 @@ class Dead(Variant):
         return output * (1 + weight + self.live + self.other)
 
 
-DEAD = ["unused", "detached", "rounded", "times zero", "one site"]
+DEAD = ["unused", "detached", "one site"]
 FAMILIES = ("bert", "gpt2", "t5", "llama")
 
 
@@ -170,13 +168,6 @@ def outside():
     return sys.modules[__name__].__name__
 
 
-def test_a_declared_stock_variant_without_parameters_is_refused(outside):
-    with pytest.raises(VariantError, match=r"has no parameter .* its hooks \(output\) can never change"):
-        refuse_declared_stock(attach(tiny("t5"), f"{outside}:Still"))
-    for accepted in ("stock", "gate", f"{outside}:Quiet", {"unscaled": {"mode": "compensated"}}, []):
-        refuse_declared_stock(attach(tiny("bert"), accepted))
-
-
 # ---- a run
 
 
@@ -190,7 +181,6 @@ def run_of(attention: str, *more: str):
     ("attention", "said"),
     [
         ("[{'OUTSIDE:Dead': {way: detached}}]", "its parameter weight"),
-        ("['OUTSIDE:Still']", "has no parameter"),
     ],
 )
 def test_a_run_is_refused_before_training(outside, attention, said):

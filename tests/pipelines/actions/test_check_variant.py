@@ -96,7 +96,6 @@ def test_a_variant_that_does_what_it_says_passes_every_check(checked, variant):
         ("Misspelt", "the method outputs is no hook, so attention never calls it; did you mean output?"),
         ("NoHook", "overrides no hook"),
         ("Detached", "its parameter amount has no part in the output"),
-        ("Idle", "has no parameter and says that it starts as stock attention"),
         ("Unchanged", "says that it differs from stock attention, but does not"),
     ],
 )

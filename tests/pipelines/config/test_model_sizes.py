@@ -22,7 +22,11 @@ def run(tmp_path, family, entries):
 @pytest.mark.parametrize(
     ("family", "entries", "said"),
     [
-        ("encoder", {"num_hidden_layers": 2**63}, "num_hidden_layers: no model has this size .*1 to 10,000"),
+        (
+            "encoder",
+            {"num_hidden_layers": 2**63 - 1},
+            "num_hidden_layers: no model has this size .*1 to 10,000",
+        ),
         (
             "encoder",
             {"num_hidden_layers": -1},

@@ -109,6 +109,8 @@ def test_a_run_sees_its_own_gpus_alone(monkeypatch):
     seen = []
     monkeypatch.setenv(devices.VISIBLE, "a,b")
     monkeypatch.setattr(local.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(local.os, "setsid", lambda: None)
+    monkeypatch.setattr(local, "leave_with_parent", lambda: None)
     monkeypatch.setattr(local, "run_cell", lambda cell: seen.append(os.environ[devices.VISIBLE]) or 0)
     monkeypatch.setattr(local.os, "_exit", leave)
     with pytest.raises(Left):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_letters, printable
 
 import pytest
 import torch
@@ -17,11 +18,16 @@ from pipelines.errors import UserError, UserErrors
 from pipelines.models import lora
 from pipelines.models.attention import attach
 from pipelines.models.build import build_model
+from pipelines.models.processor import load_processor
 from pipelines.runs import identity
 from pipelines.runs.load import load_run_model
-from tests.pipelines.tasks.writing import SIZES, processor
+from pipelines.tasks.load import load_task
+from tests.pipelines.tasks.writing import SIZES, WORDS, processor
+from tests.pipelines.tasks.writing import config as writing_config
 
 RANK = 2
+# Every letter at the start of a word and inside one, so that the tokenizer knows the words of all corpora.
+LETTERS = " ".join([*printable, ascii_letters, ascii_letters[::-1]])
 CORPORA = {"generative_question_answering": "question_answering"}
 # task and family -> options; every text task, every family, bert2bert among them
 CASES = {
@@ -50,7 +56,9 @@ def pretrained(tmp_path_factory) -> dict[str, Path]:
     }
     for family, head in heads.items():
         architecture, sizes = SIZES[family]
-        tokenizer = processor(family)
+        asked = writing_config(family)
+        rows = [{"source": f"{WORDS} {LETTERS}", "target": WORDS}] * 5
+        tokenizer = load_processor(asked, load_task(asked), rows)
         config = transformers.AutoConfig.for_model(
             architecture,
             vocab_size=len(tokenizer),

