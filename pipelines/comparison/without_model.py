@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from pipelines.metrics.base import best_of
+
 
 class BaselineRecord(TypedDict):
     """The scores of a task's baselines without a model, as a manifest holds them."""
@@ -29,9 +31,8 @@ def _behind(manifest: Mapping[str, Any]) -> str | None:
     if record is None or metric not in scores:
         return None
     sign = 1 if manifest["metrics"][metric]["higher_is_better"] else -1
-    name, least = max(
-        ((name, found[metric]) for name, found in record["scores"].items()), key=lambda pair: sign * pair[1]
-    )
+    by_name = {name: found[metric] for name, found in record["scores"].items()}
+    name, least = best_of(by_name, sign > 0)
     if sign * scores[metric] > sign * least:
         return None
     return (

@@ -106,6 +106,11 @@ def one_or_more(reference: str | Sequence[str]) -> list[str]:
     return [reference] if isinstance(reference, str) else list(reference)
 
 
+def best_of(scores: Mapping[str, float], higher_is_better: bool) -> tuple[str, float]:
+    """Return the name and the score that is best, the first of several."""
+    return max(scores.items(), key=lambda pair: pair[1] if higher_is_better else -pair[1])
+
+
 def ratio(sums: np.ndarray, unit: float = 1.0) -> np.ndarray:
     """Return `unit` times the first summed statistic over the second; 0 where the second is 0."""
     above, below = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)

@@ -13,13 +13,9 @@ from pathlib import Path
 from pipelines.registry import source
 from pipelines.registry.source import OURS, Module
 
-NO_NUMBERS = frozenset(
-    {"custom_attention.errors", "custom_attention.option_types", "pipelines.errors"}
-)  # checks and messages
-UNREAD_FIELDS = (
-    "ctx",
-    "type_comment",
-)  # the first follows from the place in the tree, the second is a comment
+# Checks and messages.
+NO_NUMBERS = frozenset({"custom_attention.errors", "custom_attention.option_types", "pipelines.errors"})
+UNREAD_FIELDS = ("ctx", "type_comment")  # one follows from the place in the tree, the other is a comment
 INSTALLED = frozenset(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib"))
 
 
@@ -64,9 +60,7 @@ def normal_form(node: object) -> str:
         return f"[{','.join(normal_form(item) for item in node if not _does_nothing(item))}]"
     if not isinstance(node, ast.AST):
         return "-" if node is None else ascii(node)  # None in a list: nothing there; the constant is above
-    fields = (
-        (name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "type_comment")
-    )
+    fields = ((name, getattr(node, name, None)) for name in node._fields if name not in UNREAD_FIELDS)
     inner = ",".join(f"{name}={normal_form(value)}" for name, value in fields if value not in (None, []))
     return f"{type(node).__name__}({inner})"
 

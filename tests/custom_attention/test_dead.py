@@ -151,17 +151,6 @@ def test_a_gradient_that_is_zero_at_the_start_only_is_accepted_and_nothing_is_ch
     assert all(module.training for module in model.modules())
 
 
-class Still(Variant):
-    """Says that it starts as stock attention, and has no parameter."""
-
-    def output(self, output, call):
-        return output
-
-
-class Quiet(Still):
-    starts_as_stock = False
-
-
 @pytest.fixture
 def outside():
     """This module under the name by which a run names its classes."""

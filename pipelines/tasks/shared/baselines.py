@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from pipelines.metrics.base import Metric, notes, total
+from pipelines.metrics.base import Metric, best_of, notes, total
 from pipelines.tasks.base import Baseline, Example, Task
 
 MOST_NOTED = 1000  # examples whose references tell whether a metric can judge them
@@ -37,6 +37,5 @@ def baseline_scores(
 
 def best_baseline(task: Task, scores: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, float]:
     """Return the name and the score of the baseline that is best by one metric."""
-    sign = 1 if task.metrics[metric].higher_is_better else -1
-    name = max(scores, key=lambda name: sign * scores[name][metric])
-    return name, scores[name][metric]
+    found = {name: values[metric] for name, values in scores.items()}
+    return best_of(found, task.metrics[metric].higher_is_better)
