@@ -18,6 +18,7 @@ from pipelines.models.decoding import FORCED, find_start_token, keep_special_tok
 from pipelines.models.direction import require_direction
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
+from pipelines.models.padding import require_padding_ignored
 from pipelines.models.weights import LoadingInfo, require_body, require_rows
 from pipelines.seeds import derive
 
@@ -66,7 +67,8 @@ def build_model(
 
     Raises:
         UserError: there is no class for this task and family, config entries are unknown or do not fit, the
-            weights cannot be read, or the model does not read in the direction of its family.
+            weights cannot be read, or the model does not read in the direction of its family or without the
+            padding.
     """
     spec = config.model
     model_class = _model_class(head, spec.family)
@@ -82,6 +84,8 @@ def build_model(
     if tokenizer is not None:
         _require_start_token(model)
         require_direction(model, spec.family)
+        if head == "sequence_classification":
+            require_padding_ignored(model, tokenizer)
     return model
 
 

@@ -74,10 +74,9 @@ class Pair(Form):
         return max(source_len, target_len)
 
     def target(self, ids: list[int]) -> list[int]:
-        """Return the ids with the end token; without [CLS], with which the decoder of bert2bert starts."""
+        """Return the ids with the special tokens that the tokenizer gives a target, and an end token."""
         prefix, suffix = self._encoder.around_target
-        start = [] if self._encoder.starts_with_class else prefix
-        return [*start, *ids, *(suffix or [self._encoder.end])]
+        return [*prefix, *ids, *(suffix or [self._encoder.end])]
 
     @property
     def _end(self) -> int:
