@@ -136,3 +136,16 @@ def test_a_sentence_that_cannot_be_read_says_on_which_line():
     assert found.sentences[1] == "has 1 column on line 5, where the file has 2"
     assert found.first_lines == [1, 4, 7]
     assert parse("a\nb\n").sentences[0] == "has 1 column on line 1, where the file has at least 2"
+
+
+def test_ranges_and_empty_nodes_of_conll_u_are_no_words_and_are_counted():
+    rows = ["# text = Vamos al cine", "1 Vamos O", "2-3 al O", "2 a O", "3 el O", "3.1 _ O", "4 cine B-LOC"]
+    text = "\n".join([*rows, "", "1 Sí O", "2 . O", ""])
+    found = parse(text.replace(" ", "\t"))
+    assert [s["tokens"] for s in found.sentences] == [["Vamos", "a", "el", "cine"], ["Sí", "."]]
+    assert "2 ranges and empty nodes (1-2, 1.1) were left out" in found.notes
+    divided = parse("-DOCSTART-\tO\tO\n\n" + text.replace(" ", "\t"))
+    assert [s["tokens"] for s in divided.sentences] == [s["tokens"] for s in found.sentences]
+    uncounted = parse("\n".join(["3-1 NUM O", "won VERB O", "2.5 NUM O"]))
+    assert [s["tokens"] for s in uncounted.sentences] == [["3-1", "won", "2.5"]]
+    assert not uncounted.notes
