@@ -8,12 +8,14 @@ from collections.abc import Iterable
 
 from pipelines.tasks.base import Example, Task
 
+NONE = "no label"  # in an example, such as a sentence without entities
 DISTANCE = 0.1  # between the shares of two splits (total variation), beyond what chance explains
 
 
 def count(examples: Iterable[Example], task: Task) -> Counter[str]:
-    """Return how many examples have each label; nothing for a task without one label per example."""
-    return Counter(label for label in map(task.stratum, examples) if label is not None)
+    """Return how many examples have each label, or each set of labels; nothing for a task without labels."""
+    sets = map(task.stratum, examples)
+    return Counter(", ".join(sorted(labels)) or NONE for labels in sets if labels is not None)
 
 
 def difference(split: str, counted: Counter[str], train: Counter[str]) -> str | None:

@@ -14,18 +14,19 @@ from pipelines.tasks.base import Example, Task
 
 @dataclass
 class Group:
-    """Rows that stay together: of one cluster, or with equal inputs."""
+    """Rows that stay together: of one cluster, or with equal inputs; and the labels of the first, and of all."""
 
     key: bytes
-    stratum: str
+    stratum: list[str]
+    labels: set[str] = field(default_factory=set)
     rows: list[int] = field(default_factory=list)
 
 
 def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: str) -> dict[str, list[int]]:
     """Return the places of the examples of each split, in the order of the source.
 
-    Which split a row is in follows from the seed and its content, not from its place in the file. Of every
-    label a share goes to each split, and at least one group of rows to train.
+    Which split a row is in follows from the seed and its content, not from its place in the file. Of the
+    rows with the same labels a share goes to each split, and every label to train.
 
     Raises:
         UserError: a split would have no rows.
@@ -56,7 +57,10 @@ def _groups(examples: Sequence[Example], task: Task) -> list[Group]:
             key = digest_of({name: example[name] for name in inputs if name in example})
         else:
             key = cluster.encode("utf-8", "surrogatepass")
-        groups.setdefault(key, Group(key, task.stratum(example) or "")).rows.append(place)
+        labels = task.stratum(example) or frozenset()
+        group = groups.setdefault(key, Group(key, sorted(labels)))
+        group.rows.append(place)
+        group.labels |= labels
     return list(groups.values())
 
 
@@ -65,20 +69,20 @@ def _drawn(seed: int, key: bytes) -> bytes:
 
 
 def _take(groups: Sequence[Group], share: float) -> tuple[list[Group], list[Group]]:
-    """Return a share of the rows of every stratum, and the rest, which has the first group of each.
+    """Return a share of the rows of every stratum, and the rest, which has the first group with each label.
 
     What rounding owes to one stratum is paid by the next, so that the total is right too.
     """
     taken: list[Group] = []
     rest: list[Group] = []
-    owed, stratum = 0.0, None
-    for group in groups:
+    owed, known = 0.0, set[str]()
+    for place, group in enumerate(groups):
         size = len(group.rows)
         owed += size * share
-        if group.stratum != stratum or owed < size / 2:
+        if not place or not group.labels <= known or owed < size / 2:
             rest.append(group)
+            known |= group.labels
         else:
             taken.append(group)
             owed -= size
-        stratum = group.stratum
     return taken, rest

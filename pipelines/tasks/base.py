@@ -77,8 +77,11 @@ class Task(ABC):
         """
         return str(example.get("cluster", example["id"]))
 
-    def stratum(self, example: Example) -> str | None:
-        """Return the label by which random splits are stratified and splits are compared, if there is one."""
+    def stratum(self, example: Example) -> frozenset[str] | None:
+        """Return the labels by which random splits are stratified and splits are compared; None: it has none.
+
+        They are the label of the example, its labels, or the types of what is labelled in it.
+        """
         return None
 
     def shown(self, example: Example) -> object:

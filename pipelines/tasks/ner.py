@@ -97,6 +97,9 @@ class Ner(Labelled):
             what = "labels must be distinct, in IOB2 and with O among them"
             raise UserError("task.labels", what, labels, "for example [O, B-PER, I-PER]")
 
+    def stratum(self, example: Example) -> frozenset[str]:
+        return frozenset(tag[2:] for tag in self.reference(example) if tag != OUTSIDE)
+
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
         return (" ".join(example["tokens"]) for example in examples)
 

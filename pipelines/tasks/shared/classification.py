@@ -72,8 +72,11 @@ class Classification(Labelled):
             found = {name for one in read for name in (one if isinstance(one, list) else [one])}
             self._set_labels(in_order(found))
 
-    def stratum(self, example: Example) -> str | None:
-        return str(example["label"]) if self.kind == "single" else None
+    def stratum(self, example: Example) -> frozenset[str] | None:
+        if not self._kind.has_labels:
+            return None
+        read = self.reference(example)
+        return frozenset(read if isinstance(read, list) else [read])
 
     def check_labels(self, labels: Sequence[str]) -> None:
         wrong = [label for label in labels if not isinstance(label, str) or not label]

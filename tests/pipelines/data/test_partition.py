@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from random import Random
@@ -16,6 +17,7 @@ from pipelines.data.partition import partition
 from pipelines.data.splits import load_splits
 from pipelines.errors import UserError
 from pipelines.runs import identity
+from pipelines.tasks.ner import Ner
 from pipelines.tasks.question_answering import QuestionAnswering
 from pipelines.tasks.text_classification import TextClassification
 from tests.pipelines.data.tagging import Tagging, config
@@ -189,3 +191,51 @@ def test_settings_of_a_split_are_checked(tmp_path, monkeypatch, data, said):
     with pytest.raises(UserError) as caught:
         load_run([], asked)
     assert said in str(caught.value)
+
+
+def entity_file(folder, types, name="t.jsonl"):
+    """Sentences with the given sets of entity types, such as "PER LOC"."""
+    rows = [
+        {"tokens": [f"w{n}", "x", *kinds.split()], "ner_tags": ["O", "O", *(f"B-{k}" for k in kinds.split())]}
+        for n, kinds in enumerate(types)
+    ]
+    path = folder / name
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_sentences_are_stratified_by_the_types_of_their_entities(tmp_path):
+    types = [""] * 60 + ["PER"] * 30 + ["LOC PER"] * 20 + ["ORG"] * 10
+    splits = loaded(entity_file(tmp_path, types), Ner(), validation=0.2)
+    found = Counter(" ".join(row["tokens"][2:]) for row in splits.validation)
+    assert found == {"": 12, "PER": 6, "LOC PER": 4, "ORG": 2}
+    assert not any("shares" in note for note in splits.notes)
+
+
+def test_rare_sets_of_types_are_drawn_too_and_no_type_is_missing_in_train(tmp_path):
+    kinds = ["PER", "LOC", "ORG", "MISC", "DATE"]
+    sets = [" ".join(pair) for size in (1, 2, 3) for pair in itertools.combinations(kinds, size)]
+    splits = loaded(entity_file(tmp_path, [*sets, "EVENT LOC"]), Ner(), validation=0.4)
+    assert len(splits.validation) == round(0.4 * len([*sets, ""]))
+    learned = {tag for row in splits.train for tag in row["tags"]}
+    assert {f"B-{kind}" for kind in [*kinds, "EVENT"]} <= learned
+    assert all("EVENT" not in row["tokens"] for row in splits.validation)
+
+
+def test_sorted_sentences_are_told(tmp_path):
+    whole = entity_file(tmp_path, ["PER", "", "LOC PER"] * 40, "fair.jsonl")
+    fair = load_splits(config(train=f"{whole}[:75%]", validation=f"{whole}[75%:]"), Ner())
+    assert fair.notes == []
+    mixed = entity_file(tmp_path, ["LOC PER", "PER", ""] * 10 + ["PER"] * 50 + [""] * 40, "sorted.jsonl")
+    cut = load_splits(config(train=f"{mixed}[:75%]", validation=f"{mixed}[75%:]"), Ner())
+    [note] = cut.notes
+    assert "the shares of labels differ from those of train (no label: 100 % here" in note
+
+
+def test_rows_of_several_labels_are_stratified_by_all_of_them(tmp_path):
+    labels = [["a"]] * 40 + [["a", "b"]] * 20 + [[]] * 20
+    task = TextClassification(kind="multi_label")
+    splits = loaded(sorted_file(tmp_path, labels), task, validation=0.25)
+    assert Counter(map(tuple, (row["label"] for row in splits.validation))) == {
+        ("a",): 10, ("a", "b"): 5, (): 5,
+    }  # fmt: skip
