@@ -27,7 +27,7 @@ from pipelines.runs.prepare import (
     prepare_features,
     set_up_libraries,
 )
-from pipelines.shown import printable
+from pipelines.shown import plural, printable
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
@@ -88,7 +88,7 @@ def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         found, lengths = split.features, split.features.lengths
         low, middle, high = np.percentile(lengths, [0, 50, 95]).astype(int)
         sizes = f"tokens: minimum {low}, median {middle}, 95th percentile {high}, maximum {lengths.max()}"
-        yield f"{name}: {len(split.examples):,} examples in {len(found):,} inputs; {sizes}"
+        yield f"{name}: {plural(len(split.examples), 'example')} in {plural(len(found), 'input')}; {sizes}"
         counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
         yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
     yield from about_data(splits)
@@ -103,7 +103,7 @@ def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         return
     for name, scores in record["scores"].items():
         listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
-        yield f"{name}: {listed}, on {record['num_examples']:,} {record['split']} examples"
+        yield f"{name}: {listed}, on {plural(record['num_examples'], record['split'] + ' example')}"
 
 
 # ---- batches
@@ -126,8 +126,8 @@ def _batches(
     pieces = [batch for number in sampled for rank in plan.step(number).micro_batches for batch in rank]
     share, widest = padding(pieces, train.features.lengths)
     yield (
-        f"{num_steps:,} steps of {config.batch_size} examples, {plan.steps_per_epoch:,} an epoch, "
-        f"{len(pieces) / len(sampled):.1f} micro-batches a step"
+        f"{plural(num_steps, 'step')} of {plural(config.batch_size, 'example')}, "
+        f"{plan.steps_per_epoch:,} an epoch, {len(pieces) / len(sampled):.1f} micro-batches a step"
     )
     skipped = ", which only attention computes" if skips_padding else ""
     yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
@@ -135,7 +135,8 @@ def _batches(
         lengths = prepared[name].features.lengths
         batches = fill(lengths, config.eval_max_tokens, overhead)
         share, widest = padding(batches, lengths)
-        yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
+        size = f"{100 * share:.1f} % padding, at most {widest:,} tokens"
+        yield f"{name}: {plural(len(batches), 'batch')}, {size}"
 
 
 def padding(batches: Sequence[Sequence[int]], lengths: np.ndarray) -> tuple[float, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.data.tag_schemes import OUTSIDE, has_prefix
+from pipelines.shown import plural
 
 Fields = list[str]
 Line = tuple[int, str]  # number from 1, text
@@ -77,10 +78,11 @@ def parse(text: str) -> Conll:
         sentences.append(fault or row | ({"document": str(document)} if several else {}))
     layout, notes = _described(whole, splitting, word, tag, num_comments)
     if len(kept) < len(lines):
-        notes.append(f"{len(lines) - len(kept):,} ranges and empty nodes (1-2, 1.1) were left out")
+        count = plural(len(lines) - len(kept), "line")
+        notes.append(f"ranges and empty nodes (1-2, 1.1) are left out: {count}")
     if several:
         cluster = "set data.columns.cluster: document to treat each as one cluster"
-        notes.append(f"{documents[-1]} documents ({cluster})")
+        notes.append(f"{plural(documents[-1], 'document')} ({cluster})")
     known = any(value != OUTSIDE for columns in whole for value in columns[tag])
     return Conll(sentences, [one[0][0] for one in found], layout, notes, tag + 1 if known else None)
 
@@ -244,5 +246,5 @@ def _described(
         notes.append(f"the tags are those of column {tag + 1}; set data.columns.tags: {names} for others")
     if word:
         notes.append("column 1 counts the words and is left out")
-    comments = f"; {num_comments:,} comment lines" if num_comments else ""
+    comments = f"; {plural(num_comments, 'comment line')}" if num_comments else ""
     return f"{width} columns, split at {splitting.name}: {listed}{comments}", notes

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pipelines.config.run import SplitSpec
 from pipelines.data.content import digest_of
 from pipelines.errors import UserError
+from pipelines.shown import plural
 from pipelines.tasks.base import Example, Task
 
 
 @dataclass
 class Group:
-    """Rows that stay together: of one cluster, or with equal inputs; and the labels of the first, and of all."""
+    """Rows that stay together, of one cluster or with equal inputs; the labels of the first, and of all."""
 
     key: bytes
     stratum: list[str]
@@ -42,7 +43,7 @@ def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: s
             found[split] = sorted(row for group in part for row in group.rows)
             if not part:
                 what = f"no row of {where} is left for {split}"
-                came = f"{share:g} of {len(examples):,} rows in {len(groups):,} groups"
+                came = f"{share:g} of {plural(len(examples), 'row')} in {plural(len(groups), 'group')}"
                 raise UserError(f"data.split.{split}", what, came, "raise it, or give more rows")
     found["train"] = sorted(row for group in left for row in group.rows)
     return found

@@ -31,6 +31,7 @@ from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.registry import catalog
+from pipelines.shown import plural
 from pipelines.storage.paths import split_part
 from pipelines.tasks.base import Example, Task
 
@@ -86,7 +87,7 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
         for split, examples in _read(config, table, source, paths[source], task, splits, errors).items():
             most = getattr(config, f"max_{split}_examples")
             if most is not None and most < len(examples):
-                splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
+                splits.notes.append(f"{split}: the first {most:,} of {plural(len(examples), 'example')}")
                 examples = examples[:most]
             splits.hashes[split], contents[split] = hashes_of(examples)
             setattr(splits, split, examples)
@@ -145,7 +146,7 @@ def _checked_again(
     """Return the examples of a drawn split that can be used, now that the task knows those of train."""
     bad = [(example["id"], reason) for example in examples if (reason := task.check(example))]
     if bad and config.on_bad_row == "stop":
-        more = f" and {len(bad) - 1:,} more rows" if bad[1:] else ""
+        more = f" and {plural(len(bad) - 1, 'more row')}" if bad[1:] else ""
         errors.append(UserError(f"{table.where}, id {bad[0][0]}{more}", bad[0][1], accepted=REPAIR))
     refused = {name for name, _ in bad}
     splits.skipped[split] = [(int(name) if name.isdigit() else 0, reason) for name, reason in bad]
@@ -364,7 +365,7 @@ def _bad_rows(table: Table, bad: Sequence[Bad], fix: str = REPAIR) -> list[UserE
         first.setdefault(kind_of(reason), reason)
     return [
         UserError(
-            table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
+            table.place(rows[0]) + (f" and {plural(len(rows) - 1, 'more row')}" if rows[1:] else ""),
             first[kind],
             None,
             fix,
@@ -389,6 +390,6 @@ def _raise_some(errors: Sequence[UserError]) -> None:
     # Two splits of one file have one error.
     errors = list({(error.where, error.what): error for error in reversed(errors)}.values())[::-1]
     if len(errors) > MOST_ERRORS:
-        rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more errors like these were found")
+        rest = UserError("data", f"and {plural(len(errors) - MOST_ERRORS, 'more error')} like these")
         errors = [*errors[:MOST_ERRORS], rest]
     raise_all(errors)

@@ -6,6 +6,8 @@ then the label of a text depends on the texts that are in its batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,8 +28,8 @@ def require_padding_ignored(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     """
     pad = model.config.pad_token_id
     ids = torch.tensor([tokenizer("a b")["input_ids"]], dtype=torch.long)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if pad is None or not ids.numel() or int(ids.max()) >= rows:  # told of the first batch
+    embeddings: Any = model.get_input_embeddings()
+    if pad is None or not ids.numel() or int(ids.max()) >= len(embeddings.weight):  # told of the first batch
         return
     mask = torch.ones_like(ids)
     with quiet(model):

@@ -32,6 +32,7 @@ from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
+from pipelines.shown import plural
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.load import load_task
@@ -126,7 +127,7 @@ def about_data(splits: Splits) -> Iterator[str]:
             counts = Counter(kind_of(reason) for _, reason in rows).most_common(MOST_REASONS)
             first = {kind_of(reason): (number, reason) for number, reason in reversed(rows)}
             reasons = [f"{count:,} as row {first[kind][0]}, which {first[kind][1]}" for kind, count in counts]
-            yield f"{split}: {len(rows):,} rows left out: {'; '.join(reasons)}"
+            yield f"{split}: {plural(len(rows), 'row')} left out: {'; '.join(reasons)}"
     yield from (f"note: {note}" for note in splits.notes)
 
 

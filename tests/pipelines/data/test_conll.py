@@ -88,7 +88,7 @@ def test_a_column_that_counts_the_words_is_not_the_words(first):
     assert found.sentences[0]["tokens"] == ["Eva", "Bonn", "ruft"]
     assert found.sentences[0]["ner_tags"] == ["B-PER", "B-LOC", "O"]
     assert found.sentences[0]["column_4"] == ["O", "B-LOCpart", "O"]
-    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment lines" in found.layout
+    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment line" in found.layout
     assert "set data.columns.tags: column_4" in found.notes[0]
 
 
@@ -143,7 +143,7 @@ def test_ranges_and_empty_nodes_of_conll_u_are_no_words_and_are_counted():
     text = "\n".join([*rows, "", "1 Sí O", "2 . O", ""])
     found = parse(text.replace(" ", "\t"))
     assert [s["tokens"] for s in found.sentences] == [["Vamos", "a", "el", "cine"], ["Sí", "."]]
-    assert "2 ranges and empty nodes (1-2, 1.1) were left out" in found.notes
+    assert "ranges and empty nodes (1-2, 1.1) are left out: 2 lines" in found.notes
     divided = parse("-DOCSTART-\tO\tO\n\n" + text.replace(" ", "\t"))
     assert [s["tokens"] for s in divided.sentences] == [s["tokens"] for s in found.sentences]
     uncounted = parse("\n".join(["3-1 NUM O", "won VERB O", "2.5 NUM O"]))

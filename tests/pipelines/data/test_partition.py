@@ -122,7 +122,7 @@ def test_a_label_that_only_a_drawn_row_has_is_told(tmp_path):
     rows = [{"tokens": [str(n)], "ner_tags": [f"T{n}"]} for n in range(20)]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(
-        UserError, match=r"t\.jsonl, id \d+ and 1 more rows: has the tag 'T\d+', which no row of"
+        UserError, match=r"t\.jsonl, id \d+ and 1 more row: has the tag 'T\d+', which no row of"
     ):
         loaded(path, Tagging(), validation=0.1)
     skipping = config(train=path, split=SplitSpec(validation=0.5), on_bad_row="skip")
