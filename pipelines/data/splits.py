@@ -158,6 +158,7 @@ def _comparisons(splits: Splits, contents: Mapping[str, np.ndarray], task: Task)
     if splits.train is None:
         return
     shares = label_shares.count(splits.train, task)
+    yield from label_shares.look_alikes(shares)
     for split in [name for name in contents if name != "train"]:
         shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
         if shared:
