@@ -1,4 +1,4 @@
-"""The language codes of a tokenizer (NLLB, mBART, M2M100), which tell a model what it reads and writes."""
+"""The languages of a tokenizer: codes around a text (NLLB, mBART, M2M100), marks in it (Marian, MADLAD)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pipelines.errors import UserError
 from pipelines.metrics.languages import NAMES
 
 CODE = re.compile(r"__(\w+?)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")  # __de__ of M2M100; de_DE, deu_Latn
+MARK = re.compile(r">>\w+<<|<2\w+>")  # begins a source, and names the language to write: Marian, MADLAD
 SHOWN = 5  # codes that a message lists
+SHOWN_LEN = 40  # characters of a source
 
 
 def language_codes(tokenizer: Any) -> list[str]:
@@ -42,6 +44,30 @@ def set_languages(tokenizer: Any, codes: Sequence[str], source: str, target: str
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {_listed(codes)}"
             raise UserError(key, "the tokenizer has no such language code", language, hint)
     tokenizer.src_lang, tokenizer.tgt_lang = source, target
+
+
+def source_marks(tokenizer: Any) -> list[str]:
+    """Return the marks of a tokenizer by which a source names the language to write; none if there is one."""
+    marks = sorted(filter(MARK.fullmatch, tokenizer.get_vocab()))
+    return marks if len(marks) > 1 else []
+
+
+def require_mark(source: str, marks: Sequence[str], target: str) -> None:
+    """Refuse a source that does not begin with one of the marks, where a model needs one.
+
+    Args:
+        source: with the prefix of the task.
+        target: the language of the task, if it is set.
+
+    Raises:
+        UserError: it begins with none of them.
+    """
+    if not marks or source.startswith(tuple(marks)):
+        return
+    by_code = {mark.strip("<>").removeprefix("2"): mark for mark in marks}
+    [first, *_] = [by_code[code] for code in near_codes(target, list(by_code)) if target] or marks
+    what = "the model writes several languages, and the source does not begin with a mark of one"
+    raise UserError("task.prefix", what, source[:SHOWN_LEN], f'such as "{first} "; it has {_listed(marks)}')
 
 
 def near_codes(language: str, codes: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
 from pipelines.tasks.shared.generation import checked_preferences, require_family
-from pipelines.tasks.shared.languages import language_codes, set_languages
+from pipelines.tasks.shared.languages import language_codes, require_mark, set_languages, source_marks
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.writing_forms import FORMS
 
@@ -126,6 +126,7 @@ class TextToText(Task):
         super().bind(processor, family)
         require_family(self.generation, family)
         codes = self._set_languages(processor)
+        self._marks = source_marks(processor) if family == "encoder_decoder" else []
         self._encoder = TextEncoder(processor)
         self._form = FORMS[family](self._encoder)
         self._set_first_tokens(processor, codes)
@@ -177,7 +178,10 @@ class TextToText(Task):
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
         """Return one feature per example: `input_ids` to read and `labels` to write (none if unknown)."""
-        sources = self._encoder([self.prefix + self.source(example) for example in examples])
+        texts = [self.prefix + self.source(example) for example in examples]
+        for text in texts:
+            require_mark(text, self._marks, self.target_language)
+        sources = self._encoder(texts)
         learned = {e["id"]: targets[0] for e in examples if (targets := self.targets(e)) is not None}
         targets = [self._joint + text for text in learned.values()]
         written = dict(zip(learned, self._encoder.targets(targets)))
