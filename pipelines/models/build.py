@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig, RunConfig
+from pipelines.config.model_sizes import LAYERS
 from pipelines.errors import UserError
 from pipelines.models.decoding import FORCED, find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
@@ -229,7 +230,7 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
         options: more entries of a stored config.
 
     Raises:
-        UserError: it cannot be read, or an entry is unknown.
+        UserError: it cannot be read, an entry is unknown, or it has no layers.
     """
     if spec.name is None:
         return known_config(spec)
@@ -240,7 +241,22 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise cannot_load("model", spec.name, error) from error
     _override(config, spec)
+    _require_layers(config)
     return config
+
+
+def parts_of(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """Return the configs of the encoder and the decoder where each has its own."""
+    found = (getattr(config, name, None) for name in ("encoder", "decoder", "text_config"))
+    return [part for part in found if isinstance(part, PreTrainedConfig)] or [config]
+
+
+def _require_layers(config: PreTrainedConfig) -> None:
+    for part in parts_of(config):
+        for name in LAYERS:
+            if getattr(part, name, None) == 0:
+                what = "a model without layers has no attention"
+                raise UserError(f"{name} of the model's config", what, 0, "name a checkpoint that has layers")
 
 
 def known_config(spec: ModelConfig) -> PreTrainedConfig:

@@ -68,8 +68,12 @@ class Classification(Labelled):
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         if not self._given and self._kind.has_labels:
-            read = (self.reference(row) for row in splits["train"])
+            read = [self.reference(row) for row in splits["train"]]
             found = {name for one in read for name in (one if isinstance(one, list) else [one])}
+            if found and all(isinstance(one, list) and len(one) == len(found) for one in read):
+                what = "every row of train has every label, so nothing can be learned"
+                fix = "a yes or no for each label is written true or false, with names in task.labels"
+                raise UserError("data.train", what, in_order(found), fix)
             self._set_labels(in_order(found))
 
     def stratum(self, example: Example) -> frozenset[str] | None:

@@ -141,6 +141,9 @@ class MultiLabel(LabelKind):
         if len(values) > 1 and answers and set(values) <= {0, 1}:
             there = f"task.labels names {len(names)}" if names else "task.labels does not name the labels"
             raise LookupError(f"has a yes or no for each of {len(values)} labels, and {there}: {values!r}")
+        if names and len(names) == 2 and values in ([0, 1], [1, 0]):  # longer ones have a number twice
+            what = "has a list that may be both labels, or a yes or no for each"
+            raise LookupError(f"{what} (write names, or true and false): {values!r}")
         found = [name_of(one, names) for one in values]
         if len(set(found)) != len(found):
             fix = "a yes or no for each label is written true or false, or 1.0 or 0.0"

@@ -233,3 +233,16 @@ def test_a_number_whose_square_is_no_float32_is_refused(number):
 def test_a_yes_or_no_for_each_of_other_labels_is_not_read_as_their_numbers(label, names):
     reason = TextClassification(kind="multi_label", labels=names).check(rows([label])[0])
     assert f"a yes or no for each of {len(label)} labels" in reason
+
+
+@pytest.mark.parametrize("label", [[0, 1], [1, 0]])
+def test_two_whole_numbers_that_may_be_answers_are_told(label):
+    named = TextClassification(kind="multi_label", labels=["toxic", "rude"])
+    assert "may be both labels, or a yes or no for each" in named.check(rows([label])[0])
+    assert named.check(rows([["rude", "toxic"]])[0]) is None
+    assert named.check(rows([[True, False]])[0]) is None
+    unnamed = TextClassification(kind="multi_label")
+    with pytest.raises(UserError, match="every row of train has every label, so nothing can be learned"):
+        unnamed.fit({"train": rows([label, [1, 0], [0, 1]])})
+    unnamed.fit({"train": rows([label, [1], []])})
+    assert unnamed.labels == ["0", "1"]
