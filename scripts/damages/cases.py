@@ -75,7 +75,9 @@ class Folders:
         if (kind, reader.name) not in self._right:
             ended = run(reader.command, reader.before)
             if ended.status not in (0, 1) or "Traceback" in ended.said:
-                raise SystemExit(f"{reader.name}: ends with {ended.status} without damage: {ended.said[-500:]}")
+                raise SystemExit(
+                    f"{reader.name}: ends with {ended.status} without damage: {ended.said[-500:]}"
+                )
             self._right[kind, reader.name] = ended, _results(reader)
             self._put_back(kind)
         return self._right[kind, reader.name]

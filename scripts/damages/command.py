@@ -47,7 +47,7 @@ def run(command: Command, before: Callable[[], object] = lambda: None) -> Ended:
 def _in_child(command: Command, before: Callable[[], object], outputs: tuple[int, int]) -> int:
     for descriptor, target in zip((1, 2), outputs):
         os.dup2(target, descriptor)
-    sys.stdout, sys.stderr = (io.TextIOWrapper(open(n, "wb", closefd=False)) for n in (1, 2))
+    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(n, "w", closefd=False)) for n in (1, 2))
     os.setpgid(0, 0)  # what it starts is ended with it
     try:
         before()

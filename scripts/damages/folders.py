@@ -116,7 +116,7 @@ def stop_at_a_step() -> None:
 
     take = Engine.take_step
 
-    def taking(engine, step):  # noqa: ANN001, ANN202 - as the method
+    def taking(engine, step):
         if step.number == STOPPED_AT:
             os.kill(os.getpid(), signal.SIGTERM)
         return take(engine, step)
@@ -125,7 +125,7 @@ def stop_at_a_step() -> None:
 
 
 def without_loading() -> None:
-    """Leave out the fresh process of a push that loads what it sends: it takes seconds and reads no record."""
+    """Leave out the fresh process in which a push loads what it sends: it reads no record."""
     from pipelines.publish import load_check
 
     load_check.check_loading = lambda folder, ways: {way.name: 0.0 for way in ways}

@@ -44,7 +44,7 @@ def dangling(path: Path) -> None:
 DAMAGES: Mapping[str, Damage] = {
     "missing": os.unlink,
     "cut": changed(lambda content: content[: len(content) // 2]),
-    "one byte short": changed(lambda content: content[:-1]),
+    "two bytes short": changed(lambda content: content[:-2]),
     "twice": changed(lambda content: 2 * content),
     "emptied": replaced(b""),
     "one bit flipped": changed(flipped(0.5)),

@@ -91,12 +91,16 @@ def of_run(place: Path) -> Iterator[Reader]:
 
 def of_stopped(place: Path) -> Iterator[Reader]:
     results = [place / "run" / name for name in RESULTS]
-    yield Reader("train, stopped", training(place, attention=["temperature"]), files_of(place / "run"), results)
+    yield Reader(
+        "train, stopped", training(place, attention=["temperature"]), files_of(place / "run"), results
+    )
 
 
 def of_cache(place: Path) -> Iterator[Reader]:
     results = [place / "run" / name for name in RESULTS]
-    yield Reader("train, from a cache", training(place, attention=["temperature"]), files_of(place / "cache"), results)
+    yield Reader(
+        "train, from a cache", training(place, attention=["temperature"]), files_of(place / "cache"), results
+    )
 
 
 def of_push(place: Path) -> Iterator[Reader]:

@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipelines.ablation import cost
 from pipelines.ablation.folder import open_ablation
@@ -18,6 +17,7 @@ from pipelines.actions.status import screen, sentences
 from pipelines.cli.main import main
 from pipelines.executors.run_state import run_states
 from pipelines.storage.lock import is_held, lock
+from pipelines.terminal import Terminal
 from tests.pipelines import stored_ablation as made
 
 HOLD = "import sys; from pathlib import Path; from pipelines.storage.lock import lock\n"
@@ -190,7 +190,8 @@ def test_watching_fits_the_screen_and_shows_what_is_at_work_first(tmp_path):
     with held_elsewhere(at_work):
         states_now = run_states(open_ablation(folder))
     for height in (20, 8):
-        console = Console(width=80, height=height, file=StringIO())
+        console = Terminal(width=80, file=StringIO())
+        console.height = height
         console.print(screen(states_now, console))
         lines = console.file.getvalue().splitlines()
         assert len(lines) < height
