@@ -17,6 +17,7 @@ from pipelines.actions.status import screen, sentences
 from pipelines.cli.main import main
 from pipelines.executors.run_state import run_states
 from pipelines.storage.lock import is_held, lock
+from pipelines.storage.sealed import sealed
 from pipelines.terminal import Terminal
 from tests.pipelines import stored_ablation as made
 
@@ -55,9 +56,8 @@ def test_every_state_is_recognized(tmp_path):
     (stopped / "metrics.jsonl").write_text(step(10, 4.0))
     (failed / "failure.txt").write_text("killed by SIGKILL\n")
     diverged = made.run_folder(folder, "gate", 1) / "manifest.json"
-    diverged.write_text(
-        json.dumps(json.loads(diverged.read_text()) | {"status": "diverged", "diverged_at": 7})
-    )
+    changed = json.loads(diverged.read_text()) | {"status": "diverged", "diverged_at": 7}
+    diverged.write_text(json.dumps(sealed(changed)))
     with held_elsewhere(made.run_folder(folder, "stock", 3)):
         found = states(folder)
     assert found == {

@@ -12,6 +12,7 @@ from pipelines.actions import reproduce
 from pipelines.actions.reproduce import DIFFERENT, EQUAL, WITHIN, compare_results, compare_runs
 from pipelines.actions.verify import differences
 from pipelines.cli.main import main
+from pipelines.storage.sealed import DIGEST, sealed
 from tests.pipelines import stored_ablation as made
 
 
@@ -30,7 +31,7 @@ def folder(built, tmp_path) -> Path:
 def edit(path: Path, change) -> None:
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content) if DIGEST in content else content))
 
 
 def test_what_nobody_touched_verifies(folder, capsys):
@@ -345,3 +346,14 @@ def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder,
 def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):
     assert main(["reproduce", str(tmp_path)]) == 2
     assert "neither a finished run nor an ablation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["run", "ablation"])
+@pytest.mark.parametrize("file", ["statistics.test.parquet", "predictions.test.jsonl", "identity.json"])
+def test_reproduce_repeats_nothing_that_is_not_as_it_was_written(folder, monkeypatch, capsys, what, file):
+    run = made.run_folder(folder, "stock", 1)
+    (run / file).write_bytes((run / file).read_bytes()[:-20])
+    for name in ("train", "run_ablation"):
+        monkeypatch.setattr(reproduce, name, lambda *_, **__: pytest.fail("it was repeated"))
+    assert main(["reproduce", str(run if what == "run" else folder), "--out", str(folder / "again")]) == 2
+    assert str(run / file) in capsys.readouterr().err
