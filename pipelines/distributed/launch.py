@@ -120,7 +120,7 @@ def _start(
 def _wait(ranks: Sequence[Rank]) -> list[int]:
     """Wait for all ranks; return the status of each, 0 for those that were killed because another failed."""
     deadline, killed = None, set[Rank]()
-    while any(rank.poll() is None for rank in ranks):
+    while None in [rank.poll() for rank in ranks]:  # each is looked at: the first may wait for a dead one
         if deadline is None and any(rank.returncode for rank in ranks):
             deadline = time.monotonic() + SECONDS_TO_EXIT
         if deadline is not None and time.monotonic() > deadline:

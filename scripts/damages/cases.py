@@ -103,7 +103,8 @@ def _took(
     says_more = _words(ended.said) != _words(before.said)
     prints_else = _words(ended.printed) != _words(before.printed)
     if results != expected or (prints_else and reader.prints_results):
-        return "told" if says_more and "train" not in case.command else "silent"
+        is_told = says_more or re.search(reader.tells, ended.printed)
+        return "told" if is_told and "train" not in case.command else "silent"
     if says_more or prints_else:
         return "told"
     must_tell = reader.checks and Path(case.file).name not in NOT_OF_THE_RECORD

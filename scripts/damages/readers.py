@@ -10,6 +10,7 @@ from scripts.damages.command import Command
 from scripts.damages.folders import kept_run, training, without_loading
 
 RESULTS = ("model/model.safetensors", "predictions.test.jsonl", "statistics.test.parquet")
+NOT_FINISHED = "runs are missing|not finished yet"  # what a report says of a run without its manifest
 NOT_OF_THE_RECORD = ("log.txt", "failure.txt", "starts.json")  # whose damage changes no number
 
 
@@ -22,6 +23,7 @@ class Reader:
         files: what is damaged for it, below its folder.
         results: files that it leaves; another content of one is another result.
         prints_results: what it prints is its result too, not a word about it.
+        tells: a pattern of what it prints about a damage, beside its results.
         checks: it must tell every damage of a file of the record.
     """
 
@@ -30,6 +32,7 @@ class Reader:
     files: Sequence[Path]
     results: Sequence[Path] = ()
     prints_results: bool = False
+    tells: str = "nothing is told here"
     checks: bool = False
     before: Callable[[], object] = lambda: None
 
@@ -43,7 +46,7 @@ def of_ablation(place: Path) -> Iterator[Reader]:
     folder, again, file = place / "runs" / "small", place / "again", str(place / "small.yaml")
     files = [*files_of(folder), *files_of(kept_run(place / "runs"))]
     results = [folder / "results.json", folder / "results.csv"]
-    yield Reader("report", ("report", str(folder)), files, results)
+    yield Reader("report", ("report", str(folder)), files, results, tells=NOT_FINISHED)
     yield Reader("verify", ("verify", str(folder)), files, checks=True)
     yield Reader("status", ("status", str(folder)), files)
     yield Reader("ls runs", ("ls", "runs", str(place / "runs")), files)
