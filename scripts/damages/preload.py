@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 import pipelines
-import pipelines.runs.preload  # noqa: F401 - first: without garbage collection
+import pipelines.runs.preload
 
 NOT_PACKAGES = ("pipelines.__main__", "pipelines.config.json_schema", "pipelines.publish.load_check_process")
 
