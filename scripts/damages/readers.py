@@ -60,9 +60,9 @@ def of_ablation(place: Path) -> Iterator[Reader]:
 
 def of_unfinished(place: Path) -> Iterator[Reader]:
     folder = place / "runs" / "small"
-    files = files_of(kept_run(place / "runs", "failure.txt"))
+    files, results = files_of(kept_run(place / "runs", "failure.txt")), [folder / "results.json"]
     yield Reader("status, a run failed", ("status", str(folder)), files)
-    yield Reader("report, a run failed", ("report", str(folder)), files, [folder / "results.json"])
+    yield Reader("report, a run failed", ("report", str(folder)), files, results, tells=NOT_FINISHED)
     command = ("ablate", str(place / "small.yaml"), "--out", str(folder), "--jobs", "1")
     of_tries = [path for path in files if path.name in ("failure.txt", "starts.json")]  # it takes seconds
     yield Reader("ablate, a run failed", command, of_tries, [folder / "results.csv"])

@@ -275,6 +275,25 @@ def test_nothing_finished_is_no_report(tmp_path, capsys):
     assert "no run has finished yet" in capsys.readouterr().err
 
 
+def test_no_report_states_settings_that_its_runs_were_not_made_with(folder, capsys):
+    before, stated = (folder / "results.json").read_bytes(), folder / "ablation.yaml"
+    stated.write_text(stated.read_text().replace("batch_size: 16", "batch_size: 17"))
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{stated}: is not what toy / " in said
+    assert "was made with: batch_size: 16 -> 17; the same attnlab ablate FILE" in said
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_no_report_is_made_of_a_plan_that_has_lost_a_run(folder, capsys):
+    before, plan = (folder / "results.json").read_bytes(), folder / "runs.json"
+    plan.write_text(plan.read_text().replace("toy/gate/1", "toy/gate/8"))
+    for command in ("report", "verify"):
+        assert main([command, str(folder)]) == 2
+        assert f"{plan}: does not name the run toy/gate/1; the same" in capsys.readouterr().err
+    assert (folder / "results.json").read_bytes() == before
+
+
 # ---- reproduce: what is said of a repetition (that it runs again: test_ablation)
 
 
