@@ -38,6 +38,14 @@ RUN = {
 }
 ABLATION = {"cells": {"toy": RUN}, "arms": {"stock": [], "gate": ["gate"]}, "seeds": [1]}
 SECONDS_TO_LEAVE = 120
+# The moment is drawn from so much of the time of an undisturbed command, from when the process is there.
+SHARE = {
+    "train": 0.9,
+    "ablate": 0.8,
+    "the fork server of ablate": 0.5,
+    "a run of ablate": 0.2,
+    "one rank of two": 0.9,
+}
 LEAST_KILLS, MOST_KILLS = 3, 6  # of one folder, before it may end
 Find = Callable[[psutil.Process], list[psutil.Process]]
 
@@ -91,7 +99,7 @@ def struck(folder: Path, draw: random.Random, target: str, undisturbed: Path, se
     for _ in range(draw.randrange(LEAST_KILLS, MOST_KILLS + 1)):
         process = start(words)
         _wait_for(process, find)
-        deadline = time.monotonic() + draw.uniform(0, seconds)
+        deadline = time.monotonic() + draw.uniform(0, SHARE[target] * seconds)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         below, found = _below(process), _found(process, find)
