@@ -7,12 +7,13 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pipelines import report
 from pipelines.ablation.cell import Cell, Outcome
-from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.folder import StoredAblation, open_ablation, written_by_ablate
 from pipelines.ablation.preregistration import digest, registration
 from pipelines.ablation.recipe import of_cell
 from pipelines.ablation.search import read_search
@@ -21,8 +22,9 @@ from pipelines.comparison.results import Results, to_json
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError, without_values
 from pipelines.report.data import RunLink
+from pipelines.runs import identity
 from pipelines.storage import atomic, reading, run_files
-from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
+from pipelines.storage.names import ABLATION, RESULTS, RUNS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -40,13 +42,27 @@ def ended_ablation(folder: Path) -> EndedAblation:
     """Read the ablation in a folder, with the runs that have ended so far.
 
     Raises:
-        UserError: it is not an ablation folder, or no run of it has finished.
+        UserError: it is not an ablation folder, its plan lacks a run, or no run of it has finished.
     """
     stored = open_ablation(folder)
+    _refuse_gaps(stored)
     ended = EndedAblation(stored.config, stored.outcomes(), folder)
     if not any(outcome.status == "finished" for outcome in ended.outcomes.values()):
         raise UserError(str(folder), "no run has finished yet", accepted="see attnlab status")
     return ended
+
+
+def _refuse_gaps(stored: StoredAblation) -> None:
+    """Refuse a plan that names some runs of the grid and lacks others: nobody would miss them.
+
+    Raises:
+        UserError: it names the first one.
+    """
+    config, known = stored.config, {(run.cell, run.arm, run.seed) for run in stored.cells}
+    for run in product(config.cells, config.arms, config.seeds) if known else ():
+        if run not in known:
+            what = f"does not name the run {'/'.join(map(str, run))}"
+            raise UserError(str(stored.folder / RUNS), what, accepted=written_by_ablate(stored.folder))
 
 
 def reported_ablations(folder: Path) -> list[EndedAblation]:
@@ -88,8 +104,7 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
     for one in ended:
         for cell, outcome in one.outcomes.items():
             if outcome.status == "finished":
-                manifest = RunFolder(cell.folder).manifest() or {}
-                run_files.require(cell.folder, manifest, run_files.is_result)
+                _require(cell)
     results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
     for one in ended:
         record = read_search(one.folder) if one.config.search else None
@@ -104,6 +119,20 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
                 about["search"] = {"seeds": record["seeds"], **found}
     results["recipe"] = _recipes(ended, results["arms"])
     return results
+
+
+def _require(cell: Cell) -> None:
+    """Refuse a finished run whose results have changed, or that was made with other settings than stated.
+
+    Raises:
+        UserError: it names the files, or the setting.
+    """
+    run = RunFolder(cell.folder)
+    run_files.require(cell.folder, run.manifest() or {}, run_files.is_result)
+    described = run.identity()
+    if changed := identity.other_settings(described, cell.config) if described else []:
+        what = f"is not what {cell.label} was made with: {changed[0]}"
+        raise UserError(str(cell.ablation / ABLATION), what, accepted=written_by_ablate(cell.ablation))
 
 
 def _recipes(ended: Sequence[EndedAblation], arms: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from pipelines import report
 from pipelines.ablation import results
 from pipelines.ablation.best_seed import best_seeds
@@ -29,6 +27,7 @@ from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.terminal import Terminal
 
 
 def ablate_command(
@@ -82,9 +81,9 @@ def run_ablation(
         RunFailed: no run finished, so there is nothing to compare.
         Interrupted: it was asked to stop; the same command resumes.
     """
-    console = Console(stderr=True, highlight=False)
+    terminal = Terminal(errors=True)
     folder, config = Path(out), pinned_ablation(config)
-    place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
+    place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     record = read_search(folder) if tries else None
     known = chosen_rates(record) if record is not None else {}
@@ -93,7 +92,7 @@ def run_ablation(
     if dry_run:
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
-        print_plan(list(every.values()), config, place.at_a_time, console, earlier)
+        print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
         return {}
     register(config, folder, [*tries, *cells])
     cancellation.revoke(folder)
@@ -104,21 +103,21 @@ def run_ablation(
     with listening() as stop:
         if tries:
             remember_folders([*tries, *cells], folder)
-            cells = plan(rates=search(config, tries, folder, place, stop, console))
+            cells = plan(rates=search(config, tries, folder, place, stop, terminal))
         remember_folders([*tries, *cells], folder)
-        outcomes = run_missing(cells, place, stop, console)
+        outcomes = run_missing(cells, place, stop, terminal)
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
     computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
     results.write(computed, folder)
-    report.print_table(computed, Console(highlight=False), folder)
+    report.print_table(computed, Terminal(), folder)
     delete_models(config, finished)
     in_grid = {cell.folder for cell in cells}
     for cell in tries:
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
-    _say(console, f"report: {folder / REPORT}")
+    terminal.say(f"report: {folder / REPORT}")
     ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
     return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
 
@@ -129,16 +128,16 @@ def search(
     folder: Path,
     executor: Executor,
     stop: StopRequest,
-    console: Console,
+    terminal: Terminal,
 ) -> dict[tuple[str, str], float]:
     """Run the search, write its record, and return the learning rate of every (cell, arm)."""
-    _say(console, "searching learning rates, the same ones for every arm")
-    record = judge(config, run_missing(tries, executor, stop, console))
+    terminal.say("searching learning rates, the same ones for every arm")
+    record = judge(config, run_missing(tries, executor, stop, terminal))
     atomic.write_json(folder / SEARCH, record)
     for cell, arms in record["cells"].items():
         for arm, choice in arms.items():
             text = f"{cell} / {arm}: learning rate {choice['chosen']:g} ({choice['reason']})"
-            _say(console, text)
+            terminal.say(text)
     return chosen_rates(record)
 
 
@@ -151,7 +150,7 @@ def print_commands(cells: Sequence[Cell], folder: Path) -> None:
 
 
 def run_missing(
-    cells: Sequence[Cell], executor: Executor, stop: StopRequest, console: Console
+    cells: Sequence[Cell], executor: Executor, stop: StopRequest, terminal: Terminal
 ) -> dict[Cell, Outcome]:
     """Run the cells that have not ended yet, and return the outcome of every cell.
 
@@ -161,7 +160,7 @@ def run_missing(
     outcomes = {cell: outcome for cell in cells if (outcome := earlier_outcome(cell)) is not None}
     missing = [cell for cell in cells if cell not in outcomes]
     at_a_time = min(executor.at_a_time or len(missing), len(missing))
-    _say(console, f"{len(cells)} runs, {len(outcomes)} ended before, {at_a_time} at a time")
+    terminal.say(f"{len(cells)} runs, {len(outcomes)} ended before, {at_a_time} at a time")
     started, done = time.monotonic(), 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -173,10 +172,8 @@ def run_missing(
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - started) / done * (len(missing) - done)
         reason = f": {outcome.reason}" if outcome.reason else ""
-        _say(
-            console,
-            f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason} (about {left:.0f} s left)",
-        )
+        ended = f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason}"
+        terminal.say(f"{ended} (about {left:.0f} s left)")
 
     if missing:
         executor.run(missing, stop=stop, on_outcome=on_outcome)
@@ -208,7 +205,3 @@ def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
     for cell in finished:
         if cell not in kept:
             RunFolder(cell.folder).drop_model()
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(printable(sentence), markup=False, soft_wrap=True)

@@ -6,14 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from pipelines import report
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
 from pipelines.errors import UserError
-from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import REPORT, TOGETHER
+from pipelines.terminal import Terminal
 
 
 def report_command(folders: Sequence[str], out: str | None) -> None:
@@ -35,7 +33,5 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
     write(results, target)
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
-    report.print_table(results, Console(highlight=False), target)
-    Console(stderr=True, highlight=False).print(
-        printable(f"report: {target / REPORT}"), markup=False, soft_wrap=True
-    )
+    report.print_table(results, Terminal(), target)
+    Terminal(errors=True).say(f"report: {target / REPORT}")

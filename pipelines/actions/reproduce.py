@@ -18,7 +18,7 @@ from pipelines.config.load import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import is_address, parse
 from pipelines.publish.portable import locate_files
-from pipelines.runs import identity
+from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import printable
 from pipelines.storage.names import RESULTS, RUN, RUNS
@@ -77,10 +77,12 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
     """Run a finished run again into folder `new` and compare the two.
 
     Raises:
-        UserError: the run needs several processes, and `new` does not hold its repetition yet.
+        UserError: a file of the run has changed; or it needs several processes, and `new` does not hold its
+            repetition yet.
     """
     manifest = RunFolder(old).manifest()
     assert manifest is not None
+    intact.require_as_written(RunFolder(old), manifest)
     settings = _without_side_effects(manifest["config"])
     config = run_from_dict(locate_files(settings, old, [RunFolder(old)]))
     if config.processes > 1:
@@ -104,7 +106,7 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
     Raises:
-        UserError: the ablation has no results yet.
+        UserError: the ablation has no results yet, or a file of its runs has changed.
     """
     stored = open_ablation(old)
     before = results.read_results(old)
@@ -113,6 +115,8 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
+    for run in finished:
+        intact.require_as_written(run, run.manifest() or {})
     settings = stored.config.to_dict()
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))

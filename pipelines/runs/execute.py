@@ -93,6 +93,7 @@ def _execute(
         if is_main:
             folder.finish(manifest)
             run.training.store.remove_all()
+            (folder.path / FAILURE).unlink(missing_ok=True)  # of a try that was reported after this start
         accelerator.wait_for_everyone()
     return manifest
 

@@ -81,6 +81,7 @@ class Manifest(TypedDict):
     batches_hash: str
     environment: Environment
     schema_version: NotRequired[int]
+    sha256_of_the_rest: NotRequired[str]  # since 0.2
     files: NotRequired[dict[str, str]]  # path in the run folder -> sha256
 
 

@@ -12,6 +12,7 @@ from pipelines.actions import reproduce
 from pipelines.actions.reproduce import DIFFERENT, EQUAL, WITHIN, compare_results, compare_runs
 from pipelines.actions.verify import differences
 from pipelines.cli.main import main
+from pipelines.storage.sealed import DIGEST, sealed
 from tests.pipelines import stored_ablation as made
 
 
@@ -30,7 +31,7 @@ def folder(built, tmp_path) -> Path:
 def edit(path: Path, change) -> None:
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content) if DIGEST in content else content))
 
 
 def test_what_nobody_touched_verifies(folder, capsys):
@@ -274,6 +275,25 @@ def test_nothing_finished_is_no_report(tmp_path, capsys):
     assert "no run has finished yet" in capsys.readouterr().err
 
 
+def test_no_report_states_settings_that_its_runs_were_not_made_with(folder, capsys):
+    before, stated = (folder / "results.json").read_bytes(), folder / "ablation.yaml"
+    stated.write_text(stated.read_text().replace("batch_size: 16", "batch_size: 17"))
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{stated}: is not what toy / " in said
+    assert "was made with: batch_size: 16 -> 17; the same attnlab ablate FILE" in said
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_no_report_is_made_of_a_plan_that_has_lost_a_run(folder, capsys):
+    before, plan = (folder / "results.json").read_bytes(), folder / "runs.json"
+    plan.write_text(plan.read_text().replace("toy/gate/1", "toy/gate/8"))
+    for command in ("report", "verify"):
+        assert main([command, str(folder)]) == 2
+        assert f"{plan}: does not name the run toy/gate/1; the same" in capsys.readouterr().err
+    assert (folder / "results.json").read_bytes() == before
+
+
 # ---- reproduce: what is said of a repetition (that it runs again: test_ablation)
 
 
@@ -345,3 +365,14 @@ def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder,
 def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):
     assert main(["reproduce", str(tmp_path)]) == 2
     assert "neither a finished run nor an ablation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["run", "ablation"])
+@pytest.mark.parametrize("file", ["statistics.test.parquet", "predictions.test.jsonl", "identity.json"])
+def test_reproduce_repeats_nothing_that_is_not_as_it_was_written(folder, monkeypatch, capsys, what, file):
+    run = made.run_folder(folder, "stock", 1)
+    (run / file).write_bytes((run / file).read_bytes()[:-20])
+    for name in ("train", "run_ablation"):
+        monkeypatch.setattr(reproduce, name, lambda *_, **__: pytest.fail("it was repeated"))
+    assert main(["reproduce", str(run if what == "run" else folder), "--out", str(folder / "again")]) == 2
+    assert str(run / file) in capsys.readouterr().err
