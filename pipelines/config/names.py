@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from pipelines.config.model_entries import architectures
 from pipelines.config.options import wrong_options
 from pipelines.config.schema_errors import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
-from pipelines.registry import catalog, source
+from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, TASK, VARIANT, Entry, EntryKind
-
-MODEL_TYPES = "transformers.models.auto.auto_mappings"  # a generated list of ("bert", "BertConfig") pairs
 
 
 def unknown_names(document: Document) -> list[UserError]:
@@ -114,10 +112,7 @@ class _Names:
     def architecture(self) -> None:
         """Refuse a model_type that the installed transformers does not list."""
         path: KeyPath = ("model", "architecture")
-        name, file = self.document.get(path), source.find_module(MODEL_TYPES)
-        if not isinstance(name, str) or not name or file is None:
-            return
-        known = re.findall(r'\(\s*"([\w-]+)",\s*"\w+Config"', file.read_text(encoding="utf-8"))
-        if known and name not in known:
+        name, known = self.document.get(path), architectures()
+        if isinstance(name, str) and name and known and name not in known:
             accepted = perhaps(name, known, "model types", otherwise="a model_type of transformers")
             self.refuse(path, f"unknown architecture {name!r}", accepted=accepted)

@@ -316,8 +316,15 @@ def _hint_of_name(name: str, source: Module) -> object:
     if name in option_types.ALIASES:
         return option_types.ALIASES[name]
     origin = source.imported_from(name)
-    found = module(origin[0]) if origin else None
-    return hint_of(found.assigned(origin[1]), found) if origin and found else Any
+    found = module(origin[0]) if origin else source
+    name = origin[1] if origin else name
+    if found is None:
+        return Any
+    if name in found.classes:
+        bases = map(ast.unparse, found.classes[name].bases)
+        return dict if any(base.rpartition(".")[2] == "TypedDict" for base in bases) else Any
+    assigned = found.assigned(name)
+    return hint_of(assigned, found) if assigned is not None else Any
 
 
 def _hint_of_subscript(annotation: ast.Subscript, source: Module) -> object:
