@@ -74,7 +74,7 @@ def wrong_sizes(document: Document) -> Iterator[UserError]:
     defaults = {name: known[name].default for name in known if name in MOST}
     own_dim = entries.get("head_dim", defaults.get("head_dim")) is not None
     is_encoder = document.get(("model", "family")) == "encoder" and not own_dim
-    sizes = {name: value for name, value in defaults.items() if type(value) is int} | sizes
+    sizes |= {name: value for name, value in defaults.items() if type(value) is int and name not in entries}
     for width, heads in (*DIVIDED, *(DIVIDED_IN_ENCODERS if is_encoder else ())):
         are_known = width in sizes and heads in sizes and not wrong.keys() & {width, heads}
         if are_known and entries.keys() & {width, heads} and sizes[width] % sizes[heads]:
