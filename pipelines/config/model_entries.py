@@ -22,6 +22,8 @@ from pipelines.registry.source import Ancestor, Module
 
 MODEL_TYPES = "transformers.models.auto.auto_mappings"
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "decoder_hidden_act")
+OF_THE_FAMILY = "is_encoder_decoder"  # follows from model.family
+NOT_NEGATIVE = ("_eps", "epsilon", "initializer_range", "initializer_factor", "_std")  # ends of names
 SHARES = ("dropout", "dropout_prob", "pdrop", "dropout_rate", "layerdrop")  # ends of names
 
 
@@ -30,11 +32,13 @@ def wrong_entries(document: Document) -> Iterator[UserError]:
     entries, known = document.get(("model", "config")), known_entries(document)
     for name, value in entries.items() if isinstance(entries, dict) and known else ():
         where = document.place(("model", "config", name)).where
+        if name == OF_THE_FAMILY or (name not in known and name in set_by_runs()):
+            yield UserError(where, f"model.config.{name} is set by the run itself", accepted="leave it out")
+            continue
         if name not in known:
             what = f"model.config.{name}: this architecture has no such entry"
-            yield UserError(
-                where, what, accepted=perhaps(str(name), known, "entries", "see its documentation")
-            )
+            accepted = perhaps(str(name), known, "entries", otherwise="see its documentation")
+            yield UserError(where, what, accepted=accepted)
             continue
         reason = _reason(name, value, known[name].hint)
         if reason is not None:
@@ -69,8 +73,11 @@ def _reason(name: str, value: object, hint: object) -> str | None:
     if name in ACTIVATIONS and isinstance(value, str):
         known = activations()
         return one_of(value, known) if known and value not in known else None
-    if name.endswith(SHARES) and isinstance(value, int | float) and not 0 <= value <= 1:
-        return "accepted: 0 to 1"
+    if isinstance(value, int | float):
+        if name.endswith(SHARES) and not 0 <= value <= 1:
+            return "accepted: 0 to 1"
+        if name.endswith(NOT_NEGATIVE) and value < 0:
+            return "accepted: 0 or more"
     return None
 
 

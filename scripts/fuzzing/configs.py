@@ -15,11 +15,13 @@ from tests.pipelines.mutated_runs import TASKS, mutated, mutated_text, settings
 
 STARTED = 100
 MOST_MEMORY = 6 << 30
-# What only train can know; `validate` says that it does not check it. Begins of its sentences.
-NOT_CHECKED = (
-    ("needs the data", ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus")),
-    ("needs the model", ("model", "attention", "task.max_len", "task.max_source_len", "task.overlap")),
-)
+# What `validate` says that it does not read, and the first words of what train says of it.
+NOT_READ = {
+    "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
+    "refused for the model": ("model", "attention"),
+    "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
+    "refused for the tokenizer": ("task.source_language", "task.target_language"),
+}
 
 
 def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
@@ -45,7 +47,7 @@ def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
     if (folder / "run").exists():
         return "refused and written", case, said
     last = said.strip().splitlines()[-1] if said.strip() else ""
-    why = next((why for why, begins in NOT_CHECKED if last.startswith(begins)), "train cannot")
+    why = next((why for why, begins in NOT_READ.items() if last.startswith(begins)), "train cannot")
     return why, case, said
 
 
