@@ -9,10 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from custom_attention.errors import VariantError
+from custom_attention.option_types import Range
 from custom_attention.runtime.call import Call
 from custom_attention.site import Site
 
-__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Call", "Site", "Variant", "VariantError"]
+__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Call", "Range", "Site", "Variant", "VariantError"]
 
 KERNEL_HOOKS = (
     "scale",

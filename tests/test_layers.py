@@ -42,8 +42,8 @@ LAYERS = (
     "config",  # schemas and YAML
     "metrics",  # one file a metric
     "storage",  # files
-    "registry",  # what exists, read from source
     "corpora",  # generators
+    "registry",  # what exists, read from source
     "errors",
     "seeds",
     "terminal",

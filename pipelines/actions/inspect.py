@@ -22,7 +22,8 @@ from pipelines.runs import first_batch
 from pipelines.runs.baselines import baseline_record
 from pipelines.runs.prepare import (
     about_data,
-    build_model_with_attention,
+    attach_attention,
+    build_model_of,
     load_data,
     prepare_features,
     set_up_libraries,
@@ -55,7 +56,8 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     _print("columns", _columns(task, splits))
     _print("data", _data(splits, prepared))
     _print("without a model", _baselines(task, prepared))
-    model, proof = build_model_with_attention(config, task, prepared["train"], first)
+    model = build_model_of(config, task)
+    proof = attach_attention(config, task, model, prepared["train"], first)
     padded = task.collate(two_lengths(train))
     skips_padding = unpadding.unpadding_for(model, task, padded) is not None
     _print("batches", _batches(config, task, prepared, skips_padding))

@@ -9,6 +9,11 @@ from typing import Any
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.storage.paths import files_of
 
+NOT_READ = (
+    "not read here: the rows and columns of the data, the tokenizer and the weights, and whether lengths and "
+    "sizes fit them (attnlab inspect reads them)"
+)
+
 
 def describe_run(run: RunConfig) -> Iterator[str]:
     """Yield a few lines on one run."""
@@ -21,6 +26,7 @@ def describe_run(run: RunConfig) -> Iterator[str]:
     data = run.data
     if not (data.generated or data.name or data.test or (data.split and data.split.test)):
         yield "note: no test split; the validation score is optimistic, because it chose the checkpoint"
+    yield NOT_READ
 
 
 def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
@@ -45,6 +51,7 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
         rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
         yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
     yield from (f"note: {note}" for note in notes(ablation))
+    yield NOT_READ
 
 
 def notes(ablation: AblationConfig) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pipelines.config import ablation_file as arms
 from pipelines.config import checks, yaml_source
 from pipelines.config.ablation import AblationConfig, AblationFile, ArmConfig
+from pipelines.config.model_entries import wrong_entries
 from pipelines.config.model_sizes import wrong_sizes
 from pipelines.config.names import unknown_names
 from pipelines.config.run import (
@@ -175,7 +176,13 @@ def _validate(document: Document, model: type[Config]) -> tuple[Config | None, l
 def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
     document, errors = checks.resolve_paths(document)
     run, found = _validate(document, RunConfig)
-    errors += [*found, *checks.exclusive_settings(document), *wrong_sizes(document), *unknown_names(document)]
+    errors += [
+        *found,
+        *checks.exclusive_settings(document),
+        *wrong_sizes(document),
+        *wrong_entries(document),
+        *unknown_names(document),
+    ]
     return run, errors
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Count, Range
 
 SHARES = {
     "train": (0, 200),
@@ -31,9 +33,15 @@ TIMES = ("one morning", "last spring", "on the first day of winter", "a long tim
 WISHES = ("wanted to", "had always hoped to", "had promised to", "decided to")
 HELPERS = ("a cousin", "an old friend", "a stranger", "the smith")
 
+Longest = Annotated[int, Range(at_least="shortest", at_most=1000)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, shortest: int = 1, longest: int = 3
+    num_examples: int,
+    seed: int,
+    split: str,
+    shortest: Count = 1,
+    longest: Longest = 3,
 ) -> list[dict[str, Any]]:
     """Generate texts of a few sentences about one person each: column `text`.
 

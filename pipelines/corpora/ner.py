@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, TypeVar
 
+from pipelines.registry.option_types import Share
+
 Choice = TypeVar("Choice")
 
 TYPES = ("PER", "LOC", "ORG")
@@ -77,9 +79,9 @@ def generate(
     num_examples: int,
     seed: int,
     split: str,
-    ambiguity: float = 0.9,
-    unseen: float = 0.2,
-    noise: float = 0.02,
+    ambiguity: Share = 0.9,
+    unseen: Share = 0.2,
+    noise: Share = 0.02,
 ) -> list[dict[str, Any]]:
     """Generate sentences with IOB2 tags: columns `tokens` and `tags`, types PER, LOC and ORG.
 

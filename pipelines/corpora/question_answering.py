@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Range, Share
 
 SHARES = {
     "train": (0, 200),
@@ -32,9 +34,15 @@ QUESTIONS = {  # kind of answer -> forms of the question
 }
 QUESTIONS_PER_REPORT = 2
 
+NumFacts = Annotated[int, Range(at_least=1, at_most=5)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, num_facts: int = 2, unanswerable: float = 0.0
+    num_examples: int,
+    seed: int,
+    split: str,
+    num_facts: NumFacts = 2,
+    unanswerable: Share = 0.0,
 ) -> list[dict[str, Any]]:
     """Generate questions about reports: columns `question`, `context`, `answers`, `answer_starts`, `title`.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Count, Range
 
 SHARES = {
     "train": (0, 200),
@@ -44,9 +46,15 @@ NEWS = (
     "At the {place} of {town} , however , {event} on {day}.",
 )
 
+Longest = Annotated[int, Range(at_least="shortest", at_most=1000)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, shortest: int = 3, longest: int = 6
+    num_examples: int,
+    seed: int,
+    split: str,
+    shortest: Count = 3,
+    longest: Longest = 6,
 ) -> list[dict[str, Any]]:
     """Generate reports and their summaries: columns `source` and `target`.
 

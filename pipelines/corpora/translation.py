@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from pipelines.registry.option_types import Share
+
 SHARES = {
     "train": (0, 200),
     "validation": (200, 228),
@@ -37,7 +39,7 @@ ENDINGS = {"m": ("us", "um"), "f": ("a", "am")}  # as subject, as object
 
 
 def generate(
-    num_examples: int, seed: int, split: str, names: float = 0.25, adjectives: float = 0.6, times: float = 0.4
+    num_examples: int, seed: int, split: str, names: Share = 0.25, adjectives: Share = 0.6, times: Share = 0.4
 ) -> list[dict[str, Any]]:
     """Generate sentence pairs: columns `source` (English) and `target` (an invented language).
 

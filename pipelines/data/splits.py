@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from pipelines.config.options import check_options
 from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data import label_shares
 from pipelines.data.columns import (
@@ -200,17 +200,12 @@ def _drawn(config: DataConfig) -> list[str]:
 
 def _generate(spec: GeneratedSpec) -> dict[str, Table]:
     where = f"generated corpus {spec.name!r}"
-    corpora = catalog.names(catalog.CORPUS)
-    if spec.name not in corpora:
+    entry = catalog.find(catalog.CORPUS, spec.name)
+    if entry is None:
+        corpora = catalog.names(catalog.CORPUS)
         raise UserError(where, "there is no such generator", accepted=f"there are {', '.join(corpora)}")
+    check_options(entry, spec.options, "data.generated.options")
     generate = import_module(f"pipelines.corpora.{spec.name}").generate
-    known = [
-        name
-        for name in inspect.signature(generate).parameters
-        if name not in ("num_examples", "seed", "split")
-    ]
-    for option in sorted(set(spec.options) - set(known)):
-        raise UserError(where, "unknown option", option, f"its options are {', '.join(known) or 'none'}")
     counts = {split: getattr(spec, split) for split in SPLITS}
     return {
         split: of_rows(f"{where}, {split}", generate(count, spec.seed, split, **spec.options))

@@ -81,12 +81,12 @@ def build_model(
             model = _build_from_scratch(model_class, head, spec, tokenizer, entries)
         else:
             model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, entries)
-    keep_special_tokens(model, task_options)
-    if tokenizer is not None:
-        _require_start_token(model)
-        require_direction(model, spec.family)
-        if head == "sequence_classification":
-            require_padding_ignored(model, tokenizer)
+        keep_special_tokens(model, task_options)
+        if tokenizer is not None:
+            _require_start_token(model)
+            require_direction(model, spec.family)
+            if head == "sequence_classification":
+                require_padding_ignored(model, tokenizer)
     return model
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,24 @@ def execute(
         reporter.say("this process did not respond for too long, another one took over its run; it stops")
         os._exit(EXIT_BUSY)
 
+    is_new = is_first_rank() and not folder.path.exists()
+    try:
+        return _execute_alone(config, described, folder, cache, reporter, leave)
+    finally:
+        if is_new:  # a run that is refused leaves no folder; one with anything in it stays
+            with suppress(OSError):
+                folder.path.rmdir()
+
+
+def _execute_alone(
+    config: RunConfig,
+    described: Mapping[str, Any],
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    leave: Callable[[], None],
+) -> Manifest:
+    """Execute one run while this process holds the lock of its folder."""
     with lock(folder.path / LOCK, on_loss=leave) if is_first_rank() else nullcontext():
         if is_first_rank():
             sweep(folder.path, SECONDS_OF_A_WRITE)

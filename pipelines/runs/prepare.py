@@ -64,6 +64,7 @@ def prepare(
     accelerator = build_accelerator(config)
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
+    model = build_model_of(config, task)  # before features are cached: a model may refuse its entries
     prepared = prepare_features(config, task, splits, cache)
     for line in about_data(splits):
         reporter.say(line)
@@ -72,7 +73,7 @@ def prepare(
         reporter.say(f"note: {note}")
     _stop_between_phases(accelerator, stop)
     first = first_batch.first_features(config, prepared["train"])
-    model, proof = build_model_with_attention(config, task, prepared["train"], first)
+    proof = attach_attention(config, task, model, prepared["train"], first)
     if config.model.name is not None:
         for said in [*loading_lines(model), label_line(config, task, model)]:
             if said is not None:
@@ -144,22 +145,31 @@ def prepare_features(
     return prepared
 
 
-def build_model_with_attention(
-    config: RunConfig, task: Task, train: Prepared, first: Sequence[Feature]
-) -> tuple[PreTrainedModel, custom_attention.Proof]:
-    """Build the model of a run, attach its attention, and prove the swap on a batch of `train`.
+def build_model_of(config: RunConfig, task: Task) -> PreTrainedModel:
+    """Build the model of a run with stock attention, for a task that is bound to its processor.
+
+    Raises:
+        UserError: the model cannot be built as configured.
+    """
+    return build_model(config, task.head, task.processor, task.model_options())
+
+
+def attach_attention(
+    config: RunConfig, task: Task, model: PreTrainedModel, train: Prepared, first: Sequence[Feature]
+) -> custom_attention.Proof:
+    """Attach a run's attention to its model, and prove the swap on a batch of `train`.
 
     Args:
         first: features of the first step.
 
     Raises:
-        UserError: the model or a variant cannot be used, nothing can be learned from the first step, or the
-            swap is not exact.
+        UserError: a variant cannot be used, nothing can be learned from the first step, or the swap is not
+            exact.
     """
-    model = build_model(config, task.head, task.processor, task.model_options())
     own = not (config.model.name or config.model.tokenizer)
     first_batch.require_learnable(task, model, train, first, has_own_tokenizer=own)
-    return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
+    _, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
+    return proof
 
 
 def set_up_libraries(config: RunConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import regex
 import torch
@@ -13,6 +13,7 @@ from torch.nn import Module, functional
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
+from pipelines.registry.option_types import Count, Items, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.labels import Labelled
 from pipelines.tasks.shared.room import require_room
@@ -24,6 +25,16 @@ OUTSIDE = "O"
 # Letters and digits with their accents, joined by apostrophes, dots, hyphens and invisible joiners; else one
 # visible sign: a grapheme, so that an emoji of several characters is one word.
 WORD = regex.compile(r"\w+(?:['’.\-\u2010\u2011\u00ad\u200c\u200d\u2060]\w+)*|(?![\s\p{Cc}\p{DI}])\X")
+
+
+Tags = Annotated[
+    list[str] | None,
+    Items(
+        pattern="(?s)O|[BI]-.+",
+        including=("O",),
+        called="distinct labels of IOB2 with O among them, such as [O, B-PER, I-PER]",
+    ),
+]
 
 
 class Ner(Labelled):
@@ -51,7 +62,12 @@ class Ner(Labelled):
         ),
     }
 
-    def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        max_len: Count = 128,
+        overlap: Annotated[int, Range(at_least=0, below="max_len")] = 16,
+        labels: Tags = None,
+    ) -> None:
         super().__init__(labels)
         self.max_len, self.overlap = max_len, overlap
 

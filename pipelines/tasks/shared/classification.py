@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
+from pipelines.registry.option_types import Items, OnlyWith
 from pipelines.tasks.base import Baseline, Batch, Example, Feature, Prediction, Raw
 from pipelines.tasks.shared.label_kinds import KINDS, LabelKind, in_order
 from pipelines.tasks.shared.labels import Labelled
+
+Kind = Literal["single", "multi_label", "regression"]
+Labels = Annotated[
+    list[str] | None,
+    Items(at_least=2, called="two or more distinct texts, such as [negative, positive]"),
+    OnlyWith(option="kind", values=("single", "multi_label")),
+]
 
 
 class Classification(Labelled):
@@ -37,15 +45,9 @@ class Classification(Labelled):
         }
     }
 
-    def __init__(self, labels: list[str] | None = None, kind: str = "single") -> None:
-        if kind not in KINDS:
-            raise UserError("task.kind", "there is no such kind of labels", kind, ", ".join(KINDS))
+    def __init__(self, labels: Labels = None, kind: Kind = "single") -> None:
         self.kind = kind
         self._kind: LabelKind = KINDS[kind]()
-        if labels and not self._kind.has_labels:
-            raise UserError(
-                "task.labels", f"{kind} predicts a number, so it has none", labels, "leave it out"
-            )
         super().__init__(labels)
 
     # ---- rows

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
+from pipelines.registry.option_types import Count, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
 from pipelines.tasks.shared.generation import checked_preferences, require_family
 from pipelines.tasks.shared.languages import language_codes, require_mark, set_languages, source_marks
@@ -58,19 +59,15 @@ class TextToText(Task):
     def __init__(
         self,
         separator: str,
-        max_source_len: int,
-        max_target_len: int,
-        max_new_tokens: int | None = None,
-        num_beams: int = 1,
-        length_penalty: float = 1.0,
+        max_source_len: Count,
+        max_target_len: Count,
+        max_new_tokens: Annotated[int | None, Range(at_least=1)] = None,
+        num_beams: Annotated[int, Range(at_least=1, at_most=1000)] = 1,
+        length_penalty: Annotated[float, Range(at_least=-10, at_most=10)] = 1.0,
         generation: dict[str, Any] | None = None,
         source_language: str = "",
         target_language: str = "",
     ) -> None:
-        lengths = {"max_source_len": max_source_len, "max_target_len": max_target_len}
-        for name, value in (lengths | {"max_new_tokens": max_new_tokens, "num_beams": num_beams}).items():
-            if value is not None and value < 1:
-                raise UserError(f"task.{name}", "must be at least 1", value)
         self.separator = separator
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
         self.max_new_tokens = max_new_tokens or max_target_len

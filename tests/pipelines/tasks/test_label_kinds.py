@@ -10,7 +10,6 @@ import transformers
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
 from pipelines.metrics.base import total
 from pipelines.metrics.classification_f1 import ClassificationF1
@@ -98,13 +97,6 @@ def test_a_number_to_predict_must_be_one(label):
     assert "regression needs a number" in (
         TextClassification(kind="regression").check(rows([label])[0]) or ""
     )
-
-
-def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(UserError, match="no such kind of labels"):
-        TextClassification(kind="several")
-    with pytest.raises(UserError, match="predicts a number, so it has none"):
-        TextClassification(kind="regression", labels=["a", "b"])
 
 
 @pytest.mark.parametrize("given", [[0.0, 1.0, 1.0], [False, True, True], [1, 2], ["war", 1]])

@@ -126,7 +126,6 @@ def test_a_row_that_cannot_be_used_says_why(source, target, reason):
         ("decoder", {"max_source_len": 60, "max_target_len": 37}),
         ("decoder", {"max_source_len": 60, "max_target_len": 30, "max_new_tokens": 37}),
         ("encoder", {"max_source_len": 2}),
-        ("decoder", {"num_beams": 0}),
     ],
 )
 def test_lengths_that_do_not_fit_the_model_are_refused(family, options):
