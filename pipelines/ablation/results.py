@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import report
+from pipelines.ablation import sides
 from pipelines.ablation.cell import Cell, Outcome
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.preregistration import digest, registration
@@ -33,7 +34,13 @@ class EndedAblation:
     config: AblationConfig
     outcomes: Mapping[Cell, Outcome]
     folder: Path
+    tries: Sequence[Cell] = ()  # runs of its search
     prefix: str = ""  # of the names of its cells, if another ablation has cells of the same names
+
+    @property
+    def runs(self) -> tuple[Cell, ...]:
+        """Every run that its numbers come from: those of the search, then those of the grid."""
+        return (*self.tries, *self.outcomes)
 
 
 def ended_ablation(folder: Path) -> EndedAblation:
@@ -43,7 +50,7 @@ def ended_ablation(folder: Path) -> EndedAblation:
         UserError: it is not an ablation folder, or no run of it has finished.
     """
     stored = open_ablation(folder)
-    ended = EndedAblation(stored.config, stored.outcomes(), folder)
+    ended = EndedAblation(stored.config, stored.outcomes(), folder, stored.tries)
     if not any(outcome.status == "finished" for outcome in ended.outcomes.values()):
         raise UserError(str(folder), "no run has finished yet", accepted="see attnlab status")
     return ended
@@ -83,9 +90,11 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
     Paths of run folders in it are relative to `folder`.
 
     Raises:
-        UserError: a result of a run is missing or has changed, or runs cannot be compared.
+        UserError: a run is not what the grid says, a result of it is missing or has changed, or runs cannot
+            be compared.
     """
     for one in ended:
+        sides.require(one.folder, one.runs)
         for cell, outcome in one.outcomes.items():
             if outcome.status == "finished":
                 manifest = RunFolder(cell.folder).manifest() or {}

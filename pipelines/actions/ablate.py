@@ -110,7 +110,7 @@ def run_ablation(
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
+    computed = results.results_of([results.EndedAblation(config, outcomes, folder, tries)], folder)
     results.write(computed, folder)
     report.print_table(computed, Console(highlight=False), folder)
     delete_models(config, finished)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.ablation import results
+from pipelines.ablation import results, sides
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train
@@ -104,9 +104,10 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
     Raises:
-        UserError: the ablation has no results yet.
+        UserError: the ablation has no results yet, or a run of it is not what its grid says.
     """
     stored = open_ablation(old)
+    sides.require(old, (*stored.tries, *stored.cells))
     before = results.read_results(old)
     if before is None:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.ablation import sides
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.unused import delete_run, unused_runs
@@ -66,9 +67,12 @@ def status_command(
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
     console = Console(highlight=False)
-    states = run_states(open_ablation(ablation))
+    stored = open_ablation(ablation)
+    states = run_states(stored)
     if not watch:
         console.print(table(states))
+        for line in sides.differences((*stored.tries, *stored.cells)):
+            console.print(printable(f"not what the grid says: {line}"), markup=False, soft_wrap=True)
         return
     try:
         with Live(screen(states, console), console=console, auto_refresh=False) as live:

@@ -11,22 +11,24 @@ from typing import Any
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import results
+from pipelines.ablation import results, sides
+from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import digest, read_registration
+from pipelines.ablation.search import judge, read_search
 from pipelines.comparison import rescored
 from pipelines.errors import RunFailed, UserError
-from pipelines.runs import identity, intact
+from pipelines.runs import intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
-    ABLATION,
     MANIFEST,
     REGISTRATION,
     REPORT,
     REPORTS,
     RESULTS,
     RUNS,
+    SEARCH,
     TOGETHER,
 )
 from pipelines.storage.paths import inside
@@ -100,12 +102,23 @@ def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     registered = read_registration(ended.folder)
     if digest(registered["declared"]) != registered["hash"]:
         yield f"{ended.folder}/{REGISTRATION}: the declaration does not match its hash"
-    for cell, outcome in ended.outcomes.items():
-        if outcome.status == "finished":
-            yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
-            described = RunFolder(cell.folder).identity()
-            for line in identity.other_settings(described, cell.config) if described else ():
-                yield f"{cell.label}: is not the run of {ABLATION}: {line}"
+    finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
+    of_files = (f"{cell.label}: {line}" for cell in finished for line in run_differences(cell.folder))
+    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs)])
+    yield from _of_search(ended)
+
+
+def _of_search(ended: results.EndedAblation) -> Iterator[str]:
+    """Yield where the record of the search is not what its runs give."""
+    record = read_search(ended.folder) if ended.config.search else None
+    if record is None:
+        return
+    try:
+        computed = judge(ended.config, {cell: outcome_of(cell) for cell in ended.tries})
+    except KeyError:
+        yield f"{SEARCH}: {RUNS} has not every run of the search, so none is compared"
+        return
+    yield from (f"{SEARCH}: {line}" for line in differences(record, computed))
 
 
 def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:

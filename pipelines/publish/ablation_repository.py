@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.ablation import results
+from pipelines.ablation import results, sides
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.config.load import RunConfig
@@ -38,7 +38,8 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     """Push the models that the ablation kept, each to its branch, and then the report that names them.
 
     Raises:
-        UserError: a revision is given, or the ablation has no results yet.
+        UserError: a revision is given, the ablation has no results yet, or a run of it is not what its grid
+            says.
     """
     if request.revision != "main":
         raise UserError("--revision", "an ablation has its own branches", request.revision, "leave it out")
@@ -46,6 +47,7 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     if results.read_results(path) is None:
         raise UserError(str(path), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     stored = open_ablation(path)
+    sides.require(path, (*stored.tries, *stored.cells))
     for cell in (*stored.cells, *stored.tries):
         run = RunFolder(cell.folder)
         manifest = run.manifest()

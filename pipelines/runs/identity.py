@@ -101,12 +101,13 @@ def other_settings(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
     What the identity has by its content may have any name in the settings, and what it leaves out is free.
     """
-    by_content = {
-        f"{section}.{name}"
-        for section, name in BY_CONTENT
-        if str(identity["config"].get(section, {}).get(name)).startswith("sha256:")
-    }
     old, new = dict(_flatten(identity["config"])), dict(_flatten(settings))
+    by_content = {
+        name
+        for name, value in old.items()
+        if tuple(name.split(".")[:2]) in BY_CONTENT and str(value).startswith("sha256:")
+        if new.get(name) is not None
+    }
     free = {"data.publish_text", "data.streaming"}
     names = sorted(old.keys() | {name for name in new if name.split(".")[0] in identity["config"]})
     return [

@@ -90,7 +90,7 @@ def test_search_seeds_of_their_own_share_no_run_with_the_grid(tmp_path):
     assert not {cell.folder for cell in tries} & {cell.folder for cell in cells}
 
 
-def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path):
+def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path, capsys):
     stated, folder, tries = searched(tmp_path)
     record = judged(stated, tries)
     rates = {("toy", arm): rate for arm, rate in BEST.items()}
@@ -116,6 +116,20 @@ def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path):
     assert main(["report", str(folder)]) == 0
     assert main(["verify", str(folder)]) == 0
     assert main(["status", str(folder)]) == 0
+    verify_names_other_scores_and_exchanged_tries(folder, capsys)
+
+
+def verify_names_other_scores_and_exchanged_tries(folder, capsys):
+    record = json.loads((folder / "search.json").read_text())
+    record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
+    (folder / "search.json").write_text(json.dumps(record))
+    assert main(["verify", str(folder)]) == 1
+    assert "search.json: cells.toy.gate.tried[0].scores[0]: 99.0 -> " in capsys.readouterr().out
+    names = json.loads((folder / "runs.json").read_text())
+    one, other = "toy/gate at 0.001/1", "toy/stock at 0.01/1"
+    (folder / "runs.json").write_text(json.dumps(names | {one: names[other], other: names[one]}))
+    assert main(["verify", str(folder)]) == 1
+    assert "toy / gate at 0.001 / seed 1: is not the run of ablation.yaml: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
