@@ -13,18 +13,22 @@ from typing import Any
 from pipelines import report
 from pipelines.ablation import sides
 from pipelines.ablation.cell import Cell, Outcome
+from pipelines.ablation.declaration import Deviation, digest
 from pipelines.ablation.folder import open_ablation
-from pipelines.ablation.preregistration import digest, registration
+from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.recipe import of_cell
 from pipelines.ablation.search import read_search
 from pipelines.comparison import compare
-from pipelines.comparison.results import Results, to_json
+from pipelines.comparison.results import CHANGED, Results, to_json
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError, without_values
 from pipelines.report.data import RunLink
 from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
+
+REGISTERED = ("declared", "hash", "time", "finished_before")  # what results.json tells of a registration
+MOST_CHANGES = 5  # told in a flag
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
             if outcome.status == "finished":
                 manifest = RunFolder(cell.folder).manifest() or {}
                 run_files.require(cell.folder, manifest, run_files.is_result)
-    results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
+    registered = _registered(ended)
+    results = compare.combine([_part(one) for one in ended], _registration(registered), folder)
+    _mark_changed(results, ended, registered)
     for one in ended:
         record = read_search(one.folder) if one.config.search else None
         if record is None:
@@ -181,10 +187,41 @@ def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
     }
 
 
-def _registrations(ended: Sequence[EndedAblation]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Registered:
+    """The registration of one ablation, and what has changed since; cells have the names of the report."""
+
+    name: str
+    stored: Mapping[str, Any]
+    deviations: Sequence[Deviation]
+
+
+def _registered(ended: Sequence[EndedAblation]) -> list[_Registered]:
+    found = []
+    for one in ended:
+        stored = read_registration(one.folder)
+        known = [
+            replace(change, cell=one.prefix + change.cell) if change.cell is not None else change
+            for change in deviations(stored, one.config, one.runs)
+        ]
+        found.append(_Registered(one.folder.resolve().name, stored, known))
+    return found
+
+
+def _registration(registered: Sequence[_Registered]) -> dict[str, Any]:
     """Return the registration of one ablation, or those of several as one."""
-    each = {one.folder.resolve().name: registration(one.config, one.folder) for one in ended}
-    if len(ended) == 1:
+    each = {
+        one.name: {
+            **{
+                name: one.stored[name]
+                for name in ("declared", "hash", "time", "finished_before")
+                if name in one.stored
+            },
+            "changed_afterwards": [str(change) for change in one.deviations],
+        }
+        for one in registered
+    }
+    if len(each) == 1:
         return next(iter(each.values()))
     before: Counter[str] = Counter()
     for known in each.values():
@@ -194,7 +231,21 @@ def _registrations(ended: Sequence[EndedAblation]) -> dict[str, Any]:
         "time": ", ".join(sorted({known["time"] for known in each.values()})),
         "finished_before": dict(before),
         "changed_afterwards": [
-            f"{field} of {name}" for name, known in each.items() for field in known["changed_afterwards"]
+            f"{change} ({name})" for name, known in each.items() for change in known["changed_afterwards"]
         ],
         "ablations": each,
     }
+
+
+def _mark_changed(
+    results: dict[str, Any], ended: Sequence[EndedAblation], registered: Sequence[_Registered]
+) -> None:
+    """Say of every comparison whether something that it rests on has changed after the registration."""
+    for one, known in zip(ended, registered):
+        names = {one.prefix + name for name in one.config.cells}
+        for row in results["comparisons"]:
+            found = [change for change in known.deviations if row["cell"] in names and change.bears_on(row)]
+            if found:
+                more = f" and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
+                row["verdict"] += f", {CHANGED}"
+                row["flags"].append(f"{CHANGED}: {'; '.join(map(str, found[:MOST_CHANGES]))}{more}")

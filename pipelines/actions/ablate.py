@@ -95,7 +95,7 @@ def run_ablation(
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, console, earlier)
         return {}
-    register(config, folder, [*tries, *cells])
+    register(config, folder, fresh=fresh)
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)

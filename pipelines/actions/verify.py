@@ -11,11 +11,13 @@ from typing import Any
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import results, sides
+from pipelines.ablation import chain, results, sides
 from pipelines.ablation.cell import outcome_of
-from pipelines.ablation.preregistration import digest, read_registration
+from pipelines.ablation.declaration import digest
+from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.search import judge, read_search
 from pipelines.comparison import rescored
+from pipelines.comparison.results import CHANGED
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import intact
 from pipelines.runs.locate import find_record
@@ -92,20 +94,32 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         print(
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
-        del computed[RECIPE]
+        stored, computed = _as_0_1(stored), _as_0_1(computed)
     yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
     yield from _of_reports(folder, stored)
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     """Yield the differences in the registration and the finished runs of one ablation."""
-    registered = read_registration(ended.folder)
-    if digest(registered["declared"]) != registered["hash"]:
-        yield f"{ended.folder}/{REGISTRATION}: the declaration does not match its hash"
+    yield from registration_differences(ended)
     finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
     of_files = (f"{cell.label}: {line}" for cell in finished for line in run_differences(cell.folder))
     yield from dict.fromkeys([*of_files, *sides.differences(ended.runs)])
     yield from _of_search(ended)
+
+
+def registration_differences(ended: results.EndedAblation) -> Iterator[str]:
+    """Yield what of an ablation is not as it was registered before its runs."""
+    registered, where = read_registration(ended.folder), f"{ended.folder}/{REGISTRATION}"
+    if digest(registered["declared"]) != registered["hash"]:
+        yield f"{where}: the declaration does not match its hash"
+    if "settings" not in registered["declared"]:
+        print(printable(f"{where}: attnlab 0.1 declared no settings, data or sources, so none is compared"))
+    yield from (
+        f"{where}: {CHANGED}: {change}" for change in deviations(registered, ended.config, ended.runs)
+    )
+    contradict = chain.differences(ended.folder, registered, ended.config.baseline, ended.runs)
+    yield from (f"{where}: {line}" for line in contradict)
 
 
 def _of_search(ended: results.EndedAblation) -> Iterator[str]:
@@ -172,6 +186,24 @@ def differences(stored: object, computed: object, where: str = "") -> Iterator[s
             yield from differences(before, now, f"{where}[{_name_of(before, index)}]")
     elif not _equal(stored, computed, where):
         yield f"{where}: {stored!r} -> {computed!r}"
+
+
+def _as_0_1(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without what attnlab 0.1 did not tell: the recipe, and what changed in which row."""
+    rows = []
+    for row in results["comparisons"]:
+        flags = [flag for flag in row["flags"] if not flag.startswith(CHANGED)]
+        rows.append({**row, "verdict": row["verdict"].removesuffix(f", {CHANGED}"), "flags": flags})
+    known = results["registration"] or {}
+    each = known.get("ablations") or {}
+    kept = {name: _without_changes(one) for name, one in each.items()}
+    registration = _without_changes(known) | ({"ablations": kept} if kept else {})
+    told = {name: value for name, value in results.items() if name != RECIPE}
+    return {**told, "comparisons": rows, "registration": registration}
+
+
+def _without_changes(registration: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in registration.items() if name != "changed_afterwards"}
 
 
 def _name_of(item: object, index: int) -> str:

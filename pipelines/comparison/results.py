@@ -33,6 +33,7 @@ LEFT_OUT = frozenset(
         "ablations",
     }
 )
+CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
 WRITE_AGAIN = "write the file again with attnlab report"
 T = TypeVar("T")
 
@@ -102,6 +103,11 @@ class ComparisonResult:
     reason: str
     flags: tuple[str, ...]
     runs: RunPaths
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something that it rests on has changed after the registration."""
+        return self.verdict.endswith(CHANGED)
 
     @property
     def unit(self) -> str:

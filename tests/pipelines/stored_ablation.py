@@ -30,11 +30,12 @@ def config(
     arms: Sequence[str] | Mapping[str, Any] = ("stock", "gate"),
     seeds: Sequence[int] = (1, 2, 3),
     cells: Sequence[str] = ("toy",),
+    run: Mapping[str, Any] = {},
     **changes,
 ) -> AblationConfig:
-    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock, unless stated."""
+    """Return an ablation of `RUN`, changed by `run`; unless stated, each arm but stock is one variant."""
     attention = arms if isinstance(arms, Mapping) else {arm: [] if arm == "stock" else [arm] for arm in arms}
-    values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
+    values = {"cells": dict.fromkeys(cells, RUN | run), "arms": attention, "seeds": list(seeds)}
     return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
 
 
