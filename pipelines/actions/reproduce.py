@@ -25,6 +25,7 @@ from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
+ALIKE = "the conditions are equal, so the bits should be"
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
             raise UserError(name, what, accepted=advice)
     else:
         train(config, str(new))
-    for line in conditions(old, new):
+    other = list(conditions(old, new))
+    for line in other:
         print(printable(line))
-    return compare_runs(old, new, name)
+    return compare_runs(old, new, name, alike=not other and is_deterministic(new))
 
 
 def _without_side_effects(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,10 +123,13 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
-    for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
+    differing = {label: list(conditions(one, other)) for one, other, label in pairs}
+    for line in dict.fromkeys(line for lines in differing.values() for line in lines):
         print(printable(line))
-    runs = [compare_runs(one, other, label) for one, other, label in pairs]
-    return [*runs, *compare_results(before, results.read_results(out) or {})]
+    alike = {label: not differing[label] and is_deterministic(other) for _, other, label in pairs}
+    runs = [compare_runs(one, other, label, alike=alike[label]) for one, other, label in pairs]
+    now = results.read_results(out) or {}
+    return [*runs, *compare_results(before, now, alike=all(alike.values()))]
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
@@ -147,11 +152,20 @@ def conditions(old: Path, new: Path) -> Iterator[str]:
         yield from (f"other {shown}: {line}" for line in identity.differences(before, now))
 
 
-def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
+def is_deterministic(run: Path) -> bool:
+    """Return whether a run gives the same bits each time; a GPU does so with `deterministic: true` only."""
+    environment = (RunFolder(run).manifest() or {}).get("environment", {})
+    return bool(environment.get("deterministic"))
+
+
+def compare_runs(old: Path, new: Path, name: str, *, alike: bool) -> Reproduced:
     """Compare a finished run with its repetition.
 
-    Equal bits: every example has the same statistics and prediction. Within the interval: the 95 % interval
-    of the difference over examples contains 0. Different: anything else.
+    Equal bits: every example has the same statistics and prediction. Within the interval: the conditions were
+    others, and the 95 % interval of the difference over examples contains 0. Different: anything else.
+
+    Args:
+        alike: whether settings, sources, data, versions and machine are the same, so that the bits must be.
     """
     if (RunFolder(new).manifest() or {}).get("status") != "finished":
         return Reproduced(name, DIFFERENT, "it finished before, but not now")
@@ -165,7 +179,8 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
     same = not any(significance.differing(*pair).any() for pair in tables)
     if same and before.prediction_hashes == now.prediction_hashes:
         return Reproduced(name, EQUAL)
-    return _compare_statistics(before, now, name)
+    found = _compare_statistics(before, now, name)
+    return Reproduced(name, DIFFERENT, f"{found.detail}; {ALIKE}") if alike else found
 
 
 def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
@@ -183,10 +198,10 @@ def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reprodu
     return Reproduced(name, WITHIN if is_within else DIFFERENT, detail + interval)
 
 
-def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reproduced]:
+def compare_results(old: Mapping[str, Any], new: Mapping[str, Any], *, alike: bool) -> Iterator[Reproduced]:
     """Compare every primary comparison with its repetition.
 
-    Within the interval: the new difference is in the old 95 % interval.
+    Within the interval: the conditions were others, and the new difference is in the old 95 % interval.
     """
     rows = {(row["cell"], row["arm"], row["metric"]): row for row in new["comparisons"]}
     for before in old["comparisons"]:
@@ -198,6 +213,8 @@ def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
         detail = f"{_shown(before)} -> {_shown(now)}"
         if before["seed_differences"] == now["seed_differences"]:
             yield Reproduced(name, EQUAL, _shown(now))
+        elif alike:
+            yield Reproduced(name, DIFFERENT, f"{detail}; {ALIKE}")
         elif None in (before["difference"], now["difference"]) or before["ci95"] is None:
             yield Reproduced(name, DIFFERENT, detail)
         else:
