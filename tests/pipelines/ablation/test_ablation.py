@@ -221,6 +221,7 @@ def test_what_is_registered_first_stays_and_a_change_is_said(finished):
     assert {row["verdict"].partition(", ")[2] for row in results["comparisons"] if row["primary"]} == {
         "changed after registration"
     }
+    assert main(["ablate", str(file), "--out", str(out)]) == 0  # as the other tests expect it
 
 
 def test_a_folder_holds_one_run_and_another_is_refused_by_the_field_that_differs(tmp_path, capsys):
