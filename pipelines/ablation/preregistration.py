@@ -22,6 +22,7 @@ from pipelines.runs import identity
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     ABLATION,
+    ANCHOR,
     CELLS,
     MANIFEST,
     REGISTRATION,
@@ -34,7 +35,7 @@ from pipelines.storage.names import (
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.temporary import sweep
 
-SEALED = ("hash", "time", "name", "finished_before", "finished_runs")
+SEALED = ("hash", "time", "name", "anchor", "finished_before", "finished_runs")
 
 
 def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> None:
@@ -54,6 +55,7 @@ def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> No
         refuse_foreign(folder)
         declared, before = declare(config), _finished(folder.parent / CELLS, config)
         stored = {"declared": declared, "hash": digest(declared), "time": now, "name": folder.resolve().name}
+        stored |= {"anchor": config.anchor} if config.anchor else {}
         stored |= {"finished_before": dict(before.by_arm), "finished_runs": before.runs}
         atomic.write_json(path, stored)
     elif fresh and (before := _finished(folder.parent / CELLS, config)).runs:
@@ -103,7 +105,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         UserError: it names the file; nothing was written.
     """
-    for name in (ABLATION, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
+    for name in (ABLATION, ANCHOR, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
         if os.path.lexists(folder / name):
             what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"
             raise UserError(str(folder), what, accepted="choose another --out")
@@ -122,6 +124,7 @@ class Registered(TypedDict):
     declared: dict[str, Any]
     hash: str
     time: str
+    anchor: NotRequired[str]  # what was to date it: "git" or "hub:ORG/NAME"
     name: NotRequired[str]  # of the ablation's folder; since 0.2
     finished_before: NotRequired[dict[str, int]]  # arm -> runs in the store, copies included
     finished_runs: NotRequired[list[str]]  # `short` hashes of these runs; since 0.2

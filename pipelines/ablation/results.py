@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines import report
 from pipelines.ablation import sides
+from pipelines.ablation.anchor import read_anchor
 from pipelines.ablation.cell import Cell, Outcome
 from pipelines.ablation.declaration import Deviation, digest
 from pipelines.ablation.folder import open_ablation
@@ -27,7 +28,7 @@ from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
 
-REGISTERED = ("declared", "hash", "time", "finished_before")  # what results.json tells of a registration
+TOLD = ("declared", "hash", "time", "anchor", "finished_before")  # of a registration, in results.json
 MOST_CHANGES = 5  # told in a flag
 
 
@@ -204,7 +205,8 @@ def _registered(ended: Sequence[EndedAblation]) -> list[_Registered]:
             replace(change, cell=one.prefix + change.cell) if change.cell is not None else change
             for change in deviations(stored, one.config, one.runs)
         ]
-        found.append(_Registered(one.folder.resolve().name, stored, known))
+        told = {**stored, "anchor": read_anchor(one.folder)}
+        found.append(_Registered(one.folder.resolve().name, told, known))
     return found
 
 
@@ -212,11 +214,7 @@ def _registration(registered: Sequence[_Registered]) -> dict[str, Any]:
     """Return the registration of one ablation, or those of several as one."""
     each = {
         one.name: {
-            **{
-                name: one.stored[name]
-                for name in ("declared", "hash", "time", "finished_before")
-                if name in one.stored
-            },
+            **{name: one.stored[name] for name in TOLD if one.stored.get(name) is not None},
             "changed_afterwards": [str(change) for change in one.deviations],
         }
         for one in registered

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines import report
-from pipelines.ablation import results
+from pipelines.ablation import anchor, results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.dry_run import print_plan
@@ -78,7 +78,8 @@ def run_ablation(
         prepare: write the plan but run nothing; print an `attnlab run-cell` command per missing run.
 
     Raises:
-        UserError: two arms are the same run, or runs that cannot be compared.
+        UserError: two arms are the same run, or runs that cannot be compared, or the registration cannot be
+            anchored before the first run.
         RunFailed: no run finished, so there is nothing to compare.
         Interrupted: it was asked to stop; the same command resumes.
     """
@@ -95,7 +96,11 @@ def run_ablation(
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, console, earlier)
         return {}
+    anchor.refuse_late(config, folder)
     register(config, folder, fresh=fresh)
+    anchored = anchor.anchor(config, folder)
+    if anchored is not None:
+        _say(console, f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)

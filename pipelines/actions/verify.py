@@ -11,11 +11,12 @@ from typing import Any
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import chain, results, sides
+from pipelines.ablation import anchor, chain, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.declaration import digest
-from pipelines.ablation.preregistration import deviations, read_registration
+from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
+from pipelines.actions import replay as replaying
 from pipelines.comparison import rescored
 from pipelines.comparison.results import CHANGED
 from pipelines.errors import RunFailed, UserError
@@ -50,8 +51,11 @@ class ReportsRecord(TypedDict):
     files: dict[str, str]
 
 
-def verify_command(folder: str) -> None:
+def verify_command(folder: str, *, replay: int = 0) -> None:
     """Check an ablation or a run and print every difference.
+
+    Args:
+        replay: runs to train again; of an ablation, those that the digest of its registration draws.
 
     Raises:
         UserError: the folder is neither.
@@ -59,9 +63,10 @@ def verify_command(folder: str) -> None:
     """
     path = find_record(folder)
     if reading.is_there(path / RUNS) or reading.is_there(path / TOGETHER):
-        found = list(ablation_differences(path))
+        found = [*ablation_differences(path), *_of_replay(path, replay)]
     elif reading.is_there(path / MANIFEST):
-        found = list(run_differences(path))
+        again = replaying.differences(folder, path) if replay else ()
+        found = [*run_differences(path), *again]
     else:
         raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
     for line in found[:MOST_LINES]:
@@ -118,8 +123,20 @@ def registration_differences(ended: results.EndedAblation) -> Iterator[str]:
     yield from (
         f"{where}: {CHANGED}: {change}" for change in deviations(registered, ended.config, ended.runs)
     )
+    of_anchor = anchor.check(ended.folder, registered)
+    for note in of_anchor.notes:
+        print(printable(f"{where}: {note}"))
+    yield from (f"{where}: {line}" for line in of_anchor.findings)
     contradict = chain.differences(ended.folder, registered, ended.config.baseline, ended.runs)
     yield from (f"{where}: {line}" for line in contradict)
+
+
+def _of_replay(folder: Path, count: int) -> Iterator[str]:
+    """Yield which of the runs that the registration's digest draws are different when trained again."""
+    for one in results.reported_ablations(folder) if count else ():
+        finished = [cell for cell, outcome in one.outcomes.items() if outcome.status == "finished"]
+        for cell in replaying.drawn(finished, seal(read_registration(one.folder)), count):
+            yield from replaying.differences(cell.label, cell.folder)
 
 
 def _of_search(ended: results.EndedAblation) -> Iterator[str]:

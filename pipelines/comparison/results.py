@@ -29,6 +29,7 @@ LEFT_OUT = frozenset(
         "time",
         "finished_before",
         "declared",
+        "anchor",
         "recipe",
         "ablations",
     }
@@ -188,6 +189,7 @@ class Registration:
     finished_before: Mapping[str, int] | None = None  # arm -> runs that were finished by then
     changed_afterwards: tuple[str, ...] = ()
     declared: Mapping[str, object] | None = None
+    anchor: Mapping[str, str] | None = None  # where it was put outside of the folder, since 0.2
     ablations: Mapping[str, Mapping[str, object]] | None = None  # of several reported together
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.comparison.results import CHANGED, ArmSummary, Failure
+from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report import recipe, settling
@@ -152,7 +152,7 @@ def registration(facts: ReportData) -> str:
     when = "late" if already else "before the first run"
     if before and not already:
         when += f" of an arm; {fmt.plural(before[facts.baseline], 'run')} of {facts.baseline} had been made"
-    text = f"Registered {when} ({written}{known.hash[:16]})"
+    text = f"Registered {when} ({written}{known.hash[:16]}{_anchor(known)})"
     if already:
         text += f": {fmt.plural(already, 'run')} of these arms existed before"
     if known.changed_afterwards:
@@ -161,6 +161,13 @@ def registration(facts: ReportData) -> str:
     if already:
         return f"{text}; unchanged since. Read its p values as exploratory where those runs were looked at."
     return f"{text}: {_declared(facts)}; unchanged since."
+
+
+def _anchor(known: Registration) -> str:
+    """Return where a registration was put before the first run; several as one have no such place."""
+    if known.anchor is None:
+        return ""
+    return f", anchored at {known.anchor['kind']} commit {known.anchor['commit'][:16]}"
 
 
 def _declared(facts: ReportData) -> str:

@@ -9,6 +9,7 @@ CACHE = "cache"  # features of the data
 # ---- in the folder of an ablation
 ABLATION = "ablation.yaml"
 REGISTRATION = "registration.json"
+ANCHOR = "anchor.json"  # where the digest of the registration was put outside of this folder
 RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
 SEARCH = "search.json"
 RESULTS = "results.json"
