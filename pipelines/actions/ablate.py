@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines import report
-from pipelines.ablation import anchor, results
+from pipelines.ablation import anchor, looks, results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.dry_run import print_plan
@@ -115,7 +115,9 @@ def run_ablation(
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    computed = results.results_of([results.EndedAblation(config, outcomes, folder, tries)], folder)
+    ended = [results.EndedAblation(config, outcomes, folder, tries)]
+    computed = results.results_of(ended, folder)
+    looks.record(computed, ended)
     results.write(computed, folder)
     report.print_table(computed, Console(highlight=False), folder)
     delete_models(config, finished)
@@ -124,8 +126,8 @@ def run_ablation(
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
     _say(console, f"report: {folder / REPORT}")
-    ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
-    return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
+    ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+    return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
 
 
 def search(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import anchor, chain, results, sides
+from pipelines.ablation import anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.declaration import digest
 from pipelines.ablation.preregistration import deviations, read_registration, seal
@@ -37,7 +37,7 @@ from pipelines.storage.names import (
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
 
-RECIPE = "recipe"  # of results.json, since 0.2
+RECIPE, LEDGER_IN_RESULTS = "recipe", "ledger"  # of results.json, since 0.2
 TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a float64
 BOOTSTRAP_TOLERANCE = 1e-4  # relative; its products are in float32
 MOST_MOVED = 3  # resamples of a histogram that may change their bin
@@ -100,7 +100,9 @@ def ablation_differences(folder: Path) -> Iterator[str]:
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
         stored, computed = _as_0_1(stored), _as_0_1(computed)
-    yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
+    numbers = {name: value for name, value in stored.items() if name != LEDGER_IN_RESULTS}
+    yield from (f"{RESULTS}: {line}" for line in differences(numbers, computed))
+    yield from _of_ledger(stored, computed["comparisons"], ended)
     yield from _of_reports(folder, stored)
 
 
@@ -129,6 +131,20 @@ def registration_differences(ended: results.EndedAblation) -> Iterator[str]:
     yield from (f"{where}: {line}" for line in of_anchor.findings)
     contradict = chain.differences(ended.folder, registered, ended.config.baseline, ended.runs)
     yield from (f"{where}: {line}" for line in contradict)
+
+
+def _of_ledger(
+    stored: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], ended: Sequence[results.EndedAblation]
+) -> Iterator[str]:
+    """Yield where the looks in results.json are not those of the ledger, or not what the ledger gives."""
+    if LEDGER_IN_RESULTS not in stored:
+        if RECIPE in stored:
+            print(printable(f"{RESULTS}: it has no ledger of looks; attnlab report adds it"))
+        return
+    try:
+        yield from looks.differences(stored[LEDGER_IN_RESULTS], rows, ended)
+    except UserError as error:
+        yield error.sentence()
 
 
 def _of_replay(folder: Path, count: int) -> Iterator[str]:

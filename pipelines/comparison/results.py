@@ -32,6 +32,7 @@ LEFT_OUT = frozenset(
         "anchor",
         "recipe",
         "ablations",
+        "ledger",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -194,6 +195,33 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class ReadLook:
+    """One look at a primary comparison on a test set, and its reading by e-LOND after all looks before it."""
+
+    test: str  # hash of the examples
+    time: str
+    ablation: str  # beginning of the seal of its registration
+    cell: str | None  # of this report; None: of another ablation
+    arm: str | None
+    metric: str | None
+    p: float | None
+    finished: int  # runs that had ended
+    planned: int
+    e: float | None = None
+    needed: float | None = None
+    claimed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The looks that the test sets of a report have had."""
+
+    heads: Mapping[str, str]  # ablation -> hash of the last line of its ledger when the report was written
+    tests: Mapping[str, str]  # cell -> hash of the examples
+    looks: tuple[ReadLook, ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything a report needs beside the run folders."""
 
@@ -207,6 +235,7 @@ class Results:
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
+    ledger: Ledger | None = None  # since 0.2
 
 
 def to_json(results: Results | CellRecipe) -> dict[str, Any]:

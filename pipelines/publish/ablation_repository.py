@@ -137,4 +137,6 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
     stated = portable.replace_paths(stored.config.to_dict(), names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
-    results.write(results.results_of([results.ended_ablation(target)], target), target)
+    computed = results.results_of([results.ended_ablation(target)], target)
+    looked = (results.read_results(stored.folder) or {}).get("ledger")
+    results.write({**computed, **({"ledger": looked} if looked is not None else {})}, target)

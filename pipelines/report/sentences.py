@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
-from pipelines.report import recipe, settling
+from pipelines.report import looks, recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -142,7 +142,12 @@ def search(facts: ReportData) -> str:
 
 
 def registration(facts: ReportData) -> str:
-    """Return what was declared before the first run, and what has changed since, as sentences."""
+    """Return what was declared before the first run, what has changed since, and the looks, as sentences."""
+    return " ".join([_registered(facts), *looks.sentences(facts)])
+
+
+def _registered(facts: ReportData) -> str:
+    """Return what was declared before the first run, and what has changed since."""
     known = facts.results.registration
     if known is None:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."

@@ -5,6 +5,8 @@ from __future__ import annotations
 # ---- beside the folders of ablations, which share them
 CELLS = "cells"  # the run folders
 CACHE = "cache"  # features of the data
+LEDGER = "ledger.jsonl"  # every look at a comparison on a test set
+LEDGER_LOCK = ".ledger.lock"
 
 # ---- in the folder of an ablation
 ABLATION = "ablation.yaml"

@@ -136,10 +136,13 @@ def _tags(right: int, found: int) -> list[str]:
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
     """An ablation folder with its results."""
+    from pipelines.ablation import looks
     from pipelines.ablation.results import ended_ablation, results_of
 
     folder = write(root, name, **options)
-    results = results_of([ended_ablation(folder)], folder)
+    ended = [ended_ablation(folder)]
+    results = results_of(ended, folder)
+    looks.record(results, ended)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder
