@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import report
-from pipelines.ablation import results
+from pipelines.ablation import anchor, looks, results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.dry_run import print_plan
@@ -77,7 +77,8 @@ def run_ablation(
         prepare: write the plan but run nothing; print an `attnlab run-cell` command per missing run.
 
     Raises:
-        UserError: two arms are the same run, or runs that cannot be compared.
+        UserError: two arms are the same run, or runs that cannot be compared, or the registration cannot be
+            anchored before the first run.
         RunFailed: no run finished, so there is nothing to compare.
         Interrupted: it was asked to stop; the same command resumes.
     """
@@ -94,7 +95,11 @@ def run_ablation(
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
         return {}
-    register(config, folder, [*tries, *cells])
+    anchor.refuse_late(config, folder)
+    register(config, folder, fresh=fresh)
+    anchored = anchor.anchor(config, folder)
+    if anchored is not None:
+        terminal.say(f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
@@ -109,7 +114,9 @@ def run_ablation(
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
+    ended = [results.EndedAblation(config, outcomes, folder, tries)]
+    computed = results.results_of(ended, folder)
+    looks.record(computed, ended)
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
     delete_models(config, finished)
@@ -118,8 +125,8 @@ def run_ablation(
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
     terminal.say(f"report: {folder / REPORT}")
-    ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
-    return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
+    ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+    return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
 
 
 def search(

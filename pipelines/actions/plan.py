@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipelines.ablation import sides
 from pipelines.ablation.cost import costs, duration
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.comparison import power
@@ -83,6 +84,7 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         UserError: no cell and arm has two finished seeds in the pilot, beside those of the baseline.
     """
     stored = open_ablation(Path(pilot))
+    sides.require(Path(pilot), stored.cells)
     plans = list(make_plans(config, stored))
     if not plans:
         raise UserError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import report
+from pipelines.ablation import looks
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
 from pipelines.errors import UserError
 from pipelines.storage import atomic
@@ -29,7 +30,9 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
             "report", "several ablations need a folder of their own", accepted="name it with --out"
         )
     target = Path(out or folders[0])
-    results = results_of(with_unique_cells(ended), target)
+    named = with_unique_cells(ended)
+    results = results_of(named, target)
+    looks.record(results, named)
     write(results, target)
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])

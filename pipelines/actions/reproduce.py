@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.ablation import results
+from pipelines.ablation import results, sides
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train
@@ -25,6 +25,7 @@ from pipelines.storage.names import RESULTS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
+ALIKE = "the conditions are equal, so the bits should be"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
             raise UserError(name, what, accepted=advice)
     else:
         train(config, str(new))
-    for line in conditions(old, new):
+    other = list(conditions(old, new))
+    for line in other:
         print(printable(line))
-    return compare_runs(old, new, name)
+    return compare_runs(old, new, name, alike=not other and is_deterministic(new))
 
 
 def _without_side_effects(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,9 +108,11 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
     Raises:
-        UserError: the ablation has no results yet, or a file of its runs has changed.
+        UserError: the ablation has no results yet, a file of its runs has changed, or a run is not what its
+            grid says.
     """
     stored = open_ablation(old)
+    sides.require(old, (*stored.tries, *stored.cells))
     before = results.read_results(old)
     if before is None:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
@@ -124,10 +128,13 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
-    for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
+    differing = {label: list(conditions(one, other)) for one, other, label in pairs}
+    for line in dict.fromkeys(line for lines in differing.values() for line in lines):
         print(printable(line))
-    runs = [compare_runs(one, other, label) for one, other, label in pairs]
-    return [*runs, *compare_results(before, results.read_results(out) or {})]
+    alike = {label: not differing[label] and is_deterministic(other) for _, other, label in pairs}
+    runs = [compare_runs(one, other, label, alike=alike[label]) for one, other, label in pairs]
+    now = results.read_results(out) or {}
+    return [*runs, *compare_results(before, now, alike=all(alike.values()))]
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
@@ -150,11 +157,20 @@ def conditions(old: Path, new: Path) -> Iterator[str]:
         yield from (f"other {shown}: {line}" for line in identity.differences(before, now))
 
 
-def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
+def is_deterministic(run: Path) -> bool:
+    """Return whether a run gives the same bits each time; a GPU does so with `deterministic: true` only."""
+    environment = (RunFolder(run).manifest() or {}).get("environment", {})
+    return bool(environment.get("deterministic"))
+
+
+def compare_runs(old: Path, new: Path, name: str, *, alike: bool) -> Reproduced:
     """Compare a finished run with its repetition.
 
-    Equal bits: every example has the same statistics and prediction. Within the interval: the 95 % interval
-    of the difference over examples contains 0. Different: anything else.
+    Equal bits: every example has the same statistics and prediction. Within the interval: the conditions were
+    others, and the 95 % interval of the difference over examples contains 0. Different: anything else.
+
+    Args:
+        alike: whether settings, sources, data, versions and machine are the same, so that the bits must be.
     """
     if (RunFolder(new).manifest() or {}).get("status") != "finished":
         return Reproduced(name, DIFFERENT, "it finished before, but not now")
@@ -168,7 +184,8 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
     same = not any(significance.differing(*pair).any() for pair in tables)
     if same and before.prediction_hashes == now.prediction_hashes:
         return Reproduced(name, EQUAL)
-    return _compare_statistics(before, now, name)
+    found = _compare_statistics(before, now, name)
+    return Reproduced(name, DIFFERENT, f"{found.detail}; {ALIKE}") if alike else found
 
 
 def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
@@ -186,10 +203,10 @@ def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reprodu
     return Reproduced(name, WITHIN if is_within else DIFFERENT, detail + interval)
 
 
-def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reproduced]:
+def compare_results(old: Mapping[str, Any], new: Mapping[str, Any], *, alike: bool) -> Iterator[Reproduced]:
     """Compare every primary comparison with its repetition.
 
-    Within the interval: the new difference is in the old 95 % interval.
+    Within the interval: the conditions were others, and the new difference is in the old 95 % interval.
     """
     rows = {(row["cell"], row["arm"], row["metric"]): row for row in new["comparisons"]}
     for before in old["comparisons"]:
@@ -201,6 +218,8 @@ def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
         detail = f"{_shown(before)} -> {_shown(now)}"
         if before["seed_differences"] == now["seed_differences"]:
             yield Reproduced(name, EQUAL, _shown(now))
+        elif alike:
+            yield Reproduced(name, DIFFERENT, f"{detail}; {ALIKE}")
         elif None in (before["difference"], now["difference"]) or before["ci95"] is None:
             yield Reproduced(name, DIFFERENT, detail)
         else:

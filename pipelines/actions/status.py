@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.ablation import sides
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.unused import delete_run, unused_runs
@@ -67,9 +68,12 @@ def status_command(
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
     terminal = Terminal()
-    states = run_states(open_ablation(ablation))
+    stored = open_ablation(ablation)
+    states = run_states(stored)
     if not watch:
         terminal.print(table(states))
+        for line in sides.differences((*stored.tries, *stored.cells)):
+            terminal.say(f"not what the grid says: {line}")
         return
     try:
         with Live(screen(states, terminal), console=terminal, auto_refresh=False) as live:

@@ -29,10 +29,13 @@ LEFT_OUT = frozenset(
         "time",
         "finished_before",
         "declared",
+        "anchor",
         "recipe",
         "ablations",
+        "ledger",
     }
 )
+CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
 WRITE_AGAIN = "write the file again with attnlab report"
 T = TypeVar("T")
 
@@ -102,6 +105,11 @@ class ComparisonResult:
     reason: str
     flags: tuple[str, ...]
     runs: RunPaths
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something that it rests on has changed after the registration."""
+        return self.verdict.endswith(CHANGED)
 
     @property
     def unit(self) -> str:
@@ -182,7 +190,35 @@ class Registration:
     finished_before: Mapping[str, int] | None = None  # arm -> runs that were finished by then
     changed_afterwards: tuple[str, ...] = ()
     declared: Mapping[str, object] | None = None
+    anchor: Mapping[str, str] | None = None  # where it was put outside of the folder, since 0.2
     ablations: Mapping[str, Mapping[str, object]] | None = None  # of several reported together
+
+
+@dataclass(frozen=True)
+class ReadLook:
+    """One look at a primary comparison on a test set, and its reading by e-LOND after all looks before it."""
+
+    test: str  # hash of the examples
+    time: str
+    ablation: str  # beginning of the seal of its registration
+    cell: str | None  # of this report; None: of another ablation
+    arm: str | None
+    metric: str | None
+    p: float | None
+    finished: int  # runs that had ended
+    planned: int
+    e: float | None = None
+    needed: float | None = None
+    claimed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The looks that the test sets of a report have had."""
+
+    heads: Mapping[str, str]  # ablation -> hash of the last line of its ledger when the report was written
+    tests: Mapping[str, str]  # cell -> hash of the examples
+    looks: tuple[ReadLook, ...]
 
 
 @dataclass(frozen=True)
@@ -199,6 +235,7 @@ class Results:
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
+    ledger: Ledger | None = None  # since 0.2
 
 
 def to_json(results: Results | CellRecipe) -> dict[str, Any]:

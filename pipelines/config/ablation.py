@@ -20,7 +20,9 @@ def _file_or_settings(part: Any) -> Any:
     raise ValueError("a cell is a list of run files or of settings")
 
 
-ABLATION_EXECUTION_KEYS = frozenset({"jobs", "executor", "slurm"})  # never part of the ablation's hash
+ABLATION_EXECUTION_KEYS = frozenset(
+    {"anchor", "jobs", "executor", "slurm"}
+)  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
 
@@ -101,6 +103,11 @@ class AblationBase(Section):
     )
     search: SearchConfig | None = Field(
         None, description="learning rates to try for every arm; null: use the learning rates of the files"
+    )
+    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+)$")] | None = Field(
+        None,
+        description="what dates the registration before the first run: git (a commit in the repository of "
+        "the working folder) or hub:ORG/NAME (an empty repository); null: nothing",
     )
     jobs: Count | None = Field(
         None,

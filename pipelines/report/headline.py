@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.comparison.results import CHANGED
 from pipelines.report import format as fmt
 from pipelines.report import settling
 from pipelines.report.data import VERDICTS, ReportData, Row
@@ -30,7 +31,8 @@ def sentence(facts: ReportData) -> str:
         return "No primary comparison was finished."
     arms = [row.arm for row in facts.primary]
     if len(set(arms)) == len(arms) <= MOST_NAMED:
-        return f"{'; '.join(map(_plain, facts.primary))}{_more(facts)}."
+        told = [f"{_plain(row)}, {CHANGED}" if row.is_changed else _plain(row) for row in facts.primary]
+        return f"{'; '.join(told)}{_more(facts)}."
     by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
     clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]
     text = "; ".join(clauses)
@@ -46,7 +48,8 @@ def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:
         else ""
         for row in rows
     ]
-    named = [f"{name}{number}" for name, number in zip(names, numbers)][:MOST_NAMED]
+    after = [f" [{CHANGED}]" if row.is_changed else "" for row in rows]
+    named = [f"{name}{number}{aside}" for name, number, aside in zip(names, numbers, after)][:MOST_NAMED]
     rest = [f"{len(rows) - MOST_NAMED} more"] if len(rows) > MOST_NAMED else []
     claim = CLAIMS[word][len(rows) > 1].format(facts.baseline)
     return f"{fmt.listing([*named, *rest])} {claim}"

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison.recipe import CellRecipe, Change
+from pipelines.comparison.recipe import ArmRecipe, CellRecipe, Change
 from pipelines.config import describe
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
@@ -65,9 +65,11 @@ def baseline(facts: ReportData) -> str:
 def changes_attention(facts: ReportData) -> bool:
     """Return whether an arm differs in its attention; so does that of results that do not say."""
     said = [about for recipe in facts.recipes.values() for about in recipe.arms.values()]
-    return not said or any(
-        change.setting.startswith(("attention", "where")) for one in said for change in one.changes
-    )
+    return not said or any(map(_changes_attention, said))
+
+
+def _changes_attention(arm: ArmRecipe) -> bool:
+    return any(change.setting.startswith(("attention", "where.")) for change in arm.changes)
 
 
 def terms(facts: ReportData, cell: str) -> Terms:
@@ -129,7 +131,10 @@ def _words(recipe: CellRecipe, arm: str, baseline: str) -> str:
     changes = recipe.arms[arm].changes
     if arm == baseline:
         return f"the baseline: {recipe.attention} attention"
-    return "; ".join(_change(change) for change in changes) or "the same settings as the baseline"
+    if not changes:
+        return "the same settings as the baseline"
+    aside = "" if _changes_attention(recipe.arms[arm]) else " (no change of attention)"
+    return "; ".join(map(_change, changes)) + aside
 
 
 def _change(change: Change) -> str:

@@ -9,6 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.comparison.results import CHANGED
 from pipelines.report import headline, sentences, settling
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
@@ -105,7 +106,8 @@ def _headings(facts: ReportData, primary: bool, wide: bool) -> list[str]:
 def _cells(record: Record, wide: bool) -> list[str]:
     arm = printable(record.row.arm, keep="")
     row = record.row
-    tail = [record.p, record.mde80, f"{row.glyph} {record.verdict}", record.time]
+    verdict = record.verdict.replace(f", {CHANGED}", "\nchanged after\nregistration")
+    tail = [record.p, record.mde80, f"{row.glyph} {verdict}", record.time]
     if wide:
         return [arm, record.baseline, record.arm, record.effect, *tail]
     return [arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]

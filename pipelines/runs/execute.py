@@ -33,13 +33,19 @@ from pipelines.train.progress import Reporter
 
 
 def execute(
-    config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporter, expected: str | None = None
+    config: RunConfig,
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    expected: str | None = None,
+    registration: str | None = None,
 ) -> Manifest:
     """Execute one run to its end and return its manifest; a finished run is not changed.
 
     Args:
         cache: folder of the feature cache.
         expected: first characters of the run's hash when it was planned; None does not check it.
+        registration: seal of the registration that it is trained under, for its manifest.
 
     Raises:
         Busy: another process works on this folder.
@@ -80,7 +86,7 @@ def _execute_alone(
             sweep(folder.path, SECONDS_OF_A_WRITE)
             (folder.path / FAILURE).unlink(missing_ok=True)  # of an earlier start
         try:
-            return _execute(config, described, folder, cache, reporter)
+            return _execute(config, described, folder, cache, reporter, registration)
         except (OSError, SafetensorError) as error:
             if not atomic.is_disk_full(error):
                 raise
@@ -89,7 +95,12 @@ def _execute_alone(
 
 
 def _execute(
-    config: RunConfig, described: Mapping[str, Any], folder: RunFolder, cache: Path, reporter: Reporter
+    config: RunConfig,
+    described: Mapping[str, Any],
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    registration: str | None,
 ) -> Manifest:
     resume_checks.refuse_another_run(folder, described)
     finished = read_manifest(folder)
@@ -108,6 +119,8 @@ def _execute(
         manifest = _train_and_score(run, described)
         manifest["total_seconds"] = time.perf_counter() - started
         manifest["cpu_seconds"] = time.process_time() - cpu_started
+        if registration is not None:
+            manifest["registration"] = registration
         if is_main:
             folder.finish(manifest)
             run.training.store.remove_all()

@@ -83,7 +83,8 @@ def contradictions(
     if described is None or identity.run_hash(described) != digest:
         yield IDENTITY, f"does not match the run hash in {MANIFEST}"
         return
-    if run.path.resolve().parent.name == CELLS and not digest.startswith(run.path.name.partition("-")[0]):
+    stem = run.path.name.partition("-")[0]
+    if run.path.resolve().parent.name == CELLS and not (stem and digest.startswith(stem)):
         yield MANIFEST, f"is that of run {digest[:16]}, in the folder of another"
     changed = identity.other_settings(described, manifest["config"])
     if changed:

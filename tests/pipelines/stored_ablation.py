@@ -31,11 +31,12 @@ def config(
     arms: Sequence[str] | Mapping[str, Any] = ("stock", "gate"),
     seeds: Sequence[int] = (1, 2, 3),
     cells: Sequence[str] = ("toy",),
+    run: Mapping[str, Any] = {},
     **changes,
 ) -> AblationConfig:
-    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock, unless stated."""
+    """Return an ablation of `RUN`, changed by `run`; unless stated, each arm but stock is one variant."""
     attention = arms if isinstance(arms, Mapping) else {arm: [] if arm == "stock" else [arm] for arm in arms}
-    values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
+    values = {"cells": dict.fromkeys(cells, RUN | run), "arms": attention, "seeds": list(seeds)}
     return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
 
 
@@ -147,10 +148,13 @@ def _tags(right: int, found: int) -> list[str]:
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
     """An ablation folder with its results."""
+    from pipelines.ablation import looks
     from pipelines.ablation.results import ended_ablation, results_of
 
     folder = write(root, name, **options)
-    results = results_of([ended_ablation(folder)], folder)
+    ended = [ended_ablation(folder)]
+    results = results_of(ended, folder)
+    looks.record(results, ended)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder

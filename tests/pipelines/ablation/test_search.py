@@ -134,6 +134,20 @@ def test_an_ablation_that_has_lost_its_search_is_not_reported(ended, capsys):
     assert (ended / "results.json").read_bytes() == before
 
 
+def test_verify_names_other_scores_and_exchanged_tries(ended, capsys):
+    folder = ended
+    record = json.loads((folder / "search.json").read_text())
+    record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
+    (folder / "search.json").write_text(json.dumps(record))
+    assert main(["verify", str(folder)]) == 1
+    assert "search.json: cells.toy.gate.tried[0].scores[0]: 99.0 -> " in capsys.readouterr().out
+    names = json.loads((folder / "runs.json").read_text())
+    one, other = "toy/gate at 0.001/1", "toy/stock at 0.01/1"
+    (folder / "runs.json").write_text(json.dumps(names | {one: names[other], other: names[one]}))
+    assert main(["verify", str(folder)]) == 1
+    assert "toy / gate at 0.001 / seed 1: is not the run of ablation.yaml: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -313,26 +313,35 @@ def replace(path: Path, seed: int, skill: float) -> None:
 
 
 def test_the_same_bits_are_called_that(pair):
-    assert compare_runs(*pair, "run").result == EQUAL
+    assert compare_runs(*pair, "run", alike=True).result == EQUAL
 
 
 def test_other_predictions_with_equal_statistics_are_within(pair):
     path = pair[1] / "predictions.test.jsonl"
     path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
-    found = compare_runs(*pair, "run")
+    found = compare_runs(*pair, "run", alike=False)
     assert (found.result, "other predictions" in found.detail) == (WITHIN, True)
+
+
+def test_other_bits_under_equal_conditions_are_different(pair):
+    path = pair[1] / "predictions.test.jsonl"
+    path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
+    found = compare_runs(*pair, "run", alike=True)
+    assert (found.result, "the conditions are equal" in found.detail) == (DIFFERENT, True)
+    replace(pair[1], seed=9, skill=0.6)
+    assert compare_runs(*pair, "run", alike=True).result == DIFFERENT
 
 
 def test_noise_is_within_and_a_loss_of_skill_is_different(pair):
     replace(pair[1], seed=9, skill=0.6)
-    assert compare_runs(*pair, "run").result == WITHIN
+    assert compare_runs(*pair, "run", alike=False).result == WITHIN
     replace(pair[1], seed=9, skill=0.2)
-    assert compare_runs(*pair, "run").result == DIFFERENT
+    assert compare_runs(*pair, "run", alike=False).result == DIFFERENT
 
 
 def test_a_run_that_does_not_finish_again_is_different(pair):
     (pair[1] / "manifest.json").unlink()
-    assert compare_runs(*pair, "run").result == DIFFERENT
+    assert compare_runs(*pair, "run", alike=False).result == DIFFERENT
 
 
 def test_other_versions_data_and_settings_are_named_field_by_field(pair):
@@ -358,8 +367,10 @@ def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder,
     row = new["comparisons"][0]
     row["difference"] += shift * (high - low) / 2
     row["seed_differences"] = [one + shift for one in row["seed_differences"]]
-    [found] = compare_results(old, new)
+    [found] = compare_results(old, new, alike=False)
     assert found.result == word
+    [found] = compare_results(old, new, alike=True)
+    assert found.result == (EQUAL if word == EQUAL else DIFFERENT)
 
 
 def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):
