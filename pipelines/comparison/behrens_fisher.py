@@ -1,8 +1,8 @@
 """The distribution of a mean whose variance is the sum of two estimates: Behrens' and Fisher's.
 
 `sqrt(w) T1 + sqrt(1 - w) T2`, where T1 and T2 are independent t variables with the degrees of freedom of the
-two estimates, and w is the share of the first. A p value of it is at most the level at every level: t with one
-mean number of degrees of freedom is right near 5 % only (docs/statistics.md).
+two estimates, and w is the share of the first. Its p is below a level at most as often as the
+level says; a t with one mean number of degrees of freedom achieves that near 5 % only (docs/statistics.md).
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def share_of_seeds(variance: Variance) -> float:
 
 
 def degrees_of_freedom(num_seeds: int, num_clusters: int) -> tuple[float, float]:
-    """Return those of the variance over seeds, 0 where one seed has none, and of the variance over examples."""
+    """Return those of the variance over seeds (0 for one seed, which has none) and over clusters."""
     return num_seeds - 1.0, num_clusters - 1.0
 
 

@@ -1,7 +1,7 @@
-"""The distribution behind p and interval: against integrals and printed tables, and its error at every level."""
+"""The distribution behind p and interval: against integrals and printed tables; its error at every level."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def convolution(ratio, share, dfs):
 
     turn = ratio / second  # where T1 alone has to do nothing
     edges = sorted({-1e4, -50, -5, 0, turn - 5 * first, turn, turn + 5 * first, 5, 50, 1e4})
-    return 2 * sum(quad(at, *ends, epsabs=1e-15, limit=200)[0] for ends in zip(edges, edges[1:]))
+    return 2 * sum(quad(at, *ends, epsabs=1e-15, limit=200)[0] for ends in pairwise(edges))
 
 
 @pytest.mark.parametrize(("ratio", "share"), [*product([0.7, 2.1, 4.0], [0.02, 0.4, 0.9])])
