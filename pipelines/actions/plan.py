@@ -98,7 +98,7 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         print(printable("\n  ".join(sentences(plan))))
     level = f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons"
     used = "Only the noise of the pilot was used, not its effect."
-    print(printable(f"{used} The test is the two-way t at {level}."))
+    print(printable(f"{used} The test is the two-way test at {level}."))
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:

@@ -1,4 +1,4 @@
-"""Whether an arm differs from the baseline: the two-way t over seeds and examples, Holm, the bootstrap.
+"""Whether an arm differs from the baseline: the two-way test over seeds and examples, Holm, the bootstrap.
 
 Everything here is arithmetic on stored statistics; method and measured error rates are in docs/statistics.md.
 """
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
+from pipelines.comparison import behrens_fisher
 from pipelines.metrics.base import StatisticsTable
 
 K = TypeVar("K")
@@ -50,7 +51,7 @@ class TwoWay:
 
     difference: float
     se: float = math.nan
-    df: float = math.nan
+    df: float = math.nan  # of the t with the same 95 % interval
     p: float = math.nan  # two-sided
     ci95: tuple[float, float] = (math.nan, math.nan)
     ci90: tuple[float, float] = (math.nan, math.nan)
@@ -159,7 +160,7 @@ def two_way(
 def paired_test(
     baseline: Sequence[Deletions], arm: Sequence[Deletions], differs: Sequence[np.ndarray]
 ) -> TwoWay:
-    """Test an arm against the baseline by a t over seeds x examples, paired on both.
+    """Test an arm against the baseline over seeds x examples, paired on both.
 
     The variance over examples is a delete-one jackknife over clusters.
 
@@ -200,8 +201,7 @@ def paired_test(
         if untested.identical:
             return _identical(untested)
         return replace(untested, problem="the difference is the same whichever examples are left out")
-    df = float(degrees_of_freedom(variance.seeds, variance.total, num_seeds, num_clusters))
-    return _tested(untested, se, df)
+    return _tested(untested, se)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
@@ -228,19 +228,14 @@ def jackknife_variance(without: np.ndarray) -> np.ndarray:
     return (num_clusters - 1) / num_clusters * spread
 
 
-def degrees_of_freedom(
-    seeds: float | np.ndarray, total: float | np.ndarray, num_seeds: int, num_clusters: int
-) -> float | np.ndarray:
-    """Return the harmonic mean of S - 1 (seeds) and G - 1 (clusters), weighted by their shares of `total`.
+def share_of_seeds(variance: Variance) -> float:
+    """Return the part of the total variance that only the seeds can estimate; the examples give the rest."""
+    return min(1.0, variance.seeds / variance.total)
 
-    Critical values are nearly linear in 1/df, so this is Cochran's mean of the two critical values (1964).
-    Satterthwaite's squared weights give too many degrees of freedom where three seeds agree by chance: the
-    false alarms reach 7.9 %, with these weights 5.8 % (docs/statistics.md).
-    """
-    if num_seeds == 1:
-        return num_clusters - 1.0
-    share = np.minimum(1.0, seeds / total)
-    return 1 / (share / (num_seeds - 1) + (1 - share) / (num_clusters - 1))
+
+def degrees_of_freedom(num_seeds: int, num_clusters: int) -> tuple[float, float]:
+    """Return those of the variance over seeds (0 for one seed, which has none) and over clusters."""
+    return num_seeds - 1.0, num_clusters - 1.0
 
 
 def _identical(untested: TwoWay) -> TwoWay:
@@ -250,17 +245,21 @@ def _identical(untested: TwoWay) -> TwoWay:
     return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
 
 
-def _tested(untested: TwoWay, se: float, df: float) -> TwoWay:
-    """Return the t test of a difference from its standard error and degrees of freedom."""
-    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+def _tested(untested: TwoWay, se: float) -> TwoWay:
+    """Return the test of a difference with this standard error, by the distribution of Behrens and Fisher."""
+    from scipy.special import stdtridf  # scipy.stats takes a second to import
 
-    t95, t90, t80 = (float(stdtrit(df, q)) for q in (1 - LEVEL / 2, 1 - LEVEL, POWER))
-    difference = untested.difference
+    dfs = degrees_of_freedom(untested.num_seeds, untested.num_clusters)
+    share, difference = share_of_seeds(untested.variance), untested.difference
+    t95, t90, t80 = (
+        float(behrens_fisher.critical_value(level, share, dfs))
+        for level in (LEVEL, 2 * LEVEL, 2 * (1 - POWER))
+    )
     return replace(
         untested,
         se=se,
-        df=df,
-        p=float(2 * stdtr(df, -abs(difference) / se)),
+        df=float(stdtridf(1 - LEVEL / 2, t95)),
+        p=float(behrens_fisher.p_value(difference / se, share, dfs)),
         ci95=(difference - t95 * se, difference + t95 * se),
         ci90=(difference - t90 * se, difference + t90 * se),
         mde80=(t95 + t80) * se,

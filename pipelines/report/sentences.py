@@ -99,9 +99,9 @@ def methods(facts: ReportData) -> str:
         f"We compared {fmt.listing(facts.arms[1:])} with {recipe.baseline(facts)}{'' if told else cells}, "
         f"training {counts} {'seed' if seeds == [1] else 'seeds'} per arm. {told}"
         f"Runs of one seed share initial weights, {shared} across arms; checkpoints were chosen on "
-        "validation data. Differences were tested with a two-way t over seeds and examples, with delete-one "
-        "jackknife variance for examples, the variance of paired seed differences and degrees of freedom "
-        "averaged between them; p values of the "
+        "validation data. Differences were tested with a two-way test over seeds and examples, with "
+        "delete-one jackknife variance for examples, the variance of paired seed differences, and the "
+        "distribution of Behrens and Fisher; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
     after = facts.results.registration.changed_afterwards if facts.results.registration else ()

@@ -280,8 +280,8 @@ def test_no_report_states_settings_that_its_runs_were_not_made_with(folder, caps
     stated.write_text(stated.read_text().replace("batch_size: 16", "batch_size: 17"))
     assert main(["report", str(folder)]) == 2
     said = capsys.readouterr().err
-    assert f"{stated}: is not what toy / " in said
-    assert "was made with: batch_size: 16 -> 17; the same attnlab ablate FILE" in said
+    assert "a run is not what the grid says: toy / " in said
+    assert "batch_size: 16 -> 17" in said
     assert (folder / "results.json").read_bytes() == before
 
 
