@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.models.build import drawn_parameters
@@ -65,17 +66,21 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
 def linear_layers(model: PreTrainedModel) -> list[str]:
     """Return the names of the linear layers whose weights were loaded, without the output layer.
 
+    A variant's own layers are trained in full.
+
     The output layer predicts tokens (and may share its weights with the embedding) or is a new head, which is
     trained in full.
     """
     drawn = drawn_parameters(model)
     output = model.get_output_embeddings()
+    of_variants = {name.rpartition(".")[0] for name in custom_attention.variant_parameters(model)}
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and module is not output
         and f"{name}.weight" not in drawn
+        and name not in of_variants
     ]
 
 
