@@ -46,6 +46,7 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     names = drawn_parameters(model)
     drawn = [parameter for name, parameter in model.named_parameters() if name in names]
     targets = _targets(config.lora.targets, linear_layers(model))
+    refuse_hooked(model, targets)
     torch.manual_seed(derive(config.seed, "lora"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT warns of the layout of GPT-2's projections, and handles it
@@ -61,6 +62,19 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     for parameter in drawn:
         parameter.requires_grad_(True)
     return adapted
+
+
+def refuse_hooked(model: PreTrainedModel, targets: Sequence[str]) -> None:
+    """Refuse factors on a layer whose output a variant changes: they would be added behind the variant.
+
+    Raises:
+        UserError: one of `targets` is such a layer.
+    """
+    for _, stack in custom_attention.attached(model):
+        if stack.having("projected") and stack.site.projection in targets:
+            name = stack.site.projection.rpartition(".")[2]
+            what = f"a variant changes what {stack.site.projection} returns, and LoRA would add to it later"
+            raise UserError("lora.targets", what, accepted=f"targets without {name}")
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

@@ -52,7 +52,8 @@ def is_explicit(arm: dict) -> bool:
     return any(getattr(cls, hook) is not getattr(Variant, hook) for hook in SCORE_HOOKS)
 
 
-SELF_ONLY = {"exclusive", "alibi", "relative_bias"}  # variants that need the query's own place among the keys
+# Variants that need the query's own place among the keys.
+SELF_ONLY = {"exclusive", "alibi", "forgetting", "relative_bias", "selective", "sliding_window"}
 
 
 @pytest.fixture(params=FAMILIES)
