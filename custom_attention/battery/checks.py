@@ -33,6 +33,7 @@ from custom_attention.errors import VariantError
 from custom_attention.proof import prove
 from custom_attention.runtime.dispatch import observed
 from custom_attention.saving import load, save
+from custom_attention.training import penalty
 
 EPS = torch.finfo(torch.float32).eps
 CLOSE = 2000 * EPS  # two orders of summation of outputs of size about 10
@@ -74,6 +75,9 @@ def every_parameter_gets_a_gradient(model: Any, family: str) -> None:
         gradients = {name: p.grad for name, p in trained.items() if p.grad is not None}
         for name in trained:  # a parameter without one would stop DDP
             _require(name in gradients, f"no hook uses the parameter {name}")
+        extra = penalty(model)
+        if extra is not None:
+            extra.backward()
         for name, gradient in gradients.items():
             _require(bool(gradient.isfinite().all()), f"the gradient of {name} is not finite")
         alive = {name for name, gradient in gradients.items() if gradient.abs().max() > 0}

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache, StaticLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, EncoderDecoderCache, StaticLayer
 
 from custom_attention.errors import VariantError
 from custom_attention.site import Site
 
+PLACE = "attnlab"  # on a layer of a cache: whose states it keeps
 ALIKE = 1e-2  # relative: a query that is computed again for the backward pass is the same up to rounding
 
 
@@ -104,14 +105,14 @@ class ForwardState:
         ]
         if not _runs_again():
             self._with_gradient = torch.is_grad_enabled()
-            if found and self._with_gradient:
+            if found:
                 self._readers[site.index] = _mark_of(query).clone()
             return found
-        if not self._with_gradient and torch.is_grad_enabled():
-            what = "reentrant gradient checkpointing cuts the gradient to what an earlier site published"
-            raise VariantError(site.name, what, accepted='use {"use_reentrant": False}')
         if found:
             self._require_same_forward(site, _mark_of(query))
+        if found and not self._with_gradient and torch.is_grad_enabled():
+            what = "reentrant gradient checkpointing cuts the gradient to what an earlier site published"
+            raise VariantError(site.name, what, accepted='use {"use_reentrant": False}')
         return found
 
     def _begin(self, site: Site, arguments: Arguments | None) -> None:
@@ -136,8 +137,8 @@ class ForwardState:
 
 
 def _mark_of(query: Tensor) -> Tensor:
-    """Return a few numbers by which a query is recognised."""
-    return query.detach()[:1, :1, :1]
+    """Return the last queries of the first head, which depend on the whole of their examples."""
+    return query.detach()[:, 0, -1]
 
 
 def _runs_again() -> bool:
@@ -145,39 +146,34 @@ def _runs_again() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-class _TokenStates(DynamicLayer):
-    """One more layer of a growing cache: states of a variant, reordered and cropped with keys and values."""
-
-
-class _StaticTokenStates(StaticLayer):
-    """One more layer of a cache of fixed length."""
-
-
 def keep_with_cache(cache: Cache, site: Site, slot: int, states: Tensor) -> Tensor:
     """Append states to those of earlier steps, in a layer of their own of the model's cache, and return all.
+
+    The cache reorders, crops and repeats that layer together with its keys and values.
 
     Args:
         slot: which of the states that variants keep at this site.
         states: (batch, query_len, ...).
     """
-    layer = _layer_of(cache, site, slot)
-    flat = states.flatten(2)[:, None]
-    kept, _ = layer.update(flat, flat[..., :0])
-    return kept[:, 0].unflatten(-1, states.shape[2:]) if states.dim() > 2 else kept[:, 0, :, 0]
+    flat = states.reshape(*states.shape[:2], -1)[:, None]
+    kept, _ = _layer_of(cache, (site.index, slot), site.num_sites).update(flat, flat[..., :0])
+    return kept[:, 0].reshape(*kept.shape[::2][:2], *states.shape[2:])
 
 
-def _layer_of(cache: Cache, site: Site, slot: int) -> _TokenStates | _StaticTokenStates:
+def _layer_of(cache: Cache, place: tuple[int, int], most_layers: int) -> CacheLayerMixin:
+    """Return the layer of a cache that was made for `place`, made now if there is none.
+
+    Args:
+        most_layers: the model's own layers are at most as many. A cache may add them one by one, found by
+            their index, so ours come after all of them.
+    """
     for layer in cache.layers:
-        if isinstance(layer, (_TokenStates, _StaticTokenStates)) and vars(layer)["place"] == (
-            site.index,
-            slot,
-        ):
+        if isinstance(layer, CacheLayerMixin) and vars(layer).get(PLACE) == place:
             return layer
-    if cache.layer_class_to_replicate is not None:  # it grows by the index of a layer: ours come after all
-        while len(cache.layers) < site.num_sites:
-            cache.layers.append(cache.layer_class_to_replicate())
+    while cache.layer_class_to_replicate is not None and len(cache.layers) < most_layers:
+        cache.layers.append(cache.layer_class_to_replicate())
     most = cache.get_max_length()
-    made = _TokenStates() if most < 0 else _StaticTokenStates(most)
-    vars(made)["place"] = site.index, slot
+    made = DynamicLayer() if most < 0 else StaticLayer(most)
+    vars(made)[PLACE] = place
     cache.layers.append(made)
     return made

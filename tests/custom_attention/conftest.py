@@ -45,6 +45,12 @@ def arm_id(arm: dict) -> str:
     return "-".join([name, *(f"{k}={v}" for k, v in options.items())])
 
 
+def replaces_kernel(arm: dict) -> bool:
+    """Whether the arm computes attention by its own code; a site takes one of those."""
+    [name] = arm
+    return registry.find(name).attend is not Variant.attend
+
+
 def is_explicit(arm: dict) -> bool:
     """Whether the arm sees the scores, and so takes the explicit path."""
     [name] = arm

@@ -11,6 +11,7 @@ from torch import nn
 
 from custom_attention import Variant, attached
 from pipelines.storage.run_folder import read_log
+from tests.pipelines.distributed.test_sharding import fit_sharded
 from tests.pipelines.train.harness import fit, run_ranks
 from tests.pipelines.train.test_loss import compare
 from tests.pipelines.train.test_loss import fit_and_save as fit_and_save_scores
@@ -71,7 +72,8 @@ def whole(tmp_path_factory):
 )
 def test_a_penalty_counts_once_however_a_step_is_cut(whole, tmp_path, changes):
     num_ranks = changes.get("processes", 1)
-    assert run_ranks(fit_and_save_scores, num_ranks, tmp_path, {**OPTIONS, **changes}) == [0] * num_ranks
+    body = fit_sharded if "sharding" in changes else fit_and_save_scores
+    assert run_ranks(body, num_ranks, tmp_path, {**OPTIONS, **changes}) == [0] * num_ranks
     compare(whole, tmp_path)
     assert logged(tmp_path, "penalty") == pytest.approx(logged(whole, "penalty"), rel=1e-5)
 
@@ -91,7 +93,7 @@ def test_the_gradient_of_a_penalty_is_added_to_that_of_the_mean_loss(tmp_path):
         options = {"max_steps": 1, "max_tokens": 17, "max_grad_norm": None, "learning_rate": 1e-9}
         options["hook"] = partial(_keep_gradients, found)
         fit(tmp_path / attention[0], dropout=0.0, attention=attention, **options)
-    with_penalty, without = found
+    with_penalty, without = ({name.replace("excess", "gain"): g for name, g in one.items()} for one in found)
     assert with_penalty.keys() == without.keys()
     for name, gradient in with_penalty.items():
         extra = -2 * STRENGTH if "gain" in name else 0.0
