@@ -59,7 +59,15 @@ def is_explicit(arm: dict) -> bool:
 
 
 # Variants that need the query's own place among the keys.
-SELF_ONLY = {"exclusive", "alibi", "forgetting", "relative_bias", "selective", "sliding_window"}
+SELF_ONLY = {
+    "exclusive",
+    "alibi",
+    "forgetting",
+    "multi_token",
+    "relative_bias",
+    "selective",
+    "sliding_window",
+}
 
 
 @pytest.fixture(params=FAMILIES)
