@@ -45,11 +45,11 @@ class One:
         return torch.cat(rows, 1)
 
 
-def run(family: str, spec, where=None, training=False, progress=0.0) -> list[One]:
+def run(family: str, spec, size=0.4, training=False, progress=0.0) -> list[One]:
     """Run a model whose variants were moved, and return the first site's part of each example."""
     batch = padded(family)
-    model = attach(tiny(family), spec, where=where).train(training)
-    nudge(variant_parameters(model).values())
+    model = attach(tiny(family), spec).train(training)
+    nudge(variant_parameters(model).values(), size=size)
     set_progress(model, progress)
     (module, stack), *_ = attached(model)
     states, around = {}, {}
@@ -182,9 +182,10 @@ def test_head_gates_are_constants_in_evaluation(family):
         stretched = 1.2 / (1 + torch.exp(-(one.variant.openness + 2.5))) - 0.1
         return one.attend(one.scores(), one.value) * stretched.clamp(0, 1)[:, None, None]
 
-    found = run(family, "head_gates")
+    found = run(family, "head_gates", size=-3.0)
     check(found, expected)
-    assert (found[0].variant.openness < -0.1).any()  # a gate that is not exactly open
+    assert (found[0].output != 0).any()
+    assert (found[0].variant.openness < -0.1).any()  # a gate that is not wide open
 
 
 def test_head_gates_are_drawn_in_training_and_some_are_shut():
@@ -206,7 +207,7 @@ def test_drop_head_follows_its_schedule(progress, rate):
     torch.manual_seed(3)
     options = {"start": 0.4, "end": 0.6, "turn": 0.2}
     dropped = []
-    for _ in range(40):
+    for _ in range(12):
         for one in run("bert", {"drop_head": options}, training=True, progress=progress):
             whole = one.attend(one.scores(), one.value)
             for head, output in enumerate(one.output):
@@ -214,7 +215,7 @@ def test_drop_head_follows_its_schedule(progress, rate):
                 dropped.append(gone)
                 if not gone:
                     torch.testing.assert_close(output, whole[head] / (1 - rate), rtol=1e-4, atol=1e-5)
-    assert sum(dropped) / len(dropped) == pytest.approx(rate, abs=0.09)
+    assert sum(dropped) / len(dropped) == pytest.approx(rate, abs=0.15)
 
 
 def test_layer_scale_is_a_factor_on_each_channel_after_the_projection():
