@@ -130,9 +130,9 @@ class Variant(nn.Module):
         """Return the output of the heads, (batch, heads, query_len, head_dim), in place of the kernel; one
         variant per site.
 
-        It reads `call.states` (query, key and value after their hooks, key heads not repeated),
-        `call.visible_keys()`, `call.scale` and `call.position_bias`, and honours them; `call.attend` is the
-        kernel that it replaces.
+        It reads `call.states` (query, key and value after their hooks, key heads not repeated), and honours
+        `call.visible_keys()`, `call.scale`, `call.position_bias` and `call.dropout`. `call.attend` is the kernel
+        that it replaces.
         """
         raise NotImplementedError
 

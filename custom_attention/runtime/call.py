@@ -249,7 +249,7 @@ class Call:
         if self._whole is not None:
             whole, examples, rows = self._whole
             return whole.hidden[examples, rows]
-        return self._input(self.stack.site.query_input)
+        return self._one_each(self._input(self.stack.site.query_input), self.query)
 
     @property
     def key_hidden(self) -> Tensor:
@@ -265,7 +265,8 @@ class Call:
             return whole.key_hidden[examples]
         if self._key_hidden is None:
             of_call = self._input(self.stack.site.key_input)
-            self._key_hidden = of_call if self.stack.site.is_cross else self.along_keys(of_call)
+            of_keys = of_call if self.stack.site.is_cross else self.along_keys(of_call)
+            self._key_hidden = self._one_each(of_keys, self.key)
         return self._key_hidden
 
     def _input(self, name: str) -> Tensor:
@@ -273,10 +274,16 @@ class Call:
         given = None if self.arguments is None else self.arguments.get(name, position)
         if not isinstance(given, Tensor):
             what = "the hidden states that its projections read were not found, so no variant can read them"
-            raise VariantError(
-                self.stack.site.name, what, accepted="a variant that reads query, key or value"
-            )
+            raise VariantError(self.stack.site.name, what, accepted=_OTHERS)
         return given if self.layout is None else self.layout.spread(given)
+
+    def _one_each(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states of tokens; refused where there is not one for each."""
+        if states.dim() != 3 or states.shape[:2] != tokens.shape[::2][:2]:
+            came = f"{tuple(states.shape[:2])} for {tuple(tokens.shape[::2][:2])}"
+            what = "its queries or keys have no hidden state each"
+            raise VariantError(self.stack.site.name, what, came, _OTHERS)
+        return states
 
     def along_keys(self, states: Tensor) -> Tensor:
         """Return states of every key, given those of the tokens of this call: (batch, query_len, ...) ->
@@ -363,6 +370,9 @@ class Call:
             bias, mask = mask if bias is None else bias + mask, None
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read)
+
+
+_OTHERS = "a variant that reads query, key or value"
 
 
 def visible(mask: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class LinearAttention(Variant):
         weights = self._features(query, self.of_query) @ self._features(keys, self.of_key).mT
         weights = torch.where(call.visible_keys(), weights, 0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+        weights = nn.functional.dropout(weights, call.dropout)  # a rate of 0 in evaluation
         linear = (weights @ values.to(weights.dtype)).to(value.dtype)
         if self.form == "replaced":
             return linear

@@ -102,7 +102,8 @@ def test_dropout_acts_in_training_only(swapped, family):
         if isinstance(module, torch.nn.Dropout) and module not in attention_dropouts:
             module.p = 0.0
     model.train()
-    assert not torch.equal(logits(model, inputs), logits(model, inputs))
+    draws = [logits(model, inputs) for _ in range(5)]  # of few heads, two may be dropped alike
+    assert any(not torch.equal(draws[0], other) for other in draws)
 
 
 def test_bfloat16_is_close_to_float32(swapped, family):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -386,3 +387,11 @@ def test_a_penalty_is_summed_over_the_sites_and_has_a_gradient():
     is_open = torch.sigmoid(torch.cat(parameters) + 2.5 + 2 / 3 * torch.tensor(11.0).log())
     assert torch.isclose(total, 0.5 * is_open.sum())
     assert all((p.grad > 0).all() for p in parameters)
+
+
+def test_merged_attention_whose_keys_come_from_two_places_gives_no_hidden_states_of_its_keys():
+    model = with_variant("bart", Watch)
+    cross = next(stack for _, stack in attached(model) if stack.site.is_cross)
+    cross.site = dataclasses.replace(cross.site, key_input=cross.site.query_input)
+    with pytest.raises(VariantError, match="its queries or keys have no hidden state each"):
+        logits(model, padded("bart").inputs)
