@@ -49,8 +49,10 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """The implementation that a variant runs on: "kernel" (the model's own) or "explicit"."""
-        return "explicit" if self.hooks & _contract("SCORE_HOOKS") else "kernel"
+        """The implementation that a variant runs on: "kernel" (the model's own), "explicit", or its "own"."""
+        if self.hooks & _contract("SCORE_HOOKS"):
+            return "explicit"
+        return "own" if "attend" in self.hooks else "kernel"
 
     @property
     def is_foldable(self) -> bool:
