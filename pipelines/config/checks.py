@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.config.schema_errors import dotted
+from pipelines.config.schema_tree import dotted
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
 from pipelines.storage.paths import split_part
 
 FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
 FOLDER_KEYS: tuple[KeyPath, ...] = (("model", "name"), ("model", "tokenizer"))
+
+# The keys that name the source of a section.
+NAMING = {
+    "task": ("name",),
+    "data": ("name", "train", "generated"),
+    "model": ("name", "architecture"),
+}
 
 
 def expanded(document: Document) -> Document:
@@ -21,6 +28,35 @@ def expanded(document: Document) -> Document:
     if isinstance(document.get(("attention",)), str | dict):
         document = document.replaced(("attention",), document.part(("attention",)).under(0))
     return document
+
+
+def named_twice(files: Sequence[Document]) -> Iterator[UserError]:
+    """Yield an error for each file that names another task, other data or another model than one before it.
+
+    Merged, they would be a mixture: one task with options and columns of both.
+    """
+    first: dict[str, tuple[Document, list[object]]] = {}
+    for file in files:
+        for section, named in (("task", _task_and_data(file)), ("model", _named(file, "model"))):
+            if not named:
+                continue
+            before, other = first.setdefault(section, (file, named))
+            both = min(len(named), len(other))  # of a task without data, the name alone
+            if other[:both] != named[:both]:
+                what = f"names a {section}, and {before.place((section,)).name} already names one"
+                fix = f"use one file with a {section}, or change single settings by {section}.KEY=value"
+                yield UserError(file.place((section,)).where, what, accepted=fix)
+
+
+def _task_and_data(file: Document) -> list[object]:
+    task = _named(file, "task")
+    return [*task, *_named(file, "data")] if task else []
+
+
+def _named(file: Document, section: str) -> list[object]:
+    """Return what a file gives for the keys that name a section's source."""
+    values = [file.get((section, key)) for key in NAMING[section]]
+    return values if any(value is not None for value in values) else []
 
 
 def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:

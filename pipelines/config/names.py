@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pipelines.config.schema_errors import dotted
+from pipelines.config import known_names
+from pipelines.config.schema_tree import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
@@ -94,10 +95,7 @@ class _Names:
         for name, value in given.items():
             if name not in known:
                 what = f"unknown option {name!r} of {entry.kind.word} {entry.name}"
-                accepted = perhaps(name, known, f"options of {entry.name}")
-                self.refuse(
-                    (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
-                )
+                self.refuse((*path, name), what, accepted=self._instead(entry, (*path, name)))
             elif not option_types.fits(value, known[name].hint):
                 what = f"{name} of {entry.kind.word} {entry.name} has a value of a wrong type"
                 self.refuse((*path, name), what, show(value), _accepted(known[name], value))
@@ -105,6 +103,15 @@ class _Names:
             if option.is_required and option.name not in given:
                 what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
                 self.refuse(path, what, accepted=f"add {option}")
+
+    def _instead(self, entry: Entry, path: KeyPath) -> str:
+        """What to write instead of an unknown option."""
+        known = known_names.answer(self.document, path) if entry.kind is TASK else None
+        if known is not None:
+            return known
+        options = [option.name for option in entry.options]
+        accepted = perhaps(str(path[-1]), options, f"options of {entry.name}")
+        return accepted if options else f"{entry.name} takes no options"
 
     def columns(self, task: Entry) -> None:
         given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
