@@ -29,12 +29,12 @@ AS_IT_CAME = object()
 
 
 @dataclass(frozen=True)
-class Row:
+class KnownName:
     """What a name is here; the keys are explained at the top of the table."""
 
     write: tuple[KeyPath, ...] = ()
     value: object = AS_IT_CAME
-    values: Mapping[str, Row] = field(default_factory=dict)
+    values: Mapping[str, KnownName] = field(default_factory=dict)
     times: tuple[str, ...] = ()
     strip: str = ""
     flag: str = ""
@@ -67,7 +67,7 @@ class _Setting:
 
 
 @cache
-def table() -> Mapping[str, Mapping[str, Row]]:
+def table() -> Mapping[str, Mapping[str, KnownName]]:
     """Return the rows of the table by section and name."""
     read: dict[str, dict[str, Any]] = yaml_source.read(TABLE).value
     return {
@@ -75,7 +75,7 @@ def table() -> Mapping[str, Mapping[str, Row]]:
     }
 
 
-def row_of(name: str) -> Row | None:
+def row_of(name: str) -> KnownName | None:
     """Return the row of a name; None where the table does not know it."""
     return next((rows[name] for rows in table().values() if name in rows), None)
 
@@ -117,12 +117,12 @@ def for_value(document: Document, path: KeyPath) -> str | None:
     return answer(document, path) if is_known else None
 
 
-def _row(entries: Mapping[str, Any]) -> Row:
+def _row(entries: Mapping[str, Any]) -> KnownName:
     given = dict(entries)
     write = given.pop("write", ())
     paths = tuple(tuple(one.split(".")) for one in ([write] if isinstance(write, str) else write))
     values = {value: _row(row) for value, row in given.pop("values", {}).items()}
-    return replace(Row(write=paths, values=values), **given)
+    return replace(KnownName(write=paths, values=values), **given)
 
 
 def _task(document: Document) -> Entry | None:
@@ -159,7 +159,7 @@ def _setting(path: KeyPath, task: Entry | None, document: Document) -> _Setting 
     return _Setting(path, found.description or "", Annotated[found.annotation, found], False)
 
 
-def _value(row: Row, came: object, document: Document, path: KeyPath) -> object:
+def _value(row: KnownName, came: object, document: Document, path: KeyPath) -> object:
     """Return the value to write: as it came, or in the terms of attnlab."""
     if row.value is not AS_IT_CAME:
         return row.value
@@ -208,7 +208,7 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _here(row: Row) -> str:
+def _here(row: KnownName) -> str:
     if row.flag:
         return f"`{row.flag}`"
     settings = [
@@ -217,11 +217,11 @@ def _here(row: Row) -> str:
     return " or ".join(settings)
 
 
-def _explained(row: Row) -> str:
+def _explained(row: KnownName) -> str:
     return "; ".join(_notes(row)).replace("|", "\\|")
 
 
-def _notes(row: Row) -> Iterator[str]:
+def _notes(row: KnownName) -> Iterator[str]:
     if row.note:
         yield row.note
     for value, one in row.values.items():

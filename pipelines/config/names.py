@@ -26,6 +26,7 @@ def unknown_names(document: Document) -> list[UserError]:
         names.options(task, ("task",), given)
         names.columns(task)
         names.family(task)
+        names.loss_settings(task, given)
         names.errors += unknown_metric(document, ("select_by",), task, catalog.metric_names(task, given))
     generated: KeyPath = ("data", "generated")
     corpus = names.entry(CORPUS, (*generated, "name"))
@@ -129,6 +130,16 @@ class _Names:
         if families and isinstance(family, str) and family not in families:
             what = f"task {task.name} has no model of family {family}"
             self.refuse(path, what, accepted=one_of(None, families))
+
+    def loss_settings(self, task: Entry, given: Mapping[str, object]) -> None:
+        """Refuse a setting of the loss that the task does not honour."""
+        honoured = catalog.loss_settings(task, given)
+        options = [f" with {name} {given[name]}" for name in task.attributes.get("loss_settings_by") or {}
+                   if name in given]  # fmt: skip
+        for name in ("label_smoothing", "class_weights"):
+            if self.document.get((name,)) not in (None, 0) and name not in honoured:
+                what = f"{name} does nothing in task {task.name}{''.join(options)}"
+                self.refuse((name,), what, accepted="leave it out")
 
     def architecture(self) -> None:
         """Refuse a model_type that the installed transformers does not list."""

@@ -54,7 +54,9 @@ TRAINING = {
         "build",
         "decoding",
         "direction",
+        "dropout",
         "encoder_pair",
+        "freeze",
         "head_labels",
         "lora",
         "processor",
@@ -62,7 +64,7 @@ TRAINING = {
         "tokenizer_fit",
     ),
     "pipelines.storage": ("paths",),
-    "pipelines.train": ("batches", "engine", "evaluate", "loop", "optimizer", "state"),
+    "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
     "pipelines.train.speed": ("dropout", "embedding_gradients", "unpadding"),
 }
 

@@ -55,7 +55,7 @@ def test_they_are_refused_in_the_cell_of_an_ablation_too(folder):
     named(
         folder, second=SECOND_TASK, two="cells: {a: [run.yaml, second.yaml]}\narms: {stock: []}\nseeds: [1]"
     )
-    with pytest.raises(UserError, match="names a task, and .*run.yaml already names one"):
+    with pytest.raises(UserError, match=r"names a task, and .*run.yaml already names one"):
         load_ablation("two.yaml")
 
 
