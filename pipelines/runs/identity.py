@@ -30,6 +30,7 @@ TRAINING = {
     "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "variant"),
     "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
     "pipelines": ("seeds",),
+    "pipelines.config": ("dropout",),
     "pipelines.data": (
         "columns",
         "conll",
