@@ -92,13 +92,13 @@ def _option_values(task: Entry, given: Mapping[str, object]) -> dict[str, object
 
 
 def _chosen_by(
-    task: Entry, attribute: str, names: Sequence[str], values: Mapping[str, object]
+    task: Entry, attribute: str, main: Sequence[str], values: Mapping[str, object]
 ) -> Sequence[str]:
-    """Return the names that the values of options decide by a table of the task; else `names`."""
+    """Return the names that the values of options decide by a table of the task; else `main`."""
     for option, by_value in (task.attributes.get(attribute) or {}).items():
         value = values.get(option)  # a list is refused elsewhere
-        names = by_value.get(value, names) if isinstance(value, Hashable) else names
-    return names
+        main = by_value.get(value, main) if isinstance(value, Hashable) else main
+    return main
 
 
 def _contract(name: str) -> frozenset[str]:
