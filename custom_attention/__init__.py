@@ -8,6 +8,7 @@ from custom_attention.runtime.paired_dropout import site_dropout
 from custom_attention.saving import load, save
 from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
+from custom_attention.trainer import trainer_callback
 from custom_attention.variant import Call, Site, Variant, VariantError
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "save",
     "site_dropout",
     "sites",
+    "trainer_callback",
     "variant_parameters",
 ]
