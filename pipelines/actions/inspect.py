@@ -18,10 +18,12 @@ from pipelines.distributed import accelerator
 from pipelines.models import lora, starting_point
 from pipelines.models.activations import recompute_activations
 from pipelines.models.decoding import set_aside
+from pipelines.models.freeze import freeze
 from pipelines.runs import first_batch
 from pipelines.runs.baselines import baseline_record
 from pipelines.runs.prepare import (
     about_data,
+    about_training,
     attach_attention,
     build_model_of,
     load_data,
@@ -33,12 +35,14 @@ from pipelines.tasks.base import Task
 from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
+from pipelines.train.muon import layer_matrices
+from pipelines.train.optimizer import num_warmup_steps
 from pipelines.train.speed import unpadding
 
 MOST_STEPS = 500  # steps whose padding is counted
 SHOWN_ROWS, MOST_SHOWN = 3, 160  # first rows that are shown, characters of a cell
-# Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
-TRAINED_BYTES, FROZEN_BYTES = 16, 4
+# Numbers that an optimizer keeps of each parameter; Adafactor keeps a row and a column of a matrix.
+MOMENTS = {"adamw": 2, "adafactor": 0, "sgd": 1, "muon": 1}
 
 
 def inspect_command(config: RunConfig, num_examples: int) -> None:
@@ -124,6 +128,7 @@ def _batches(
         skips_padding=skips_padding,
     )
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
+    num_warmup_steps(config, num_steps)  # refuses a warm-up that does not fit
     sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
     pieces = [batch for number in sampled for rank in plan.step(number).micro_batches for batch in rank]
     share, widest = padding(pieces, train.features.lengths)
@@ -160,21 +165,37 @@ def _model(
         parameter.requires_grad_(config.train_variant)
     of_variant = sum(parameter.numel() for parameter in variant.values())
     yield f"{type(model).__name__}: {total:,} parameters, {of_variant:,} of them the variant's"
+    if config.freeze:
+        yield freeze(model, config.freeze, train_variant=config.train_variant)
     if config.lora:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"LoRA of rank {config.lora.rank}: {trained:,} parameters are trained"
     if set_aside(model):
         yield describe_set_aside(set_aside(model))
     yield proof.sentence
-    fixed = sum(p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters())
+    yield from about_training(config, task, model)
+    fixed = sum(p.numel() * p.element_size() for p in model.parameters()) + trained_bytes(config, model)
     activations = saved_bytes(task, model, _largest(config, features))
     yield (
-        f"memory: {_size(fixed)} for weights, gradients and AdamW, {_size(activations)} for the backward "
-        "pass of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
+        f"memory: {_size(fixed)} for weights, gradients and {config.optimizer}, {_size(activations)} for the "
+        "backward pass of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and "
+        "PyTorch"
     )
     if config.gradient_checkpointing:
         recompute_activations(model)
         yield "gradient_checkpointing keeps less for the backward pass, which is not measured here"
+
+
+def trained_bytes(config: RunConfig, model: PreTrainedModel) -> int:
+    """Return the bytes of the gradients and of what the optimizer keeps, float32 each."""
+    of_muon = {id(matrix) for matrix in layer_matrices(model)} if config.optimizer == "muon" else set()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    moments = MOMENTS[config.optimizer] if config.optimizer != "sgd" or config.momentum else 0
+    numbers = sum(
+        parameter.numel() * (1 + (MOMENTS["adamw"] if of_muon and id(parameter) not in of_muon else moments))
+        for parameter in trained
+    )
+    return 4 * numbers
 
 
 def _largest(config: RunConfig, features: Features) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
-# Fields that are left out of the file where they are None; all others are written as null.
+# Fields that are left out of the file where they have their default, mostly None; all others are written.
 LEFT_OUT = frozenset(
     {
         "bootstrap",
@@ -33,6 +33,13 @@ LEFT_OUT = frozenset(
         "recipe",
         "ablations",
         "ledger",
+        "optimizer",
+        "momentum",
+        "warmup_steps",
+        "dropout",
+        "label_smoothing",
+        "class_weights",
+        "freeze",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -248,9 +255,11 @@ def _plain(value: object) -> Any:
     if isinstance(value, ArmSummary) and value.num_runs == 0:
         return {"num_runs": 0}
     if is_dataclass(value):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        named = {field: getattr(value, field.name) for field in fields(value)}
         return {
-            name: _plain(item) for name, item in named.items() if item is not None or name not in LEFT_OUT
+            field.name: _plain(item)
+            for field, item in named.items()
+            if item != field.default or field.name not in LEFT_OUT
         }
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -14,6 +14,8 @@ from pipelines.config.yaml_source import Document, KeyPath, Place, merge
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 
+BY_NAME = ("cells", "arms", "primary", "margin")
+
 
 def names(document: Document, section: str) -> list[str]:
     """Return the names in a section of the file; none where the section is not a mapping."""
@@ -43,6 +45,20 @@ def expanded(document: Document) -> Document:
         if isinstance(document.get(path), dict):
             document = document.replaced(path, resolve_paths(expanded_run(document.part(path)))[0])
     return document
+
+
+def overridden(document: Document, override: Document) -> Document:
+    """Return the file merged with an override; one of all arms, `arms={...}`, replaces those of the file."""
+    name = replaced_by(override)
+    if name is not None and isinstance(document.get((name,)), dict):
+        document = document.replaced((name,), Document({}, {(): document.place((name,))}))
+    return merge([document, override])
+
+
+def replaced_by(override: Document) -> str | None:
+    """Return the mapping of names (arms, cells, primary, margin) that an override gives as a whole."""
+    key = override.place().name.partition("=")[0]
+    return key if key in BY_NAME and isinstance(override.get((key,)), dict) else None
 
 
 def cell_file(place: Place, text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.config import known_names
 from pipelines.config.model_entries import architectures
 from pipelines.config.options import wrong_options
-from pipelines.config.schema_errors import dotted
+from pipelines.config.schema_tree import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
@@ -23,6 +24,7 @@ def unknown_names(document: Document) -> list[UserError]:
         names.options(task, ("task",), given)
         names.columns(task)
         names.family(task)
+        names.loss_settings(task, given)
         names.errors += unknown_metric(document, ("select_by",), task, catalog.metric_names(task, given))
     generated: KeyPath = ("data", "generated")
     corpus = names.entry(CORPUS, (*generated, "name"))
@@ -90,7 +92,14 @@ class _Names:
             return
         for wrong in wrong_options(entry, given):
             below = () if wrong.name is None else (wrong.name,)
-            self.refuse((*path, *below), wrong.what, wrong.came, wrong.accepted)
+            place = (*path, *below)
+            self.refuse(place, wrong.what, wrong.came, self._elsewhere(entry, place) or wrong.accepted)
+
+    def _elsewhere(self, entry: Entry, path: KeyPath) -> str | None:
+        """Return what to write for an unknown option that is a setting of other programs, or of a run."""
+        if entry.kind is not TASK or path[-1] in {"task", *(option.name for option in entry.options)}:
+            return None
+        return known_names.answer(self.document, path)
 
     def columns(self, task: Entry) -> None:
         given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
@@ -108,6 +117,16 @@ class _Names:
         if families and isinstance(family, str) and family not in families:
             what = f"task {task.name} has no model of family {family}"
             self.refuse(path, what, accepted=one_of(None, families))
+
+    def loss_settings(self, task: Entry, given: Mapping[str, object]) -> None:
+        """Refuse a setting of the loss that the task does not honour."""
+        honoured = catalog.loss_settings(task, given)
+        options = [f" with {name} {given[name]}" for name in task.attributes.get("loss_settings_by") or {}
+                   if name in given]  # fmt: skip
+        for name in ("label_smoothing", "class_weights"):
+            if self.document.get((name,)) not in (None, 0) and name not in honoured:
+                what = f"{name} does nothing in task {task.name}{''.join(options)}"
+                self.refuse((name,), what, accepted="leave it out")
 
     def architecture(self) -> None:
         """Refuse a model_type that the installed transformers does not list."""

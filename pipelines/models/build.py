@@ -17,6 +17,7 @@ from pipelines.config.model_sizes import LAYERS
 from pipelines.errors import UserError
 from pipelines.models.decoding import FORCED, find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
+from pipelines.models.dropout import with_dropout
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
 from pipelines.models.padding import require_padding_ignored
@@ -71,8 +72,10 @@ def build_model(
             weights cannot be read, or the model does not read in the direction of its family or without the
             padding.
     """
+    model_class = _model_class(head, config.model.family)
     spec = config.model
-    model_class = _model_class(head, spec.family)
+    if config.dropout is not None:
+        spec = with_dropout(spec, stated_config(spec), config.dropout)
     tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
     entries = {name: value for name, value in task_options.items() if name != FORCED}
     torch.manual_seed(derive(config.seed, "init"))

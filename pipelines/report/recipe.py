@@ -90,6 +90,9 @@ def terms(facts: ReportData, cell: str) -> Terms:
         ("batch size", f"{recipe.batch_size}"),
         ("learning rate", _rate(recipe)),
         ("optimizer", _optimizer(recipe)),
+        ("frozen", ", ".join(recipe.freeze)),
+        ("dropout", "" if recipe.dropout is None else f"{recipe.dropout:g} everywhere"),
+        ("loss", _loss(recipe)),
         ("precision", recipe.precision),
         ("LoRA", f"rank {recipe.lora_rank}" if recipe.lora_rank else ""),
         ("seeds", fmt.listing([str(seed) for seed in recipe.seeds])),
@@ -179,6 +182,8 @@ def _rate(recipe: CellRecipe) -> str:
     warmup = (
         f"after a warm-up over {100 * recipe.warmup_ratio:g} % of the steps" if recipe.warmup_ratio else ""
     )
+    if recipe.warmup_steps:
+        warmup = f"after a warm-up over {fmt.plural(recipe.warmup_steps, 'step')}"
     shape = {"linear": "falling linearly", "cosine": "falling as a cosine"}.get(
         recipe.schedule, recipe.schedule
     )
@@ -188,7 +193,20 @@ def _rate(recipe: CellRecipe) -> str:
 def _optimizer(recipe: CellRecipe) -> str:
     clip = f"gradients clipped at norm {recipe.max_grad_norm:g}" if recipe.max_grad_norm else "no clipping"
     betas = f"betas {recipe.adam_beta1:g} and {recipe.adam_beta2:g}, epsilon {recipe.adam_epsilon:g}"
-    return f"AdamW, {betas}, weight decay {recipe.weight_decay:g}, {clip}"
+    momentum = "" if recipe.momentum is None else f" with momentum {recipe.momentum:g}"
+    name = {
+        "adamw": f"AdamW, {betas}",
+        "adafactor": "Adafactor",
+        "sgd": f"SGD{momentum}",
+        "muon": f"Muon{momentum} for the matrices of the layers, AdamW for all else, {betas}",
+    }[recipe.optimizer]
+    return f"{name}, weight decay {recipe.weight_decay:g}, {clip}"
+
+
+def _loss(recipe: CellRecipe) -> str:
+    smoothing = f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else ""
+    weights = f"labels weighted {_value(recipe.class_weights)}" if recipe.class_weights else ""
+    return ", ".join(part for part in (smoothing, weights) if part)
 
 
 def _joined(found: Terms) -> str:

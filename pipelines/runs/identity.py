@@ -32,6 +32,7 @@ TRAINING = {
     "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "variant"),
     "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
     "pipelines": ("seeds",),
+    "pipelines.config": ("dropout",),
     "pipelines.data": (
         "columns",
         "conll",
@@ -56,7 +57,9 @@ TRAINING = {
         "build",
         "decoding",
         "direction",
+        "dropout",
         "encoder_pair",
+        "freeze",
         "head_labels",
         "lora",
         "processor",
@@ -64,7 +67,7 @@ TRAINING = {
         "tokenizer_fit",
     ),
     "pipelines.storage": ("paths",),
-    "pipelines.train": ("batches", "engine", "evaluate", "loop", "optimizer", "state"),
+    "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
     "pipelines.train.speed": ("dropout", "embedding_gradients", "unpadding"),
 }
 

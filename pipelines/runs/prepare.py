@@ -28,6 +28,8 @@ from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
+from pipelines.models.dropout import dropout_line
+from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
@@ -38,6 +40,7 @@ from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.load import load_task
 from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
+from pipelines.tasks.shared.labels import Labelled
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
@@ -80,9 +83,12 @@ def prepare(
                 reporter.say(said)
     if set_aside(model):
         reporter.say(describe_set_aside(set_aside(model)))
-    reporter.say(proof.sentence)
+    for said in [proof.sentence, *about_training(config, task, model)]:
+        reporter.say(said)
     forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
+    if config.freeze:
+        reporter.say(freeze(model, config.freeze, train_variant=config.train_variant))
     if config.gradient_checkpointing:
         recompute_activations(model)
     model.to(accelerator.device)
@@ -116,6 +122,9 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     splits = load_splits(config.data, task)
     assert splits.train is not None  # `load_splits` requires it
     processor = load_processor(config, task, splits.train)
+    if config.class_weights is not None:
+        assert isinstance(task, Labelled), "the configuration refuses class_weights of other tasks"
+        task.weigh(config.class_weights, splits.train)
     adopt_order(config, task)
     task.bind(processor, config.model.family)
     return task, splits
@@ -130,6 +139,14 @@ def about_data(splits: Splits) -> Iterator[str]:
             reasons = [f"{count:,} as row {first[kind][0]}, which {first[kind][1]}" for kind, count in counts]
             yield f"{split}: {plural(len(rows), 'row')} left out: {'; '.join(reasons)}"
     yield from (f"note: {note}" for note in splits.notes)
+
+
+def about_training(config: RunConfig, task: Task, model: PreTrainedModel) -> Iterator[str]:
+    """Yield what the shortcuts of the configuration became: each dropout, the weight of each label."""
+    if config.dropout is not None:
+        yield dropout_line(model.config, config.dropout)
+    if isinstance(task, Labelled) and task.class_weights:
+        yield task.weights_line()
 
 
 def prepare_features(

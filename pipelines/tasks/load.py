@@ -26,7 +26,9 @@ def load_task(config: RunConfig) -> Task:
         check_options(entry, config.task.options, "task")
     task_class: type[Task] = load_class(f"pipelines.tasks.{config.task.name}", Task)
     require_reader(task_class.reads)
-    return task_class(**config.task.options)
+    task = task_class(**config.task.options)
+    task.label_smoothing = config.label_smoothing
+    return task
 
 
 def require_reader(reads: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import regex
 import torch
-from torch.nn import Module, functional
+from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
@@ -17,10 +17,10 @@ from pipelines.registry.option_types import Count, Items, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.labels import Labelled
 from pipelines.tasks.shared.room import require_room
+from pipelines.tasks.shared.target_loss import IGNORED, PLAIN
 from pipelines.tasks.shared.windows import Window, cut
 from pipelines.tasks.shared.word_encoder import WordEncoder
 
-IGNORED = -100  # label without a loss: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"
 # Letters and digits with their accents, joined by apostrophes, dots, hyphens and invisible joiners; else one
 # visible sign: a grapheme, so that an emoji of several characters is one word.
@@ -55,6 +55,7 @@ class Ner(Labelled):
     head: ClassVar[str] = "token_classification"
     primary: ClassVar[str] = "f1"
     metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
     columns: Mapping[str, Column] = {
         "tokens": Column("tokens", "the words of a sentence, a list of texts"),
         "tags": Column(
@@ -214,11 +215,11 @@ class Ner(Labelled):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> torch.Tensor:
-        return self._losses(self._logits(model, batch), batch["labels"]).sum()
+        return self.target_loss(self._logits(model, batch).transpose(1, 2), batch["labels"]).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)
-        losses = self._losses(logits, batch["labels"]).sum(dim=1).tolist()
+        losses = PLAIN(logits.transpose(1, 2), batch["labels"]).sum(dim=1).tolist()
         raws: list[Raw] = []
         for words, chosen, loss in zip(batch["words"].cpu(), logits.argmax(dim=-1).cpu(), losses):
             here = words >= 0
@@ -229,13 +230,6 @@ class Ner(Labelled):
     def _logits(model: Module, batch: Batch) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits.float()  # (batch, len, labels)
-
-    @staticmethod
-    def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the cross entropy of each target, 0 elsewhere: (batch, len)."""
-        return functional.cross_entropy(
-            logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-        )
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> list[str]:
         """Return one label per word; "O" for words without a sub-word."""

@@ -26,7 +26,7 @@ from pipelines.distributed.transfer import to_device
 from pipelines.seeds import derive
 from pipelines.tasks.base import Task
 from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
-from pipelines.train.optimizer import build_optimizer, set_learning_rate
+from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_steps, set_learning_rate
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
@@ -95,6 +95,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.num_steps = self.config.max_steps or self.config.num_epochs * self.plan.steps_per_epoch
+        num_warmup_steps(self.config, self.num_steps)  # refuses a warm-up that does not fit
+        self._masks_steps = masks_steps(self.optimizer.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.has_penalty = custom_attention.penalty(self.model) is not None
         # Whether any step so far was not finite; on the device, so that no step waits for it.
@@ -122,8 +124,11 @@ class Engine:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
         )
         self._failed |= ~(torch.isfinite(sums[0]) & torch.isfinite(grad_norm))
-        self.optimizer.optimizer.found_inf = self._failed.float()
-        self.optimizer.step()
+        if self._masks_steps:
+            self.optimizer.optimizer.found_inf = self._failed.float()
+            self.optimizer.step()
+        elif not self._failed:  # waits for the device
+            self.optimizer.step()
         self.row_gradients.clear(self.optimizer)
         return PendingStep(rate, num_targets, torch.cat([sums, torch.stack([grad_norm.float(), penalty])]))
 

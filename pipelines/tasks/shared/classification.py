@@ -45,6 +45,11 @@ class Classification(Labelled):
         }
     }
 
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
+    loss_settings_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+        "kind": {"multi_label": (), "regression": ()}
+    }
+
     def __init__(self, labels: Labels = None, kind: Kind = "single") -> None:
         self.kind = kind
         self._kind: LabelKind = KINDS[kind]()
@@ -116,7 +121,7 @@ class Classification(Labelled):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> torch.Tensor:
-        return self._kind.losses(self._logits(model, batch), batch["labels"]).sum()
+        return self._kind.losses(self._logits(model, batch), batch["labels"], self.target_loss).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)

@@ -21,8 +21,8 @@ from pipelines.metrics.mse import MeanSquaredError
 from pipelines.metrics.pearson import Pearson
 from pipelines.metrics.spearman import Spearman
 from pipelines.tasks.base import Baseline, Feature, Prediction, Raw
+from pipelines.tasks.shared.target_loss import IGNORED, PLAIN, TargetLoss
 
-IGNORED = -100  # the target of an example without one
 THRESHOLD = 0.5  # probability from which one of several labels is predicted, as pipelines of transformers do
 WORDS = {"false": 0, "true": 1}
 LARGEST = math.sqrt(torch.finfo(torch.float32).max)  # number whose squared error is finite
@@ -62,8 +62,14 @@ class LabelKind(ABC):
         """Return the targets of a batch."""
 
     @abstractmethod
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each example, 0 without a label: `(batch,)`."""
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
+        """Return the loss of each example, 0 without a label: `(batch,)`.
+
+        Args:
+            target_loss: the loss of one label; other kinds have their own.
+        """
 
     @abstractmethod
     def raws(self, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -102,8 +108,10 @@ class SingleLabel(LabelKind):
     def tensor(self, features: Sequence[Feature]) -> torch.Tensor:
         return torch.tensor([feature["label"] for feature in features])
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
+        return target_loss(logits, targets)
 
     def raws(self, logits: torch.Tensor) -> list[dict[str, Any]]:
         return [{"probabilities": row} for row in logits.softmax(dim=-1).cpu().numpy()]
@@ -162,7 +170,9 @@ class MultiLabel(LabelKind):
                 targets[row, list(feature["label"])] = 1
         return targets
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
         losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return losses.masked_fill(targets == IGNORED, 0).mean(dim=-1)
 
@@ -208,7 +218,9 @@ class Regression(LabelKind):
     def tensor(self, features: Sequence[Feature]) -> torch.Tensor:
         return torch.tensor([feature["label"] for feature in features], dtype=torch.float32)
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
         known = ~targets.isnan()
         return (logits[:, 0] - targets.where(known, logits[:, 0].detach())).square()
 

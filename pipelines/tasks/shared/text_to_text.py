@@ -46,6 +46,7 @@ class TextToText(Task):
     """
 
     head: ClassVar[str] = "text_to_text"
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     evaluation_overhead: ClassVar[int] = 1 << 14  # a forward for each token that is written
     columns: Mapping[str, Column] = {
         "source": Column("source", "the text to read"),
@@ -214,7 +215,7 @@ class TextToText(Task):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> Tensor:
-        return self._form.losses(model, batch).sum()
+        return self._form.losses(model, batch, self.label_smoothing).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         """Return the loss of the given target and the tokens that the model generates itself."""
