@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 
 class PreflightRequest(TypedDict):
@@ -54,6 +54,54 @@ class DownloadAnswer(TypedDict):
 
     folder: str
     commit: str
+
+
+class CommitRequest(TypedDict):
+    """A repository of models or data sets, and a branch or tag of it; None is its main branch."""
+
+    repo: str
+    kind: str  # "models" or "datasets"
+    revision: str | None
+    brief: bool  # whether to give up soon, because there is another answer
+
+
+class CommitAnswer(TypedDict):
+    """The commit that a branch or tag means now."""
+
+    commit: str
+
+
+# What is taken of a repository, from least to most: parts of a data set, the tokenizer or other processor of a
+# model, also its weights as safetensors, every file.
+Take: TypeAlias = Literal["data", "processor", "model", "all"]
+TAKES: tuple[Take, ...] = ("data", "processor", "model", "all")
+
+
+class Part(TypedDict):
+    """A part of a data set: a configuration of its card, or the files in a folder of it."""
+
+    config: str | None
+    folder: str | None
+
+
+class FillRequest(TypedDict):
+    """A repository at a commit, and the folder of the mirror that will hold it."""
+
+    repo: str
+    kind: str  # "models" or "datasets"
+    revision: str  # a commit
+    folder: Path
+    parts: list[Part]  # of a data set
+    take: Take
+    named: str  # the branch or tag that was asked for, or the commit
+
+
+class FillAnswer(TypedDict):
+    """What a folder of the mirror holds now."""
+
+    num_files: int  # of those that were asked for
+    num_bytes: int
+    num_fetched: int  # files that were not there before
 
 
 class TokenOwner(TypedDict):
