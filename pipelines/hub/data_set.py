@@ -18,7 +18,7 @@ def open_data_set(name: str, part: Part, revision: str | None) -> Any:
     Raises:
         UserError: the mirror holds it and cannot be used; or as `files_of`.
     """
-    mirrored = mirror.find("datasets", name, revision)
+    mirrored = mirror.find_at("datasets", name, revision)
     if mirrored is not None:
         builder = _builder(str(mirrored.folder), part, None)
         files_of(builder, f"{mirrored.folder.resolve()}/", name, part)

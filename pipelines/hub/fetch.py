@@ -48,7 +48,7 @@ def fetch(text: str) -> Fetched:
 
 def _in_mirror(text: str, parsed: address.Address) -> DownloadAnswer | None:
     """Return what the mirror holds at an address, checked as a download is; None: it does not hold it."""
-    mirrored = mirror.find("models", parsed.repo, parsed.revision)
+    mirrored = mirror.find_at("models", parsed.repo, parsed.revision)
     if mirrored is None:
         return None
     if mirrored.commit is None:

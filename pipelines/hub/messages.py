@@ -71,8 +71,8 @@ class CommitAnswer(TypedDict):
     commit: str
 
 
-# What is taken of a repository, from least to most: parts of a data set, the tokenizer or other processor of a
-# model, also its weights as safetensors, every file.
+# What is taken of a repository, from least to most: parts of a data set, the tokenizer or other processor of
+# a model, also its weights as safetensors, every file.
 Take: TypeAlias = Literal["data", "processor", "model", "all"]
 TAKES: tuple[Take, ...] = ("data", "processor", "model", "all")
 

@@ -63,14 +63,11 @@ def is_repository(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and ".." not in name and not os.path.exists(name)
 
 
-def find(kind: Kind, name: str, revision: str | None = None) -> Mirrored | None:
+def find(kind: Kind, name: str) -> Mirrored | None:
     """Return a repository of the mirror; None where it is not there, or there is no mirror.
 
-    Args:
-        revision: branch, tag or commit that is asked for.
-
     Raises:
-        UserError: it is there and cannot be used: not fetched to its end, damaged, or at another commit.
+        UserError: it is there and cannot be used: not fetched to its end, or damaged.
     """
     mirror = root() if is_repository(name) else None
     if mirror is None or not (mirror / kind / name).is_dir():
@@ -78,12 +75,26 @@ def find(kind: Kind, name: str, revision: str | None = None) -> Mirrored | None:
     folder = mirror / kind / name
     if (folder / UNFINISHED).exists() or any((folder / METADATA).rglob("*.incomplete")):
         raise UserError(str(folder), "was not fetched to its end", accepted=again())
-    found = Mirrored(folder, stated_commit(folder))
-    if revision and COMMIT.fullmatch(revision) and found.commit not in (None, revision):
-        raise UserError(str(folder), f"holds commit {found.commit}, not {revision}", accepted=again())
-    asked, held = revision or "main", _fetched_as(folder)
-    if held not in (None, asked) and not COMMIT.fullmatch(asked):
-        raise UserError(str(folder), f"holds {held}, not {asked}", accepted=again())
+    return Mirrored(folder, stated_commit(folder))
+
+
+def find_at(kind: Kind, name: str, revision: str | None) -> Mirrored | None:
+    """Return a repository of the mirror as `find` does; refuse one that holds another revision.
+
+    Args:
+        revision: branch, tag or commit that is asked for; None is the main branch. Which branch a folder
+            holds is known only if attnlab has fetched it.
+
+    Raises:
+        UserError: as `find`, or it holds another revision.
+    """
+    found = find(kind, name)
+    if found is None:
+        return None
+    asked = revision or "main"
+    held = found.commit if COMMIT.fullmatch(asked) else _fetched_as(found.folder)
+    if held not in (None, asked):
+        raise UserError(str(found.folder), f"holds {held}, not {asked}", accepted=again())
     return found
 
 

@@ -34,7 +34,7 @@ def commit_of(kind: Kind, name: str, revision: str | None) -> str | None:
 
 
 def _found(kind: Kind, name: str, revision: str | None) -> str | None:
-    mirrored = mirror.find(kind, name, revision)
+    mirrored = mirror.find_at(kind, name, revision)
     if mirrored is not None:
         named = (
             f"commit {mirrored.commit}" if mirrored.commit else f"which states no commit; {mirrored.content}"

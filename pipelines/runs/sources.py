@@ -35,7 +35,7 @@ def sources_of(config: RunConfig) -> dict[str, SourceRecord]:
     for place, (kind, name, revision) in named.items():
         if name is None or not mirror.is_repository(name):
             continue
-        mirrored = mirror.find(kind, name, revision)
+        mirrored = mirror.find_at(kind, name, revision)
         commit = revision if revision and COMMIT.fullmatch(revision) else None
         content = mirrored.content if mirrored and not mirrored.commit else None
         found[place] = {
