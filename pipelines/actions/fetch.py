@@ -13,7 +13,7 @@ from pipelines.config.load import is_ablation, load_ablation
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import address, mirror
 from pipelines.hub.messages import TAKES, Part, Take
-from pipelines.hub.mirror import COMMIT, Kind
+from pipelines.hub.mirror import Kind
 from pipelines.hub.worker import ask
 from pipelines.shown import printable
 from pipelines.storage.lock import Busy, lock
@@ -71,26 +71,22 @@ def _fetch(root: Path, kind: Kind, name: str, needs: Sequence[Need]) -> str:
         what = "two revisions of one repository are named, and the mirror holds one"
         raise UserError(f"{kind}/{name}", what, " and ".join(revisions), "fetch into two mirrors")
     folder = _inside(root, kind, name)
-    commit = revisions[0]
-    if not COMMIT.fullmatch(commit):
-        commit = ask("commit", {"repo": name, "kind": kind, "revision": commit, "brief": False})["commit"]
     parts = [Part(config=need.part[0], folder=need.part[1]) for need in needs if need.part]
     answer = ask(
         "fill",
         {
             "repo": name,
             "kind": kind,
-            "revision": commit,
+            "revision": revisions[0],
             "folder": folder,
             "parts": parts,
             "take": max((need.take for need in needs), key=TAKES.index),
-            "named": revisions[0],
         },
         num_bytes=None,
     )
     news = f"{answer['num_fetched']} fetched" if answer["num_fetched"] else "all there already"
     size = f"{answer['num_files']} files, {answer['num_bytes'] / 1e6:,.1f} MB"
-    return f"{kind}/{name} at {commit}: {size}, {news}"
+    return f"{kind}/{name} at {answer['commit']}: {size}, {news}"
 
 
 def _inside(root: Path, kind: Kind, name: str) -> Path:

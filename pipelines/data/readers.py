@@ -286,6 +286,8 @@ def _errors_as_user_errors(name: str) -> Iterator[None]:
                 "without a network, give local files as data.train and data.validation, "
                 f"or fill a mirror elsewhere with attnlab fetch and name it by {mirror.VARIABLE}"
             )
+        if "BuilderConfig" in str(error):
+            fix = "if the data set has a folder of that name, write data.folder instead of data.config"
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
 

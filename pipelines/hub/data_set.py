@@ -49,7 +49,7 @@ def files_of(builder: Any, home: str, name: str, part: Part) -> list[str]:
     """Return the files that a builder reads, each without `home`.
 
     Raises:
-        UserError: one is not below `home`, or the configuration is a folder that the card does not list.
+        UserError: one is not below `home`, or several configurations would be mixed.
     """
     files = [str(file) for split in (builder.config.data_files or {}).values() for file in split]
     for file in files:
@@ -59,8 +59,15 @@ def files_of(builder: Any, home: str, name: str, part: Part) -> list[str]:
     inside = [file.removeprefix(home) for file in files]
     if home.endswith("@"):  # the commit follows
         inside = [file.partition("/")[2] for file in inside]
-    folders = {file.split("/")[0] for file in inside}
-    if part["folder"] is None and part["config"] in folders and len(folders) > 1:
-        what = "the card of the data set lists no configurations, so all of its folders would be read"
-        raise UserError("data.config", what, part["config"], f"write data.folder: {part['config']} instead")
+    if part["folder"] is None and part["config"] is None:
+        _require_one_folder([file.split("/") for file in inside])
     return inside
+
+
+def _require_one_folder(files: list[list[str]]) -> None:
+    """Refuse FOLDER/SPLIT/... with several folders that have a split in common: `datasets` would mix them."""
+    folders = sorted({file[0] for file in files})
+    splits = [{file[1] for file in files if file[0] == folder and file[2:]} for folder in folders]
+    if len(folders) > 1 and set.intersection(*splits) & {"train", "validation", "test"}:
+        what = "the data set has several configurations, and its card lists none, so that they would be mixed"
+        raise UserError("data.folder", what, accepted=f"name one of {', '.join(folders)}")

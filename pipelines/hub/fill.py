@@ -13,8 +13,9 @@ from huggingface_hub.hf_api import RepoFile
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import mirror
 from pipelines.hub.client import Patience, retried
+from pipelines.hub.commit import commit
 from pipelines.hub.data_set import files_on_the_hub
-from pipelines.hub.messages import FillAnswer, FillRequest, Take
+from pipelines.hub.messages import CommitRequest, FillAnswer, FillRequest, Take
 from pipelines.storage.names import PROCESSOR_FILES, WEIGHT_FILES
 from pipelines.storage.paths import inside
 
@@ -38,16 +39,17 @@ def fill(request: FillRequest, patience: Patience) -> FillAnswer:
             folder holds files that were not fetched.
         RunFailed: the Hub stayed unavailable, or twice sent other bytes than it lists.
     """
-    repo, folder = request["repo"], Path(request["folder"])
+    repo, folder, named = request["repo"], Path(request["folder"]), request["revision"]
+    request = {**request, "revision": _commit(request, patience)}
     listed = retried(f"listing {repo}", lambda: _listed(request), patience)
     for name in listed:
         inside(folder, name, repo)
     parts = lambda: {
         name for part in request["parts"] for name in files_on_the_hub(repo, part, request["revision"])
     }
-    named = retried(f"reading {repo}", parts, patience) if request["kind"] == "datasets" else set()
+    data = retried(f"reading {repo}", parts, patience) if request["kind"] == "datasets" else set()
     patterns = PATTERNS[request["take"]]
-    wanted = named | {name for name in listed if any(fnmatch.fnmatch(name, one) for one in patterns)}
+    wanted = data | {name for name in listed if any(fnmatch.fnmatch(name, one) for one in patterns)}
     if request["take"] == "model":
         _require_weights(repo, wanted)
     there = _fetched_before(folder)
@@ -57,10 +59,23 @@ def fill(request: FillRequest, patience: Patience) -> FillAnswer:
         _download(request, wanted, listed, patience)
         for name in there - wanted:
             _remove(folder, name)
-        (folder / mirror.REVISION).write_text(request["named"], encoding="utf-8")
+        (folder / mirror.REVISION).write_text(named, encoding="utf-8")
         (folder / mirror.UNFINISHED).unlink()
-    num_bytes = sum(listed[name].size for name in wanted)
-    return {"num_files": len(wanted), "num_bytes": num_bytes, "num_fetched": len(missing)}
+    return {
+        "commit": request["revision"],
+        "num_files": len(wanted),
+        "num_bytes": sum(listed[name].size for name in wanted),
+        "num_fetched": len(missing),
+    }
+
+
+def _commit(request: FillRequest, patience: Patience) -> str:
+    if mirror.COMMIT.fullmatch(request["revision"]):
+        return request["revision"]
+    asked = CommitRequest(
+        repo=request["repo"], kind=request["kind"], revision=request["revision"], brief=False
+    )
+    return commit(asked, patience)["commit"]
 
 
 def _listed(request: FillRequest) -> dict[str, RepoFile]:

@@ -85,20 +85,20 @@ class Part(TypedDict):
 
 
 class FillRequest(TypedDict):
-    """A repository at a commit, and the folder of the mirror that will hold it."""
+    """A repository at a branch, tag or commit, and the folder of the mirror that will hold it."""
 
     repo: str
     kind: str  # "models" or "datasets"
-    revision: str  # a commit
+    revision: str
     folder: Path
     parts: list[Part]  # of a data set
     take: Take
-    named: str  # the branch or tag that was asked for, or the commit
 
 
 class FillAnswer(TypedDict):
     """What a folder of the mirror holds now."""
 
+    commit: str
     num_files: int  # of those that were asked for
     num_bytes: int
     num_fetched: int  # files that were not there before

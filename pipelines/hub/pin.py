@@ -11,7 +11,8 @@ from pipelines.hub.mirror import COMMIT, Kind
 from pipelines.hub.worker import ask
 from pipelines.shown import printable
 
-KNOWN: dict[tuple[str, str, str | None], str | None] = {}  # answers of this process
+KNOWN: dict[tuple[str, str, str | None], str | None] = {}  # answers of the Hub to this process
+SAID: set[str] = set()
 
 
 def commit_of(kind: Kind, name: str, revision: str | None) -> str | None:
@@ -25,28 +26,23 @@ def commit_of(kind: Kind, name: str, revision: str | None) -> str | None:
         UserError: the mirror holds another commit, or there is no such repository.
         RunFailed: the Hub cannot be reached, and nothing is in the cache.
     """
-    key = (kind, name, revision)
     if not mirror.is_repository(name):
         return None
-    if key not in KNOWN:
-        KNOWN[key] = _found(kind, name, revision)
-    return KNOWN[key]
-
-
-def _found(kind: Kind, name: str, revision: str | None) -> str | None:
     mirrored = mirror.find_at(kind, name, revision)
     if mirrored is not None:
-        named = (
+        known = (
             f"commit {mirrored.commit}" if mirrored.commit else f"which states no commit; {mirrored.content}"
         )
-        _say(f"{name}: from the mirror, {named}")
+        _say(f"{name}: from the mirror, {known}")
         return mirrored.commit
     if revision and COMMIT.fullmatch(revision):
         return revision
-    found = _on_the_hub(kind, name, revision)
-    if found is not None:
-        _say(f"{name} at commit {found}")
-    return found
+    key = (kind, name, revision)
+    if key not in KNOWN:
+        KNOWN[key] = _on_the_hub(kind, name, revision)
+    if KNOWN[key] is not None:
+        _say(f"{name} at commit {KNOWN[key]}")
+    return KNOWN[key]
 
 
 def _on_the_hub(kind: Kind, name: str, revision: str | None) -> str | None:
@@ -75,4 +71,7 @@ def _in_cache(kind: Kind, name: str, revision: str | None) -> str | None:
 
 
 def _say(text: str) -> None:
+    if text in SAID:
+        return
+    SAID.add(text)
     print(printable(text), file=sys.stderr, flush=True)
