@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipelines.storage import atomic
 
 VARIABLE = "ATTNLAB_MIRROR"
 Kind: TypeAlias = Literal["datasets", "models"]
+KINDS: Mapping[Kind, str] = {"datasets": "data sets", "models": "models"}
 NAME = re.compile(f"{PART}(?:/{PART})?")  # of a repository; the oldest ones have no organization
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HIDDEN = ".cache"  # folder in which the Hub's client and we keep records; no part of the repository
@@ -102,6 +103,11 @@ def _fetched_as(folder: Path) -> str | None:
     """Return the branch or tag that was fetched; None where something else has filled the folder."""
     record = folder / REVISION
     return record.read_text(encoding="utf-8").strip() if record.is_file() else None
+
+
+def held(root: Path, kind: Kind) -> list[str]:
+    """Return the names of the repositories in a mirror."""
+    return sorted(str(path.relative_to(root / kind)) for path in (root / kind).glob("*/*") if path.is_dir())
 
 
 def again() -> str:
