@@ -116,9 +116,7 @@ def _mirror() -> Finding:
     except UserError as error:
         return Finding("mirror of the Hub", f"{error.what}: {error.came}", error.accepted, True)
     if root is None:
-        return Finding(
-            "mirror of the Hub", f"none; {mirror.VARIABLE} names one, on a machine without a network"
-        )
+        return Finding("mirror of the Hub", f"none ({mirror.VARIABLE} names one)")
     counts = (f"{len(mirror.held(root, kind))} {word}" for kind, word in mirror.KINDS.items())
     return Finding("mirror of the Hub", f"{root}, {', '.join(counts)}")
 

@@ -12,7 +12,7 @@ from pipelines.config import checks, yaml_source
 from pipelines.config.load import is_ablation, load_ablation
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import address, mirror
-from pipelines.hub.messages import TAKES, Part, Take
+from pipelines.hub.messages import TAKES, DataPart, Take
 from pipelines.hub.mirror import Kind
 from pipelines.hub.worker import ask
 from pipelines.shown import printable
@@ -71,7 +71,7 @@ def _fetch(root: Path, kind: Kind, name: str, needs: Sequence[Need]) -> str:
         what = "two revisions of one repository are named, and the mirror holds one"
         raise UserError(f"{kind}/{name}", what, " and ".join(revisions), "fetch into two mirrors")
     folder = _inside(root, kind, name)
-    parts = [Part(config=need.part[0], folder=need.part[1]) for need in needs if need.part]
+    parts = [DataPart(config=need.part[0], folder=need.part[1]) for need in needs if need.part]
     answer = ask(
         "fill",
         {

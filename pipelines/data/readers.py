@@ -18,7 +18,7 @@ from pipelines.data.table import BadRow, Row, Table, of_arrow, of_rows
 from pipelines.errors import UserError
 from pipelines.hub import mirror
 from pipelines.hub.data_set import open_data_set
-from pipelines.hub.messages import Part
+from pipelines.hub.messages import DataPart
 from pipelines.storage.paths import rows_of_part, shown, split_part
 
 SUFFIXES = {
@@ -245,7 +245,7 @@ def _read_conll(text: str, where: str) -> Table:
 
 
 # ---- the Hub
-def read_hub(name: str, part: Part, revision: str | None, split: str) -> Table:
+def read_hub(name: str, part: DataPart, revision: str | None, split: str) -> Table:
     """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder with the same layout.
 
     Raises:
@@ -262,7 +262,7 @@ def read_hub(name: str, part: Part, revision: str | None, split: str) -> Table:
     return of_arrow(where, rows.with_format("arrow")[:], rows.features)
 
 
-def hub_splits(name: str, part: Part, revision: str | None) -> list[str]:
+def hub_splits(name: str, part: DataPart, revision: str | None) -> list[str]:
     """Return the names of the splits of a Hub dataset."""
     with _errors_as_user_errors(name):
         builder = open_data_set(name, part, revision)

@@ -6,10 +6,10 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.hub import mirror
-from pipelines.hub.messages import Part
+from pipelines.hub.messages import DataPart
 
 
-def open_data_set(name: str, part: Part, revision: str | None) -> Any:
+def open_data_set(name: str, part: DataPart, revision: str | None) -> Any:
     """Return the builder of `datasets` for a part of a data set.
 
     Args:
@@ -29,7 +29,7 @@ def open_data_set(name: str, part: Part, revision: str | None) -> Any:
     return builder
 
 
-def files_on_the_hub(name: str, part: Part, commit: str) -> list[str]:
+def files_on_the_hub(name: str, part: DataPart, commit: str) -> list[str]:
     """Return the files of a part of a data set on the Hub.
 
     Raises:
@@ -39,13 +39,13 @@ def files_on_the_hub(name: str, part: Part, commit: str) -> list[str]:
     return files_of(_builder(name, part, commit), home, name, part)
 
 
-def _builder(source: str, part: Part, revision: str | None) -> Any:
+def _builder(source: str, part: DataPart, revision: str | None) -> Any:
     from datasets import load_dataset_builder
 
     return load_dataset_builder(source, part["config"], revision=revision, data_dir=part["folder"])
 
 
-def files_of(builder: Any, home: str, name: str, part: Part) -> list[str]:
+def files_of(builder: Any, home: str, name: str, part: DataPart) -> list[str]:
     """Return the files that a builder reads, each without `home`.
 
     Raises:

@@ -77,7 +77,7 @@ Take: TypeAlias = Literal["data", "processor", "model", "all"]
 TAKES: tuple[Take, ...] = ("data", "processor", "model", "all")
 
 
-class Part(TypedDict):
+class DataPart(TypedDict):
     """A part of a data set: a configuration of its card, or the files in a folder of it."""
 
     config: str | None
@@ -91,7 +91,7 @@ class FillRequest(TypedDict):
     kind: str  # "models" or "datasets"
     revision: str
     folder: Path
-    parts: list[Part]  # of a data set
+    parts: list[DataPart]  # of a data set
     take: Take
 
 
