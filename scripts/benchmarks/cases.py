@@ -43,7 +43,7 @@ class Case:
 
 
 def mirror() -> Path:
-    """Return the mirror that ATTNLAB_MIRROR names, else the one that is built from ../shared."""
+    """Return the mirror that ATTNLAB_MIRROR names, else the one of the tests."""
     if "ATTNLAB_MIRROR" not in os.environ:
         if not SHARED.is_dir():
             raise SystemExit("name a mirror of the Hub by ATTNLAB_MIRROR (attnlab fetch fills one)")
