@@ -16,6 +16,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import mirror
+
 # No time limit for an example of hypothesis: the machine may be busy with other work.
 settings.register_profile("attnlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("attnlab")
@@ -47,6 +49,12 @@ def _no_network() -> Iterator[None]:
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+@pytest.fixture(scope="session")
+def real_mirror(shared: Path) -> Path:
+    """Return a mirror of the Hub with real data and a real model, or skip the test where there is none."""
+    return mirror.mirror()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_the_lines_for_real_data_are_valid(monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"\s*\\\n\s*", " ", text)
-    online = re.findall(r"attnlab (?:train|ablate) (\S*-hub\.yaml.*?) --out", text)
+    online = re.findall(r"attnlab (?:train|ablate) (configs/\S*ner-wnut17\.yaml.*?) --out", text)
     assert len(online) >= 2
     for settings in online:
         assert main(["validate", *settings.split()]) == 0, capsys.readouterr().err

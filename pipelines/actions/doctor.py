@@ -14,6 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from pipelines.errors import UserError
 from pipelines.registry.source import HOME
 from pipelines.shown import printable
 
@@ -101,9 +102,23 @@ def _hub() -> Iterator[Finding]:
     yield Finding("token of the Hub", token, None if get_token() else "hf auth login")
     offline = "on: nothing is fetched" if constants.HF_HUB_OFFLINE else "off"
     yield Finding("HF_HUB_OFFLINE", offline)
+    yield _mirror()
     cache = Path(constants.HF_HUB_CACHE)
     models = sorted(folder.name[8:].replace("--", "/") for folder in cache.glob("models--*"))
     yield Finding("cache of the Hub", f"{cache}, {len(models)} models")
+
+
+def _mirror() -> Finding:
+    from pipelines.hub import mirror
+
+    try:
+        root = mirror.root()
+    except UserError as error:
+        return Finding("mirror of the Hub", f"{error.what}: {error.came}", error.accepted, True)
+    if root is None:
+        return Finding("mirror of the Hub", f"none ({mirror.VARIABLE} names one)")
+    counts = (f"{len(mirror.held(root, kind))} {word}" for kind, word in mirror.KINDS.items())
+    return Finding("mirror of the Hub", f"{root}, {', '.join(counts)}")
 
 
 def _disks() -> Iterator[Finding]:

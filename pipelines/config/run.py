@@ -120,6 +120,9 @@ class DataConfig(Section):
     name: Name | None = Field(None, description="dataset id on the Hub, such as leondz/wnut_17")
     config: Name | None = Field(None, description="configuration of the Hub dataset")
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
+    folder: Name | None = Field(
+        None, description="folder of the Hub dataset to read, where its card does not list configurations"
+    )
     train: Files | None = Field(
         None,
         description="file of training examples, or rows of it: a.csv[:80%]; {source: a.en, target: a.de}: "

@@ -16,6 +16,9 @@ from pipelines.data import conll, plain_text, separated, squad_json
 from pipelines.data.decode import decode, read_bytes, unpack
 from pipelines.data.table import BadRow, Row, Table, of_arrow, of_rows
 from pipelines.errors import UserError
+from pipelines.hub import mirror
+from pipelines.hub.data_set import open_data_set
+from pipelines.hub.messages import DataPart
 from pipelines.storage.paths import rows_of_part, shown, split_part
 
 SUFFIXES = {
@@ -242,29 +245,28 @@ def _read_conll(text: str, where: str) -> Table:
 
 
 # ---- the Hub
-def read_hub(name: str, config: str | None, revision: str | None, split: str) -> Table:
+def read_hub(name: str, part: DataPart, revision: str | None, split: str) -> Table:
     """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder with the same layout.
 
     Raises:
         UserError: `datasets` cannot load it; the message is that of `datasets`.
     """
-    from datasets import load_dataset
-
     from pipelines.data import sound_folders
 
     sound_folders.read_by_path()
     where = f"{name}, split {split}"
     with _errors_as_user_errors(name):
-        rows = load_dataset(name, config, revision=revision, split=split)
+        builder = open_data_set(name, part, revision)
+        builder.download_and_prepare()
+        rows = builder.as_dataset(split=split)
     return of_arrow(where, rows.with_format("arrow")[:], rows.features)
 
 
-def hub_splits(name: str, config: str | None, revision: str | None) -> list[str]:
+def hub_splits(name: str, part: DataPart, revision: str | None) -> list[str]:
     """Return the names of the splits of a Hub dataset."""
-    from datasets import get_dataset_split_names
-
     with _errors_as_user_errors(name):
-        return list(get_dataset_split_names(name, config, revision=revision))
+        builder = open_data_set(name, part, revision)
+        return list(builder.config.data_files or builder.info.splits or ())
 
 
 @contextmanager
@@ -274,9 +276,18 @@ def _errors_as_user_errors(name: str) -> Iterator[None]:
 
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         offline = datasets.config.HF_HUB_OFFLINE or isinstance(error, ConnectionError | TimeoutError)
-        fix = "without a network, give local files as data.train and data.validation" if offline else None
+        fix = mirror.lacks("datasets", name)
+        if fix is None and offline:
+            fix = (
+                "without a network, give local files as data.train and data.validation, "
+                f"or fill a mirror elsewhere with attnlab fetch and name it by {mirror.VARIABLE}"
+            )
+        if "BuilderConfig" in str(error):
+            fix = "if the data set has a folder of that name, write data.folder instead of data.config"
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
 

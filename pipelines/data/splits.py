@@ -30,6 +30,7 @@ from pipelines.data.streaming import OnDisk, stream_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
+from pipelines.hub.messages import DataPart
 from pipelines.registry import catalog
 from pipelines.shown import plural
 from pipelines.storage.paths import split_part
@@ -176,7 +177,7 @@ def _tables(config: DataConfig, task: Task) -> dict[str, Table]:
     named = {split: getattr(config, split) for split in given}
     if config.name is None:
         return {split: _file(config, files, task) for split, files in named.items() if files is not None}
-    source = (config.name, config.config, config.revision)
+    source = (config.name, DataPart(config=config.config, folder=config.folder), config.revision)
     if None in named.values():  # a split that is not named is the one of the same name, if it exists
         available = hub_splits(*source)
         named = {split: named[split] or (split if split in available else None) for split in given}

@@ -39,6 +39,12 @@ def parse(text: str) -> Address:
     return Address(require_repo(repo, text), revision or None)
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Split "ORG/NAME@REVISION", without hub:, into a name and a revision; anything else is a name."""
+    repo, _, revision = name.partition("@")
+    return (repo, revision) if revision and re.fullmatch(f"{PART}(?:/{PART})?", repo) else (name, None)
+
+
 def require_repo(repo: str, where: str = "ORG/NAME") -> str:
     """Return `repo` if it can name a repository.
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.hub import address
+from pipelines.hub import address, contents, mirror
+from pipelines.hub.messages import DownloadAnswer
+from pipelines.hub.mirror import again
 from pipelines.hub.worker import ask
 from pipelines.shown import printable
 
@@ -34,12 +36,25 @@ def fetch(text: str) -> Fetched:
     """
     if text not in KNOWN:
         parsed = address.parse(text)
-        answer = ask("download", {"repo": parsed.repo, "revision": parsed.revision}, num_bytes=None)
+        answer = _in_mirror(text, parsed) or ask(
+            "download", {"repo": parsed.repo, "revision": parsed.revision}, num_bytes=None
+        )
         if answer["commit"] != parsed.revision:
             print(printable(f"hub:{parsed.repo} at commit {answer['commit']}"), file=sys.stderr)
         pinned = str(address.Address(parsed.repo, answer["commit"]))
         KNOWN[text] = KNOWN[pinned] = Fetched(Path(answer["folder"]), answer["commit"])
     return KNOWN[text]
+
+
+def _in_mirror(text: str, parsed: address.Address) -> DownloadAnswer | None:
+    """Return what the mirror holds at an address, checked as a download is; None: it does not hold it."""
+    mirrored = mirror.find_at("models", parsed.repo, parsed.revision)
+    if mirrored is None:
+        return None
+    if mirrored.commit is None:
+        raise UserError(text, f"the mirror holds it without a commit ({mirrored.folder})", accepted=again())
+    contents.check(mirrored.folder, text)
+    return {"folder": str(mirrored.folder), "commit": mirrored.commit}
 
 
 def fetch_model(text: str) -> Fetched:
@@ -56,5 +71,11 @@ def fetch_model(text: str) -> Fetched:
 
 
 def model_source(name: str) -> str:
-    """Return what transformers loads a model from: its name, or the downloaded folder of an address."""
-    return str(fetch_model(name).folder) if address.is_address(name) else name
+    """Return what transformers loads a model from: its name on the Hub, or its folder.
+
+    The folder is that of the mirror, or of the download of an address; any other name is returned unchanged.
+    """
+    if address.is_address(name):
+        return str(fetch_model(name).folder)
+    mirrored = mirror.find("models", name)
+    return str(mirrored.folder) if mirrored else name

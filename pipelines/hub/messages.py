@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 
 class PreflightRequest(TypedDict):
@@ -75,6 +75,54 @@ class DownloadAnswer(TypedDict):
 
     folder: str
     commit: str
+
+
+class CommitRequest(TypedDict):
+    """A repository of models or data sets, and a branch or tag of it; None is its main branch."""
+
+    repo: str
+    kind: str  # "models" or "datasets"
+    revision: str | None
+    brief: bool  # whether to give up soon, because there is another answer
+
+
+class CommitAnswer(TypedDict):
+    """The commit that a branch or tag means now."""
+
+    commit: str
+
+
+# What is taken of a repository, from least to most: parts of a data set, the tokenizer or other processor of
+# a model, also its weights as safetensors, every file.
+Take: TypeAlias = Literal["data", "processor", "model", "all"]
+TAKES: tuple[Take, ...] = ("data", "processor", "model", "all")
+
+
+class DataPart(TypedDict):
+    """A part of a data set: a configuration of its card, or the files in a folder of it."""
+
+    config: str | None
+    folder: str | None
+
+
+class FillRequest(TypedDict):
+    """A repository at a branch, tag or commit, and the folder of the mirror that will hold it."""
+
+    repo: str
+    kind: str  # "models" or "datasets"
+    revision: str
+    folder: Path
+    parts: list[DataPart]  # of a data set
+    take: Take
+
+
+class FillAnswer(TypedDict):
+    """What a folder of the mirror holds now."""
+
+    commit: str
+    num_files: int  # of those that were asked for
+    num_bytes: int
+    num_fetched: int  # files that were not there before
 
 
 class TokenOwner(TypedDict):

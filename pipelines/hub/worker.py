@@ -36,6 +36,12 @@ def ask(
 def ask(
     action: Literal["download"], request: messages.DownloadRequest, *, num_bytes: None
 ) -> messages.DownloadAnswer: ...
+@overload
+def ask(action: Literal["commit"], request: messages.CommitRequest) -> messages.CommitAnswer: ...
+@overload
+def ask(
+    action: Literal["fill"], request: messages.FillRequest, *, num_bytes: None
+) -> messages.FillAnswer: ...
 def ask(action: str, request: Mapping[str, Any], *, num_bytes: int | None = 0) -> Any:
     """Run an action of `pipelines.hub` in the worker process and return its answer.
 
@@ -129,15 +135,24 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
     from pipelines.hub import client
     from pipelines.hub.address import Address
     from pipelines.hub.anchor import anchor, anchored
+    from pipelines.hub.commit import commit
     from pipelines.hub.download import download
+    from pipelines.hub.fill import fill
     from pipelines.hub.preflight import preflight
     from pipelines.hub.upload import upload
 
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=UserWarning, module="huggingface_hub")
     actions: dict[str, Callable[..., Mapping[str, Any]]]
-    actions = {"preflight": preflight, "upload": upload, "download": download}
-    actions |= {"anchor": anchor, "anchored": anchored}
+    actions = {
+        "preflight": preflight,
+        "upload": upload,
+        "download": download,
+        "commit": commit,
+        "fill": fill,
+        "anchor": anchor,
+        "anchored": anchored,
+    }
     patience, action = client.Patience.from_environment(), request.pop("action")
     where = str(Address(request["repo"], request["revision"])) if action == "download" else request["repo"]
     client.configure(patience)

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from pipelines.config.load import ModelConfig, RunConfig
 from pipelines.config.model_sizes import LAYERS
 from pipelines.errors import UserError
+from pipelines.hub import mirror
 from pipelines.models.decoding import FORCED, find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
 from pipelines.models.dropout import with_dropout
@@ -326,5 +327,6 @@ def cannot_load(part: str, source: str, error: Exception) -> UserError:
         "model.name",
         f"the {part} cannot be loaded: {reason}",
         source,
-        "give a folder that holds it, or a Hub id while the Hub can be reached",
+        mirror.lacks("models", source)
+        or "give a folder that holds it, or a Hub id while the Hub can be reached",
     )

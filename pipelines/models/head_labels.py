@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError, as_clause
+from pipelines.hub import mirror
 from pipelines.models.build import drawn_parameters
 from pipelines.models.folder import model_folder
 from pipelines.models.weights import listed
@@ -30,7 +31,8 @@ def head_labels(config: RunConfig) -> list[str] | None:
     try:
         found = transformers.AutoConfig.from_pretrained(model_folder(name), revision=config.model.revision)
     except (OSError, ValueError) as error:
-        fix = "give a folder that holds it, or a Hub id while the Hub can be reached"
+        fix = mirror.lacks("models", name)
+        fix = fix or "give a folder that holds it, or a Hub id while the Hub can be reached"
         raise UserError("model.name", f"its config cannot be read: {as_clause(error)}", name, fix) from error
     names: dict[int, str] = getattr(found, "id2label", None) or {}
     labels = [str(names[number]) for number in sorted(names)]

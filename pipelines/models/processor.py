@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
+from pipelines.hub.address import split_revision
 from pipelines.hub.fetch import model_source
 from pipelines.models.build import cannot_load, known_config
 from pipelines.models.folder import model_folder
@@ -45,9 +46,12 @@ def load_processor(config: RunConfig, task: Task, train: Sequence[Example] = ())
     """
     kind = KINDS[task.reads]
     named = config.model.tokenizer or config.model.name
-    if named:
-        source = model_source(named) if config.model.tokenizer else model_folder(named)
-        processor = _load(kind, named, source, config.model.revision)
+    if config.model.tokenizer:
+        name, revision = split_revision(config.model.tokenizer)
+        processor = _load(kind, name, model_source(name), revision)
+    elif config.model.name:
+        source = model_folder(config.model.name)
+        processor = _load(kind, config.model.name, source, config.model.revision)
     else:
         processor = kind.from_scratch(config, task, train)
     if isinstance(processor, PreTrainedTokenizerBase):

@@ -1,7 +1,8 @@
 """Fix the model that a run starts from, before the run gets its identity: its commit and its attention.
 
-A model from the Hub is pinned to the commit that its name means now. A model that carries variants continues
-with them: their parameters are among its weights, so no run that starts from it has stock attention.
+Model and data from the Hub are pinned to the commits that their names mean now. A model that carries
+variants continues with them: their parameters are among its weights, so no run that starts from it has stock
+attention.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.hub import address
-from pipelines.hub.fetch import RUN, fetch_model
+from pipelines.hub.fetch import RUN, fetch_model, model_source
+from pipelines.hub.pin import commit_of
 from pipelines.registry.installed import require_installed
 from pipelines.storage import reading
 from pipelines.storage.run_folder import MANIFEST, RunFolder
@@ -68,23 +70,39 @@ def pinned_ablation(config: AblationConfig) -> AblationConfig:
 
 
 def _pinned(config: RunConfig) -> RunConfig:
-    """Replace `hub:ORG/NAME` by the same name at the commit that it means now."""
-    model = config.model
+    """Put the commit that each name on the Hub means now beside it, or into an address `hub:ORG/NAME`."""
+    model, data = config.model, config.data
     pinned: dict[str, str | None] = {}
     if model.name and address.is_address(model.name):
         named = f"{model.name}@{model.revision}" if model.revision else model.name
         pinned = {"name": _at_commit(named), "revision": None}
+    elif model.name:
+        pinned["revision"] = commit_of("models", model.name, model.revision) or model.revision
     if model.tokenizer and address.is_address(model.tokenizer):
         pinned["tokenizer"] = _at_commit(model.tokenizer)
-    return config.model_copy(update={"model": model.model_copy(update=pinned)})
+    elif model.tokenizer:
+        name, revision = address.split_revision(model.tokenizer)
+        commit = commit_of("models", name, revision)
+        pinned["tokenizer"] = f"{name}@{commit}" if commit else model.tokenizer
+    commit = commit_of("datasets", data.name, data.revision) if data.name else None
+    return config.model_copy(
+        update={
+            "model": model.model_copy(update=pinned),
+            "data": data.model_copy(update={"revision": commit or data.revision}),
+        }
+    )
 
 
 def pins(config: RunConfig) -> list[str]:
-    """Return command-line overrides that pin the Hub models of a configuration for every process of a run."""
-    named = [key for key in ("name", "tokenizer") if address.is_address(getattr(config.model, key))]
-    model = _pinned(config).model
-    found = [f"model.{key}={getattr(model, key)}" for key in named]
-    return [*found, "model.revision=null"] if "name" in named else found
+    """Return command-line overrides that pin what is on the Hub for every process of a run."""
+    pinned = _pinned(config)
+    places = (("model", "name"), ("model", "revision"), ("model", "tokenizer"), ("data", "revision"))
+    now = {(section, key): getattr(getattr(pinned, section), key) for section, key in places}
+    return [
+        f"{section}.{key}={'null' if value is None else value}"
+        for (section, key), value in now.items()
+        if value != getattr(getattr(config, section), key)
+    ]
 
 
 def _at_commit(name: str) -> str:
@@ -96,7 +114,7 @@ def _carried(config: RunConfig) -> CarriedAttention | None:
     name = config.model.name
     if name is None:
         return None
-    folder = fetch_model(name).folder if address.is_address(name) else Path(name)
+    folder = Path(model_source(name))
     path = folder / "config.json"
     if not path.is_file():
         return None

@@ -18,6 +18,7 @@ from pipelines.runs.baselines import baseline_record
 from pipelines.runs.environment import environment
 from pipelines.runs.manifest import DataRecord, Manifest, MetricRecord, ProofRecord
 from pipelines.runs.prepare import PreparedRun
+from pipelines.runs.sources import sources_of
 from pipelines.tasks.shared.baselines import MOST_NOTED
 from pipelines.train.evaluate import Evaluation
 
@@ -37,6 +38,7 @@ def collect_manifest(
     """
     training = run.training
     config, state, model = training.config, training.state, training.model
+    sources = sources_of(config)
     validation = {"validation": state.best_scores} if state.best_step is not None else {}
     manifest: Manifest = {
         "status": "finished" if state.diverged_at is None else "diverged",
@@ -45,7 +47,9 @@ def collect_manifest(
         "task": config.task.name,
         "task_state": run.task.state(),
         "model_name": config.model.name or f"{config.model.architecture} from scratch",
-        "model_commit": getattr(model.config, "_commit_hash", None),
+        "model_commit": (sources["model.name"]["commit"] if "model.name" in sources else None)
+        or getattr(model.config, "_commit_hash", None),
+        "sources": sources,
         "scores": validation | {split: _reported(found) for split, found in evaluations.items()},
         "per_type": {split: _per_type(found) for split, found in evaluations.items()},
         "metrics": {name: _describe(metric, evaluations) for name, metric in run.task.metrics.items()},

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.load import RUN_EXECUTION_KEYS, RunConfig
 from pipelines.errors import UserError
+from pipelines.hub import mirror
 from pipelines.registry import catalog
 from pipelines.registry.fingerprint import fingerprint, fingerprints
-from pipelines.storage import atomic
+from pipelines.runs.sources import sources_of
 from pipelines.storage.paths import split_part
 
 # Raised for a change of numbers that no source file shows: another meaning of a setting or of stored data.
@@ -76,17 +76,20 @@ def describe(config: RunConfig) -> dict[str, Any]:
     """Return everything that may change a number of this run, JSON-able.
 
     This is the resolved configuration without execution keys, with contents instead of paths for data,
-    weights and tokenizer; the fingerprint of every source file that decides numbers, by module; and our
-    numerics version.
+    weights and tokenizer, and of what the mirror holds without a commit; the fingerprint of every source file
+    that decides numbers, by module; and our numerics version.
 
     Raises:
         UserError: a source file is missing or is not valid Python.
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in RUN_EXECUTION_KEYS}
+    contents = {place: source["content"] for place, source in sources_of(config).items()}
     for section, name in BY_CONTENT:
         settings[section] = dict(settings[section])
         named = settings[section][name]
-        if isinstance(named, dict):
+        if content := contents.get(f"{section}.{name}"):
+            settings[section][name] = content
+        elif isinstance(named, dict):
             settings[section][name] = {column: content_of(file) for column, file in named.items()}
         else:
             settings[section][name] = content_of(named)
@@ -156,17 +159,10 @@ def content_of(value: str | None) -> str | None:
     path = Path(name)
     if not name or not path.exists():
         return value
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        name = str(file.relative_to(path)) if path.is_dir() else ""
-        digest.update(f"{name}\0{_file_hash(file, file.stat().st_mtime_ns, file.stat().st_size)}\n".encode())
+    if path.is_dir():
+        return f"{mirror.content_hash(path)}{part}"
+    digest = hashlib.sha256(f"\0{mirror.file_hash(path)}\n".encode())
     return f"{CONTENT}{digest.hexdigest()}{part}"
-
-
-@cache
-def _file_hash(path: Path, _modified: int, _size: int) -> str:
-    return atomic.sha256_of(path)
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from pipelines.comparison.without_model import BaselineRecord
 from pipelines.runs.environment import Environment
+from pipelines.runs.sources import SourceRecord
 from pipelines.storage.run_folder import RunFolder
 
 
@@ -54,6 +55,7 @@ class Manifest(TypedDict):
     task_state: dict[str, Any]  # what the task learned from its rows
     model_name: str
     model_commit: str | None  # of a model from the Hub
+    sources: NotRequired[dict[str, SourceRecord]]  # setting -> what it names on the Hub
     scores: dict[str, dict[str, float]]  # split -> metric -> score
     per_type: dict[str, dict[str, Any]]  # split -> metric -> scores of each type of answer
     metrics: dict[str, MetricRecord]

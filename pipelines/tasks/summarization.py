@@ -15,6 +15,8 @@ from pipelines.tasks.shared.text_to_text import TextToText
 class Summarization(TextToText):
     """Summarize a text, scored by ROUGE against the best of its reference summaries.
 
+    A document may be a list of its sentences, which are joined by blanks.
+
     Args:
         language: of the summaries, such as "en"; chooses how ROUGE finds words.
         prefix: text before every document, such as T5's "summarize: ".
@@ -37,6 +39,12 @@ class Summarization(TextToText):
     ) -> None:
         super().__init__(separator, max_source_len, max_target_len, **options)
         self.language, self.prefix = language, prefix
+
+    def spelled(self, example: Example) -> Example:
+        source = example.get("source")
+        if isinstance(source, list) and all(isinstance(sentence, str) for sentence in source):
+            return {**example, "source": " ".join(source)}
+        return example
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         leads = {

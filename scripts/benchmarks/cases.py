@@ -7,15 +7,18 @@ transformers' examples: how inputs are padded, and how many examples a batch has
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mirror import SHARED
+from tests.mirror import mirror as build_mirror
+
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
-DATA = REPOSITORY / "data"  # see docs/data.md
 chosen = ""  # only cases whose name contains this
 
 
@@ -39,22 +42,38 @@ class Case:
         return [str(CONFIGS / file) for file in self.files], list(self.overrides)
 
 
+def mirror() -> Path:
+    """Return the mirror that ATTNLAB_MIRROR names, else the one of the tests."""
+    if "ATTNLAB_MIRROR" not in os.environ:
+        if not SHARED.is_dir():
+            raise SystemExit("name a mirror of the Hub by ATTNLAB_MIRROR (attnlab fetch fills one)")
+        os.environ["ATTNLAB_MIRROR"] = str(build_mirror())  # of child processes too
+    return Path(os.environ["ATTNLAB_MIRROR"])
+
+
+def source(name: str) -> str:
+    """Return the folder of "datasets/ORG/NAME" or "models/ORG/NAME" in the mirror."""
+    folder = mirror() / name
+    if not folder.is_dir():
+        raise SystemExit(f"{name} is not in the mirror {mirror()}: attnlab fetch CONFIG adds it")
+    return str(folder)
+
+
 T5_MINI = "model/t5-medium-scratch.yaml"
 
 
 def cases() -> list[Case]:
-    """Return the chosen cases, on the files in data/."""
+    """Return the chosen cases, on the data of the mirror."""
     return [case for case in _cases() if chosen in case.name]
 
 
 def _cases() -> list[Case]:
-    if not DATA.is_dir():
-        raise SystemExit(f"the data of this benchmark is not here: {DATA}")
+    mirror()
     blocks = _long_texts(Path(tempfile.gettempdir()) / "attnlab-bench-shakespeare.jsonl")
     return [
         Case(
             "QA, MiniLM, batch 12",
-            ("task/qa-squad-v1.yaml", "model/bert.yaml"),
+            ("task/qa-squad.yaml", "model/minilm.yaml"),
             ("data.max_train_examples=600", "data.max_validation_examples=120"),
             pad_to=384,
             num_steps=3,
@@ -64,8 +83,8 @@ def _cases() -> list[Case]:
         ),
         Case(
             "NER, MiniLM, batch 8",
-            ("task/ner-btc.yaml", "model/bert.yaml"),
-            ("data.max_train_examples=1500", "data.max_validation_examples=300", "data.test=null"),
+            ("task/ner-btc.yaml", "model/minilm.yaml"),
+            ("data.max_train_examples=1500", "data.max_validation_examples=300", "data.max_test_examples=1"),
             num_steps=12,
             training_target=1.25,
         ),
@@ -78,7 +97,7 @@ def _cases() -> list[Case]:
                 "batch_size=4",
                 "data.max_train_examples=1200",
                 "data.max_validation_examples=32",
-                "data.test=null",
+                "data.max_test_examples=1",
             ),
             eval_batch_size=4,
             evaluation_target=2.0,
@@ -92,7 +111,7 @@ def _cases() -> list[Case]:
                 "batch_size=4",
                 "data.max_train_examples=8000",
                 "data.max_validation_examples=64",
-                "data.test=null",
+                "data.max_test_examples=1",
             ),
             eval_batch_size=4,
             evaluation_target=2.0,
@@ -102,7 +121,7 @@ def _cases() -> list[Case]:
         Case(
             "translation, T5 of 9 M, batch 64",
             ("task/translation-tatoeba.yaml", T5_MINI),
-            ("data.max_train_examples=8000", "data.max_validation_examples=128", "data.test=null"),
+            ("data.max_train_examples=8000", "data.max_validation_examples=128", "data.max_test_examples=1"),
             eval_batch_size=64,
             num_steps=6,
             training_target=1.1,
@@ -111,10 +130,13 @@ def _cases() -> list[Case]:
             "causal LM, GPT-2 of 5 M, batch 8 x 1,024",
             ("task/lm-shakespeare.yaml", "model/gpt2-small-scratch.yaml"),
             (
+                "data.name=null",
+                "data.revision=null",
                 f"data.train={blocks}",
                 f"data.validation={blocks}",
-                "data.max_validation_examples=16",
                 "data.test=null",
+                "data.columns={}",
+                "data.max_validation_examples=16",
                 "task.max_len=1024",
                 "task.overlap=1",
                 "batch_size=8",
@@ -132,10 +154,9 @@ def _cases() -> list[Case]:
 
 def _long_texts(path: Path) -> Path:
     """Write Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
-    import pyarrow.parquet as parquet
+    from datasets import load_dataset
 
-    speeches = parquet.read_table(DATA / "lm/tiny_shakespeare/train.parquet")["text"].to_pylist()
-    text = "\n\n".join(speeches)
+    text = "\n\n".join(load_dataset(source("datasets/Trelis/tiny-shakespeare"), split="train")["Text"])
     rows = [text[start : start + 6000] for start in range(0, len(text) - 6000, 6000)]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
     return path

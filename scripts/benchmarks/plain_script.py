@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,12 +39,14 @@ from transformers import (
     set_seed,
 )
 
-REPOSITORY = Path(__file__).parents[2]
-MODEL = REPOSITORY / "models/minilm-l6"
+CONVERTED = "refs/convert/parquet"
+BTC, WNUT17, SQUAD = "GateNLP/broad_twitter_corpus", "leondz/wnut_17", "rajpurkar/squad"
+REVISIONS = {BTC: CONVERTED, WNUT17: CONVERTED, SQUAD: "7b6d24c440a36b6815f21b70d25016731768db1f"}
+SPLITS = {SQUAD: ("train[:90%]", "train[90%:]")}  # of the others: train and validation
 IGNORED = -100
 ENTITIES = {
-    "ner/btc": ("LOC", "ORG", "PER"),
-    "ner/wnut17": ("corporation", "creative-work", "group", "location", "person", "product"),
+    BTC: ("LOC", "ORG", "PER"),
+    WNUT17: ("corporation", "creative-work", "group", "location", "person", "product"),
 }
 MAX_LEN, STRIDE, LONGEST_ANSWER = 384, 128, 30
 
@@ -80,13 +83,22 @@ def main() -> None:
     print(json.dumps({**seconds, **scores}))
 
 
-def read(folder: str, options: argparse.Namespace, cache: str) -> tuple[Dataset, Dataset]:
-    files = {split: str(REPOSITORY / f"data/{folder}/{split}.parquet") for split in ("train", "validation")}
-    data = load_dataset("parquet", data_files=files, cache_dir=cache)
-    counts = {"train": options.train, "validation": options.validation}
-    train, validation = (
-        data[split].select(range(count or len(data[split]))) for split, count in counts.items()
-    )
+def in_mirror(kind: str, name: str) -> str:
+    """Return the folder of a repository in the mirror, where there is one, else its name on the Hub."""
+    root = os.environ.get("ATTNLAB_MIRROR")
+    return str(Path(root, kind, name)) if root else name
+
+
+MODEL = in_mirror("models", "sentence-transformers/all-MiniLM-L6-v2")
+
+
+def read(name: str, options: argparse.Namespace, cache: str) -> tuple[Dataset, Dataset]:
+    source = in_mirror("datasets", name)
+    revision = REVISIONS[name] if source == name else None
+    names = SPLITS.get(name, ("train", "validation"))
+    splits = [load_dataset(source, split=split, revision=revision, cache_dir=cache) for split in names]
+    counts = (options.train, options.validation)
+    train, validation = (rows.select(range(count or len(rows))) for rows, count in zip(splits, counts))
     return train, validation
 
 
@@ -115,6 +127,7 @@ def named_entities(data: str, options: argparse.Namespace, folder: str, first: F
     tokenizer = AutoTokenizer.from_pretrained(MODEL, use_fast=True)
     names = ["O", *(f"{place}-{kind}" for place in "BI" for kind in ENTITIES[data])]
     number = {label: place for place, label in enumerate(names)}
+    stored = getattr(train.features["ner_tags"].feature, "names", None)  # where tags are numbers
 
     def features(rows: dict[str, list]) -> dict[str, list]:
         found = tokenizer(rows["tokens"], is_split_into_words=True, truncation=True)
@@ -122,7 +135,9 @@ def named_entities(data: str, options: argparse.Namespace, folder: str, first: F
         for row, tags in enumerate(rows["ner_tags"]):
             words = found.word_ids(row)
             starts = [word is not None and word != before for word, before in zip(words, [None, *words])]
-            labels = [number[tags[word]] if start else IGNORED for word, start in zip(words, starts)]
+            labels = [
+                number[_tag(tags[word], stored)] if start else IGNORED for word, start in zip(words, starts)
+            ]
             found["labels"].append(labels)
         return found
 
@@ -147,8 +162,12 @@ def named_entities(data: str, options: argparse.Namespace, folder: str, first: F
     return {"f1": 100 * f1_score(gold, predicted)}
 
 
+def _tag(tag: Any, stored: list[str] | None) -> str:
+    return stored[tag] if stored else tag
+
+
 def question_answering(options: argparse.Namespace, folder: str, first: FirstStep) -> dict[str, float]:
-    train, validation = read("qa/squad_v1", options, folder)
+    train, validation = read(SQUAD, options, folder)
     tokenizer = AutoTokenizer.from_pretrained(MODEL, use_fast=True)
 
     def windows(rows: dict[str, list]) -> Any:
@@ -231,8 +250,8 @@ def _best_span(start: np.ndarray, end: np.ndarray, offsets: list, context: str) 
 
 
 JOBS: dict[str, Callable[[argparse.Namespace, str, FirstStep], dict[str, float]]] = {
-    "ner": partial(named_entities, "ner/btc"),
-    "wnut17": partial(named_entities, "ner/wnut17"),
+    "ner": partial(named_entities, BTC),
+    "wnut17": partial(named_entities, WNUT17),
     "qa": question_answering,
 }
 

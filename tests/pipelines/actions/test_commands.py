@@ -351,8 +351,8 @@ def test_every_config_is_printed_complete(name):
 
 
 def test_a_name_that_two_configs_have_is_refused(capsys):
-    assert main(["init", "--from", "ner-wnut17-hub"]) == 2
-    assert "one of ablation/ner-wnut17-hub, task/ner-wnut17-hub" in capsys.readouterr().err
+    assert main(["init", "--from", "ner-wnut17"]) == 2
+    assert "one of ablation/ner-wnut17, task/ner-wnut17" in capsys.readouterr().err
     assert main(["init", "--from", "quickstart", "--ablation"]) == 2
     assert "--ablation: cannot be used with --from" in capsys.readouterr().err
 

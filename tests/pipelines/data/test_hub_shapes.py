@@ -16,7 +16,7 @@ TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-
 TEXT, NUMBER = Value("string"), Value("int32")
 # file -> configuration of the data set, its columns, one of its rows, and the example it must become
 SHAPES = {
-    "ner-conll2003-hub": (
+    "ner-conll2003": (
         "default",
         {
             "id": TEXT,
@@ -27,7 +27,7 @@ SHAPES = {
         {"id": "0", "tokens": ["EU", "rejects"], "pos_tags": [0, 1], "ner_tags": [3, 0]},
         {"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]},
     ),
-    "qa-squad-hub": (
+    "qa-squad": (
         "plain_text",
         {
             "id": TEXT,
@@ -45,19 +45,19 @@ SHAPES = {
         },
         {"answers": ["Oslo", "in Oslo"], "answer_starts": [11, 8], "title": "Oslo", "question": "where ?"},
     ),
-    "summarization-cnn-hub": (
+    "summarization-cnn": (
         "3.0.0",
         {"article": TEXT, "highlights": TEXT, "id": TEXT},
         {"article": "Long news.", "highlights": "News .\nLong .", "id": "0"},
         {"source": "Long news.", "target": "News .\nLong ."},
     ),
-    "translation-wmt16-hub": (
+    "translation-wmt16": (
         "de-en",
         {"translation": {"de": TEXT, "en": TEXT}},
         {"translation": {"de": "Guten Tag", "en": "Good day"}},
         {"source": "Guten Tag", "target": "Good day"},
     ),
-    "glue-sst2-hub": (
+    "glue-sst2": (
         "sst2",
         {"sentence": TEXT, "label": ClassLabel(names=["negative", "positive"]), "idx": NUMBER},
         {"sentence": "a joy", "label": 1, "idx": 0},
@@ -73,7 +73,7 @@ def test_a_file_for_the_hub_reads_a_data_set_of_that_shape(name, tmp_path, monke
     home = tmp_path / "hub"
     home.mkdir()
     rows = [row | ({"id": str(n)} if "id" in row else {}) for n in range(100)]
-    if name == "glue-sst2-hub":  # a classifier wants two labels
+    if name == "glue-sst2":  # a classifier wants two labels
         rows[0] = row | {"label": 0}
     for split in ("train", "validation", "test"):
         Dataset.from_list(rows, features=Features(columns)).to_parquet(home / f"{split}.parquet")

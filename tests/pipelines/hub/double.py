@@ -181,10 +181,21 @@ class Hub:
         }
         raise Answer(200, {**shown, "converts": []})
 
-    def tree(self, request: Request, kind: str, identity: str, revision: str) -> None:
+    def tree(self, request: Request, kind: str, identity: str, revision: str, below: str | None) -> None:
         commit = self.commit_at(self.repo(request, kind, identity), revision)
-        entries = []
-        for path, content in sorted(commit.files.items()):
+        home = f"{urllib.parse.unquote(below)}/" if below else ""
+        files = {path: content for path, content in commit.files.items() if path.startswith(home)}
+        if home and not files:
+            raise Answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+        entries: list[dict[str, Any]] = []
+        if "recursive=true" not in request.path.lower():
+            inside = {path.removeprefix(home).partition("/") for path in files}
+            folders = sorted({head for head, slash, _ in inside if slash})
+            files = {path: files[path] for path in files if "/" not in path.removeprefix(home)}
+            entries += [
+                {"type": "directory", "path": home + name, "size": 0, "oid": "0" * 40} for name in folders
+            ]
+        for path, content in sorted(files.items()):
             entry = {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
             if path.endswith(LFS_SUFFIXES):
                 entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
@@ -357,7 +368,7 @@ ROUTES = tuple(
         ("validate", "POST", r"/api/validate-yaml"),
         ("auth_check", "GET", rf"/api/{KIND}{ID}/auth-check(/write)?"),
         ("refs", "GET", rf"/api/{KIND}{ID}/refs"),
-        ("tree", "GET", rf"/api/{KIND}{ID}/tree/{REVISION}"),
+        ("tree", "GET", rf"/api/{KIND}{ID}/tree/{REVISION}(?:/(.+))?"),
         ("branch", "POST", rf"/api/{KIND}{ID}/branch/{REVISION}"),
         ("tag", "POST", rf"/api/{KIND}{ID}/tag/{REVISION}"),
         ("preupload", "POST", rf"/api/{KIND}{ID}/preupload/{REVISION}"),
