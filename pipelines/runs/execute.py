@@ -65,7 +65,7 @@ def execute(
 
     is_new = is_first_rank() and not folder.path.exists()
     try:
-        return _execute_alone(config, described, folder, cache, reporter, leave)
+        return _execute_alone(config, described, folder, cache, reporter, registration, leave)
     finally:
         if is_new:  # a run that is refused leaves no folder; one with anything in it stays
             with suppress(OSError):
@@ -78,6 +78,7 @@ def _execute_alone(
     folder: RunFolder,
     cache: Path,
     reporter: Reporter,
+    registration: str | None,
     leave: Callable[[], None],
 ) -> Manifest:
     """Execute one run while this process holds the lock of its folder."""

@@ -10,6 +10,7 @@ import transformers
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from pipelines.errors import UserError
 from pipelines.metrics.adapter import reported_score
 from pipelines.metrics.base import total
 from pipelines.metrics.classification_f1 import ClassificationF1
