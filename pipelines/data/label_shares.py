@@ -22,11 +22,18 @@ def look_alikes(counted: Counter[frozenset[str]]) -> Iterator[str]:
     """Yield a note on each group of labels that a reader takes for one."""
     alike: dict[str, set[str]] = defaultdict(set)
     for label in set[str]().union(*counted):
-        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].add(label)
+        alike[_bare(label)].add(label)
     for labels in alike.values():
         if len(labels) > 1:
             listed = ", ".join(map(repr, sorted(labels)))
-            yield f"train: {len(labels)} labels differ only in blanks, case or Unicode form: {listed}"
+            yield f"train: {len(labels)} labels differ only in blanks, case or spelling: {listed}"
+
+
+def _bare(label: str) -> str:
+    """Return a label without what a reader overlooks; 1, 1.0 and true are one."""
+    bare = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    bare = {"true": "1", "false": "0"}.get(bare, bare)
+    return bare.removesuffix(".0") if bare.removesuffix(".0").isdecimal() else bare
 
 
 def difference(split: str, counted: Counter[frozenset[str]], train: Counter[frozenset[str]]) -> str | None:

@@ -139,7 +139,7 @@ class MultiLabel(LabelKind):
 
     def read(self, label: object, names: Sequence[str] | None) -> list[str]:
         if not isinstance(label, list | tuple | np.ndarray):
-            raise LookupError(f"has the label {label!r}, and task.kind: multi_label needs a list of labels")
+            raise LookupError(f"has a label where kind multi_label needs a list of labels: {label!r}")
         values = list(label)
         answers = all(isinstance(one, bool | float) for one in values)
         if names and len(values) == len(names) and answers:
@@ -155,7 +155,7 @@ class MultiLabel(LabelKind):
         found = [name_of(one, names) for one in values]
         if len(set(found)) != len(found):
             fix = "a yes or no for each label is written true or false, or 1.0 or 0.0"
-            raise LookupError(f"has one label twice in {values!r} ({fix})")
+            raise LookupError(f"has one label twice ({fix}): {values!r}")
         return sorted(found, key=lambda name: self.number.get(name, 0))
 
     def target(self, read: list[str] | None) -> list[int]:
@@ -205,7 +205,7 @@ class Regression(LabelKind):
         except (ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
-            raise LookupError(f"has the label {label!r}, and task.kind: regression needs a number")
+            raise LookupError(f"has a label where kind regression needs a number: {label!r}")
         if abs(value) > LARGEST:
             raise LookupError(
                 f"has a label whose square is too large for float32 (scale the labels): {value!r}"

@@ -245,9 +245,16 @@ def test_rows_of_several_labels_are_stratified_by_all_of_them(tmp_path):
 def test_labels_that_look_alike_are_told(tmp_path, other):
     path = sorted_file(tmp_path, ["calm", other, "sad"] * 4)
     notes = load_splits(config(train=path, validation=path), TextClassification()).notes
-    told = [note for note in notes if "differ only in blanks, case or Unicode form" in note]
+    told = [note for note in notes if "differ only in blanks, case or spelling" in note]
     assert len(told) == (other not in ("angry", "ca\u00adlm"))
     assert not told or (repr(other) in told[0] and "'calm'" in told[0] and "2 labels" in told[0])
     tagged = entity_file(tmp_path, ["Per", "PER", "LOC"] * 3)
     notes = load_splits(config(train=tagged, validation=tagged), Ner()).notes
     assert any("2 labels differ" in note and "'PER', 'Per'" in note for note in notes)
+
+
+@pytest.mark.parametrize(("one", "other", "told"), [(1, "1.0", 1), (True, 1, 1), ("0", "no", 0), (1, 2, 0)])
+def test_labels_that_state_one_number_are_told(tmp_path, one, other, told):
+    path = sorted_file(tmp_path, [one, other, "sad"] * 4)
+    notes = load_splits(config(train=path, validation=path), TextClassification()).notes
+    assert sum("2 labels differ only in blanks, case or spelling" in note for note in notes) == told
