@@ -19,6 +19,7 @@ from pipelines.errors import UserError
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import ABLATION, REGISTRATION, REPORT_FILES, REPORTS, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import DIGEST, require_intact, sealed
 from pipelines.storage.temporary import sweep
 
 
@@ -35,15 +36,13 @@ def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -
         refuse_foreign(folder)
         declared = declaration(config)
         over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
-        atomic.write_json(
-            path,
-            {
-                "declared": declared,
-                "hash": digest(declared),
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "finished_before": dict(over),
-            },
-        )
+        record = {
+            "declared": declared,
+            "hash": digest(declared),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished_before": dict(over),
+        }
+        atomic.write_json(path, sealed(record))
     atomic.write_yaml(folder / ABLATION, config.to_dict())
 
 
@@ -95,6 +94,7 @@ def read_registration(folder: Path) -> Registered:
     """
     fix = "put it back from a copy; deleted, attnlab ablate registers again, with its finished runs counted"
     found: Registered = reading.json_object(folder / REGISTRATION, fix, Registered)
+    require_intact(found, folder / REGISTRATION, fix)
     return found
 
 
@@ -104,4 +104,4 @@ def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
     now = declaration(config)
     declared = stored["declared"]
     changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))
-    return {**stored, "changed_afterwards": changed}
+    return {name: value for name, value in stored.items() if name != DIGEST} | {"changed_afterwards": changed}
