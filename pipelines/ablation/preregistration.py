@@ -33,6 +33,7 @@ from pipelines.storage.names import (
     SEARCH,
 )
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import require_intact, sealed
 from pipelines.storage.temporary import sweep
 
 SEALED = ("hash", "time", "name", "anchor", "finished_before", "finished_runs")
@@ -57,11 +58,12 @@ def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> No
         stored = {"declared": declared, "hash": digest(declared), "time": now, "name": folder.resolve().name}
         stored |= {"anchor": config.anchor} if config.anchor else {}
         stored |= {"finished_before": dict(before.by_arm), "finished_runs": before.runs}
-        atomic.write_json(path, stored)
+        atomic.write_json(path, sealed(stored))
     elif fresh and (before := _finished(folder.parent / CELLS, config)).runs:
         known = read_registration(folder)
         again = {"time": now, "finished": sum(before.by_arm.values())}
-        atomic.write_json(path, {**known, "made_again": [*known.get("made_again", []), again]})
+        told = [*known.get("made_again", []), again]
+        atomic.write_json(path, sealed({**known, "made_again": told}))
     atomic.write_yaml(folder / ABLATION, config.to_dict())
 
 
@@ -139,6 +141,7 @@ def read_registration(folder: Path) -> Registered:
     """
     fix = "put it back from a copy; deleted, attnlab ablate registers again, with its finished runs counted"
     found: Registered = reading.json_object(folder / REGISTRATION, fix, Registered)
+    require_intact(found, folder / REGISTRATION, fix)
     return found
 
 

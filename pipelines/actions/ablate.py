@@ -27,6 +27,7 @@ from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
 from pipelines.terminal import Terminal
 
 
@@ -140,7 +141,7 @@ def search(
     """Run the search, write its record, and return the learning rate of every (cell, arm)."""
     terminal.say("searching learning rates, the same ones for every arm")
     record = judge(config, run_missing(tries, executor, stop, terminal))
-    atomic.write_json(folder / SEARCH, record)
+    atomic.write_json(folder / SEARCH, sealed(record))
     for cell, arms in record["cells"].items():
         for arm, choice in arms.items():
             text = f"{cell} / {arm}: learning rate {choice['chosen']:g} ({choice['reason']})"

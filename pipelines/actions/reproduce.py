@@ -21,7 +21,7 @@ from pipelines.publish.portable import locate_files
 from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import printable
-from pipelines.storage.names import RESULTS, RUN, RUNS
+from pipelines.storage.names import RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
@@ -108,14 +108,11 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
     Raises:
-        UserError: the ablation has no results yet, a file of its runs has changed, or a run is not what its
-            grid says.
+        UserError: no run of it has finished, a file of its runs has changed, or a run is not what its grid
+            says.
     """
     stored = open_ablation(old)
-    sides.require(old, (*stored.tries, *stored.cells))
-    before = results.read_results(old)
-    if before is None:
-        raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
+    before = results.results_of([results.ended_ablation(old)], old)  # not results.json, which may be damaged
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]

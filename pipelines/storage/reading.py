@@ -133,14 +133,14 @@ def yaml_mapping(path: Path, remedy: str) -> dict[str, Any]:
         UserError: as `text`, or it is not YAML, or no settings.
     """
     try:
-        value = _bounded(yaml.load(text(path, remedy), Loader=_Loader))
+        value = _bounded(yaml.load(text(path, remedy), Loader=_StoredLoader))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(str(path), f"is damaged: {as_clause(error)}", accepted=remedy) from error
     found: dict[str, Any] = _of_kind(value, dict[str, Any], path, "settings", remedy)
     return found
 
 
-class _Loader(yaml.SafeLoader):
+class _StoredLoader(yaml.SafeLoader):
     """A loader that refuses a key that is there twice: what attnlab writes has none."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

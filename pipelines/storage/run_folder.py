@@ -24,7 +24,7 @@ from pipelines.storage.names import (
 )
 from pipelines.storage.records import DiagnosticsEntry, Event, IdentityEntries, ManifestEntries
 from pipelines.storage.removal import remove_listed
-from pipelines.storage.sealed import is_intact, sealed
+from pipelines.storage.sealed import require_intact, sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,9 +180,8 @@ class RunFolder:
             UserError: the file is damaged, or attnlab did not write it.
         """
         found = _read_record(self.path / MANIFEST, MANIFEST_KINDS, ManifestEntries)
-        if found is not None and not is_intact(found):
-            what = "has changed since the run finished"
-            raise UserError(str(self.path / MANIFEST), what, accepted=WRITTEN_AGAIN)
+        if found is not None:
+            require_intact(found, self.path / MANIFEST, WRITTEN_AGAIN)
         return found
 
     def validation_score(self) -> float | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from pipelines.errors import UserError
 
 DIGEST = "sha256_of_the_rest"
 
@@ -18,6 +21,16 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 def is_intact(record: Mapping[str, Any]) -> bool:
     """Return whether a record is as it was sealed; attnlab 0.1 sealed none, so one without a hash is."""
     return DIGEST not in record or record[DIGEST] == _digest(record)
+
+
+def require_intact(record: Mapping[str, Any], where: Path, remedy: str) -> None:
+    """Refuse a record that is not as it was sealed.
+
+    Raises:
+        UserError: it names the file.
+    """
+    if not is_intact(record):
+        raise UserError(str(where), "has changed since it was written", accepted=remedy)
 
 
 def _digest(record: Mapping[str, Any]) -> str:

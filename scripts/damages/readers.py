@@ -65,7 +65,8 @@ def of_unfinished(place: Path) -> Iterator[Reader]:
     yield Reader("report, a run failed", ("report", str(folder)), files, results, tells=NOT_FINISHED)
     command = ("ablate", str(place / "small.yaml"), "--out", str(folder), "--jobs", "1")
     of_tries = [path for path in files if path.name in ("failure.txt", "starts.json")]  # it takes seconds
-    yield Reader("ablate, a run failed", command, of_tries, [folder / "results.csv"])
+    made = [kept_run(place / "runs", "failure.txt") / name for name in RESULTS[1:]]
+    yield Reader("ablate, a run failed", command, of_tries, made)
 
 
 def of_run(place: Path) -> Iterator[Reader]:

@@ -105,7 +105,7 @@ def test_a_number_of_the_manifest_that_no_file_holds_is_known_when_it_changes(ru
     value = manifest[field]
     changed = manifest | {field: value + "0" if isinstance(value, str) else value + 1}
     (run.path / "manifest.json").write_text(json.dumps(changed))
-    with pytest.raises(UserError, match=r"manifest.json: has changed since the run finished"):
+    with pytest.raises(UserError, match=r"manifest.json: has changed since it was written"):
         run.manifest()
 
 
