@@ -47,7 +47,7 @@ def test_a_letter_inside_a_word_is_no_special_token():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_word_without_end_is_learned_in_time(family):
-    """Merges in a word take the square of its length: minutes of CPU, where the limit is one second or two."""
+    """Merges in a word take the square of its length: minutes of CPU for such words."""
     begun = time.process_time()
     tokenizer = train_tokenizer(family, iter(["one two " + "x" * 150_000, "三" * 150_000]), 320)
     assert time.process_time() - begun < 10
