@@ -22,7 +22,7 @@ from pipelines.registry.source import Ancestor, Module
 
 MODEL_TYPES = "transformers.models.auto.auto_mappings"
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "decoder_hidden_act")
-OF_THE_FAMILY = "is_encoder_decoder"  # follows from model.family
+OF_THE_RUN = ("is_encoder_decoder", "vocab_size")  # follow from model.family and the tokenizer
 NOT_NEGATIVE = ("_eps", "epsilon", "initializer_range", "initializer_factor", "_std")  # ends of names
 SHARES = ("dropout", "dropout_prob", "pdrop", "dropout_rate", "layerdrop")  # ends of names
 
@@ -32,7 +32,7 @@ def wrong_entries(document: Document) -> Iterator[UserError]:
     entries, known = document.get(("model", "config")), known_entries(document)
     for name, value in entries.items() if isinstance(entries, dict) and known else ():
         where = document.place(("model", "config", name)).where
-        if name == OF_THE_FAMILY or (name not in known and name in set_by_runs()):
+        if name in OF_THE_RUN or (name not in known and name in set_by_runs()):
             yield UserError(where, f"model.config.{name} is set by the run itself", accepted="leave it out")
             continue
         if name not in known:

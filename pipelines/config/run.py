@@ -17,6 +17,7 @@ from pydantic import (
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+MOST_GENERATED = 10_000_000  # examples: they are held in memory
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 # A file, or a file for each column whose lines belong together.
@@ -94,9 +95,13 @@ class GeneratedSpec(Section):
 
     name: Name = Field(description="the generator")
     seed: int = Field(0, ge=0, description="seed of the corpus, independent of the seed of the run")
-    train: Count = Field(description="training examples")
-    validation: Count = Field(description="validation examples, which choose the checkpoint")
-    test: int = Field(0, ge=0, description="test examples, scored once at the end; 0: no test split")
+    train: Count = Field(le=MOST_GENERATED, description="training examples")
+    validation: Count = Field(
+        le=MOST_GENERATED, description="validation examples, which choose the checkpoint"
+    )
+    test: int = Field(
+        0, ge=0, le=MOST_GENERATED, description="test examples, scored once at the end; 0: no test split"
+    )
     options: dict[str, Any] = Field({}, description="options of the generator")
 
 

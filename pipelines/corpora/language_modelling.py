@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Annotated, Any
 
+from pipelines.corpora._distinct import distinct
 from pipelines.registry.option_types import Count, Range
-
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
 
 PEOPLE = {  # noun -> (pronoun, possessive)
     "the miller": ("he", "his"), "the sailor": ("he", "his"), "the prince": ("he", "his"),
@@ -62,14 +57,13 @@ def generate(
         longest: largest number of stories in a text.
     """
     random = Random(f"attnlab language modelling {seed} {split}")
-    low, high = SHARES[split]
-    texts: dict[str, dict[str, Any]] = {}
-    while len(texts) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         stories = shortest + int(random.random() * (longest - shortest + 1))
         text = " ".join(_story(random) for _ in range(stories))
-        if low <= hashlib.sha256(text.encode()).digest()[0] < high:
-            texts.setdefault(text, {"text": text})
-    return list(texts.values())
+        return text, {"text": text}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _story(random: Random) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Annotated, Any
 
+from pipelines.corpora._distinct import distinct
 from pipelines.registry.option_types import Count, Range
-
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
 
 PLACES = (
     "harbour", "market", "station", "bridge", "mill", "school", "library", "tower", "castle", "garden",
@@ -76,13 +71,12 @@ def generate(
         longest: largest number of sentences of a report.
     """
     random = Random(f"attnlab summarization {seed} {split}")
-    low, high = SHARES[split]
-    reports: dict[str, dict[str, Any]] = {}
-    while len(reports) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         source, target = _report(random, shortest, longest)
-        if low <= hashlib.sha256(source.encode()).digest()[0] < high:
-            reports.setdefault(source, {"source": source, "target": target})
-    return list(reports.values())
+        return source, {"source": source, "target": target}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _report(random: Random, shortest: int, longest: int) -> tuple[str, str]:

@@ -11,17 +11,10 @@ import yaml
 
 from pipelines.config.yaml_source import merge, override
 from scripts.forks import run
-from tests.pipelines.mutated_runs import TASKS, mutated, mutated_text, settings
+from tests.pipelines.mutated_runs import TASKS, mutated, mutated_text, settings, why_refused
 
 STARTED = 100
 MOST_MEMORY = 6 << 30
-# What `validate` says that it does not read, and the first words of what train says of it.
-NOT_READ = {
-    "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
-    "refused for the model": ("model", "attention"),
-    "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
-    "refused for the tokenizer": ("task.source_language", "task.target_language"),
-}
 
 
 def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
@@ -47,8 +40,7 @@ def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
     if (folder / "run").exists():
         return "refused and written", case, said
     last = said.strip().splitlines()[-1] if said.strip() else ""
-    why = next((why for why, begins in NOT_READ.items() if last.startswith(begins)), "train cannot")
-    return why, case, said
+    return why_refused(last) or "train cannot", case, said
 
 
 def _named(status: str, name: str) -> str:

@@ -73,6 +73,19 @@ NESTED = {
     "lora": ("rank", "alpha", "dropout", "targets"),
 }
 
+# What `validate` says that it does not read, and the first words of what train says of it.
+NOT_READ = {
+    "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
+    "refused for the model": ("model", "attention"),
+    "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
+    "refused for the tokenizer": ("task.source_language", "task.target_language"),
+}
+
+
+def why_refused(said: str) -> str | None:
+    """Return what validate does not read, by the sentence of train; None for what it could have told."""
+    return next((why for why, begins in NOT_READ.items() if said.startswith(begins)), None)
+
 
 def settings(task: str) -> list[str]:
     """Return the settings of one step of a tiny run of a task."""
