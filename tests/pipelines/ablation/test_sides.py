@@ -182,6 +182,15 @@ def test_runs_of_one_arm_that_read_other_files_are_named(tmp_path):
     ]
 
 
+def test_runs_of_one_cell_that_read_other_examples_are_named(folder, capsys):
+    """A data set of the Hub without a revision may change between two runs."""
+    path = made.run_folder(folder, "lowrate", 3) / "manifest.json"
+    path.write_text(path.read_text().replace('"test": "abc"', '"test": "abd"'))
+    assert main(["verify", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "seed 3: has read other examples than toy / stock / seed 1: test: 'abc' -> " in said
+
+
 def test_files_are_compared_by_content_and_their_loss_is_a_difference(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(f"{name}\n")
