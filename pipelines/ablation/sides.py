@@ -53,6 +53,7 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
         described = run.identity()
         if described is not None:
             other = identity.other_settings(described, cell.config)
+            other += _other_files(described, manifest["config"], cell.config)
             wrong += [f"is not the run of {ABLATION}: {line}" for line in other]
             alike, known = first.setdefault((cell.cell, cell.arm), (cell, described))
             wrong += [f"is another run than {alike.label}: {line}" for line in _unlike(known, described)]
@@ -61,6 +62,17 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
             examples = identity.differences(hashes, manifest["data"].get("hashes", {}))
             wrong += [f"has read other examples than {other_run.label}: {line}" for line in examples]
         yield from (f"{cell.label}: {line}" for line in wrong)
+
+
+def _other_files(described: Json, read: Json, stated: Json) -> list[str]:
+    """Return the files that the grid names otherwise than a run and that are not what the run has read."""
+    contents, before, now = (dict(identity.flatten(one)) for one in (described["config"], read, stated))
+    return [
+        f"{name}: {before.get(name)!r} -> {now[name]!r}"
+        for name, content in contents.items()
+        if str(content).startswith(identity.CONTENT) and now.get(name) not in (None, before.get(name))
+        if identity.content_of(now[name]) != content
+    ]
 
 
 def _unlike(one: Json, other: Json) -> Iterator[str]:

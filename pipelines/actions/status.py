@@ -67,12 +67,10 @@ def status_command(
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
     console = Console(highlight=False)
-    stored = open_ablation(ablation)
-    states = run_states(stored)
+    states = run_states(open_ablation(ablation))
     if not watch:
         console.print(table(states))
-        for line in sides.differences((*stored.tries, *stored.cells)):
-            console.print(printable(f"not what the grid says: {line}"), markup=False, soft_wrap=True)
+        print_other_sides(ablation, console)
         return
     try:
         with Live(screen(states, console), console=console, auto_refresh=False) as live:
@@ -80,9 +78,17 @@ def print_table(ablation: Path, *, watch: bool) -> None:
                 time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
                 states = run_states(open_ablation(ablation))  # read again: the grid may have grown
                 live.update(screen(states, console), refresh=True)
+        print_other_sides(ablation, console)
     except KeyboardInterrupt:
         end = "" if console.is_terminal else "\n"  # of the last table, which a terminal has ended
         console.print(f"{end}stopped watching; the runs are not affected")
+
+
+def print_other_sides(ablation: Path, console: Console) -> None:
+    """Print every run that is not what the grid says."""
+    stored = open_ablation(ablation)
+    for line in sides.differences((*stored.tries, *stored.cells)):
+        console.print(printable(f"not what the grid says: {line}"), markup=False, soft_wrap=True)
 
 
 def screen(states: Sequence[RunState], console: Console) -> Group:

@@ -209,6 +209,17 @@ def test_files_are_compared_by_content_and_their_loss_is_a_difference(tmp_path):
     assert line.startswith("data.train.de: 'sha256:")
 
 
+def test_another_file_in_the_place_of_what_a_run_read_is_named(tmp_path):
+    for name, text in {"a.csv": "good,1\n", "copy.csv": "good,1\n", "b.csv": "bad,0\n"}.items():
+        (tmp_path / name).write_text(f"text,label\n{text}")
+    read, copy, other = (str(tmp_path / name) for name in ("a.csv", "copy.csv", "b.csv"))
+    contents = {"config": {"data": {"test": identity.content_of(read)}}}
+    stated = {path: {"data": {"test": path}} for path in (read, copy, other)}
+    assert sides._other_files(contents, stated[read], stated[read]) == []
+    assert sides._other_files(contents, stated[read], stated[copy]) == []
+    assert sides._other_files(contents, stated[read], stated[other]) == [f"data.test: {read!r} -> {other!r}"]
+
+
 def test_a_repetition_of_exchanged_sides_trains_nothing(folder, tmp_path):
     exchange_two_arms(folder)
     with pytest.raises(UserError, match="a run is not what the grid says"):
