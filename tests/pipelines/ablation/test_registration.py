@@ -67,7 +67,7 @@ def test_a_change_after_the_results_is_told_with_what_it_was_in_every_format(tmp
     assert sentence in told(folder)
     assert "unchanged since" not in printed
     assert all(row["verdict"].endswith(f", {CHANGED}") for row in rows(folder) if row["arm"] == "gate")
-    for name in ("report.md", "report.html", "report.tex", "results.csv"):
+    for name in ("report.md", "report.html", "report.tex", "results.csv", "forest.svg"):
         assert CHANGED in (folder / name).read_text(), name
     assert CHANGED in printed.rpartition("In short: ")[2]
     lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
