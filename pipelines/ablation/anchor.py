@@ -13,16 +13,17 @@ from typing import cast
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.ablation import git
-from pipelines.ablation.preregistration import Registered, read_registration, seal, short
+from pipelines.ablation.preregistration import Registered, manifests, read_registration, seal, short
 from pipelines.config.load import AblationConfig
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import parse
 from pipelines.hub.worker import ask
 from pipelines.storage import atomic, reading
-from pipelines.storage.names import ANCHOR, REGISTRATION
+from pipelines.storage.names import ANCHOR, CELLS, REGISTRATION
 
 GIT = "git"
 TRAILER = "attnlab-registration: "
+FIX = "put it back from a copy: the anchor itself is where it was put"
 OTHER_OUT = "choose another --out, whose registration is anchored before its first run"
 
 
@@ -46,16 +47,21 @@ def refuse_late(config: AblationConfig, folder: Path) -> None:
     """Refuse an anchor that could not be dated before the first run; called before anything is written.
 
     Raises:
-        UserError: the ablation is registered without it, or the working tree has changes.
+        UserError: the ablation is registered without it, the record of its anchor was taken away, or the
+            working tree has changes.
     """
     if config.anchor is None or read_anchor(folder) is not None:
         return
     if reading.is_there(folder / REGISTRATION):
-        stated = read_registration(folder).get("anchor")
+        registered = read_registration(folder)
+        stated, own = registered.get("anchor"), seal(registered)
         if stated != config.anchor:
             what = f"the registration was made with {f'anchor {stated}' if stated else 'no anchor'}"
             raise UserError(f"{folder}, anchor", what, config.anchor, OTHER_OUT)
-    elif config.anchor == GIT:
+        if any(one.get("registration") == own for one in manifests(folder.parent / CELLS)):
+            what = "is missing, and runs have finished: a new one would come after their results"
+            raise UserError(str(folder / ANCHOR), what, accepted=FIX)
+    if config.anchor == GIT:
         git.refuse_dirty(folder.resolve().parent)
 
 
@@ -90,8 +96,7 @@ def read_anchor(folder: Path) -> Anchored | None:
     Raises:
         UserError: the file is damaged.
     """
-    fix = "put it back from a copy: the anchor itself is where it was put"
-    found: Anchored | None = reading.json_object_if_there(folder / ANCHOR, fix, Anchored)
+    found: Anchored | None = reading.json_object_if_there(folder / ANCHOR, FIX, Anchored)
     return found
 
 

@@ -57,7 +57,7 @@ def declare(config: AblationConfig) -> dict[str, Any]:
     return {
         **_hypotheses(config),
         "settings": {
-            cell: {arm: _settings(described[cell, arm]["config"], config) for arm in config.arms}
+            cell: {arm: _settings(described[cell, arm]["config"], config, arm) for arm in config.arms}
             for cell in config.cells
         },
         "metrics": {cell: _signatures(config, cell) for cell in config.cells},
@@ -99,10 +99,11 @@ def _hypotheses(config: AblationConfig) -> dict[str, Any]:
     }
 
 
-def _settings(config: Json, ablation: AblationConfig) -> dict[str, Any]:
+def _settings(config: Json, ablation: AblationConfig, arm: str) -> dict[str, Any]:
     """Return the settings of a run that all runs of its arm share."""
     own = {"seed", *(("learning_rate",) if ablation.search else ())}
-    return {name: value for name, value in config.items() if name not in own}
+    shared = {name: value for name, value in config.items() if name not in own}
+    return shared | {"seed_offset": ablation.arms[arm].seed_offset}
 
 
 def _signatures(config: AblationConfig, cell: str) -> dict[str, str]:
@@ -158,10 +159,10 @@ def _of_settings(declared: Json, config: AblationConfig, ended: Sequence[_Ended]
             continue
         run = next((one for one in ended if (one.cell, one.arm) == (cell, arm)), None)
         if run is not None:
-            now = _settings(run.identity["config"], config)
+            now = _settings(run.identity["config"], config, arm)
             found += [Deviation(name, old, new, cell, arm) for name, old, new in _differences(before, now)]
             continue
-        stated = _settings(config.run_config(cell, arm, config.seeds[0]).to_dict(), config)
+        stated = _settings(config.run_config(cell, arm, config.seeds[0]).to_dict(), config, arm)
         declared_names = {name: stated.get(name) for name in before}
         found += [
             Deviation(name, old, new, cell, arm)

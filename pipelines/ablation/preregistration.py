@@ -87,18 +87,18 @@ def _finished(store: Path, config: AblationConfig) -> _Finished:
         for seed in {*config.seeds, *config.search_seeds}:
             described = identity.describe(config.run_config(cell, arm, seed, learning_rate=rate))
             arms.setdefault(identity.run_hash(described), set()).add(arm)
-    found = [one for one in _finished_hashes(store) if one in arms]
+    found = [one["run_hash"] for one in manifests(store) if one["run_hash"] in arms]
     return _Finished(
         Counter(arm for one in found for arm in arms[one]), sorted({short(one) for one in found})
     )
 
 
-def _finished_hashes(store: Path) -> Iterator[str]:
-    """Yield the hash of every finished run in a store, whatever its folder is called."""
+def manifests(store: Path) -> Iterator[dict[str, Any]]:
+    """Yield the manifest of every run in a store that has ended, whatever its folder is called."""
     for path in sorted(store.glob(f"*/{MANIFEST}")):
         manifest = RunFolder(path.parent).manifest()
         if manifest is not None:
-            yield manifest["run_hash"]
+            yield manifest
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.ablation import results, sides
+from pipelines.ablation import results
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train

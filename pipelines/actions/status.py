@@ -68,12 +68,10 @@ def status_command(
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
     terminal = Terminal()
-    stored = open_ablation(ablation)
-    states = run_states(stored)
+    states = run_states(open_ablation(ablation))
     if not watch:
         terminal.print(table(states))
-        for line in sides.differences((*stored.tries, *stored.cells)):
-            terminal.say(f"not what the grid says: {line}")
+        print_other_sides(ablation, terminal)
         return
     try:
         with Live(screen(states, terminal), console=terminal, auto_refresh=False) as live:
@@ -81,9 +79,17 @@ def print_table(ablation: Path, *, watch: bool) -> None:
                 time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
                 states = run_states(open_ablation(ablation))  # read again: the grid may have grown
                 live.update(screen(states, terminal), refresh=True)
+        print_other_sides(ablation, terminal)
     except KeyboardInterrupt:
         end = "" if terminal.is_terminal else "\n"  # of the last table, which a terminal has ended
         terminal.print(f"{end}stopped watching; the runs are not affected")
+
+
+def print_other_sides(ablation: Path, terminal: Terminal) -> None:
+    """Print every run that is not what the grid says."""
+    stored = open_ablation(ablation)
+    for line in sides.differences((*stored.tries, *stored.cells)):
+        terminal.say(f"not what the grid says: {line}")
 
 
 def screen(states: Sequence[RunState], terminal: Terminal) -> Group:

@@ -31,7 +31,7 @@ def sentence(facts: ReportData) -> str:
         return "No primary comparison was finished."
     arms = [row.arm for row in facts.primary]
     if len(set(arms)) == len(arms) <= MOST_NAMED:
-        told = [f"{_plain(row)}, {CHANGED}" if row.is_changed else _plain(row) for row in facts.primary]
+        told = [f"{_plain(row)} [{CHANGED}]" if row.is_changed else _plain(row) for row in facts.primary]
         return f"{'; '.join(told)}{_more(facts)}."
     by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
     clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]

@@ -159,6 +159,15 @@ def test_an_anchor_that_was_taken_away_is_found(repository, capsys):
     assert "states the anchor git, but anchor.json is missing" in verified(folder, capsys)[1]
 
 
+def test_no_second_anchor_is_made_after_results(repository):
+    folder = anchored(repository / "runs", "git")
+    head = git("rev-parse", "HEAD")
+    (folder / "anchor.json").unlink()
+    with pytest.raises(UserError, match="a new one would come after their results"):
+        anchor.refuse_late(made.config(arms=ARMS, anchor="git"), folder)
+    assert git("rev-parse", "HEAD") == head
+
+
 # ---- the Hub
 def test_the_registration_is_committed_to_an_empty_repository(repository, hub, capsys):
     folder = anchored(repository / "runs", "hub:lab/plan")

@@ -45,6 +45,10 @@ CHANGES = {
         "learning_rate of toy / gate: 0.0003 -> 0.0029",
     ),
     "attention of an arm": ({"arms": {"stock": [], "gate": ["temperature"]}}, "attention of toy / gate: "),
+    "seeds of an arm": (
+        {"arms": {"stock": [], "gate": {"attention": ["gate"], "seed_offset": 40}}},
+        "seed_offset of toy / gate: 0 -> 40",
+    ),
     "margin": ({"margin": {"f1": 3.0}}, "margin.f1: 0.5 -> 3"),
     "seeds": ({"seeds": [1, 2, 3, 4]}, "seeds: [1, 2, 3] -> [1, 2, 3, 4]"),
     "a dropped arm": ({"arms": ["stock", "gate"]}, 'arms: ["gate", "stock", "temperature"] -> '),
@@ -63,7 +67,7 @@ def test_a_change_after_the_results_is_told_with_what_it_was_in_every_format(tmp
     assert sentence in told(folder)
     assert "unchanged since" not in printed
     assert all(row["verdict"].endswith(f", {CHANGED}") for row in rows(folder) if row["arm"] == "gate")
-    for name in ("report.md", "report.html", "report.tex", "results.csv"):
+    for name in ("report.md", "report.html", "report.tex", "results.csv", "forest.svg"):
         assert CHANGED in (folder / name).read_text(), name
     assert CHANGED in printed.rpartition("In short: ")[2]
     lines = csv.DictReader((folder / "results.csv").read_text().splitlines())
@@ -227,6 +231,39 @@ def test_a_registration_that_was_written_after_its_runs_is_found(tmp_path, capsy
     register(stated, folder)
     kept = {label: name for label, name in names.items() if "/temperature/" not in label}
     (folder / "runs.json").write_text(json.dumps(kept))
+    assert main(["report", str(folder)]) == 0
+    status, out = verified(folder, capsys)
+    assert status == 1
+    assert "toy / gate / seed 1 was trained under another registration" in out
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda stored: stored["declared"]["margin"].update(f1=3.0),
+        lambda stored: stored.update(time="2026-11-20T08:00:00+00:00"),
+        lambda stored: stored.update(finished_before={}, finished_runs=[]),
+        lambda stored: [stored["declared"].pop(name) for name in declaration.RUNS],
+        lambda stored: [stored.pop(name) for name in ("finished_runs", "name")],
+    ],
+    ids=["margin", "two days back", "no runs before", "as 0.1 declared", "as 0.1 registered"],
+)
+def test_a_registration_that_was_rewritten_with_its_digest_is_found(tmp_path, capsys, forge):
+    other = made.write(tmp_path, "other", arms=["stock", "temperature"])
+    chained(other, ["stock", "temperature"])
+    folder = made.write(tmp_path, finished=[])
+    for label, name in json.loads((folder / "runs.json").read_text()).items():
+        _, arm, seed = label.split("/")
+        run = made.config().run_config("toy", arm, int(seed))
+        if arm == "gate":
+            made.finish(tmp_path / "cells" / name, run, identity.describe(run))
+    chained(folder, ["gate"])
+    assert main(["report", str(folder)]) == 0
+    assert verified(folder, capsys)[0] == 0
+    path = folder / "registration.json"
+    stored = json.loads(path.read_text())
+    forge(stored)
+    path.write_text(json.dumps(stored | {"hash": declaration.digest(stored["declared"])}))
     assert main(["report", str(folder)]) == 0
     status, out = verified(folder, capsys)
     assert status == 1

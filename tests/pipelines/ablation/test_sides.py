@@ -182,6 +182,15 @@ def test_runs_of_one_arm_that_read_other_files_are_named(tmp_path):
     ]
 
 
+def test_runs_of_one_cell_that_read_other_examples_are_named(folder, capsys):
+    """A data set of the Hub without a revision may change between two runs."""
+    path = made.run_folder(folder, "lowrate", 3) / "manifest.json"
+    path.write_text(path.read_text().replace('"test": "abc"', '"test": "abd"'))
+    assert main(["verify", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "seed 3: has read other examples than toy / stock / seed 1: test: 'abc' -> " in said
+
+
 def test_files_are_compared_by_content_and_their_loss_is_a_difference(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(f"{name}\n")
@@ -198,6 +207,17 @@ def test_files_are_compared_by_content_and_their_loss_is_a_difference(tmp_path):
     lost["data"]["train"] = {"en": files["en"], "de": None}
     [line] = identity.other_settings(described, lost)
     assert line.startswith("data.train.de: 'sha256:")
+
+
+def test_another_file_in_the_place_of_what_a_run_read_is_named(tmp_path):
+    for name, text in {"a.csv": "good,1\n", "copy.csv": "good,1\n", "b.csv": "bad,0\n"}.items():
+        (tmp_path / name).write_text(f"text,label\n{text}")
+    read, copy, other = (str(tmp_path / name) for name in ("a.csv", "copy.csv", "b.csv"))
+    contents = {"config": {"data": {"test": identity.content_of(read)}}}
+    stated = {path: {"data": {"test": path}} for path in (read, copy, other)}
+    assert sides._other_files(contents, stated[read], stated[read]) == []
+    assert sides._other_files(contents, stated[read], stated[copy]) == []
+    assert sides._other_files(contents, stated[read], stated[other]) == [f"data.test: {read!r} -> {other!r}"]
 
 
 def test_a_repetition_of_exchanged_sides_trains_nothing(folder, tmp_path):

@@ -6,6 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pipelines.actions import reproduce
@@ -167,6 +170,29 @@ def test_predictions_that_do_not_give_the_statistics_are_found_although_every_ha
     assert main(["verify", str(run)]) == 1
     out = capsys.readouterr().out
     assert "predictions.test.jsonl: gives other statistics of f1 than statistics.test.parquet, line 5" in out
+
+
+def test_statistics_forged_with_their_score_and_every_hash_are_found(folder, capsys):
+    """One true positive more in every third example of an arm: "better", were the predictions not scored."""
+    for seed in (1, 2, 3):
+        run = made.run_folder(folder, "gate", seed)
+        path, manifest = run / "statistics.test.parquet", json.loads((run / "manifest.json").read_text())
+        table = pyarrow.parquet.read_table(path)
+        names = [f"f1.{name}" for name in manifest["metrics"]["f1"]["columns"]]
+        columns = np.stack([table[name].to_numpy() for name in names], axis=1)
+        columns[::3] += [1, 1, 0]
+        for name, column in zip(names, columns.T):
+            table = table.set_column(table.column_names.index(name), name, pyarrow.array(column))
+        pyarrow.parquet.write_table(table, path)
+        manifest["scores"]["test"]["f1"] = float(made.F1.score(columns.sum(axis=0)))
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        made.list_again(run)
+    assert main(["report", str(folder)]) == 0
+    assert json.loads((folder / "results.json").read_text())["comparisons"][0]["verdict"] == "better"
+    assert main(["verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    for seed in (1, 2, 3):
+        assert f"seed {seed}: predictions.test.jsonl: gives other statistics of f1 than " in out
 
 
 def test_no_other_split_is_taken_for_one_whose_statistics_are_gone(folder, capsys):
