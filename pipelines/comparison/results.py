@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
+from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
@@ -31,6 +32,12 @@ LEFT_OUT = frozenset(
         "declared",
         "recipe",
         "ablations",
+        "p_margin",
+        "planted",
+        "shrunken",
+        "collapse",
+        "overturns",
+        "fall",
     }
 )
 WRITE_AGAIN = "write the file again with attnlab report"
@@ -96,6 +103,12 @@ class ComparisonResult:
     ratio_ci95: Interval | None = None
     bootstrap: Bootstrap | None = None  # examples resampled, seeds fixed: a check of variance.examples
     p_holm: float | None  # adjusted over the primary comparisons; None where it may claim nothing
+    p_margin: tuple[float, float] | None = (
+        None  # of being worse, and better, by the margin; adjusted as p_holm
+    )
+    planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
+    shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
+    collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
     margin: float | None
     verdict: str
     within_margin: bool

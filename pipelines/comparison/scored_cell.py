@@ -104,6 +104,30 @@ class ScoredCell:
         found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
         return list(dict.fromkeys(found))
 
+    @property
+    def selected(self) -> str:
+        """How scores come from a selection on the split that is judged, as a clause; empty: they do not."""
+        if self.split != "validation":
+            return ""
+        if self.ablation.get("search"):
+            return "its learning rate was chosen on the split that is judged: a test split is needed"
+        manifests = [run.manifest for run in self.runs.values()]
+        chosen = sum(one.get("best_step") != one.get("num_steps") for one in manifests)
+        if not chosen:
+            return ""
+        return (
+            f"{chosen} of {len(manifests)} runs kept the checkpoint that was best on the split that is "
+            "judged: a test split is needed"
+        )
+
+    def behind(self, arm: str) -> str:
+        """Return which runs of an arm or of the baseline learned nothing, as a clause; empty: none."""
+        for side in (arm, self.baseline):
+            runs = [self.runs[side, seed].manifest for seed in self.seeds if (side, seed) in self.runs]
+            if found := without_model.note(runs):
+                return f"{side} did not learn: {found}"
+        return ""
+
     def two_way(self, name: str, pairs: Mapping[int, tuple[ScoredRun, ScoredRun]]) -> TwoWay:
         """Compare the two sides of some pairs (at least one) by one metric."""
         baseline, arm = ([pair[side].deletions(name) for pair in pairs.values()] for side in (0, 1))

@@ -23,9 +23,8 @@ LEVEL = 0.05  # two-sided error rate of a verdict
 POWER = 0.80  # power behind the smallest detectable difference
 MIN_SEEDS = 3  # fewer compare checkpoints, not methods
 MIN_CLUSTERS = 30
+CLAIMING_CLUSTERS = 10  # fewer claim nothing
 MIN_DIFFERING = 20  # examples
-OUTLIER_MADS = 5.0
-NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
 BOOTSTRAP_TOLERANCE = 0.10  # relative gap between the standard errors of bootstrap and jackknife
 RESAMPLES = 10_000
 BLOCK = 1 << 20  # numbers of dense statistics at a time
@@ -62,6 +61,7 @@ class TwoWay:
     num_examples: int
     num_clusters: int
     num_differing: int  # examples with different statistics in any seed
+    skewness: float = 0.0  # of the effects of the clusters: positive where a few gain much
     problem: str | None = None
 
     @property
@@ -177,10 +177,10 @@ def paired_test(
     scores = tuple(np.array([run.whole for run in side]) for side in (baseline, arm))
     by_seed = scores[1] - scores[0]
     difference = float(by_seed.mean())
-    variance = Variance(*[math.nan] * 4)
+    variance, skewness = Variance(*[math.nan] * 4), 0.0
     if num_clusters > 1:
         without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
-        variance = _variance(by_seed, without)
+        variance, skewness = _variance(by_seed, without), _skewness(-without.mean(axis=0))
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
@@ -192,6 +192,7 @@ def paired_test(
         num_examples=len(differs[0]),
         num_clusters=num_clusters,
         num_differing=int(np.any(differs, axis=0).sum()),
+        skewness=skewness,
     )
     if num_clusters == 1:
         return replace(untested, problem="a test needs more than one cluster of examples")
@@ -219,6 +220,13 @@ def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
     seeds = float(by_seed.var(ddof=1)) / num_seeds
     interaction = max(0.0, float(per_seed.mean()) - examples) / (num_seeds - 1)
     return Variance(seeds, examples, interaction, examples + max(0.0, seeds - interaction))
+
+
+def _skewness(effects: np.ndarray) -> float:
+    """Return the third standardised moment; 0 where nothing varies."""
+    away = effects - effects.mean()
+    spread = float(np.sqrt(np.mean(np.square(away))))
+    return float(np.mean((away / spread) ** 3)) if spread > 0 else 0.0
 
 
 def jackknife_variance(without: np.ndarray) -> np.ndarray:

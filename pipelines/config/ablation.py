@@ -99,6 +99,13 @@ class AblationBase(Section):
     margin: dict[Name, Margin] = Field(
         {}, description="metric -> the smallest difference that matters, in points"
     )
+    collapse: dict[Name, Margin] = Field(
+        {}, description="metric -> the fall of a seed that must be excluded before an arm is called better"
+    )
+    assay: Name | None = Field(
+        None,
+        description="name of an arm of known harm, or such an arm: unless it is found, none is equivalent",
+    )
     search: SearchConfig | None = Field(
         None, description="learning rates to try for every arm; null: use the learning rates of the files"
     )
@@ -111,6 +118,11 @@ class AblationBase(Section):
     keep: Literal["model", "best_seed", "none"] = Field(
         "best_seed", description="which weights are kept: of every run, of the best seed of each arm, or none"
     )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The arms that are compared with the baseline: not the baseline, and not the assay."""
+        return tuple(arm for arm in self.arms if arm not in (self.baseline, self.assay))
 
 
 class AblationFile(AblationBase):
@@ -151,10 +163,15 @@ class AblationConfig(AblationBase):
     def stated(self) -> dict[str, Any]:
         """Return what is compared, JSON-able: the ablation without the settings of execution.
 
-        A cell that an earlier version stored lacks the settings that came later; they are left out, so that
-        the hash of the ablation stays what it was.
+        What an earlier version stored lacks the settings that came later; they are left out where they change
+        nothing, so that the hash of the ablation stays what it was.
         """
-        values = {key: value for key, value in self.to_dict().items() if key not in ABLATION_EXECUTION_KEYS}
+        later: dict[str, Any] = {"assay": None, "collapse": {}}
+        values = {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in ABLATION_EXECUTION_KEYS and (key not in later or value != later[key])
+        }
         cells = {name: cell.model_dump(mode="json", exclude_unset=True) for name, cell in self.cells.items()}
         return values | {"cells": cells}
 
