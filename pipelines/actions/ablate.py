@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.ablation.search import chosen_rates, judge, read_search
+from pipelines.ablation.sequence import resumed, sentence, with_next_seed
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -84,6 +85,7 @@ def run_ablation(
     """
     console = Console(stderr=True, highlight=False)
     folder, config = Path(out), pinned_ablation(config)
+    config = config if fresh else resumed(config, folder)
     place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     record = read_search(folder) if tries else None
@@ -107,6 +109,12 @@ def run_ablation(
             cells = plan(rates=search(config, tries, folder, place, stop, console))
         remember_folders([*tries, *cells], folder)
         outcomes = run_missing(cells, place, stop, console)
+        while (grown := next_look(config, outcomes, folder, console)) is not None:
+            config = grown
+            cells = [*cells, *cells_of_last_seed(config, folder, tries, fresh=fresh)]
+            register(config, folder)
+            remember_folders([*tries, *cells], folder)
+            outcomes = run_missing(cells, place, stop, console)
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
@@ -121,6 +129,30 @@ def run_ablation(
     _say(console, f"report: {folder / REPORT}")
     ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
     return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
+
+
+def next_look(
+    config: AblationConfig, outcomes: Mapping[Cell, Outcome], folder: Path, console: Console
+) -> AblationConfig | None:
+    """Return the ablation with one more seed, and write the report so far; None where no seed is added."""
+    if config.stopping is None or not any(one.status == "finished" for one in outcomes.values()):
+        return None
+    computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
+    _say(console, sentence(config, computed))
+    grown = with_next_seed(config, computed)
+    if grown is not None:
+        results.write(computed, folder)
+    return grown
+
+
+def cells_of_last_seed(
+    config: AblationConfig, folder: Path, tries: Sequence[Cell], *, fresh: bool
+) -> list[Cell]:
+    """Return the runs of the seed that was added last."""
+    record = read_search(folder) if tries else None
+    rates = chosen_rates(record) if record is not None else None
+    cells = plan_cells(config, folder, fresh=fresh, tries=tries, rates=rates)
+    return [cell for cell in cells if cell.seed == config.seeds[-1]]
 
 
 def search(

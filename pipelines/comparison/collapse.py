@@ -44,7 +44,7 @@ def collapse(differences: Sequence[float], declared: float | None = None) -> Col
     """Return what the seeds' paired differences show.
 
     Args:
-        declared: a fall that the ablation wants to be excluded where no seed shows one.
+        declared: a fall that the ablation wants to be excluded.
     """
     from scipy.special import betaincinv
 
@@ -52,7 +52,8 @@ def collapse(differences: Sequence[float], declared: float | None = None) -> Col
     fallen = [place for place in outliers(values.tolist()) if values[place] < np.median(values)]
     others = np.delete(values, fallen)
     gain = float(others.mean())
-    fall = gain - float(values[fallen].mean()) if fallen else declared
+    falls = [gain - float(values[fallen].mean())] if fallen else []
+    fall = max([*falls, *([declared] if declared else [])], default=None)
     count, total = len(fallen), len(values)
     rate = 1.0 if count == total else float(betaincinv(count + 1, total - count, CONFIDENCE))
     overturns = gain / fall if fall and 0 < gain < fall else None

@@ -164,6 +164,7 @@ class Comparison:
             planted=True if self.planted else None,
             shrunken=self._shrunken() if verdict.word in ("better", "worse") else None,
             collapse=self.collapse,
+            looks=cell.looks(self.name, self.arm) if self.primary else None,
             margin=self.margin,
             verdict=verdict.word + aside,
             within_margin=verdict.within_margin,
@@ -175,6 +176,10 @@ class Comparison:
     @property
     def margin(self) -> float | None:
         return self.cell.ablation["margin"].get(self.name)
+
+    def part(self, comparisons: int) -> float:
+        """Return the part of the level of a family that this look may use."""
+        return self.cell.part(len(self.cell.seeds), comparisons)
 
     @property
     def planted(self) -> bool:
@@ -333,10 +338,12 @@ def _adjust(comparisons: Sequence[Comparison]) -> None:
     family = [comparison for comparison in comparisons if comparison.primary]
     raw = [comparison.family_p for comparison in family]
     for comparison, p, adjusted in zip(family, raw, significance.holm(raw)):
-        comparison.p_holm = None if math.isnan(p) else adjusted
+        comparison.p_holm = None if math.isnan(p) else min(1.0, adjusted / comparison.part(len(family)))
     inside = [comparison for comparison in family if comparison.margin is not None]
     for comparison, sides in zip(inside, margins.adjusted([one.one_sided for one in inside])):
-        comparison.p_margin = sides
+        if sides is not None:
+            worse, better = (min(1.0, p / comparison.part(len(inside))) for p in sides)
+            comparison.p_margin = worse, better
     for comparison in comparisons:
         if not comparison.primary:
             comparison.p_margin = comparison.one_sided

@@ -38,6 +38,7 @@ LEFT_OUT = frozenset(
         "collapse",
         "overturns",
         "fall",
+        "looks",
     }
 )
 WRITE_AGAIN = "write the file again with attnlab report"
@@ -63,6 +64,15 @@ class RunPaths:
 
     baseline: tuple[str | None, ...]
     arm: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a sequential design saw after some seeds."""
+
+    seeds: int
+    difference: float
+    interval: Interval  # all intervals of a comparison hold together with 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,7 @@ class ComparisonResult:
     planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
     shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
     collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
+    looks: tuple[Look, ...] | None = None  # sequential designs only: the interval after each seed
     margin: float | None
     verdict: str
     within_margin: bool

@@ -52,7 +52,7 @@ class TwoWay:
     se: float = math.nan
     df: float = math.nan  # of the t with the same 95 % interval
     p: float = math.nan  # two-sided
-    ci95: tuple[float, float] = (math.nan, math.nan)
+    ci95: tuple[float, float] = (math.nan, math.nan)  # wider where it holds at every look
     ci90: tuple[float, float] = (math.nan, math.nan)
     mde80: float = math.nan  # difference that this test finds with power 80 %
     seed_differences: tuple[float, ...]
@@ -158,7 +158,10 @@ def two_way(
 
 
 def paired_test(
-    baseline: Sequence[Deletions], arm: Sequence[Deletions], differs: Sequence[np.ndarray]
+    baseline: Sequence[Deletions],
+    arm: Sequence[Deletions],
+    differs: Sequence[np.ndarray],
+    part: float = 1.0,
 ) -> TwoWay:
     """Test an arm against the baseline over seeds x examples, paired on both.
 
@@ -168,6 +171,7 @@ def paired_test(
         baseline: the values of the baseline's runs, one for each seed.
         arm: those of the arm.
         differs: for each seed, which examples have different statistics.
+        part: of the level, that the intervals may use where there are several looks (`looks.py`).
 
     With one seed the variance is that of the examples alone: a comparison of two checkpoints.
     A difference that never varies has no standard error, and neither has one of a single cluster: `problem`
@@ -202,7 +206,7 @@ def paired_test(
         if untested.identical:
             return _identical(untested)
         return replace(untested, problem="the difference is the same whichever examples are left out")
-    return _tested(untested, se)
+    return _tested(untested, se, part)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
@@ -253,7 +257,7 @@ def _identical(untested: TwoWay) -> TwoWay:
     return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
 
 
-def _tested(untested: TwoWay, se: float) -> TwoWay:
+def _tested(untested: TwoWay, se: float, part: float) -> TwoWay:
     """Return the test of a difference with this standard error, by the distribution of Behrens and Fisher."""
     from scipy.special import stdtridf  # scipy.stats takes a second to import
 
@@ -261,7 +265,7 @@ def _tested(untested: TwoWay, se: float) -> TwoWay:
     share, difference = share_of_seeds(untested.variance), untested.difference
     t95, t90, t80 = (
         float(behrens_fisher.critical_value(level, share, dfs))
-        for level in (LEVEL, 2 * LEVEL, 2 * (1 - POWER))
+        for level in (LEVEL * part, 2 * LEVEL * part, 2 * (1 - POWER))
     )
     return replace(
         untested,

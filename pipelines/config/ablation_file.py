@@ -110,6 +110,10 @@ def own_errors(document: Document) -> list[UserError]:
                 errors.append(
                     UserError(where, f"the seed {seed!r} is in seeds twice", accepted="name each seed once")
                 )
+    most = document.get(("stopping", "most_seeds"))
+    if isinstance(seeds, list) and isinstance(most, int) and most < len(seeds):
+        where, what = document.place(("stopping", "most_seeds")).where, f"is less than the {len(seeds)} seeds"
+        errors.append(UserError(where, f"most_seeds {what}", str(most), "name fewer seeds to begin with"))
     settings: list[KeyPath] = [("set",), *(("arms", arm, "set") for arm in arms)]
     for path in settings:
         errors += _misplaced(document, path)
