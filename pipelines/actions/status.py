@@ -16,10 +16,13 @@ from rich.text import Text
 
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.results import read_results
 from pipelines.ablation.unused import delete_run, unused_runs
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.executors.run_state import ENDED, RunState, run_states
+from pipelines.report import data as report_data
+from pipelines.report import looks
 from pipelines.shown import printable
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -69,6 +72,8 @@ def print_table(ablation: Path, *, watch: bool) -> None:
     states = run_states(open_ablation(ablation))
     if not watch:
         console.print(table(states))
+        for line in looks_so_far(ablation):
+            console.print(Text(printable(line)), soft_wrap=True)
         return
     try:
         with Live(screen(states, console), console=console, auto_refresh=False) as live:
@@ -79,6 +84,13 @@ def print_table(ablation: Path, *, watch: bool) -> None:
     except KeyboardInterrupt:
         end = "" if console.is_terminal else "\n"  # of the last table, which a terminal has ended
         console.print(f"{end}stopped watching; the runs are not affected")
+
+
+def looks_so_far(ablation: Path) -> list[str]:
+    """Return the intervals of a sequential ablation, as its last results show them."""
+    stored = read_results(ablation)
+    rows = report_data.load(stored, ablation).primary if stored is not None else []
+    return [line for row in rows for line in looks.lines(row)]
 
 
 def screen(states: Sequence[RunState], console: Console) -> Group:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.report import headline, sentences, settling
+from pipelines.report import headline, looks, sentences, settling
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
 from pipelines.shown import printable
@@ -25,6 +25,9 @@ def show(facts: ReportData, console: Console) -> None:
         console.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
         _groups(facts, primary, console)
+    for row in facts.primary:
+        for line in looks.lines(row):
+            console.print(_text(line), soft_wrap=True)
     for row in facts.primary if len(facts.cells) > 1 else ():  # of one cell, the sentences above say it
         if text := settling.note(facts, row):
             console.print(Text(f"{row.arm} on {row.cell}: {text}"))

@@ -11,6 +11,7 @@ from pipelines.ablation.cell import Outcome
 from pipelines.ablation.preregistration import read_registration, registration
 from pipelines.ablation.results import ended_ablation
 from pipelines.actions import ablate
+from pipelines.actions.status import status_command
 from pipelines.config.load import load_ablation, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import identity
@@ -45,7 +46,7 @@ def ablated(monkeypatch, tmp_path, skills, *, failing=(), most=8, **options):
     return runs, json.loads((tmp_path / "toy" / "results.json").read_text())
 
 
-def test_it_stops_where_every_comparison_is_settled(monkeypatch, tmp_path):
+def test_it_stops_where_every_comparison_is_settled(monkeypatch, tmp_path, capsys):
     runs, results = ablated(monkeypatch, tmp_path, {"stock": 0.7, "gate": 0.3}, seeds=(4, 7))
     [row] = results["comparisons"]
     assert row["verdict"] == "worse"
@@ -55,7 +56,14 @@ def test_it_stops_where_every_comparison_is_settled(monkeypatch, tmp_path):
     assert [look["seeds"] for look in row["looks"]] == list(range(3, len(row["seeds"]) + 1))
     assert row["looks"][-1]["interval"] == row["ci95"]
     assert "2 of at most 8" not in json.dumps(results)
-    assert (tmp_path / "toy" / "report.html").exists()
+    page = (tmp_path / "toy" / "report.html").read_text()
+    assert "gate on toy: interval after each seed" in page
+    capsys.readouterr()
+    status_command(str(tmp_path / "toy"))
+    shown = [line for line in capsys.readouterr().out.splitlines() if "●" in line]
+    assert len(shown) == len(row["looks"])
+    assert all("│" in line for line in shown)
+    assert shown[0].startswith("    3 seeds")
 
 
 def test_it_stops_at_the_most_where_nothing_is_settled(monkeypatch, tmp_path, capsys):
