@@ -90,12 +90,16 @@ def _hypotheses(config: AblationConfig) -> dict[str, Any]:
     return {
         "primary": dict(config.primary),
         "margin": dict(config.margin),
-        "seeds": list(config.seeds),
+        "seeds": list(config.declared_seeds),
         "arms": sorted(config.arms),
         "baseline": config.baseline,
         "cells": sorted(config.cells),
         **({"search": config.search.model_dump(mode="json")} if config.search else {}),
-        "stopping_rule": "every run of the grid, once",
+        **({"assay": config.assay} if config.assay else {}),
+        **({"collapse": dict(config.collapse)} if config.collapse else {}),
+        "stopping_rule": "every run of the grid, once"
+        if config.stopping is None
+        else f"{config.stopping.rule}, at most {config.stopping.most_seeds} seeds",
     }
 
 

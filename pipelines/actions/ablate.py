@@ -17,6 +17,7 @@ from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.ablation.search import chosen_rates, judge, read_search
+from pipelines.ablation.sequence import resumed, sentence, with_next_seed
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -85,6 +86,7 @@ def run_ablation(
     """
     terminal = Terminal(errors=True)
     folder, config = Path(out), pinned_ablation(config)
+    config = config if fresh else resumed(config, folder)
     place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     record = read_search(folder) if tries else None
@@ -112,22 +114,63 @@ def run_ablation(
             cells = plan(rates=search(config, tries, folder, place, stop, terminal))
         remember_folders([*tries, *cells], folder)
         outcomes = run_missing(cells, place, stop, terminal)
-    finished = [cell for cell in cells if outcomes[cell].status == "finished"]
+        while (
+            grown := next_look(results.EndedAblation(config, outcomes, folder, tries), terminal)
+        ) is not None:
+            config = grown
+            cells = [*cells, *cells_of_last_seed(config, folder, tries, fresh=fresh)]
+            register(config, folder)
+            remember_folders([*tries, *cells], folder)
+            outcomes = run_missing(cells, place, stop, terminal)
+    conclude(results.EndedAblation(config, outcomes, folder, tries), terminal)
+    ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+    return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
+
+
+def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
+    """Compare the arms, write and print the report, and delete the models that are not kept.
+
+    Raises:
+        RunFailed: no run finished, so there is nothing to compare.
+    """
+    folder = ended.folder
+    finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
     if not finished:
-        raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    ended = [results.EndedAblation(config, outcomes, folder, tries)]
-    computed = results.results_of(ended, folder)
-    looks.record(computed, ended)
+        first = next(iter(ended.outcomes.values()))
+        raise RunFailed(f"{folder}: no run finished; the first: {first.reason}")
+    computed = results.results_of([ended], folder)
+    looks.record(computed, [ended])
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
-    delete_models(config, finished)
-    in_grid = {cell.folder for cell in cells}
-    for cell in tries:
+    delete_models(ended.config, finished)
+    in_grid = {cell.folder for cell in ended.outcomes}
+    for cell in ended.tries:
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
     terminal.say(f"report: {folder / REPORT}")
-    ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
-    return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
+
+
+def next_look(ended: results.EndedAblation, terminal: Terminal) -> AblationConfig | None:
+    """Return the ablation with one more seed, and write the report so far; None where no seed is added."""
+    config, folder = ended.config, ended.folder
+    if config.stopping is None or not any(one.status == "finished" for one in ended.outcomes.values()):
+        return None
+    computed = results.results_of([ended], folder)
+    terminal.say(sentence(config, computed))
+    grown = with_next_seed(config, computed)
+    if grown is not None:
+        results.write(computed, folder)
+    return grown
+
+
+def cells_of_last_seed(
+    config: AblationConfig, folder: Path, tries: Sequence[Cell], *, fresh: bool
+) -> list[Cell]:
+    """Return the runs of the seed that was added last."""
+    record = read_search(folder) if tries else None
+    rates = chosen_rates(record) if record is not None else None
+    cells = plan_cells(config, folder, fresh=fresh, tries=tries, rates=rates)
+    return [cell for cell in cells if cell.seed == config.seeds[-1]]
 
 
 def search(

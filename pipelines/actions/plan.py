@@ -147,7 +147,7 @@ def _plan(config: AblationConfig, cell: ScoredCell, arm: str, pair_seconds: floa
 
 def family(config: AblationConfig) -> int:
     """Return the number of primary comparisons, which Holm adjusts together."""
-    return max(1, len(config.cells) * (len(config.arms) - 1))
+    return max(1, len(config.cells) * len(config.compared))
 
 
 def differences(config: AblationConfig, pilot: StoredAblation) -> Iterator[str]:

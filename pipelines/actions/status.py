@@ -17,10 +17,13 @@ from rich.text import Text
 from pipelines.ablation import sides
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.results import read_results
 from pipelines.ablation.unused import delete_run, unused_runs
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.executors.run_state import ENDED, RunState, run_states
+from pipelines.report import data as report_data
+from pipelines.report import sequence
 from pipelines.shown import printable
 from pipelines.terminal import Terminal
 
@@ -71,6 +74,8 @@ def print_table(ablation: Path, *, watch: bool) -> None:
     states = run_states(open_ablation(ablation))
     if not watch:
         terminal.print(table(states))
+        for line in looks_so_far(ablation):
+            terminal.say(line)
         print_other_sides(ablation, terminal)
         return
     try:
@@ -90,6 +95,13 @@ def print_other_sides(ablation: Path, terminal: Terminal) -> None:
     stored = open_ablation(ablation)
     for line in sides.differences((*stored.tries, *stored.cells)):
         terminal.say(f"not what the grid says: {line}")
+
+
+def looks_so_far(ablation: Path) -> list[str]:
+    """Return the intervals of a sequential ablation, as its last results show them."""
+    stored = read_results(ablation)
+    rows = report_data.load(stored, ablation).primary if stored is not None else []
+    return [line for row in rows for line in sequence.lines(row)]
 
 
 def screen(states: Sequence[RunState], terminal: Terminal) -> Group:

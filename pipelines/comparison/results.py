@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
+from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
@@ -40,6 +41,13 @@ LEFT_OUT = frozenset(
         "label_smoothing",
         "class_weights",
         "freeze",
+        "p_margin",
+        "planted",
+        "shrunken",
+        "collapse",
+        "overturns",
+        "fall",
+        "looks",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -66,6 +74,15 @@ class RunPaths:
 
     baseline: tuple[str | None, ...]
     arm: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a sequential design saw after some seeds."""
+
+    seeds: int
+    difference: float
+    interval: Interval  # all intervals of a comparison hold together with 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +123,13 @@ class ComparisonResult:
     ratio_ci95: Interval | None = None
     bootstrap: Bootstrap | None = None  # examples resampled, seeds fixed: a check of variance.examples
     p_holm: float | None  # adjusted over the primary comparisons; None where it may claim nothing
+    p_margin: tuple[float, float] | None = (
+        None  # of being worse, and better, by the margin; adjusted as p_holm
+    )
+    planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
+    shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
+    collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
+    looks: tuple[Look, ...] | None = None  # sequential designs only: the interval after each seed
     margin: float | None
     verdict: str
     within_margin: bool

@@ -23,9 +23,8 @@ LEVEL = 0.05  # two-sided error rate of a verdict
 POWER = 0.80  # power behind the smallest detectable difference
 MIN_SEEDS = 3  # fewer compare checkpoints, not methods
 MIN_CLUSTERS = 30
+CLAIMING_CLUSTERS = 10  # fewer claim nothing
 MIN_DIFFERING = 20  # examples
-OUTLIER_MADS = 5.0
-NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
 BOOTSTRAP_TOLERANCE = 0.10  # relative gap between the standard errors of bootstrap and jackknife
 RESAMPLES = 10_000
 BLOCK = 1 << 20  # numbers of dense statistics at a time
@@ -53,7 +52,7 @@ class TwoWay:
     se: float = math.nan
     df: float = math.nan  # of the t with the same 95 % interval
     p: float = math.nan  # two-sided
-    ci95: tuple[float, float] = (math.nan, math.nan)
+    ci95: tuple[float, float] = (math.nan, math.nan)  # wider where it holds at every look
     ci90: tuple[float, float] = (math.nan, math.nan)
     mde80: float = math.nan  # difference that this test finds with power 80 %
     seed_differences: tuple[float, ...]
@@ -62,6 +61,7 @@ class TwoWay:
     num_examples: int
     num_clusters: int
     num_differing: int  # examples with different statistics in any seed
+    skewness: float = 0.0  # of the effects of the clusters: positive where a few gain much
     problem: str | None = None
 
     @property
@@ -158,7 +158,10 @@ def two_way(
 
 
 def paired_test(
-    baseline: Sequence[Deletions], arm: Sequence[Deletions], differs: Sequence[np.ndarray]
+    baseline: Sequence[Deletions],
+    arm: Sequence[Deletions],
+    differs: Sequence[np.ndarray],
+    part: float = 1.0,
 ) -> TwoWay:
     """Test an arm against the baseline over seeds x examples, paired on both.
 
@@ -168,6 +171,7 @@ def paired_test(
         baseline: the values of the baseline's runs, one for each seed.
         arm: those of the arm.
         differs: for each seed, which examples have different statistics.
+        part: of the level, that the intervals may use where there are several looks (`looks.py`).
 
     With one seed the variance is that of the examples alone: a comparison of two checkpoints.
     A difference that never varies has no standard error, and neither has one of a single cluster: `problem`
@@ -177,10 +181,10 @@ def paired_test(
     scores = tuple(np.array([run.whole for run in side]) for side in (baseline, arm))
     by_seed = scores[1] - scores[0]
     difference = float(by_seed.mean())
-    variance = Variance(*[math.nan] * 4)
+    variance, skewness = Variance(*[math.nan] * 4), 0.0
     if num_clusters > 1:
         without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
-        variance = _variance(by_seed, without)
+        variance, skewness = _variance(by_seed, without), _skewness(-without.mean(axis=0))
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
@@ -192,6 +196,7 @@ def paired_test(
         num_examples=len(differs[0]),
         num_clusters=num_clusters,
         num_differing=int(np.any(differs, axis=0).sum()),
+        skewness=skewness,
     )
     if num_clusters == 1:
         return replace(untested, problem="a test needs more than one cluster of examples")
@@ -201,7 +206,7 @@ def paired_test(
         if untested.identical:
             return _identical(untested)
         return replace(untested, problem="the difference is the same whichever examples are left out")
-    return _tested(untested, se)
+    return _tested(untested, se, part)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
@@ -219,6 +224,13 @@ def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
     seeds = float(by_seed.var(ddof=1)) / num_seeds
     interaction = max(0.0, float(per_seed.mean()) - examples) / (num_seeds - 1)
     return Variance(seeds, examples, interaction, examples + max(0.0, seeds - interaction))
+
+
+def _skewness(effects: np.ndarray) -> float:
+    """Return the third standardised moment; 0 where nothing varies."""
+    away = effects - effects.mean()
+    spread = float(np.sqrt(np.mean(np.square(away))))
+    return float(np.mean((away / spread) ** 3)) if spread > 0 else 0.0
 
 
 def jackknife_variance(without: np.ndarray) -> np.ndarray:
@@ -245,7 +257,7 @@ def _identical(untested: TwoWay) -> TwoWay:
     return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
 
 
-def _tested(untested: TwoWay, se: float) -> TwoWay:
+def _tested(untested: TwoWay, se: float, part: float) -> TwoWay:
     """Return the test of a difference with this standard error, by the distribution of Behrens and Fisher."""
     from scipy.special import stdtridf  # scipy.stats takes a second to import
 
@@ -253,7 +265,7 @@ def _tested(untested: TwoWay, se: float) -> TwoWay:
     share, difference = share_of_seeds(untested.variance), untested.difference
     t95, t90, t80 = (
         float(behrens_fisher.critical_value(level, share, dfs))
-        for level in (LEVEL, 2 * LEVEL, 2 * (1 - POWER))
+        for level in (LEVEL * part, 2 * LEVEL * part, 2 * (1 - POWER))
     )
     return replace(
         untested,

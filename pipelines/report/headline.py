@@ -19,6 +19,7 @@ CLAIMS = {  # verdict -> what it says of its comparisons, singular and plural
         "are not worse than {0} by more than the margin",
     ),
     "identical": ("gives the same outputs as {0}", "give the same outputs as {0}"),
+    "insensitive": ("was not compared where harm would show", "were not compared where harm would show"),
     "inconclusive": ("cannot be told from {0} yet", "cannot be told from {0} yet"),
     "unstable": ("has runs that diverged", "have runs that diverged"),
     "no-verdict": ("has no verdict", "have no verdict"),

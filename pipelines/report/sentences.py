@@ -16,8 +16,9 @@ BEST = "best on validation"  # the reason of an ordinary choice in a search; any
 MEANINGS = {
     "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
     "worse": "the same, on the other side",
-    "equivalent": "the 90 % interval lies inside the margin",
-    "non-inferior": "the 90 % interval stays above minus the margin",
+    "equivalent": "the 90 % interval lies inside the margin, also adjusted for its family",
+    "non-inferior": "the 90 % interval stays above minus the margin, also adjusted for its family",
+    "insensitive": "no harm, but none would be seen: a run learned nothing, or the assay found no harm",
     "identical": "the same outputs on every example",
     "inconclusive": "none of these: not the same as no difference",
     "unstable": "some runs of the arm diverged; the difference over the others is exploratory",
@@ -36,7 +37,7 @@ def _finding(row: Row) -> str:
     found = f"{row.metric} {difference}, 95 % interval {_range(row)}{_ratio(row)}"
     if row.word in ("better", "worse"):
         aside = ", within the margin" if "within the margin" in row.verdict else ""
-        return f"{row.word} than {row.baseline}{aside} ({found})"
+        return f"{row.word} than {row.baseline}{aside} ({found}{_shrunken(row)})"
     if row.word == "equivalent":
         return f"equivalent to {row.baseline} within ±{_margin(row)} ({found})"
     if row.word == "non-inferior":
@@ -47,7 +48,8 @@ def _finding(row: Row) -> str:
         could = (
             f"; {fmt.number(row.mde80, row.places)} would be detected four times in five" if row.mde80 else ""
         )
-        return f"inconclusive ({found}{could})"
+        why = f": {row.reason}" if row.reason.startswith("it would") else ""
+        return f"inconclusive ({found}{could}){why}"
     rest = f" ({found}, exploratory)" if fmt.known(row.difference) else ""
     return f"{row.word.replace('no-verdict', 'no verdict')}: {row.reason or MEANINGS.get(row.word, '')}{rest}"
 
@@ -55,6 +57,12 @@ def _finding(row: Row) -> str:
 def arm(facts: ReportData, name: str) -> str:
     """Return an arm's verdict as a sentence; several primary comparisons are counted by verdict."""
     rows = [row for row in facts.primary if row.arm == name]
+    if planted := [row for row in facts.rows if row.planted and row.arm == name]:
+        by_cell = {row.cell: row for row in reversed(planted)}  # the first of a cell is its primary metric
+        found = [
+            f"{'found' if row.word == 'worse' else 'not found'} on {cell}" for cell, row in by_cell.items()
+        ]
+        return f"planted harm, {fmt.listing(found)}."
     if not rows:
         return "no primary comparison"
     if len(rows) == 1:
@@ -253,6 +261,13 @@ def _ratio(row: Row) -> str:
     places = row.places + 2  # a difference of 1 is a ratio of 1.01
     low, high = (fmt.number(bound, places) for bound in row.ratio_ci95)
     return f"; ratio {fmt.number(row.ratio, places)}, {low} to {high}"
+
+
+def _shrunken(row: Row) -> str:
+    """Return the estimate that allows for the selection of large ones."""
+    if not fmt.known(row.shrunken):
+        return ""
+    return f"; {fmt.signed(row.shrunken, row.places)} allowing for the winner's curse"
 
 
 def _margin(row: Row) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.comparison.results import CHANGED
-from pipelines.report import headline, sentences, settling
+from pipelines.report import headline, sentences, sequence, settling
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
 from pipelines.shown import printable
@@ -26,6 +26,9 @@ def show(facts: ReportData, terminal: Terminal) -> None:
         terminal.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
         _groups(facts, primary, terminal)
+    for row in facts.primary:
+        for line in sequence.lines(row):
+            terminal.print(_text(line), soft_wrap=True)
     for row in facts.primary if len(facts.cells) > 1 else ():  # of one cell, the sentences above say it
         if text := settling.note(facts, row):
             terminal.print(_text(f"{row.arm} on {row.cell}: {text}"))
