@@ -131,8 +131,8 @@ class Variant(nn.Module):
         variant per site.
 
         It reads `call.states` (query, key and value after their hooks, key heads not repeated), and honours
-        `call.visible_keys()`, `call.scale`, `call.position_bias` and `call.dropout`. `call.attend` is the kernel
-        that it replaces.
+        `call.visible_keys()`, `call.scale`, `call.position_bias` and `call.dropout`. `call.attend` is the
+        kernel that it replaces.
         """
         raise NotImplementedError
 
