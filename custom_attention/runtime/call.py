@@ -309,7 +309,8 @@ class Call:
 
     def earlier(self, name: str) -> list[Tensor]:
         """Return what earlier sites of the same stack and kind published under this name, in order."""
-        return self.stack.state.earlier(self.stack.site, self.arguments, name, self.query)
+        query = self.query if self._whole is None else self._whole[0].query
+        return self.stack.state.earlier(self.stack.site, self.arguments, name, query)
 
     @property
     def progress(self) -> float:

@@ -283,7 +283,7 @@ class Stack(nn.ModuleList):
             call.position_bias = variant.position_bias(call.position_bias, call)
         for variant in self.having("offset_bias"):
             call.add_by_offset(variant.offset_bias(call.every_offset(), call))
-        if self.explicit or not call.attends_in_blocks:
+        if self.explicit or self.replaces_kernel or not call.attends_in_blocks:
             call.write_out_offsets()
         call.states = query, key, value
         return call.states

@@ -100,7 +100,7 @@ class ForwardState:
         self._begin(site, arguments)
         found = [
             states
-            for index, (other, states) in sorted(self._published.get(name, {}).items())
+            for index, (other, states) in self._published.get(name, {}).items()
             if index < site.index and (other.stack, other.is_cross) == (site.stack, site.is_cross)
         ]
         if not _runs_again():

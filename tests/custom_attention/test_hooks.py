@@ -20,8 +20,11 @@ from custom_attention import (
     penalty,
     save,
     set_progress,
+    site_dropout,
+    variant_parameters,
 )
 from custom_attention.battery.checks import GREEDY, nudged, prompt
+from custom_attention.runtime import call as runtime_call
 from tests.custom_attention.conftest import EPS
 from tests.custom_attention.models import ENCODER_DECODER, GENERATING, logits, padded, tiny, unpadded
 
@@ -395,3 +398,17 @@ def test_merged_attention_whose_keys_come_from_two_places_gives_no_hidden_states
     cross.site = dataclasses.replace(cross.site, key_input=cross.site.query_input)
     with pytest.raises(VariantError, match="its queries or keys have no hidden state each"):
         logits(model, padded("bart").inputs)
+
+
+def test_attend_gets_a_bias_by_offset_written_out(monkeypatch):
+    monkeypatch.setattr(runtime_call, "FEWEST_SCORES", 0)  # in training, blocks would take it as it is
+    model = attach(tiny("bert"), ["relative_bias", f"{HERE}:ByHand"])
+    for parameter in variant_parameters(model).values():
+        nn.init.constant_(parameter, 0.3)
+    seen = []
+    for _, stack in attached(model):
+        stack.variants[1].attend = lambda call: seen.append(call.position_bias) or call.own_value()
+    with site_dropout(1):
+        model.train()(**padded("bert").inputs)
+    assert all(bias is not None and bool((bias == 0.3).all()) for bias in seen)
+    assert len(seen) == 2

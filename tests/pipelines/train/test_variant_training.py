@@ -127,3 +127,16 @@ def test_a_schedule_is_a_function_of_the_step_so_a_killed_run_ends_with_the_same
     one, other = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     assert logged(tmp_path / "whole", "loss") == logged(tmp_path / "killed", "loss")
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_variants_that_read_hidden_states_and_earlier_sites_train_on_two_processes_as_on_one(
+    tmp_path, sharding
+):
+    variants = ["hidden_gate", "value_residual", "projected_differential", "layer_scale"]
+    options = {"architecture": "gpt2", "dropout": 0.0, "max_tokens": 31, "attention": variants}
+    assert run_ranks(fit_and_save_scores, 1, tmp_path / "one", options) == [0]
+    options |= {"processes": 2, "sharding": sharding}
+    body = fit_sharded if sharding == "fsdp2" else fit_and_save_scores
+    assert run_ranks(body, 2, tmp_path / "two", options) == [0, 0]
+    compare(tmp_path / "one", tmp_path / "two")
