@@ -101,6 +101,17 @@ def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
     return table
 
 
+def line_table(line: str) -> Table:
+    """Return the one row of a line of text or JSON on the command line.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not line.strip():
+        raise UserError("--input", "holds no input", accepted="write a line of text, or a JSON object")
+    return of_rows("--input", [_row(line)])
+
+
 def _suffix(name: str) -> str:
     """Return the last suffix of a file's name beside ".gz"."""
     return next((s for s in reversed(Path(name.lower()).suffixes) if s != ".gz"), "")

@@ -23,7 +23,7 @@ NO_NUMBERS = (
     "custom_attention",
     *(f"custom_attention.{name}" for name in ("dead", "diagnostics", "dummy_inputs", "hook_names")),
     *(f"custom_attention.{name}" for name in ("export", "fold", "proof")),
-    *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "variants")),
+    *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "trainer", "variants")),
     "custom_attention.scaled_self_attention",
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
     *(f"pipelines.models.{name}" for name in ("flops", "folder", "saving", "weights")),
