@@ -305,6 +305,9 @@ def test_a_folder_without_a_commit_is_known_by_its_content(place: Path, file, mo
     path = file()
     path.write_text(yaml.safe_dump(settings() | {"model": {"architecture": "bert", "family": "encoder"}}))
     first = _hash(path)
+    pinned = pinned_run(load_run([str(path)], ["data.revision=v7"]))
+    assert pinned.data.revision is None  # no revision names this content
+    assert identity.run_hash(identity.describe(pinned)) == first
     assert identity.describe(load_run([str(path)]))["config"]["data"]["name"].startswith("sha256:")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "noted").write_text("no part of it")
