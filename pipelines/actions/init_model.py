@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.config.suggestions import perhaps
 from pipelines.errors import UserError
+from pipelines.hub import mirror
 from pipelines.registry import catalog
 
 ENCODER = {
@@ -116,13 +117,14 @@ def _pretrained(task: catalog.Entry, model: str) -> tuple[dict[str, Any], list[s
 
 
 def _config(model: str) -> dict[str, Any] | None:
-    """Return the config.json of a folder, or of a Hub model in the cache; None where it is not here.
+    """Return the config.json of a folder, or of a Hub model in mirror or cache; None where it is not here.
 
     Raises:
         UserError: a folder without one, or one that is not JSON.
     """
-    file: object = Path(model, "config.json")
-    if not os.path.isdir(model):
+    mirrored = mirror.find("models", model)
+    file: object = Path(mirrored.folder if mirrored else model, "config.json")
+    if not os.path.isdir(model) and not mirrored:
         from huggingface_hub import try_to_load_from_cache
 
         file = try_to_load_from_cache(model, "config.json")

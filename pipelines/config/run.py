@@ -126,7 +126,8 @@ class DataConfig(Section):
     config: Name | None = Field(None, description="configuration of the Hub dataset")
     revision: Name | None = Field(None, description="branch, tag or commit of the Hub dataset")
     folder: Name | None = Field(
-        None, description="folder of the Hub dataset to read, where its card does not list configurations"
+        None,
+        description="part of the Hub dataset: a folder of it, where its card lists no configurations",
     )
     train: Files | None = Field(
         None,

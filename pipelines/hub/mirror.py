@@ -83,15 +83,15 @@ def find_at(kind: Kind, name: str, revision: str | None) -> Mirrored | None:
     """Return a repository of the mirror as `find` does; refuse one that holds another revision.
 
     Args:
-        revision: branch, tag or commit that is asked for; None is the main branch. Which branch a folder
-            holds is known only if attnlab has fetched it.
+        revision: branch, tag or commit that is asked for; None is the main branch. A folder that states no
+            commit is no revision, and which branch another holds is known only if attnlab has fetched it.
 
     Raises:
         UserError: as `find`, or it holds another revision.
     """
     found = find(kind, name)
-    if found is None:
-        return None
+    if found is None or found.commit is None:
+        return found
     asked = revision or "main"
     held = found.commit if COMMIT.fullmatch(asked) else _fetched_as(found.folder)
     if held not in (None, asked):

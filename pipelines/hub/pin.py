@@ -15,19 +15,19 @@ KNOWN: dict[tuple[str, str, str | None], str | None] = {}  # answers of the Hub 
 SAID: set[str] = set()
 
 
-def commit_of(kind: Kind, name: str, revision: str | None) -> str | None:
+def pinned_revision(kind: Kind, name: str, revision: str | None) -> str | None:
     """Return the commit of a repository at a revision, and say once where it is read from.
 
     Returns:
-        None where no commit names what is read: it is a path of this machine, or the mirror or the cache of
-        the Hub's client states none.
+        None where the mirror holds it without a commit: no revision names that content. `revision` where
+        nothing is known: the name is a path of this machine, or is neither cached nor may the Hub be asked.
 
     Raises:
-        UserError: the mirror holds another commit, or there is no such repository.
+        UserError: the mirror holds another revision, or there is no such repository.
         RunFailed: the Hub cannot be reached, and nothing is in the cache.
     """
     if not mirror.is_repository(name):
-        return None
+        return revision
     mirrored = mirror.find_at(kind, name, revision)
     if mirrored is not None:
         known = (
@@ -42,7 +42,7 @@ def commit_of(kind: Kind, name: str, revision: str | None) -> str | None:
         KNOWN[key] = _on_the_hub(kind, name, revision)
     if KNOWN[key] is not None:
         _say(f"{name} at commit {KNOWN[key]}")
-    return KNOWN[key]
+    return KNOWN[key] or revision
 
 
 def _on_the_hub(kind: Kind, name: str, revision: str | None) -> str | None:

@@ -16,7 +16,7 @@ from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.hub import address
 from pipelines.hub.fetch import RUN, fetch_model, model_source
-from pipelines.hub.pin import commit_of
+from pipelines.hub.pin import pinned_revision
 from pipelines.registry.installed import require_installed
 from pipelines.storage import reading
 from pipelines.storage.run_folder import MANIFEST, RunFolder
@@ -77,18 +77,18 @@ def _pinned(config: RunConfig) -> RunConfig:
         named = f"{model.name}@{model.revision}" if model.revision else model.name
         pinned = {"name": _at_commit(named), "revision": None}
     elif model.name:
-        pinned["revision"] = commit_of("models", model.name, model.revision) or model.revision
+        pinned["revision"] = pinned_revision("models", model.name, model.revision)
     if model.tokenizer and address.is_address(model.tokenizer):
         pinned["tokenizer"] = _at_commit(model.tokenizer)
     elif model.tokenizer:
         name, revision = address.split_revision(model.tokenizer)
-        commit = commit_of("models", name, revision)
-        pinned["tokenizer"] = f"{name}@{commit}" if commit else model.tokenizer
-    commit = commit_of("datasets", data.name, data.revision) if data.name else None
+        revision = pinned_revision("models", name, revision)
+        pinned["tokenizer"] = f"{name}@{revision}" if revision else name
+    of_data = pinned_revision("datasets", data.name, data.revision) if data.name else data.revision
     return config.model_copy(
         update={
             "model": model.model_copy(update=pinned),
-            "data": data.model_copy(update={"revision": commit or data.revision}),
+            "data": data.model_copy(update={"revision": of_data}),
         }
     )
 

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from transformers import BertConfig, BertModel
 
 from pipelines.config.load import load_run
-from pipelines.hub import mirror, pin
+from pipelines.hub import fetch, mirror, pin
 from pipelines.hub.mirror import UNFINISHED
 from pipelines.models.starting_point import pinned_run
 from pipelines.models.tokenizer import train_tokenizer
@@ -305,6 +305,9 @@ def test_a_folder_without_a_commit_is_known_by_its_content(place: Path, file, mo
     path = file()
     path.write_text(yaml.safe_dump(settings() | {"model": {"architecture": "bert", "family": "encoder"}}))
     first = _hash(path)
+    pinned = pinned_run(load_run([str(path)], ["data.revision=v7"]))
+    assert pinned.data.revision is None  # no revision names this content
+    assert identity.run_hash(identity.describe(pinned)) == first
     assert identity.describe(load_run([str(path)]))["config"]["data"]["name"].startswith("sha256:")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "noted").write_text("no part of it")
@@ -372,6 +375,36 @@ def test_folders_that_no_card_tells_apart_are_not_mixed(place: Path, file, attnl
     assert (status, "name one of long, short" in output) == (2, True), output
     status, output = attnlab("inspect", file(config=None, folder="short"), *scratch)
     assert (status, "train: 24 examples" in output) == (0, True), output
+
+
+def test_what_attnlab_pushed_is_fetched_whole_and_read_from_the_mirror(
+    recorded: Path, hub: Hub, place: Path, attnlab: Attnlab, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "on.yaml").write_text("model: {name: 'hub:lab/model', family: encoder}\n")
+    status, output = attnlab("fetch", tmp_path / "on.yaml")
+    assert status == 0, output
+    assert "attnlab.json" in held(place / "models" / "lab" / "model")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fetch.KNOWN.clear()
+    hub.requests.clear()
+    status, output = attnlab("verify", "hub:lab/model")
+    assert (status, "every file is as its run wrote it" in output) == (0, True), output
+    assert hub.requests == []
+    (place / "models" / "lab" / "model" / "config.json").write_text('{"other": 1}')
+    fetch.KNOWN.clear()
+    status, output = attnlab("verify", "hub:lab/model")
+    assert (status, "is not as it was fetched" in output) == (2, True), output
+
+
+def test_init_reads_the_family_of_a_model_from_the_mirror(
+    fetched: Path, attnlab: Attnlab, monkeypatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (fetched / "models" / MODEL / ".cache").rename(fetched / "set-aside")  # what states the commit
+    config = fetched / "models" / MODEL / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"is_decoder": True}))
+    status, output = attnlab("init", "--task", "ner", "--model", MODEL)
+    assert (status, "family: decoder" in output) == (0, True), output
 
 
 def test_weights_are_those_of_the_mirror(stocked: Hub, fetched: Path, file, attnlab: Attnlab) -> None:
