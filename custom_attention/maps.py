@@ -75,7 +75,7 @@ def attention_maps(model: PreTrainedModel, batch: Mapping[str, Any]) -> list[Att
 def _weights(stack: Stack, call: Call) -> Tensor:
     """Return the weights of the first example of a call."""
     heads = call.query.shape[1]
-    query, key = stack.enter(call)
+    query, key, _ = stack.enter(call)
     key = repeat_heads(key, heads // key.shape[1])
     first = (slice(0, 1), slice(0, heads), slice(0, query.shape[2]))
     part = call.part(first, call.full_mask(key.shape[2]))

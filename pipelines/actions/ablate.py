@@ -114,16 +114,16 @@ def run_ablation(
             cells = plan(rates=search(config, tries, folder, place, stop, terminal))
         remember_folders([*tries, *cells], folder)
         outcomes = run_missing(cells, place, stop, terminal)
-        while (
-            grown := next_look(results.EndedAblation(config, outcomes, folder, tries), terminal)
-        ) is not None:
+        ended = results.EndedAblation(config, outcomes, folder, tries)
+        while (grown := next_look(ended, terminal)) is not None:
             config = grown
             cells = [*cells, *cells_of_last_seed(config, folder, tries, fresh=fresh)]
             register(config, folder)
             remember_folders([*tries, *cells], folder)
             outcomes = run_missing(cells, place, stop, terminal)
-    conclude(results.EndedAblation(config, outcomes, folder, tries), terminal)
-    ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+            ended = results.EndedAblation(config, outcomes, folder, tries)
+    conclude(ended, terminal)
+    ends = {cell: ended.outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
     return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
 
 

@@ -77,7 +77,7 @@ class RunPaths:
 
 
 @dataclass(frozen=True)
-class Look:
+class SeedLook:
     """What a sequential design saw after some seeds."""
 
     seeds: int
@@ -129,7 +129,7 @@ class ComparisonResult:
     planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
     shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
     collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
-    looks: tuple[Look, ...] | None = None  # sequential designs only: the interval after each seed
+    looks: tuple[SeedLook, ...] | None = None  # sequential designs only: the interval after each seed
     margin: float | None
     verdict: str
     within_margin: bool

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.comparison import looks, without_model
 from pipelines.comparison.pairing import check_pair, check_same_examples
-from pipelines.comparison.results import ArmSummary, Look, StartSummary
+from pipelines.comparison.results import ArmSummary, SeedLook, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
 from pipelines.comparison.significance import (
     MIN_SEEDS,
@@ -134,7 +134,7 @@ class ScoredCell:
         stopping = self.ablation.get("stopping")
         return looks.part_of_level(num_seeds, stopping["most_seeds"], comparisons) if stopping else 1.0
 
-    def looks(self, name: str, arm: str) -> tuple[Look, ...] | None:
+    def looks(self, name: str, arm: str) -> tuple[SeedLook, ...] | None:
         """Return what each look of a sequential design saw; None in a fixed one."""
         pairs = list(self.pairs(arm).items())
         if not self.ablation.get("stopping"):
@@ -142,7 +142,9 @@ class ScoredCell:
         counts = range(MIN_SEEDS, len(pairs) + 1)
         found = [self.two_way(name, dict(pairs[:count])) for count in counts]
         return tuple(
-            Look(count, one.difference, one.ci95) for count, one in zip(counts, found) if one.problem is None
+            SeedLook(count, one.difference, one.ci95)
+            for count, one in zip(counts, found)
+            if one.problem is None
         )
 
     def two_way(self, name: str, pairs: Mapping[int, tuple[ScoredRun, ScoredRun]]) -> TwoWay:

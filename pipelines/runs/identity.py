@@ -29,8 +29,15 @@ NO_NUMBER = ("data.publish_text", "data.streaming")  # what is shown, where rows
 # What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
-    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "variant"),
-    "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
+    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "training", "variant"),
+    "custom_attention.runtime": (
+        "blockwise",
+        "call",
+        "dispatch",
+        "forward",
+        "paired_dropout",
+        "restored_model",
+    ),
     "pipelines": ("seeds",),
     "pipelines.config": ("dropout",),
     "pipelines.data": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from pipelines.comparison.results import Look
+from pipelines.comparison.results import SeedLook
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 from pipelines.report.figures import svg
@@ -42,7 +42,7 @@ def draw(facts: ReportData, row: Row) -> Markup:
 
 
 def _look(
-    facts: ReportData, row: Row, look: Look, ends: tuple[float, float], x: float, scale: svg.Scale
+    facts: ReportData, row: Row, look: SeedLook, ends: tuple[float, float], x: float, scale: svg.Scale
 ) -> str:
     """Return a bar from end to end, cut at the frame, and the estimate."""
     place = facts.place(row.arm)

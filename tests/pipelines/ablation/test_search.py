@@ -14,6 +14,7 @@ from pipelines.ablation.results import ended_ablation, results_of
 from pipelines.cli.main import main
 from pipelines.config.load import ablation_from_dict
 from pipelines.report import data, sentences
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation as made
 
 RATES = [1e-4, 1e-3, 1e-2]
@@ -138,7 +139,7 @@ def test_verify_names_other_scores_and_exchanged_tries(ended, capsys):
     folder = ended
     record = json.loads((folder / "search.json").read_text())
     record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
-    (folder / "search.json").write_text(json.dumps(record))
+    (folder / "search.json").write_text(json.dumps(sealed(record)))
     assert main(["verify", str(folder)]) == 1
     assert "search.json: cells.toy.gate.tried[0].scores[0]: 99.0 -> " in capsys.readouterr().out
     names = json.loads((folder / "runs.json").read_text())
@@ -169,10 +170,10 @@ def test_a_search_that_would_not_be_fair_or_is_none_is_refused(tmp_path, capsys,
 
 def test_the_search_is_part_of_what_is_registered():
     with_one, without = made.config(**SEARCH), made.config()
-    from pipelines.ablation.preregistration import declaration
+    from pipelines.ablation.declaration import declare
 
-    assert declaration(with_one)["search"]["learning_rate"] == RATES
-    assert "search" not in declaration(without)
+    assert declare(with_one)["search"]["learning_rate"] == RATES
+    assert "search" not in declare(without)
 
 
 def test_dry_run_lists_tries_first_and_the_grid_once_rates_are_known(tmp_path, capsys):
