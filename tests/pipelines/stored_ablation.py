@@ -16,6 +16,7 @@ from pipelines.metrics import load
 from pipelines.metrics.base import total
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
 
 RUN: dict[str, Any] = {
     "task": "ner",
@@ -132,6 +133,11 @@ def tagged_sentences(run, skill: float | None = None) -> SimpleNamespace:
 def _described(metric) -> dict[str, Any]:
     described = {"module": metric.module, "options": metric.options, "columns": list(metric.columns)}
     return described | {"signature": metric.signature, "higher_is_better": metric.higher_is_better}
+
+
+def forge(record: Path, content: Mapping[str, Any]) -> None:
+    """Write a record with another content, and with the hash that attnlab gives to it."""
+    record.write_text(json.dumps(sealed(content)))
 
 
 def list_again(run: Path) -> None:

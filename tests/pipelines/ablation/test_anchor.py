@@ -77,7 +77,7 @@ def drop_an_arm(folder: Path, forge_runs: bool) -> None:
     stated = made.config(arms=kept, anchor=stored["anchor"])
     stored["declared"] = declaration.declare(stated)
     stored["hash"] = declaration.digest(stored["declared"])
-    (folder / "registration.json").write_text(json.dumps(stored))
+    made.forge(folder / "registration.json", stored)
     (folder / "runs.json").write_text(
         json.dumps({label: name for label, name in names.items() if "/temperature/" not in label})
     )

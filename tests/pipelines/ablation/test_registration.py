@@ -127,7 +127,7 @@ def test_other_source_files_of_a_run_are_a_change(tmp_path, capsys):
     name = "custom_attention.variants.gate"
     register_again["declared"]["sources"][name] = "0" * 64
     register_again["hash"] = declaration.digest(register_again["declared"])
-    (folder / "registration.json").write_text(json.dumps(register_again))
+    made.forge(folder / "registration.json", register_again)
     assert main(["report", str(folder)]) == 0
     assert f"source of {name} of toy / gate: " in told(folder)
 
@@ -140,7 +140,8 @@ def test_the_signatures_that_a_task_declares_are_those_of_its_runs(tmp_path, cap
     for arm in ("stock", "gate"):
         for seed in (1, 2, 3):
             path = made.run_folder(folder, arm, seed) / "manifest.json"
-            path.write_text(path.read_text().replace("seqeval|version:", "seqeval|version:9"))
+            other = path.read_text().replace("seqeval|version:", "seqeval|version:9")
+            made.forge(path, json.loads(other))
     assert main(["report", str(folder)]) == 0
     assert "signature of f1 of toy: seqeval|version:" in told(folder)
 
@@ -159,7 +160,7 @@ def chained(folder: Path, arms=("stock", "gate"), seeds=(1, 2, 3)) -> None:
     for arm in arms:
         for seed in seeds:
             path = made.run_folder(folder, arm, seed) / "manifest.json"
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"registration": digest}))
+            made.forge(path, json.loads(path.read_text()) | {"registration": digest})
 
 
 def fresh_copy(root: Path, first: Path) -> Path:
@@ -227,7 +228,7 @@ def test_a_registration_that_was_written_after_its_runs_is_found(tmp_path, capsy
     stated = made.config()
     stored["declared"] = declaration.declare(stated)
     stored["hash"] = declaration.digest(stored["declared"])
-    (folder / "registration.json").write_text(json.dumps(stored))
+    made.forge(folder / "registration.json", stored)
     register(stated, folder)
     kept = {label: name for label, name in names.items() if "/temperature/" not in label}
     (folder / "runs.json").write_text(json.dumps(kept))
@@ -263,7 +264,7 @@ def test_a_registration_that_was_rewritten_with_its_digest_is_found(tmp_path, ca
     path = folder / "registration.json"
     stored = json.loads(path.read_text())
     forge(stored)
-    path.write_text(json.dumps(stored | {"hash": declaration.digest(stored["declared"])}))
+    made.forge(path, stored | {"hash": declaration.digest(stored["declared"])})
     assert main(["report", str(folder)]) == 0
     status, out = verified(folder, capsys)
     assert status == 1
@@ -292,7 +293,7 @@ def test_results_of_0_1_with_a_changed_registration_are_what_0_1_wrote(tmp_path,
         del stored["declared"][name]
     stored["declared"]["seeds"] = [1, 2]
     stored["hash"] = declaration.digest(stored["declared"])
-    path.write_text(json.dumps(stored))
+    made.forge(path, stored)
     assert main(["report", str(folder)]) == 0
     results = json.loads((folder / "results.json").read_text())
     del results["recipe"]

@@ -14,7 +14,6 @@ from pipelines.ablation.results import ended_ablation, results_of
 from pipelines.cli.main import main
 from pipelines.config.load import ablation_from_dict
 from pipelines.report import data, sentences
-from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation as made
 
 RATES = [1e-4, 1e-3, 1e-2]
@@ -139,7 +138,7 @@ def test_verify_names_other_scores_and_exchanged_tries(ended, capsys):
     folder = ended
     record = json.loads((folder / "search.json").read_text())
     record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
-    (folder / "search.json").write_text(json.dumps(sealed(record)))
+    made.forge(folder / "search.json", record)
     assert main(["verify", str(folder)]) == 1
     assert "search.json: cells.toy.gate.tried[0].scores[0]: 99.0 -> " in capsys.readouterr().out
     names = json.loads((folder / "runs.json").read_text())

@@ -185,7 +185,7 @@ def test_statistics_forged_with_their_score_and_every_hash_are_found(folder, cap
             table = table.set_column(table.column_names.index(name), name, pyarrow.array(column))
         pyarrow.parquet.write_table(table, path)
         manifest["scores"]["test"]["f1"] = float(made.F1.score(columns.sum(axis=0)))
-        (run / "manifest.json").write_text(json.dumps(manifest))
+        made.forge(run / "manifest.json", manifest)
         made.list_again(run)
     assert main(["report", str(folder)]) == 0
     assert json.loads((folder / "results.json").read_text())["comparisons"][0]["verdict"] == "better"
