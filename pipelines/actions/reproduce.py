@@ -112,7 +112,6 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
             says.
     """
     stored = open_ablation(old)
-    before = results.results_of([results.ended_ablation(old)], old)  # not results.json, which may be damaged
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
@@ -121,6 +120,8 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     settings = stored.config.to_dict()
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))
+    # Computed, not read from results.json, which may be damaged.
+    before = results.results_of([results.ended_ablation(old)], old)
     fresh = has_copies and not (out / RUNS).exists()
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)

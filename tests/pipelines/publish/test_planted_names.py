@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.errors import UserError
 from pipelines.storage.paths import inside
+from pipelines.storage.sealed import DIGEST, sealed
 from tests.pipelines import stored_ablation
 from tests.pipelines.hub.conftest import REPO, Attnlab
 from tests.pipelines.hub.double import Hub
@@ -27,7 +28,7 @@ def plant(hub: Hub, name: str, change: Callable[[Any], None]) -> None:
     load, dump = (yaml.safe_load, yaml.safe_dump) if name.endswith(".yaml") else (json.loads, json.dumps)
     content = load(files.get(name, b"{}"))
     change(content)
-    files[name] = dump(content).encode()
+    files[name] = dump(sealed(content) if DIGEST in content else content).encode()
     if name != "attnlab.json":
         listed = json.loads(files["attnlab.json"])
         listed["files"][name] = hashlib.sha256(files[name]).hexdigest()
