@@ -25,6 +25,7 @@ def unknown_names(document: Document) -> list[UserError]:
         names.columns(task)
         names.family(task)
         names.loss_settings(task, given)
+        names.language_codes(task, given)
         names.errors += unknown_metric(document, ("select_by",), task, catalog.metric_names(task, given))
     generated: KeyPath = ("data", "generated")
     corpus = names.entry(CORPUS, (*generated, "name"))
@@ -127,6 +128,18 @@ class _Names:
             if self.document.get((name,)) not in (None, 0) and name not in honoured:
                 what = f"{name} does nothing in task {task.name}{''.join(options)}"
                 self.refuse((name,), what, accepted="leave it out")
+
+    def language_codes(self, task: Entry, given: Mapping[str, object]) -> None:
+        """Refuse language codes where the tokenizer is trained on the data, and so has none."""
+        model = self.document.get(("model",))
+        if not isinstance(model, dict) or model.get("name") or model.get("tokenizer"):
+            return
+        for option in task.attributes.get("code_options") or ():
+            if given.get(option) and isinstance(given[option], str):
+                what = (
+                    f"{option}: a tokenizer trained on the data has no language codes, so it changes nothing"
+                )
+                self.refuse(("task", option), what, show(given[option]), "leave it out")
 
     def architecture(self) -> None:
         """Refuse a model_type that the installed transformers does not list."""

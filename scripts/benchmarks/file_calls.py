@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.cases import CONFIGS, REPOSITORY
-from benchmarks.report import large_ablation, make_up_results
+from benchmarks.report import Size, ablation_of, make_up
 from benchmarks.table import Table
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.grid import plan_cells, remember_folders
@@ -36,7 +36,8 @@ def run() -> Table:
         left = [path.relative_to(run_folder) for path in run_folder.rglob("*") if path.is_file()]
         in_model = sum(path.parts[0] == "model" for path in left)
         large = folder / "many" / "large"
-        make_up_results(_written_down(large_ablation(MANY), large))
+        size = Size(5, 60, 20, MANY)
+        make_up(_written_down(ablation_of(size), large), size)
         many = _calls(["status", str(large)], folder)
     rows = [
         ("one run from start to end", *_cells(one)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -88,12 +89,11 @@ def once(values: Sequence[Any]) -> None:
     size = Size(*values)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "large")
-        config = ablation(size)
+        config = ablation_of(size)
         register(config, folder)
         planned = plan_cells(config, folder)
         remember_folders(planned, folder)
-        for place, cell in enumerate(planned):
-            _finish(cell, size, place)
+        make_up(planned, size)
         spent = []
         for command in (["status"], ["report"], ["push"]):
             begun = time.process_time()
@@ -106,7 +106,7 @@ def once(values: Sequence[Any]) -> None:
     print(*spent, memory, page)
 
 
-def ablation(size: Size) -> AblationConfig:
+def ablation_of(size: Size) -> AblationConfig:
     """Return an ablation of this size; it is never trained."""
     arms = {f"rate{n}": {"attention": [], "set": {"learning_rate": 1e-6 * n}} for n in range(1, size.arms)}
     num_cells = max(1, size.runs // 200)
@@ -118,15 +118,14 @@ def ablation(size: Size) -> AblationConfig:
     return AblationConfig.model_validate(values | {"primary": primary, "margin": {"accuracy": 0.5}})
 
 
-def _finish(cell: Cell, size: Size, place: int) -> None:
-    """Write the files of a finished run, without its model."""
-    wanted: RunConfig = run_from_dict(cell.config)
-    evaluation = classified(size.classes, size.rows, place)
-    stored_ablation.finish(cell.folder, wanted, identity.describe(wanted), evaluation=evaluation)
-    for file in (cell.folder / "model").iterdir():
-        file.unlink()
-    (cell.folder / "model").rmdir()
-    stored_ablation.list_again(cell.folder)
+def make_up(planned: Sequence[Cell], size: Size) -> None:
+    """Write the files of a finished run, without its model, for every planned run."""
+    for place, cell in enumerate(planned):
+        wanted: RunConfig = run_from_dict(cell.config)
+        evaluation = classified(size.classes, size.rows, place)
+        stored_ablation.finish(cell.folder, wanted, identity.describe(wanted), evaluation=evaluation)
+        shutil.rmtree(cell.folder / "model")
+        stored_ablation.list_again(cell.folder)
 
 
 def classified(num_labels: int, num_rows: int, place: int) -> SimpleNamespace:

@@ -132,7 +132,12 @@ VALUES = st.none() | st.booleans() | NUMBERS | st.text(max_size=4) | st.lists(st
 OPTIONS = st.dictionaries(NAMES.filter(lambda name: name not in ("name", "options")), VALUES, max_size=3)
 TASKS = st.builds(lambda name, options: {"name": name, **options}, NAMES, OPTIONS)
 VARIANTS = NAMES | st.builds(lambda name, options: {name: options}, NAMES, OPTIONS)
-CORPORA = {"name": NAMES, "train": st.integers(1), "validation": st.integers(1), "options": OPTIONS}
+CORPORA = {
+    "name": NAMES,
+    "train": st.integers(1, 10**7),
+    "validation": st.integers(1, 10**7),
+    "options": OPTIONS,
+}
 MODELS = {"architecture": NAMES, "family": st.sampled_from(["encoder", "decoder"]), "config": OPTIONS}
 FIELDS = st.fixed_dictionaries(
     {

@@ -130,3 +130,13 @@ def test_the_listing_shows_the_bounds():
     assert "horizon: int = 24 (1 or more)" in shown
     shown = {str(option) for option in catalog.find(catalog.VARIANT, "softcap").options}
     assert shown == {"cap: float = 50.0 (above 0)"}
+
+
+def test_language_codes_are_refused_where_no_tokenizer_has_them():
+    from pipelines.config.names import unknown_names
+    from pipelines.config.yaml_source import merge, override
+
+    stated = ["task.name=summarization", "task.source_language=deu_Latn", "model.architecture=t5"]
+    [error] = unknown_names(merge([override(one) for one in stated]))
+    assert "source_language: a tokenizer trained on the data has no language codes" in error.sentence()
+    assert unknown_names(merge([override(one) for one in [*stated, "model.tokenizer=a/b"]])) == []

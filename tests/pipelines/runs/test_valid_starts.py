@@ -48,3 +48,18 @@ def test_an_option_of_any_value_is_valid_or_refused_in_a_sentence(task, capsys):
         for value in VALUES:
             change = f"{key}={json.dumps(value)}"
             assert ended(capsys, "validate", *settings(task), change)[0] in (0, 2), change
+
+
+@pytest.mark.parametrize("task", ["ner", "question_answering"])
+def test_a_run_whose_model_cannot_be_built_leaves_nothing(task, tmp_path, capsys):
+    change = "model.config.pad_token_id=99999"  # the tokenizer, which validate does not read, has fewer
+    assert ended(capsys, "validate", *settings(task), change)[0] == 0
+    status, said = ended(capsys, "train", *settings(task), change, "--out", str(tmp_path / "run"))
+    assert status == 2
+    assert "cannot be built with these entries" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validate_says_what_it_does_not_read(capsys):
+    assert main(["validate", *settings("ner")]) == 0
+    assert "not read here: the rows and columns of the data, the tokenizer" in capsys.readouterr().out
