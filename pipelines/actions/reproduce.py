@@ -109,7 +109,6 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
         UserError: the ablation has no results yet, or a run of it is not what its grid says.
     """
     stored = open_ablation(old)
-    sides.require(old, (*stored.tries, *stored.cells))
     before = results.read_results(old)
     if before is None:
         raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
@@ -119,6 +118,7 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     settings = stored.config.to_dict()
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))
+    sides.require(old, (*stored.tries, *stored.cells))
     fresh = has_copies and not (out / RUNS).exists()
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
