@@ -141,6 +141,7 @@ def test_the_signatures_that_a_task_declares_are_those_of_its_runs(tmp_path, cap
         for seed in (1, 2, 3):
             path = made.run_folder(folder, arm, seed) / "manifest.json"
             path.write_text(path.read_text().replace("seqeval|version:", "seqeval|version:9"))
+            made.list_again(path.parent)
     assert main(["report", str(folder)]) == 0
     assert "signature of f1 of toy: seqeval|version:" in told(folder)
 
@@ -160,6 +161,7 @@ def chained(folder: Path, arms=("stock", "gate"), seeds=(1, 2, 3)) -> None:
         for seed in seeds:
             path = made.run_folder(folder, arm, seed) / "manifest.json"
             path.write_text(json.dumps(json.loads(path.read_text()) | {"registration": digest}))
+            made.list_again(path.parent)
 
 
 def fresh_copy(root: Path, first: Path) -> Path:

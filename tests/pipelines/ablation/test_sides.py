@@ -161,6 +161,7 @@ def test_an_exchanged_run_that_diverged_is_named_too(folder):
     manifest = made.run_folder(folder, "stock", 1) / "manifest.json"
     stated = json.loads(manifest.read_text()) | {"status": "diverged", "diverged_at": 3}
     manifest.write_text(json.dumps(stated))
+    made.list_again(manifest.parent)
     exchange_two_arms(folder)
     with pytest.raises(UserError, match="a run is not what the grid says"):
         sides.require(folder, open_ablation(folder).cells)
@@ -186,6 +187,7 @@ def test_runs_of_one_cell_that_read_other_examples_are_named(folder, capsys):
     """A data set of the Hub without a revision may change between two runs."""
     path = made.run_folder(folder, "lowrate", 3) / "manifest.json"
     path.write_text(path.read_text().replace('"test": "abc"', '"test": "abd"'))
+    made.list_again(path.parent)
     assert main(["verify", str(folder)]) == 1
     said = capsys.readouterr().out
     assert "seed 3: has read other examples than toy / stock / seed 1: test: 'abc' -> " in said
