@@ -6,6 +6,7 @@ hub:ORG/NAME` commits the registration to an empty repository of the Hub. Runs a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,7 @@ from pipelines.storage.names import ANCHOR, CELLS, REGISTRATION
 
 GIT = "git"
 TRAILER = "attnlab-registration: "
+COMMIT = re.compile(r"[0-9a-f]{40,64}")
 FIX = "put it back from a copy: the anchor itself is where it was put"
 OTHER_OUT = "choose another --out, whose registration is anchored before its first run"
 
@@ -94,9 +96,12 @@ def read_anchor(folder: Path) -> Anchored | None:
     """Return the record of an ablation's anchor; None where there is none.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or names anything but a commit.
     """
     found: Anchored | None = reading.json_object_if_there(folder / ANCHOR, FIX, Anchored)
+    # It may come from the Hub, and goes to git.
+    if found is not None and not COMMIT.fullmatch(found["commit"]):
+        raise UserError(str(folder / ANCHOR), "names no commit", found["commit"], FIX)
     return found
 
 

@@ -23,7 +23,7 @@ from pipelines.storage.names import LEDGER, LEDGER_LOCK
 FIX = "put it back from a copy: without it nobody knows how often a test set was looked at"
 
 
-class Look(TypedDict):
+class NotedLook(TypedDict):
     """One comparison that was looked at; `finished` of the `planned` runs of its ablation had ended."""
 
     time: str
@@ -37,7 +37,7 @@ class Look(TypedDict):
     planned: int
 
 
-class LedgerLine(Look):
+class LedgerLine(NotedLook):
     """A line of the ledger."""
 
     previous: str  # hash of the line before; "" in the first
@@ -62,7 +62,7 @@ def read(store: Path) -> list[LedgerLine]:
     return lines
 
 
-def note(store: Path, looks: Sequence[Look]) -> list[LedgerLine]:
+def note(store: Path, looks: Sequence[NotedLook]) -> list[LedgerLine]:
     """Append the looks that show something new, and return the whole ledger.
 
     A comparison that shows the same p as at its last look is the same look.
@@ -83,7 +83,7 @@ def note(store: Path, looks: Sequence[Look]) -> list[LedgerLine]:
 
 def looks_of(
     rows: Sequence[Mapping[str, Any]], tests: Mapping[str, str], ablation: str, finished: int, planned: int
-) -> list[Look]:
+) -> list[NotedLook]:
     """Return the looks at the primary comparisons of one ablation.
 
     Args:
@@ -114,11 +114,11 @@ def on_tests(lines: Sequence[LedgerLine], tests: Mapping[str, str]) -> Iterator[
     return (line for line in lines if line["test"] in wanted)
 
 
-def _key(look: Look) -> tuple[str, ...]:
+def _key(look: NotedLook) -> tuple[str, ...]:
     return look["ablation"], look["test"], look["cell"], look["arm"], look["metric"]
 
 
-def _is_same(before: Look | None, now: Look) -> bool:
+def _is_same(before: NotedLook | None, now: NotedLook) -> bool:
     return before is not None and (before["p"], before["finished"]) == (now["p"], now["finished"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.ablation.cell import Cell
 from pipelines.errors import UserError
+from pipelines.hub.contents import CONTENTS
 from pipelines.runs import identity, intact
 from pipelines.storage.names import ABLATION
 from pipelines.storage.run_folder import RunFolder
@@ -53,7 +54,8 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
         described = run.identity()
         if described is not None:
             other = identity.other_settings(described, cell.config)
-            other += _other_files(described, manifest["config"], cell.config)
+            reads = not (cell.ablation.parent / CONTENTS).is_file()  # what was downloaded names no file here
+            other += _other_files(described, manifest["config"], cell.config, reads=reads)
             wrong += [f"is not the run of {ABLATION}: {line}" for line in other]
             alike, known = first.setdefault((cell.cell, cell.arm), (cell, described))
             wrong += [f"is another run than {alike.label}: {line}" for line in _unlike(known, described)]
@@ -64,14 +66,18 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
         yield from (f"{cell.label}: {line}" for line in wrong)
 
 
-def _other_files(described: Json, read: Json, stated: Json) -> list[str]:
-    """Return the files that the grid names otherwise than a run and that are not what the run has read."""
+def _other_files(described: Json, read: Json, stated: Json, *, reads: bool = True) -> list[str]:
+    """Return the files that the grid names otherwise than a run and that are not what the run has read.
+
+    Args:
+        reads: whether a file of another name may be read, and passes if it has the content.
+    """
     contents, before, now = (dict(identity.flatten(one)) for one in (described["config"], read, stated))
     return [
         f"{name}: {before.get(name)!r} -> {now[name]!r}"
         for name, content in contents.items()
         if str(content).startswith(identity.CONTENT) and now.get(name) not in (None, before.get(name))
-        if identity.content_of(now[name]) != content
+        if not reads or identity.content_of(now[name]) != content
     ]
 
 

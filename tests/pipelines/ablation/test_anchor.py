@@ -153,6 +153,16 @@ def test_a_commit_that_is_not_here_is_said(repository, tmp_path, monkeypatch, ca
     assert (status, "not checked: the repository of the working folder has no commit" in out) == (0, True)
 
 
+@pytest.mark.parametrize("name", ["--output=planted", "HEAD", "", "main"])
+def test_what_is_no_commit_is_never_given_to_git(repository, capsys, name):
+    folder = anchored(repository / "runs", "git")
+    record = json.loads((folder / "anchor.json").read_text()) | {"commit": name}
+    (folder / "anchor.json").write_text(json.dumps(record))
+    assert main(["verify", str(folder)]) == 2
+    assert f"{folder}/anchor.json: names no commit" in capsys.readouterr().err
+    assert not list(repository.glob("planted*"))
+
+
 def test_an_anchor_that_was_taken_away_is_found(repository, capsys):
     folder = anchored(repository / "runs", "git")
     (folder / "anchor.json").unlink()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.ablation import ledger
-from pipelines.ablation.ledger import Look
+from pipelines.ablation.ledger import NotedLook
 from pipelines.cli.main import main
 from pipelines.comparison.online import e_lond
 from pipelines.errors import UserError
 from tests.pipelines import stored_ablation as made
 
 
-def look(p: float | None = 0.5, **changes) -> Look:
-    one: Look = {
+def look(p: float | None = 0.5, **changes) -> NotedLook:
+    one: NotedLook = {
         "time": "2026-11-28T12:00:00+00:00",
         "test": "aa",
         "ablation": "seal",

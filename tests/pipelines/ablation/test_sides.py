@@ -218,6 +218,8 @@ def test_another_file_in_the_place_of_what_a_run_read_is_named(tmp_path):
     assert sides._other_files(contents, stated[read], stated[read]) == []
     assert sides._other_files(contents, stated[read], stated[copy]) == []
     assert sides._other_files(contents, stated[read], stated[other]) == [f"data.test: {read!r} -> {other!r}"]
+    [said] = sides._other_files(contents, stated[read], stated[copy], reads=False)  # what was downloaded
+    assert said == f"data.test: {read!r} -> {copy!r}"
 
 
 def test_a_repetition_of_exchanged_sides_trains_nothing(folder, tmp_path):
