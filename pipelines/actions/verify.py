@@ -14,6 +14,7 @@ from pipelines import report
 from pipelines.ablation import results
 from pipelines.ablation.preregistration import digest, read_registration
 from pipelines.comparison import rescored
+from pipelines.comparison.results import JUDGED
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
@@ -86,13 +87,24 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         else:
             yield error.sentence()
         return
+    written = stored
     if RECIPE not in stored:
         print(
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
         del computed[RECIPE]
+    if stored.get("rules") != computed["rules"]:
+        what = "other rules gave its p values, intervals and verdicts, so they are not compared"
+        yield f"{RESULTS}: {what}; attnlab report {folder} writes it again"
+        stored, computed = map(_without_judgement, (stored, computed))
     yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
-    yield from _of_reports(folder, stored)
+    yield from _of_reports(folder, written)
+
+
+def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without what follows from the rules of judging."""
+    rows = [{name: row[name] for name in row if name not in JUDGED} for row in results["comparisons"]]
+    return {**results, "comparisons": rows, "rules": None}
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:

@@ -18,6 +18,28 @@ from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
+RULES = 2  # by which comparisons are judged; results of 0.1 do not say theirs, which were the first
+# The fields of a comparison that follow from the rules, and not from the statistics alone.
+JUDGED = frozenset(
+    {
+        "df",
+        "ci95",
+        "ci90",
+        "p",
+        "p_holm",
+        "p_margin",
+        "mde80",
+        "ratio_ci95",
+        "verdict",
+        "within_margin",
+        "reason",
+        "flags",
+        "planted",
+        "shrunken",
+        "collapse",
+        "looks",
+    }
+)
 # Fields that are left out of the file where they are None; all others are written as null.
 LEFT_OUT = frozenset(
     {
@@ -39,6 +61,7 @@ LEFT_OUT = frozenset(
         "overturns",
         "fall",
         "looks",
+        "rules",
     }
 )
 WRITE_AGAIN = "write the file again with attnlab report"
@@ -223,6 +246,7 @@ class Results:
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
+    rules: int | None = None  # by which the comparisons were judged; files of 0.1 do not say
 
 
 def to_json(results: Results | CellRecipe) -> dict[str, Any]:
