@@ -18,7 +18,7 @@ from pipelines.ablation.preregistration import deviations, read_registration, se
 from pipelines.ablation.search import judge, read_search
 from pipelines.actions import replay as replaying
 from pipelines.comparison import rescored
-from pipelines.comparison.results import CHANGED
+from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import intact
 from pipelines.runs.locate import find_record
@@ -95,15 +95,26 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         else:
             yield error.sentence()
         return
+    written = stored
     if RECIPE not in stored:
         print(
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
         stored, computed = _as_0_1(stored), _as_0_1(computed)
+    if stored.get("rules") != computed["rules"]:
+        what = "other rules gave its p values, intervals and verdicts, so they are not compared"
+        yield f"{RESULTS}: {what}; attnlab report {folder} writes it again"
+        stored, computed = map(_without_judgement, (stored, computed))
     numbers = {name: value for name, value in stored.items() if name != LEDGER_IN_RESULTS}
     yield from (f"{RESULTS}: {line}" for line in differences(numbers, computed))
-    yield from _of_ledger(stored, computed["comparisons"], ended)
-    yield from _of_reports(folder, stored)
+    yield from _of_ledger(written, computed["comparisons"], ended)
+    yield from _of_reports(folder, written)
+
+
+def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without what follows from the rules of judging."""
+    rows = [{name: row[name] for name in row if name not in JUDGED} for row in results["comparisons"]]
+    return {**results, "comparisons": rows, "rules": None}
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:

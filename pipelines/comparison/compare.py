@@ -20,6 +20,7 @@ from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.doubts import Doubts, doubts
 from pipelines.comparison.pairing import share_identical
 from pipelines.comparison.results import (
+    RULES,
     SCHEMA_VERSION,
     ArmSummary,
     ComparisonResult,
@@ -88,6 +89,7 @@ def combine(
     stated = json.dumps(ablations if len(parts) > 1 else ablations[0], sort_keys=True)
     results = Results(
         schema_version=SCHEMA_VERSION,
+        rules=RULES,
         hash=hashlib.sha256(stated.encode()).hexdigest(),
         registration=None
         if registration is None

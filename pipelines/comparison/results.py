@@ -18,6 +18,28 @@ from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
+RULES = 2  # by which comparisons are judged; results of 0.1 do not say theirs, which were the first
+# The fields of a comparison that follow from the rules, and not from the statistics alone.
+JUDGED = frozenset(
+    {
+        "df",
+        "ci95",
+        "ci90",
+        "p",
+        "p_holm",
+        "p_margin",
+        "mde80",
+        "ratio_ci95",
+        "verdict",
+        "within_margin",
+        "reason",
+        "flags",
+        "planted",
+        "shrunken",
+        "collapse",
+        "looks",
+    }
+)
 # Fields that are left out of the file where they have their default, mostly None; all others are written.
 LEFT_OUT = frozenset(
     {
@@ -48,6 +70,7 @@ LEFT_OUT = frozenset(
         "overturns",
         "fall",
         "looks",
+        "rules",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -267,6 +290,7 @@ class Results:
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
     ledger: Ledger | None = None  # since 0.2
+    rules: int | None = None  # by which the comparisons were judged; files of 0.1 do not say
 
 
 def to_json(results: Results | CellRecipe) -> dict[str, Any]:

@@ -72,13 +72,17 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
     if ablation.search:
         rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
         yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
+    if ablation.stopping:
+        yield f"stopping: a look after each seed, at most {ablation.stopping.most_seeds} seeds"
+    if ablation.assay:
+        yield f"assay: {ablation.assay} is planted harm, which equivalence needs to find"
     yield from (f"note: {note}" for note in notes(ablation))
     yield NOT_READ
 
 
 def notes(ablation: AblationConfig) -> Iterator[str]:
     """Yield what is allowed but limits the conclusions of the ablation."""
-    if len(ablation.seeds) < 3:
+    if len(ablation.seeds) < 3 and ablation.stopping is None:
         yield "fewer than 3 seeds: only checkpoints are compared, there is no verdict"
     if not ablation.margin:
         yield "no margin: no arm can be found equivalent or non-inferior"

@@ -70,6 +70,8 @@ def _plain(row: Row) -> str:
             return f"{row.arm} loses less than {_margin(row)} against {stock}, and may be better"
         case "identical":
             return f"{row.arm} answers exactly as {stock} does"
+        case "insensitive":
+            return f"these runs would not show harm from {row.arm}"
         case _:
             return f"these runs do not tell whether {row.arm} differs from {stock}"
 

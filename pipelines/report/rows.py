@@ -86,6 +86,8 @@ def notes(facts: ReportData) -> list[str]:
     found = list(NOTES)
     if any(row.scale == "log" for row in facts.rows):
         found.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
+    if any(row.looks for row in facts.primary):
+        found.append("Seeds were added one by one: intervals and adjusted p hold at every look together.")
     return found + data_notes(facts)
 
 

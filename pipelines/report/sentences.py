@@ -50,6 +50,8 @@ def _finding(row: Row) -> str:
         )
         why = f": {row.reason}" if row.reason.startswith("it would") else ""
         return f"inconclusive ({found}{could}){why}"
+    if row.word == "insensitive":
+        return f"insensitive: {row.reason} ({found})"
     rest = f" ({found}, exploratory)" if fmt.known(row.difference) else ""
     return f"{row.word.replace('no-verdict', 'no verdict')}: {row.reason or MEANINGS.get(row.word, '')}{rest}"
 
@@ -99,12 +101,14 @@ def methods(facts: ReportData) -> str:
     seeds = sorted({len(row.seeds) for row in rows})
     counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     told = recipe.paragraph(facts)
+    planted = list(dict.fromkeys(row.arm for row in facts.rows if row.planted))
+    compared = [arm for arm in facts.arms[1:] if arm not in planted]
     cells = f" ({'; '.join(_cell(facts, cell) for cell in facts.cells)})"
     margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
     margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
     shared = "data order and dropout masks" if _dropout_paired(facts) else "and data order"
     text = (
-        f"We compared {fmt.listing(facts.arms[1:])} with {recipe.baseline(facts)}{'' if told else cells}, "
+        f"We compared {fmt.listing(compared)} with {recipe.baseline(facts)}{'' if told else cells}, "
         f"training {counts} {'seed' if seeds == [1] else 'seeds'} per arm. {told}"
         f"Runs of one seed share initial weights, {shared} across arms; checkpoints were chosen on "
         "validation data. Differences were tested with a two-way test over seeds and examples, with "
@@ -112,18 +116,30 @@ def methods(facts: ReportData) -> str:
         "distribution of Behrens and Fisher; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
-    after = facts.results.registration.changed_afterwards if facts.results.registration else ()
-    if margin:
-        beforehand = "" if any("margin" in change for change in after) else ", declared beforehand"
-        text += f"Equivalence margins{beforehand}: {margin}. "
-    if after:
-        text += f"Changed after the registration: {'; '.join(after)}. "
+    text += _declared(facts, margin)
+    if planted:
+        text += f"{fmt.listing(planted)} was planted to be worse, to show that harm would be seen. "
+    if any(row.looks for row in rows):
+        text += (
+            "Seeds were added until every primary comparison was settled or the declared most was reached; "
+            "intervals and p values hold at all looks together. "
+        )
     text += search(facts)
     if facts.results.failures:
         text += (
             f"{fmt.plural(len(facts.results.failures), 'run')} failed or diverged and stayed in the count. "
         )
     return f"{text}{_versions(facts)} To repeat it: {'; '.join(recipe.commands(facts))}."
+
+
+def _declared(facts: ReportData, margin: str) -> str:
+    """Return the margins, and what changed after the registration."""
+    known = facts.results.registration
+    after = known.changed_afterwards if known else ()
+    beforehand = "" if any("margin" in change for change in after) else ", declared beforehand"
+    family = "their one-sided p values are a family too"
+    text = f"Equivalence margins{beforehand}: {margin}; {family}. " if margin else ""
+    return text + (f"Changed after the registration: {'; '.join(after)}. " if after else "")
 
 
 def search(facts: ReportData) -> str:

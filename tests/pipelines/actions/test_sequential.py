@@ -125,3 +125,22 @@ def test_an_assay_is_an_arm_and_names_one(tmp_path):
     file.write_text(text + "assay: {attention: [nosuch]}\n")
     with pytest.raises(UserError, match=r"a.yaml:4.*nosuch"):
         load_ablation(str(file))
+
+
+def test_the_report_says_how_it_stopped_and_what_was_planted(monkeypatch, tmp_path):
+    skills = {"stock": 0.7, "gate": 0.7, "assay": 0.2}
+    arms = {"stock": [], "gate": ["gate"], "assay": {"set": {"learning_rate": 1e-6}}}
+    finish = made.finish
+
+    def by_arm(path, run, described, *, skill):
+        finish(path, run, described, skill=0.2 if run.learning_rate == 1e-6 else skill)
+
+    monkeypatch.setattr(made, "finish", by_arm)
+    _, results = ablated(monkeypatch, tmp_path, skills, most=4, arms=arms, assay="assay", margin={"f1": 40})
+    gate, planted = results["comparisons"]
+    assert (gate["verdict"], planted["planted"], planted["primary"]) == ("equivalent", True, False)
+    text = " ".join((tmp_path / "toy" / "report.md").read_text().split())
+    assert "We compared gate with" in text
+    assert "assay was planted to be worse" in text
+    assert "hold at all looks together" in text
+    assert "**assay**: planted harm, found on toy" in text
