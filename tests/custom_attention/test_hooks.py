@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+import transformers as hf
 from torch import nn
 
 from custom_attention import (
@@ -412,3 +413,11 @@ def test_attend_gets_a_bias_by_offset_written_out(monkeypatch):
         model.train()(**padded("bert").inputs)
     assert all(bias is not None and bool((bias == 0.3).all()) for bias in seen)
     assert len(seen) == 2
+
+
+def test_a_model_of_one_attention_module_has_no_earlier_site():
+    config = hf.AlbertConfig(
+        vocab_size=61, embedding_size=12, hidden_size=24, num_attention_heads=3, intermediate_size=29
+    )
+    with pytest.raises(VariantError, match="is the only attention module of the model"):
+        attach(hf.AlbertModel(config), "value_residual")
