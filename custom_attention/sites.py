@@ -112,13 +112,21 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         if calls and failure is None:
             with _cutting_graph_at_inputs(calls), projections.observed(model):
                 failure = _try_forward(model, batch, grad=True)
-    if not calls and failure is not None:
+    _require_calls(model, example, bool(calls), failure)
+    return _describe(model, calls, projections.found)
+
+
+def _require_calls(
+    model: PreTrainedModel, example: Mapping[str, Any] | None, reached: bool, failure: Exception | None
+) -> None:
+    """Refuse a model whose forward stopped with `failure`, or reached no attention."""
+    if not reached and failure is not None:
         raise VariantError(
             type(model).__name__,
             f"before any attention its forward stopped with {type(failure).__name__}: {failure}",
             accepted="give inputs that fit its config (example=, a dict of tensors)",
         ) from failure
-    if not calls:
+    if not reached:
         raise VariantError(
             type(model).__name__,
             "its attention does not go through transformers' attention interface",
@@ -131,7 +139,6 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             f"a forward to find its attention modules stopped with {type(failure).__name__}: {failure}",
             accepted="pass example= with a real batch, a dict of tensors",
         ) from failure
-    return _describe(model, calls, projections.found)
 
 
 def attention_configs(model: nn.Module) -> list[PreTrainedConfig]:

@@ -14,7 +14,7 @@ class LinearAttention(Variant):
     Sources: T2R (Kasai et al. 2021, arXiv 2103.13076) and LoLCATs (Zhang et al. 2024, arXiv 2410.10254).
     "learned" moves from stock attention, (1 - m_h) softmax + m_h linear with m = tanh of 0 at the start;
     "replaced" is m = 1. It computes the function of linear attention under any mask, not at its speed. A
-    position bias of the model is in the softmax only.
+    position bias multiplies the products by its exponential, as it does in the softmax.
 
     Options:
         form: mixed from 0, or alone (learned, replaced)
@@ -35,6 +35,9 @@ class LinearAttention(Variant):
         repeats = query.shape[1] // key.shape[1]
         keys, values = (states.repeat_interleave(repeats, 1) for states in (key, value))
         weights = self._features(query, self.of_query) @ self._features(keys, self.of_key).mT
+        if call.position_bias is not None:
+            bias = call.position_bias.to(weights.dtype)
+            weights = weights * torch.exp(bias - bias.amax(-1, keepdim=True))
         weights = torch.where(call.visible_keys(), weights, 0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
         weights = nn.functional.dropout(weights, call.dropout)  # a rate of 0 in evaluation

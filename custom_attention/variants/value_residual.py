@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from custom_attention.variant import Call, Site, Variant
+from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class ValueResidual(Variant):
@@ -22,6 +22,13 @@ class ValueResidual(Variant):
 
     def __init__(self, site: Site, *, form: Literal["learned", "fixed"] = "learned") -> None:
         super().__init__(site)
+        if site.num_sites == 1:
+            what = (
+                f"{site.name} is the only attention module of the model, so no later one can add its values"
+            )
+            raise VariantError(
+                "value_residual", what, accepted="a model of several layers with their own weights"
+            )
         self.form = form
         if form == "learned" and site.layer > 0:
             self.own = nn.Parameter(torch.zeros(site.num_key_heads, 1, 1))
