@@ -103,7 +103,8 @@ def answer(document: Document, path: KeyPath, below: str | None = None) -> str |
     value = _value(row, came, document, path)
     place = document.place(path)
     # An override is also read as a part of an ablation: set.fp16=true is fp16 of the cells.
-    above = place.name.partition("=")[0].split(".")[: -len(path)] if place.line is None else []
+    keys = tuple(place.name.partition("=")[0].split(".")) if place.line is None else ()
+    above = keys[: -len(path)] if keys[-len(path) :] == path else ()
     target = (*above, *([below] if below else []), *setting.path)
     if not setting.accepts(value):
         return _noted(f"write {dotted(target)}", setting.explained)
