@@ -63,8 +63,8 @@ def fill(request: FillRequest, patience: Patience) -> FillAnswer:
         _download(request, wanted, listed, patience)
         for name in there - wanted:
             _remove(folder, name)
-        (folder / mirror.REVISION).write_text(named, encoding="utf-8")
         (folder / mirror.UNFINISHED).unlink()
+    (folder / mirror.REVISION).write_text(named, encoding="utf-8")
     return {
         "commit": request["revision"],
         "num_files": len(wanted),

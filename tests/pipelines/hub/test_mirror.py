@@ -343,7 +343,12 @@ def test_another_revision_than_the_one_that_is_held_is_refused(
     for revision in ("f" * 40, "v2"):
         status, output = attnlab("train", file(revision=revision), "--out", fetched.parent / "run")
         assert (status, f"not {revision}" in output, "attnlab fetch" in output) == (2, True, True), output
-    status, output = attnlab("fetch", file("a"), file("b", revision="v2"))
+    repo = stocked.repos[f"datasets/{DATA}"]
+    repo.tags["v2"] = repo.refs["main"]  # the same commit under another name
+    status, output = attnlab("fetch", file(revision="v2"))
+    assert (status, "all there already" in output) == (0, True), output
+    assert pinned_run(load_run([str(file(revision="v2"))])).data.revision == head(stocked, f"datasets/{DATA}")
+    status, output = attnlab("fetch", file("a"), file("b", revision="v3"))
     assert (status, "two revisions of one repository" in output) == (2, True), output
 
 
