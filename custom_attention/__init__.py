@@ -8,6 +8,8 @@ from custom_attention.runtime.paired_dropout import site_dropout
 from custom_attention.saving import load, save
 from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
+from custom_attention.trainer import trainer_callback
+from custom_attention.training import penalty, set_progress
 from custom_attention.variant import Call, Site, Variant, VariantError
 
 __all__ = [
@@ -26,9 +28,12 @@ __all__ = [
     "fold",
     "is_attached",
     "load",
+    "penalty",
     "prove",
     "save",
+    "set_progress",
     "site_dropout",
     "sites",
+    "trainer_callback",
     "variant_parameters",
 ]

@@ -15,6 +15,7 @@ from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
 from custom_attention.hook_names import refuse_wrong_hooks
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
+from custom_attention.runtime.forward import ForwardState
 from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
@@ -103,22 +104,25 @@ def _attach(
     classes = [registry.find(name) for name, _ in recipe]
     for (name, options), cls in zip(recipe, classes):
         registry.check_options(cls, name, options)
-    variants = {f.module: [cls(f.site, **o) for (_, o), cls in zip(recipe, classes)] for f in chosen}
-    _refuse_two_normalizers(variants)
+    # In evaluation mode until the stack gets the mode of its module: a gain may draw numbers in training.
+    variants = {f.module: [cls(f.site, **o).eval() for (_, o), cls in zip(recipe, classes)] for f in chosen}
+    _refuse_two_replacements(variants)
+    _refuse_lost_projections(variants)
     _refuse_wrong_gains(variants)
     _refuse_own_terms(chosen, variants)
     _refuse_narrow_scores(model, chosen, variants)
     _share_parameters(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
+    state = ForwardState()
     for f in found:
         kernel = kernel_function(f.module, f.kernel_name)
-        stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site)
+        stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site, state)
         stack.to(_device(model, f.module)).train(f.module.training)
         stack.recipe = recipe if f.module in variants else []
         stack.weight_edits = edits.get(f.module, [])
         for block, factor in stack.weight_edits if edit_weights else ():
             block.multiply(f.module, factor)
-        put(f.module, stack)
+        put(model, f.module, stack)
     for config in attention_configs(model):
         name = NAMES.get(config._attn_implementation, config._attn_implementation)
         config._attn_implementation_internal = name
@@ -132,7 +136,7 @@ def detach(model: AnyModule) -> AnyModule:
     for module, stack in attached(model):
         for block, factor in stack.weight_edits:
             block.multiply(module, 1 / factor)
-        take(module)
+        take(model, module)
     for config in attention_configs(model):
         config._attn_implementation_internal = stock_kernel_name(config)
         if "attn_implementation" in vars(config):
@@ -224,12 +228,29 @@ def _device(model: PreTrainedModel, module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), model.device)
 
 
-def _refuse_two_normalizers(variants: dict[nn.Module, list[Variant]]) -> None:
-    """Refuse a second variant that replaces the softmax."""
+def _refuse_two_replacements(variants: dict[nn.Module, list[Variant]]) -> None:
+    """Refuse a second variant that replaces the same part, and one that sees scores where there are none."""
     for members in variants.values():
-        normalizers = [type(v).__name__ for v in members if "normalize" in v.hooks]
-        if len(normalizers) > 1:
-            raise VariantError("attention", "only one variant can replace the softmax", normalizers)
+        for hook, what in (
+            ("normalize", "the softmax"),
+            ("dropout", "the dropout"),
+            ("attend", "the kernel"),
+        ):
+            replacing = [type(v).__name__ for v in members if hook in v.hooks]
+            if len(replacing) > 1:
+                raise VariantError("attention", f"only one variant can replace {what}", replacing)
+        sees_scores = [type(v).__name__ for v in members if v.hooks & set(SCORE_HOOKS)]
+        if sees_scores and any("attend" in v.hooks for v in members):
+            what = "a variant replaces the kernel, so there are no scores for another to see"
+            raise VariantError("attention", what, sees_scores[0])
+
+
+def _refuse_lost_projections(variants: dict[nn.Module, list[Variant]]) -> None:
+    """Refuse a variant that changes what W_o returns where no such layer was found."""
+    for variant in (v for members in variants.values() for v in members):
+        if "projected" in variant.hooks and not variant.site.projection:
+            what = "no linear layer that reads the heads' output was found, so `projected` has no place"
+            raise VariantError(variant.site.name, what, type(variant).__name__, "a variant of the output")
 
 
 def _refuse_wrong_gains(variants: dict[nn.Module, list[Variant]]) -> None:

@@ -14,6 +14,7 @@ from custom_attention.attach import attached
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
 from custom_attention.proof import outputs
+from custom_attention.training import penalty
 from custom_attention.variant import Variant
 
 
@@ -85,7 +86,7 @@ def _places(members: list[_Member]) -> list[_Place]:
 def _gradients(
     model: PreTrainedModel, batch: Mapping[str, Any], places: list[_Place]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradient of one sum of all outputs; None where the output does not depend on a parameter.
+    """Return the gradient of a sum of all outputs and the penalty; None where no output depends on a tensor.
 
     Outputs are multiplied by fixed noise: after a LayerNorm a plain sum or square would be constant. Variants
     are in training mode, because some act in no other; the model is not, so that its statistics stay.
@@ -101,7 +102,15 @@ def _gradients(
             total = part if total is None else total + part
         if total is None or not total.requires_grad:
             return (None,) * len(places)
-        return torch.autograd.grad(total, [place.tensor for place in places], allow_unused=True)
+        tensors = [place.tensor for place in places]
+        of_output = torch.autograd.grad(total, tensors, allow_unused=True)
+        extra = penalty(model)
+        if extra is None or not extra.requires_grad:
+            return of_output
+        of_penalty = torch.autograd.grad(extra, tensors, allow_unused=True)
+        return tuple(
+            one if one is None or other is None else one + other for one, other in zip(of_output, of_penalty)
+        )
 
 
 def _moves(gradient: Tensor | None) -> bool:

@@ -117,11 +117,15 @@ class _Probe:
         kwargs: Mapping[str, Any],
     ) -> Tensor:
         stack: Stack = getattr(module, ATTRIBUTE)
+        if stack.replaces_kernel:
+            raise VariantError(stack.site.name, "a variant replaces the kernel here, so there are no weights")
         own = [name for name in OWN_SCORE_TERMS if kwargs.get(name) is not None]
         if own:
             what = f"this model has its own `{own[0]}` inside the softmax, so its weights cannot be computed"
             raise VariantError(stack.site.name, what)
+        arguments = stack.state.arguments
         output, _ = stack(module, query, key, value, mask, scaling, 0.0, kwargs)
+        stack.state.arguments = arguments
         call = Call(stack, module, query, key, value, mask, scaling, 0.0, kwargs)
         with torch.autocast(query.device.type, enabled=False):
             self._add_call(stack, call, output.transpose(1, 2))
@@ -130,8 +134,8 @@ class _Probe:
     def _add_call(self, stack: Stack, call: Call, output: Tensor) -> None:
         """Add every block of weights of one call to the tally of its site."""
         batch, heads, query_len, _ = call.query.shape
-        query, key = stack.enter(call)
-        key = repeat_heads(key, heads // key.shape[1])
+        query, key, value = stack.enter(call)
+        key, value = (repeat_heads(states, heads // states.shape[1]) for states in (key, value))
         mask = call.full_mask(key.shape[2])
         seen = _seen(mask, (batch, query_len, key.shape[2]), query.device)
         rows, sinks = self._rows(stack.site, seen), _chosen(seen.any(1), self.sink_tokens)
@@ -146,7 +150,8 @@ class _Probe:
             real = rows[examples, of_rows][:, None].expand(scores.shape[:3])
             tally.add(of_heads, real, counts[place], scores, weights, sinks[examples])
             if changes_output:
-                plain = torch.matmul(weights.to(part.value.dtype), part.value)
+                of_block = value[place[:2]]
+                plain = torch.matmul(weights.to(of_block.dtype), of_block)
                 tally.add_gate(of_heads, real, plain.double(), output[place].double())
 
     def _rows(self, site: Site, seen: Tensor) -> Tensor:

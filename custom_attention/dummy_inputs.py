@@ -47,7 +47,8 @@ def _batches_to_try(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
     known = [name for name in accepted if name in _SHAPES]
     required = [name for name in known if accepted[name].default is inspect.Parameter.empty]
     main = [name for name in _main_inputs(model) if name in _SHAPES]
-    extra = _decoder_inputs(sizes, accepted) | ({"use_cache": False} if "use_cache" in accepted else {})
+    decoder = _decoder_inputs(sizes, accepted)
+    plain: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     tried: list[dict[str, tuple[int, ...] | None]] = []
     for names in (dict.fromkeys(main + required), dict.fromkeys(main + known)):
         for shapes in itertools.islice(itertools.product(*(_SHAPES[name] for name in names)), 8):
@@ -55,7 +56,9 @@ def _batches_to_try(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
             made_shapes = {name: None if t is None else tuple(t.shape) for name, t in made.items()}
             if names and None not in made_shapes.values() and made_shapes not in tried:
                 tried.append(made_shapes)
-                yield made | extra
+                yield made | decoder | plain
+                if decoder:  # T5 and BART with a head for a whole text make the decoder's input themselves
+                    yield made | plain
 
 
 def _main_inputs(model: PreTrainedModel) -> list[str]:

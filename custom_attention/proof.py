@@ -28,7 +28,7 @@ class Proof:
     Attributes:
         max_difference: largest absolute difference between any output with and without the variants.
         bound: the largest difference that passes: 0.0 on the model's own kernel; 50 eps of the largest output
-            on the explicit path and where compensated weights were rounded.
+            on the explicit path or a kernel of a variant, and where compensated weights were rounded.
         exact: max_difference is 0.0.
         starts_as_stock: every attached variant declares that it starts as stock attention.
         reached: sites with variants that the batch ran through.
@@ -99,7 +99,8 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
 def _rounds(stacks: Mapping[nn.Module, Stack]) -> bool:
     """Return whether the swap rounds differently from the stock kernel where it is the same function."""
     edited = [factor for stack in stacks.values() for _, factor in stack.weight_edits]
-    return any(stack.explicit for stack in stacks.values()) or any(math.frexp(f)[0] != 0.5 for f in edited)
+    off_kernel = any(stack.explicit or stack.replaces_kernel for stack in stacks.values())
+    return off_kernel or any(math.frexp(factor)[0] != 0.5 for factor in edited)
 
 
 @contextmanager

@@ -84,26 +84,42 @@ def parse(spec: object) -> list[NamedOptions]:
 
 
 def check_options(cls: type[Variant], name: str, options: Mapping[str, Any]) -> None:
-    """Refuse missing and unknown options, and values of the wrong type, by the annotations of `__init__`.
+    """Refuse missing and unknown options, and values of a wrong type or out of bounds, as annotated.
 
     Raises:
         VariantError: naming the option and what is accepted.
     """
-    parameters = list(inspect.signature(cls.__init__).parameters)[2:]
-    hints = typing.get_type_hints(cls.__init__)
-    for option, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and parameter.default is parameter.empty and option not in options:
+    known = _options(cls)
+    for option, (parameter, _) in known.items():
+        if parameter.default is parameter.empty and option not in options:
             raise VariantError(name, "an option without a default is missing", option, "give it a value")
     for option, value in options.items():
-        if option not in parameters:
-            near = difflib.get_close_matches(option, parameters, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = f"it takes {', '.join(parameters)}" if parameters else "it takes no options"
-            raise VariantError(name, "unknown option", option, hint + known)
-        hint = hints.get(option, Any)
-        if not option_types.fits(value, hint):
-            raise VariantError(f"{name}.{option}", "not accepted", value, _accepted(hint))
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            perhaps = f"did you mean {near[0]!r}? " if near else ""
+            takes = f"it takes {', '.join(known)}" if known else "it takes no options"
+            raise VariantError(name, "unknown option", option, perhaps + takes)
+        if not option_types.fits(value, known[option][1]):
+            raise VariantError(f"{name}.{option}", "not accepted", value, _accepted(known[option][1]))
+    values = {option: parameter.default for option, (parameter, _) in known.items()} | dict(options)
+    for option, (_, hint) in known.items():
+        rule = option_types.broken(values[option], hint, values)
+        if rule is not None:
+            raise VariantError(f"{name}.{option}", "not accepted", values[option], str(rule))
+
+
+def _options(cls: type[Variant]) -> dict[str, tuple[inspect.Parameter, object]]:
+    """The options of the nearest constructor, and of those that it passes `**options` on to; their types."""
+    found: dict[str, tuple[inspect.Parameter, object]] = {}
+    for constructor in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
+        parameters = list(inspect.signature(constructor).parameters.values())[2:]  # without self and site
+        hints = typing.get_type_hints(constructor, include_extras=True)
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                found.setdefault(one.name, (one, hints.get(one.name, Any)))
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found
 
 
 def _accepted(hint: object) -> str:

@@ -25,6 +25,7 @@ from custom_attention.errors import VariantError
 from custom_attention.permissions import follow_umask
 from custom_attention.runtime.dispatch import ATTRIBUTE, Recipe
 from custom_attention.runtime.restored_model import KEY, Restored
+from custom_attention.training import progress_of, set_progress
 
 MODEL_TYPE = "attnlab-"  # before the model's own type, so that no Auto class loads the folder as stock
 FORMAT = 2
@@ -75,6 +76,9 @@ def save(
         "variants": exported.recipe,
         "sites": [{**asdict(stack.site), "attached": len(stack) > 0} for _, stack in attached(model)],
     }
+    progress = progress_of(model)
+    if progress is not None:
+        config[KEY]["progress"] = progress
     config["model_type"] = model_type
     config["architectures"] = [names.model]
     config["auto_map"] = export.auto_map(stock, model_type)
@@ -155,6 +159,8 @@ def load(folder: str | Path) -> PreTrainedModel:
     recipe = [(name, options) for name, options in record["variants"]]
     attach_saved(model, recipe, [site["name"] for site in record["sites"] if site["attached"]])
     _load_variant_parameters(model, folder)
+    if "progress" in record:
+        set_progress(model, record["progress"])
     model.eval()
     return model
 

@@ -20,6 +20,11 @@ class Site:
         is_causal: a query sees no later key.
         stack: "encoder" or "decoder".
         layer: index of the layer within its stack, from 0.
+        hidden_size, key_hidden_size: length of a hidden state that the queries, and the keys, are made from;
+            0 where none was found.
+        query_input, key_input: the arguments of the module that hold these states; "" where none was found.
+        projection: path of the linear layer that reads the heads' output; "" where none was found.
+        projected_size: length of its output.
     """
 
     name: str
@@ -33,3 +38,9 @@ class Site:
     is_causal: bool
     stack: str = "encoder"
     layer: int = 0
+    hidden_size: int = 0
+    key_hidden_size: int = 0
+    query_input: str = ""
+    key_input: str = ""
+    projection: str = ""
+    projected_size: int = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ class _Observed:
     scaling: float | None
     kwargs: Mapping[str, Any]
     is_cross: bool
-    input: Tensor | None = None  # hidden states of the module, at which the graph is cut
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # by argument: where the graph is cut
+    sources: tuple[str, str] = ("", "")  # the arguments that hold what queries, and keys, are made from
 
 
 def sites(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> list[Site]:
@@ -77,6 +79,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             "example", what, type(example).__name__, "a dict of tensors, as a tokenizer gives it"
         )
     calls: dict[nn.Module, _Observed] = {}
+    projections = _Projections()
 
     def observe(
         module: nn.Module,
@@ -89,20 +92,25 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
     ) -> Tensor:
         before = calls.get(module)
         order = len(calls) if before is None else before.order
-        source = None if before is None else before.input
-        if source is not None:
-            is_cross = not (key.requires_grad and _depends(key, source))
+        inputs = {} if before is None else before.inputs
+        sources = _source(query, inputs), _source(key, inputs)
+        if inputs:
+            is_cross = not _depends(key, next(iter(inputs.values())))
         else:
             is_cross = query.shape[2] != key.shape[2] if before is None else before.is_cross
-        calls[module] = _Observed(order, query.shape, key.shape[1], scaling, kwargs, is_cross, source)
-        return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
+        calls[module] = _Observed(
+            order, query.shape, key.shape[1], scaling, kwargs, is_cross, inputs, sources
+        )
+        output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
+        projections.outputs[module] = output
+        return output
 
     with quiet(model), dispatching(model), observed(observe):
         batch = dict(example) if example is not None else made_up_example(model)
         calls.clear()  # made_up_example ran forwards too
         failure = _try_forward(model, batch, grad=False)
         if calls and failure is None:
-            with _cutting_graph_at_inputs(calls):
+            with _cutting_graph_at_inputs(calls), projections.observed(model):
                 failure = _try_forward(model, batch, grad=True)
     if not calls and failure is not None:
         raise VariantError(
@@ -123,7 +131,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             f"a forward to find its attention modules stopped with {type(failure).__name__}: {failure}",
             accepted="pass example= with a real batch, a dict of tensors",
         ) from failure
-    return _describe(model, calls)
+    return _describe(model, calls, projections.found)
 
 
 def attention_configs(model: nn.Module) -> list[PreTrainedConfig]:
@@ -175,8 +183,47 @@ def stock_kernel_name(config: PreTrainedConfig) -> str:
 
 
 def _depends(tensor: Tensor, source: Tensor) -> bool:
+    if not tensor.requires_grad:
+        return False
     (gradient,) = torch.autograd.grad(tensor.sum(), source, retain_graph=True, allow_unused=True)
     return gradient is not None
+
+
+def _source(states: Tensor, inputs: Mapping[str, Tensor]) -> str:
+    """Return the first argument (batch, len, size) that queries or keys depend on, or ""."""
+    made_from = (name for name, leaf in inputs.items() if leaf.dim() == 3 and _depends(states, leaf))
+    return next(made_from, "")
+
+
+class _Projections:
+    """Finds the linear layer that reads the output of each attention module as it is.
+
+    Attributes:
+        outputs: the last output of each attention module.
+        found: the layer, and the length of its output.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: dict[nn.Module, Tensor] = {}
+        self.found: dict[nn.Module, tuple[nn.Module, int]] = {}
+
+    @contextmanager
+    def observed(self, model: nn.Module) -> Iterator[None]:
+        """Look for the layers in the forwards of the block."""
+        weights = ((module, getattr(module, "weight", None)) for module in model.modules())
+        linear = [module for module, weight in weights if isinstance(weight, Tensor) and weight.dim() == 2]
+        handles = [module.register_forward_hook(self._compare) for module in linear]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _compare(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        read = args[0] if args else None
+        for module, of_heads in self.outputs.items():
+            if isinstance(read, Tensor) and read.dim() == 3 and read.data_ptr() == of_heads.data_ptr():
+                self.found.setdefault(module, (layer, output.shape[-1]))
 
 
 def _try_forward(model: nn.Module, batch: Mapping[str, Any], grad: bool) -> Exception | None:
@@ -190,19 +237,25 @@ def _try_forward(model: nn.Module, batch: Mapping[str, Any], grad: bool) -> Exce
 
 @contextmanager
 def _cutting_graph_at_inputs(calls: dict[nn.Module, _Observed]) -> Iterator[None]:
-    """Cut the graph at the input of each attention module: keys that do not depend on it are cross keys."""
+    """Cut the graph at the inputs of each attention module: cross keys do not depend on the first."""
 
     def cut(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        given = [*args, kwargs.get("hidden_states"), *kwargs.values()]
-        first = next((v for v in given if torch.is_tensor(v) and v.is_floating_point()), None)
+        given = dict(zip(inspect.signature(module.forward).parameters, args)) | {
+            name: kwargs[name] for name in ("hidden_states", *kwargs) if name in kwargs
+        }
+        tensors = {n: v for n, v in given.items() if torch.is_tensor(v) and v.is_floating_point()}
+        first = next(iter(tensors), None)
         if first is None:
             return None
-        leaf = calls[module].input = first.detach().requires_grad_()
-        # Replaced in every argument: some modules take the same tensor as query, as key and as value.
-        args = tuple(leaf if value is first else value for value in args)
-        return args, {name: leaf if value is first else value for name, value in kwargs.items()}
+        # Masks and biases have other dimensions.
+        cut = {n: v for n, v in tensors.items() if n == first or v.dim() == 3}
+        # One leaf for one tensor: some modules take the same tensor as query, as key and as value.
+        leaves = {id(value): value.detach().requires_grad_() for value in cut.values()}
+        calls[module].inputs = {n: leaves[id(value)] for n, value in cut.items()}
+        args = tuple(leaves.get(id(value), value) for value in args)
+        return args, {name: leaves.get(id(value), value) for name, value in kwargs.items()}
 
     handles = [module.register_forward_pre_hook(cut, with_kwargs=True) for module in calls]
     try:
@@ -212,7 +265,11 @@ def _cutting_graph_at_inputs(calls: dict[nn.Module, _Observed]) -> Iterator[None
             handle.remove()
 
 
-def _describe(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> list[Found]:
+def _describe(
+    model: PreTrainedModel,
+    calls: Mapping[nn.Module, _Observed],
+    projections: Mapping[nn.Module, tuple[nn.Module, int]],
+) -> list[Found]:
     names = {module: name for name, module in model.named_modules()}
     stacks = _stacks(model, calls)
     layers = _layers(names, calls, stacks)
@@ -227,6 +284,8 @@ def _describe(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> l
                 'load the model with attn_implementation="sdpa" (or "eager")',
             )
         _, num_heads, _, head_dim = call.query_shape
+        sizes = [call.inputs[name].shape[-1] if name else 0 for name in call.sources]
+        projection, projected_size = projections.get(module, (None, 0))
         site = Site(
             name=names[module],
             index=call.order,
@@ -239,6 +298,12 @@ def _describe(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> l
             is_causal=_is_causal(module, call),
             stack=stacks[module],
             layer=layers[module],
+            hidden_size=sizes[0],
+            key_hidden_size=sizes[1],
+            query_input=call.sources[0],
+            key_input=call.sources[1],
+            projection="" if projection is None else names[projection],
+            projected_size=projected_size,
         )
         own_terms = tuple(name for name in OWN_SCORE_TERMS if call.kwargs.get(name) is not None)
         found.append(Found(site, module, kernel_name, own_terms))

@@ -9,10 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from custom_attention.errors import VariantError
+from custom_attention.option_types import Range
 from custom_attention.runtime.call import Call
 from custom_attention.site import Site
 
-__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Call", "Site", "Variant", "VariantError"]
+__all__ = ["KERNEL_HOOKS", "SCORE_HOOKS", "Call", "Range", "Site", "Variant", "VariantError"]
 
 KERNEL_HOOKS = (
     "scale",
@@ -20,13 +21,20 @@ KERNEL_HOOKS = (
     "output_gain",
     "query",
     "key",
+    "value",
+    "mask",
     "position_bias",
     "offset_bias",
+    "dropout_rate",
+    "attend",
     "output",
+    "projected",
+    "penalty",
 )
-SCORE_HOOKS = ("scores", "normalize")  # these need the scores, so they take the explicit path
+SCORE_HOOKS = ("scores", "normalize", "dropout")  # these need the scores, so they take the explicit path
 HOOKS = KERNEL_HOOKS + SCORE_HOOKS
-FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain")  # constant factors: stock weights can hold them
+# Constant factors, which stock weights can hold, and what acts in training only.
+FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain", "dropout_rate", "penalty")
 
 
 class Variant(nn.Module):
@@ -37,10 +45,12 @@ class Variant(nn.Module):
     decay pulls toward stock attention.
 
     Only overridden hooks are called, in this order; a list of variants runs in list order within each hook:
-        query_gain, query, key, scale, scores, position_bias, offset_bias, mask, normalize, dropout, @ value,
-        output_gain, output.
+        mask, query_gain, query, key, value, dropout_rate, scale, scores, position_bias, offset_bias,
+        normalize, dropout, @ value (or attend), output_gain, output, W_o, projected.
     `call` is the running attention call: `call.query`, `call.key`, `call.value` as the model made them,
-    `call.visible_counts()`, `call.own_value()`, `call.attend(query, key, value)`. Never store it.
+    `call.hidden`, `call.key_hidden`, `call.visible_counts()`, `call.own_value()`, `call.along_keys(states)`,
+    `call.publish(name, states)`, `call.earlier(name)`, `call.progress`, `call.attend(query, key, value)`.
+    Never store it.
     """
 
     # Whether attention at the initial parameters is stock attention: True, False, or by one option,
@@ -82,6 +92,20 @@ class Variant(nn.Module):
         """
         return key
 
+    def value(self, value: Tensor, call: Call) -> Tensor:
+        """Return the values, (batch, key_heads, key_len, head_dim). With a cache, as `key`."""
+        return value
+
+    def mask(self, visible: Tensor, call: Call) -> Tensor:
+        """Return which keys are visible: what it leaves out of `visible` is hidden too, nothing is uncovered.
+
+        `call.visible_counts()` counts what is left.
+
+        Args:
+            visible: booleans that broadcast to (batch, heads, query_len, key_len), as the result.
+        """
+        return visible
+
     def position_bias(self, bias: Tensor | None, call: Call) -> Tensor | None:
         """Return what is added to the scores, (1 | batch, heads, query_len, key_len), or None.
 
@@ -99,9 +123,33 @@ class Variant(nn.Module):
         """
         raise NotImplementedError
 
+    def dropout_rate(self, rate: float, call: Call) -> float:
+        """Return the rate of the weights' dropout, given the model's: 0.0 in evaluation."""
+        return rate
+
+    def attend(self, call: Call) -> Tensor:
+        """Return the output of the heads, (batch, heads, query_len, head_dim), in place of the kernel; one
+        variant per site.
+
+        It reads `call.states` (query, key and value after their hooks, key heads not repeated), and honours
+        `call.visible_keys()`, `call.scale`, `call.position_bias` and `call.dropout`. `call.attend` is the
+        kernel that it replaces.
+        """
+        raise NotImplementedError
+
     def output(self, output: Tensor, call: Call) -> Tensor:
         """Return the output of the heads, (batch, heads, query_len, head_dim), given the kernel's."""
         return output
+
+    def projected(self, output: Tensor, call: Call) -> Tensor:
+        """Return the output after W_o and its bias, (batch, query_len, site.projected_size)."""
+        return output
+
+    # -- hooks of training ------------------------------------------------------------------------------
+
+    def penalty(self) -> Tensor:
+        """Return a scalar that is added to the mean loss of every step, a function of the parameters."""
+        raise NotImplementedError
 
     # -- hooks on the explicit path ---------------------------------------------------------------------
 
@@ -124,6 +172,13 @@ class Variant(nn.Module):
             scores: with bias and mask; hidden keys have the lowest finite float.
         """
         raise NotImplementedError
+
+    def dropout(self, weights: Tensor, call: Call) -> Tensor:
+        """Return the weights after dropout, instead of the model's; it is called in evaluation too.
+
+        One block at a time, as `scores`. `call.dropout` is the model's rate, `self.training` the mode.
+        """
+        return weights
 
     # -- what other parts of the package read -----------------------------------------------------------
 
@@ -160,7 +215,7 @@ class Variant(nn.Module):
 
     @property
     def foldable(self) -> bool:
-        """Whether only constant factors are overridden, so that stock weights can hold the same function."""
+        """Whether stock weights can hold the function: outside training it only has constant factors."""
         return self.hooks <= set(FOLDABLE_HOOKS)
 
 

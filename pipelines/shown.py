@@ -36,6 +36,12 @@ def printable(text: str, keep: str = KEPT) -> str:
     return "".join(one if one in keep or _is_seen(one) else _code_of(one) for one in masked)
 
 
+def plural(n: int, noun: str) -> str:
+    """Return a count with its noun: "1 cell", "2,000 cells", "2 batches"."""
+    ending = "" if n == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{n:,} {noun}{ending}"
+
+
 def json_line(value: object) -> str:
     r"""Return a value as one line of JSON, in which what no terminal shows is an escape, such as `\u001b`."""
     text = json.dumps(value, ensure_ascii=False)

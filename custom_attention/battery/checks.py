@@ -31,8 +31,9 @@ from custom_attention.battery.models import (
 from custom_attention.dead import refuse_untrainable
 from custom_attention.errors import VariantError
 from custom_attention.proof import prove
-from custom_attention.runtime.dispatch import observed
+from custom_attention.runtime.dispatch import ATTRIBUTE, observed
 from custom_attention.saving import load, save
+from custom_attention.training import penalty
 
 EPS = torch.finfo(torch.float32).eps
 CLOSE = 2000 * EPS  # two orders of summation of outputs of size about 10
@@ -63,19 +64,25 @@ def equals_stock(model: Any, family: str) -> None:
 
 def every_parameter_gets_a_gradient(model: Any, family: str) -> None:
     """At the start a factor of 0 may leave a parameter without gradient, but not all parameters of a site."""
+    for _, stack in attached(model):
+        stack.train()  # some variants act in no other mode
     for at_start in (True, False):
         model.zero_grad()
+        torch.manual_seed(6)
         output = model(**padded(family).inputs).logits
         output.square().sum().backward()
         trained = {name: p for name, p in variant_parameters(model).items() if p.requires_grad}
         gradients = {name: p.grad for name, p in trained.items() if p.grad is not None}
         for name in trained:  # a parameter without one would stop DDP
             _require(name in gradients, f"no hook uses the parameter {name}")
+        extra = penalty(model)
+        if extra is not None:
+            extra.backward()
         for name, gradient in gradients.items():
             _require(bool(gradient.isfinite().all()), f"the gradient of {name} is not finite")
         alive = {name for name, gradient in gradients.items() if gradient.abs().max() > 0}
-        dead = [n for n in gradients if n.rpartition(".")[0] not in {a.rpartition(".")[0] for a in alive}]
-        _require(not dead, f"no parameter of {dead and dead[0].rpartition('.')[0]} gets a gradient")
+        dead = [name for name in gradients if _variant_of(name) not in {_variant_of(one) for one in alive}]
+        _require(not dead, f"no parameter of {dead and _variant_of(dead[0])} gets a gradient")
         lost = [] if at_start else [name for name in gradients if name not in alive]
         _require(not lost, f"the parameter {lost and lost[0]} gets no gradient anywhere")
         nudged(model)
@@ -186,6 +193,12 @@ def nudged(model: Any) -> Any:
 def prompt(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what `generate` gets of a batch."""
     return {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask")}
+
+
+def _variant_of(parameter: str) -> str:
+    """Return the path of the variant that a parameter belongs to, maybe by a layer of its own."""
+    site, _, rest = parameter.rpartition(f"{ATTRIBUTE}.")
+    return f"{site}{ATTRIBUTE}.{rest.partition('.')[0]}"
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,6 +1,6 @@
 """One attention call while it runs: its states, and what hooks can ask about them.
 
-Needs only torch: an exported model carries a copy of this file.
+Needs only torch and the files of this folder: an exported model carries a copy of it and of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from custom_attention.errors import VariantError
 from custom_attention.runtime.blockwise import (
     FEWEST_SCORES,
     BlockPlace,
@@ -19,6 +20,7 @@ from custom_attention.runtime.blockwise import (
     bias_by_offset,
     cut_to_block,
 )
+from custom_attention.runtime.forward import ForwardState, keep_with_cache
 from custom_attention.runtime.paired_dropout import is_paired
 from custom_attention.site import Site
 
@@ -36,6 +38,8 @@ class StackOfSite(Protocol):
     site: Site
     kernel: Kernel
     kernel_name: str
+    state: ForwardState
+    positions: Mapping[str, int]  # of the arguments of the attention module
 
     def having(self, *hooks: str) -> Sequence[nn.Module]: ...
 
@@ -45,7 +49,10 @@ class Call:
 
     Attributes:
         query, key, value: (batch, heads | key_heads, len, head_dim), as the model made them.
+        states: query, key and value after their hooks, for `attend`.
         scale: the factor on query @ key after the `scale` hooks.
+        dropout: the rate of the weights' dropout after the `dropout_rate` hooks; 0.0 in evaluation.
+        mask: which keys are visible after the `mask` hooks, as the kernel gets it.
         position_bias: the model's additive term after the `position_bias` hooks so far, or None.
         by_offset: the sum of the `offset_bias` hooks, (heads, 2 * key_len - 1), or None; None too once it is
             a part of `position_bias`.
@@ -67,6 +74,11 @@ class Call:
         self.stack, self.module, self.mask, self.dropout = stack, module, mask, dropout
         self.read = read  # see `Stack.forward`
         self.query, self.key, self.value = query, key, value
+        self.states = query, key, value
+        self.arguments, self.layout = stack.state.arguments, stack.state.layout
+        self._model_mask = mask
+        self._key_hidden: Tensor | None = None
+        self._num_kept = 0  # calls of `along_keys` so far
         self.scaling = scaling  # as the kernel gets it: with None the kernel chooses
         self.scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
         self.kwargs = dict(kwargs)
@@ -89,7 +101,7 @@ class Call:
         repeats = self.query.shape[1] // self.key.shape[1]
         part.key = repeat_heads(self.key, repeats)[examples, heads]
         part.value = repeat_heads(self.value, repeats)[examples, heads]
-        part.mask = None if mask is None else cut_to_block(mask, place)
+        part.mask = part._model_mask = None if mask is None else cut_to_block(mask, place)
         bias = self.position_bias
         part.position_bias = None if bias is None else cut_to_block(bias, place)
         return part
@@ -152,7 +164,11 @@ class Call:
     def is_causal(self) -> bool:
         """Whether there is no mask and the kernel itself hides later keys: sdpa's rule, with more than one
         query."""
-        if self.mask is not None or self.stack.kernel_name != "sdpa" or self.query.shape[2] <= 1:
+        return self.mask is None and self._kernel_hides_later_keys
+
+    @property
+    def _kernel_hides_later_keys(self) -> bool:
+        if self._model_mask is not None or self.stack.kernel_name != "sdpa" or self.query.shape[2] <= 1:
             return False
         given = self.kwargs.get("is_causal")
         return getattr(self.module, "is_causal", True) if given is None else given
@@ -208,11 +224,13 @@ class Call:
             return cut_to_block(whole.own_positions(), (examples, rows))
         query_len, key_len = self.query.shape[2], self.key.shape[2]
         from_the_start = torch.arange(query_len, device=self.query.device)[None]
-        if self.is_causal:  # also the prefill of a static cache
+        if self._kernel_hides_later_keys:  # also the prefill of a static cache
             return from_the_start
-        if query_len == key_len or self.mask is None or not self.stack.site.is_causal:
+        if query_len == key_len or self._model_mask is None or not self.stack.site.is_causal:
             return from_the_start + (key_len - query_len)
-        seen = visible(self.mask)[:, 0]  # a step with a cache: the own position is the last visible one
+        seen = visible(self._model_mask)[
+            :, 0
+        ]  # a step with a cache: the own position is the last visible one
         return key_len - 1 - seen.flip(-1).to(torch.uint8).argmax(-1)
 
     def offsets(self) -> Tensor:
@@ -220,6 +238,115 @@ class Call:
         keys = torch.arange(self.key.shape[2], device=self.query.device)
         return keys[None, None] - self.own_positions()[..., None]
 
+    # ---- what a hook knows of the forward around it
+    @property
+    def hidden(self) -> Tensor:
+        """The hidden states that the queries are made from, (batch, query_len, site.hidden_size).
+
+        Raises:
+            VariantError: the states that the projections of this site read were not found.
+        """
+        if self._whole is not None:
+            whole, examples, rows = self._whole
+            return whole.hidden[examples, rows]
+        return self._one_each(self._input(self.stack.site.query_input), self.query)
+
+    @property
+    def key_hidden(self) -> Tensor:
+        """The hidden states that keys and values are made from, (batch, key_len, site.key_hidden_size).
+
+        At self-attention with a cache, those of earlier steps are kept with it.
+
+        Raises:
+            VariantError: as `hidden`.
+        """
+        if self._whole is not None:
+            whole, examples, _ = self._whole
+            return whole.key_hidden[examples]
+        if self._key_hidden is None:
+            of_call = self._input(self.stack.site.key_input)
+            of_keys = of_call if self.stack.site.is_cross else self.along_keys(of_call)
+            self._key_hidden = self._one_each(of_keys, self.key)
+        return self._key_hidden
+
+    def _input(self, name: str) -> Tensor:
+        position = self.stack.positions.get(name)
+        given = None if self.arguments is None else self.arguments.get(name, position)
+        if not isinstance(given, Tensor):
+            what = "the hidden states that its projections read were not found, so no variant can read them"
+            raise VariantError(self.stack.site.name, what, accepted=_OTHERS)
+        return given if self.layout is None else self.layout.spread(given)
+
+    def _one_each(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states of tokens; refused where there is not one for each."""
+        if states.dim() != 3 or states.shape[:2] != tokens.shape[::2][:2]:
+            came = f"{tuple(states.shape[:2])} for {tuple(tokens.shape[::2][:2])}"
+            what = "its queries or keys have no hidden state each"
+            raise VariantError(self.stack.site.name, what, came, _OTHERS)
+        return states
+
+    def along_keys(self, states: Tensor) -> Tensor:
+        """Return states of every key, given those of the tokens of this call: (batch, query_len, ...) ->
+        (batch, key_len, ...).
+
+        With a cache, states of earlier steps are kept with it. At self-attention, before the kernel.
+        """
+        if self._whole is not None or self.stack.site.is_cross:
+            what = "along_keys is for self-attention, in a hook that gets no block of scores"
+            raise VariantError(self.stack.site.name, what)
+        cache = None if self.arguments is None else self.arguments.cache
+        if self.arguments is None or cache is None:
+            return states
+        slot, kept = self._num_kept, self.arguments.kept
+        self._num_kept += 1
+        if slot == len(kept):
+            kept.append(keep_with_cache(cache, self.stack.site, slot, states)[:, -self.key.shape[2] :])
+        return kept[slot]
+
+    def publish(self, name: str, states: Tensor) -> None:
+        """Let later sites of this forward read `states` by `earlier(name)`."""
+        self.stack.state.publish(self.stack.site, self.arguments, name, states)
+
+    def earlier(self, name: str) -> list[Tensor]:
+        """Return what earlier sites of the same stack and kind published under this name, in order."""
+        query = self.query if self._whole is None else self._whole[0].query
+        return self.stack.state.earlier(self.stack.site, self.arguments, name, query)
+
+    @property
+    def progress(self) -> float:
+        """Progress of training: 0.0 at the first step (and before it), 1.0 at the last and after it.
+
+        It is saved with the model, and set by the loop (`custom_attention.set_progress`).
+        """
+        state = self.stack.state
+        state.follows_progress = True
+        return state.progress
+
+    # ---- the mask
+    def visible_keys(self) -> Tensor:
+        """Return which keys are visible, as booleans that broadcast to (batch, heads, query_len, key_len)."""
+        mask = self.full_mask(self.key.shape[2])
+        if mask is not None:
+            return visible(mask)
+        shape = (1, 1, self.query.shape[2], self.key.shape[2])
+        return torch.ones(shape, dtype=torch.bool, device=self.query.device)
+
+    def hide(self, seen: Tensor) -> None:
+        """Hide the keys that a `mask` hook does not let a query see.
+
+        Raises:
+            ValueError: it gave no booleans.
+        """
+        if seen.dtype != torch.bool:
+            raise ValueError(f"{self.stack.site.name}: a mask hook gave {seen.dtype}, not booleans.")
+        seen = seen & self.visible_keys()
+        if self.stack.kernel_name == "sdpa" and (self.mask is None or self.mask.dtype == torch.bool):
+            self.mask = seen
+            return
+        added = self.query.new_zeros(()) if self.mask is None else self.mask
+        self.mask = torch.where(seen, added, torch.finfo(added.dtype).min)
+
+    # ---- the kernel
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Run the model's own kernel on these states: (batch, heads, query_len, value_dim)."""
         if self.attends_in_blocks:
@@ -244,6 +371,9 @@ class Call:
             bias, mask = mask if bias is None else bias + mask, None
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read)
+
+
+_OTHERS = "a variant that reads query, key or value"
 
 
 def visible(mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Needs only torch, transformers and the files that an exported model carries a co
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from custom_attention.runtime.blockwise import BlockPlace, Cuts, drop_elements, score_cuts
 from custom_attention.runtime.call import OWN_SCORE_TERMS, Attended, Call, Kernel, repeat_heads
+from custom_attention.runtime.forward import Arguments, ForwardState
 from custom_attention.runtime.paired_dropout import is_paired, realigned
 from custom_attention.site import Site
-from custom_attention.variant import Variant
+from custom_attention.variant import SCORE_HOOKS, Variant
 
 # The kernel of a model -> the name in its config while variants are attached. Two names, because
 # transformers chooses the mask function by name and each kernel needs its own. No "flash", "flex", "sdpa"
@@ -100,29 +102,42 @@ def observed(callback: Observer) -> Iterator[None]:
         _observer = before
 
 
-def put(module: nn.Module, stack: Stack) -> None:
-    """Attach a stack to an attention module, which from then on refuses to run without it."""
+def put(model: nn.Module, module: nn.Module, stack: Stack) -> None:
+    """Attach a stack to an attention module of `model`, which from then on refuses to run without it."""
     setattr(module, ATTRIBUTE, stack)
-    module.register_forward_pre_hook(refuse_other_kernel)
+    module.register_forward_pre_hook(arrive, with_kwargs=True)
+    names = inspect.signature(module.forward).parameters
+    stack.positions = {name: position for position, name in enumerate(names)}
+    if stack.having("projected"):
+        model.get_submodule(stack.site.projection).register_forward_hook(stack.after_projection)
 
 
-def take(module: nn.Module) -> None:
-    """Remove the stack of an attention module."""
+def take(model: nn.Module, module: nn.Module) -> None:
+    """Remove the stack of an attention module of `model`."""
+    stack: Stack = getattr(module, ATTRIBUTE)
+    hooked: list[dict[int, Callable[..., Any]]] = [module._forward_pre_hooks]
+    if stack.having("projected"):
+        hooked.append(model.get_submodule(stack.site.projection)._forward_hooks)
     delattr(module, ATTRIBUTE)
-    hooks = module._forward_pre_hooks
-    for key in [key for key, hook in hooks.items() if hook is refuse_other_kernel]:
-        del hooks[key]
+    for hooks in hooked:
+        for key in [k for k, hook in hooks.items() if hook is arrive or hook == stack.after_projection]:
+            del hooks[key]
 
 
-def refuse_other_kernel(module: nn.Module, args: tuple[Any, ...]) -> None:
-    """Refuse a forward on a kernel that was set after attaching, which would leave the variants out.
+def arrive(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Keep the arguments of an attention module for its variants, before its forward.
 
     Raises:
-        ValueError: the module's config names another kernel than the dispatcher.
+        ValueError: its config names another kernel than the dispatcher, set after attaching: a forward on it
+            would leave the variants out.
     """
     stack: Stack = getattr(module, ATTRIBUTE)
+    if _bypassed:
+        return
+    if len(stack):
+        stack.state.arguments = Arguments(args, kwargs)
     name = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    if name is not None and name != NAMES[stack.kernel_name] and not _bypassed:
+    if name is not None and name != NAMES[stack.kernel_name]:
         raise ValueError(
             f"{type(module).__name__}: the attention kernel was set to {name!r} while variants are attached, "
             "which would leave them out. Set the kernel before the variants are attached: detach, set it, "
@@ -158,14 +173,27 @@ class Stack(nn.ModuleList):
         kernel: the function that the model called before, sdpa's or the eager one of its modeling file.
         kernel_name: "sdpa" or "eager".
         site: place and sizes of the attention module.
+        state: that all stacks of the model share; None: of this stack alone.
     """
 
-    def __init__(self, variants: Sequence[Variant], kernel: Kernel, kernel_name: str, site: Site) -> None:
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        kernel: Kernel,
+        kernel_name: str,
+        site: Site,
+        state: ForwardState | None = None,
+    ) -> None:
         super().__init__(variants)
         self.kernel, self.kernel_name, self.site = kernel, kernel_name, site
+        self.state = state or ForwardState()
+        self.positions: Mapping[str, int] = {}
+        self.call: Call | None = None  # between the kernel and the projection of the output
         self.recipe: Recipe = []
         self.weight_edits: list[tuple[EditedWeight, float]] = []  # so that `detach` can undo them
-        self.explicit = any(variant.hooks & {"scores", "normalize"} for variant in variants)
+        self.hooks = frozenset().union(*(variant.hooks for variant in variants))
+        self.explicit = bool(self.having(*SCORE_HOOKS))
+        self.replaces_kernel = bool(self.having("attend"))
 
     @property
     def variants(self) -> list[Variant]:
@@ -179,6 +207,8 @@ class Stack(nn.ModuleList):
 
     def having(self, *hooks: str) -> list[Variant]:
         """Return the variants that override at least one of `hooks`."""
+        if self.hooks.isdisjoint(hooks):
+            return []
         return [variant for variant in self.variants if not variant.hooks.isdisjoint(hooks)]
 
     def forward(
@@ -204,36 +234,59 @@ class Stack(nn.ModuleList):
         call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs, read)
         if not len(self) and not call.drops_in_blocks:
             return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)
-        query, key = self.enter(call)
+        query, key, value = self.enter(call)
         if self.explicit:
             with torch.autocast(query.device.type, enabled=False):  # autocast would form scores in 16 bits
                 output, weights = self._attend_explicitly(call, query, key, value)
+        elif self.replaces_kernel:
+            output, weights = self.having("attend")[0].attend(call), None
         else:
             output, weights = call.attend(query, key, value), call.weights
         for variant in self.variants:
             if "output_gain" in variant.hooks:
                 output = _multiplied(output, variant.output_gain()[:, None])
             output = variant.output(output, call)
+        self.call = call if self.having("projected") else None
+        self.state.arguments = None
         return output.transpose(1, 2).contiguous(), weights
 
-    def enter(self, call: Call) -> tuple[Tensor, Tensor]:
-        """Run the hooks before the kernel: return queries and keys, and set scale and bias of `call`."""
-        query, key = call.query, call.key
+    def after_projection(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """Run the hooks after the projection of the output: a forward hook of that layer."""
+        call, self.call = self.call, None
+        if call is None:  # the model runs on its own kernel
+            return None
+        layout = call.layout
+        states = output if layout is None else layout.spread(output)
+        for variant in self.having("projected"):
+            states = variant.projected(states, call)
+        return states if layout is None else layout.pack(states)
+
+    def enter(self, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the hooks before the kernel: return queries, keys and values, and set what `call` has of mask,
+        scale, bias and dropout."""
+        query, key, value = call.query, call.key, call.value
+        for variant in self.having("mask"):
+            call.hide(variant.mask(call.visible_keys(), call))
         for variant in self.variants:
             if "query_gain" in variant.hooks:
                 query = _multiplied(query, variant.query_gain()[:, None])
             query = variant.query(query, call)
         for variant in self.having("key"):
             key = variant.key(key, call)
+        for variant in self.having("value"):
+            value = variant.value(value, call)
+        for variant in self.having("dropout_rate"):
+            call.dropout = variant.dropout_rate(call.dropout, call)
         for variant in self.having("scale"):
             call.scale = call.scaling = variant.scale(call.scale, call)
         for variant in self.having("position_bias"):
             call.position_bias = variant.position_bias(call.position_bias, call)
         for variant in self.having("offset_bias"):
             call.add_by_offset(variant.offset_bias(call.every_offset(), call))
-        if self.explicit or not call.attends_in_blocks:
+        if self.explicit or self.replaces_kernel or not call.attends_in_blocks:
             call.write_out_offsets()
-        return query, key
+        call.states = query, key, value
+        return call.states
 
     def _attend_explicitly(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Attended:
         """Compute scores, weights and output step by step, at most `SCORE_BLOCK` scores at a time.
@@ -280,7 +333,9 @@ class Stack(nn.ModuleList):
     def _attend_to_block(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Attended:
         """Compute one block: `weigh`, dropout, @ value."""
         _, weights = self.weigh(call, query, key)
-        if call.dropout:
+        for variant in self.having("dropout"):
+            weights = variant.on_heads(call.heads).dropout(weights, call)
+        if call.dropout and not self.having("dropout"):
             drop = drop_elements if call.drops_in_blocks else nn.functional.dropout
             weights = drop(weights, call.dropout)
         return torch.matmul(weights.to(value.dtype), value), weights.to(query.dtype)

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention.runtime.call import Kernel
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, put
+from custom_attention.runtime.forward import ForwardState
 from custom_attention.site import Site
 from custom_attention.variant import Variant
 
@@ -49,15 +50,17 @@ class Restored(PreTrainedModel):
             self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), ATTRIBUTE}
 
     def _attach(self, record: dict[str, Any]) -> None:
+        state = ForwardState()
+        state.progress = record.get("progress", 0.0)
         for facts in record["sites"]:
             facts = dict(facts)
             recipe = record["variants"] if facts.pop("attached") else []
             site = Site(**facts)
             module = self.get_submodule(site.name)
             members = [self.variant_classes[name](site, **options) for name, options in recipe]
-            stack = Stack(members, kernel_function(module, record["kernel"]), record["kernel"], site)
+            stack = Stack(members, kernel_function(module, record["kernel"]), record["kernel"], site, state)
             stack.recipe = [tuple(pair) for pair in recipe]
-            put(module, stack)
+            put(self, module, stack)
         self._share_parameters()
         for module in self.modules():
             config = getattr(module, "config", None)

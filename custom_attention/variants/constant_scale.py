@@ -1,8 +1,8 @@
 """Another constant factor on the scores: 1/d, 1/sqrt(d) or one that decreases with depth."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from custom_attention.variant import Call, Site, Variant, VariantError
+from custom_attention.variant import Call, Range, Site, Variant, VariantError
 
 
 class ConstantScale(Variant):
@@ -25,12 +25,10 @@ class ConstantScale(Variant):
         site: Site,
         *,
         of: Literal["dim", "root_dim", "layer"] = "dim",
-        factor: float = 1.0,
+        factor: Annotated[float, Range(above=0)] = 1.0,
         mode: Literal["naive", "compensated"] = "naive",
     ) -> None:
         super().__init__(site)
-        if factor <= 0:
-            raise VariantError("constant_scale.factor", "a factor is positive", factor, "a number above 0")
         self.mode = mode
         by_name = {
             "dim": 1 / site.head_dim,

@@ -11,8 +11,8 @@ class Differential(Variant):
     the start.
 
     Source: differential transformer (Ye et al. 2024, arXiv 2410.05258). There the second query is another
-    projection of the hidden state. Here it is a linear map of the query, because a variant gets no hidden
-    state. It costs a second attention call.
+    projection of the hidden state, as in `projected_differential`. Here it is a linear map of the query. It
+    costs a second attention call.
     """
 
     starts_as_stock = True

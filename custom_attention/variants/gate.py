@@ -10,8 +10,8 @@ class Gate(Variant):
     """o_h * 2 sigmoid(w_h . q_h / sqrt(d) + b_h) with w = b = 0 at the start, where the gate is exactly 1.
 
     Source: output gates per head of Bondarenko et al. 2023 (arXiv 2306.12929) and Qiu et al. 2025 (arXiv
-    2505.06708). There the gate depends on the hidden state, here on the query, because a variant gets no
-    hidden state.
+    2505.06708). There the gate depends on the hidden state, as in `hidden_gate`, here on the query, which is
+    shorter.
     """
 
     starts_as_stock = True

@@ -1,11 +1,12 @@
 """Scores that grow with the logarithm of the number of visible keys."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from custom_attention.variant import Call, Site, Variant, VariantError
+from custom_attention.variant import Call, Range, Site, Variant
 
 
 class LogLength(Variant):
@@ -21,12 +22,8 @@ class LogLength(Variant):
 
     starts_as_stock = True
 
-    def __init__(self, site: Site, *, reference_len: int = 512) -> None:
+    def __init__(self, site: Site, *, reference_len: Annotated[int, Range(at_least=2)] = 512) -> None:
         super().__init__(site)
-        if reference_len < 2:
-            raise VariantError(
-                "log_length.reference_len", "too short as a reference", reference_len, "2 or more"
-            )
         self.reference_len = reference_len
         self.strength = nn.Parameter(torch.zeros(site.num_heads))
 

@@ -1,11 +1,12 @@
 """A learned bias by bucket of distance, as in T5, in addition to the model's own positions."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from custom_attention.variant import Call, Site, Variant, VariantError
+from custom_attention.variant import Call, Range, Site, Variant, VariantError
 
 
 class RelativeBias(Variant):
@@ -21,15 +22,19 @@ class RelativeBias(Variant):
 
     starts_as_stock = True
 
-    def __init__(self, site: Site, *, num_buckets: int = 32, max_distance: int = 128) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        num_buckets: Annotated[int, Range(at_least=4, at_most=65536, multiple_of=2)] = 32,
+        max_distance: Annotated[int, Range(above="num_buckets / 4")] = 128,
+    ) -> None:
         super().__init__(site)
         if site.is_cross:
             where = "where: {kind: self} selects self-attention"
             raise VariantError(
                 "relative_bias", f"{site.name} is cross-attention, without distances", accepted=where
             )
-        if num_buckets < 4 or num_buckets % 2 or max_distance <= num_buckets // 4:
-            raise VariantError("relative_bias", "too few buckets or too short", (num_buckets, max_distance))
         self.side, self.max_distance = num_buckets // 2, max_distance
         self.table = nn.Parameter(torch.zeros(num_buckets, site.num_heads))
 

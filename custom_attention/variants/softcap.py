@@ -1,8 +1,10 @@
 """Scores with a smooth upper bound on their size."""
 
+from typing import Annotated
+
 from torch import Tensor
 
-from custom_attention.variant import Call, Site, Variant, VariantError
+from custom_attention.variant import Call, Range, Site, Variant
 
 
 class Softcap(Variant):
@@ -17,10 +19,8 @@ class Softcap(Variant):
 
     starts_as_stock = False
 
-    def __init__(self, site: Site, *, cap: float = 50.0) -> None:
+    def __init__(self, site: Site, *, cap: Annotated[float, Range(above=0)] = 50.0) -> None:
         super().__init__(site)
-        if cap <= 0:
-            raise VariantError("softcap.cap", "a bound on scores is positive", cap, "a number above 0")
         self.cap = cap
 
     def scores(self, scores: Tensor, call: Call) -> Tensor:

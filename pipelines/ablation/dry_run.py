@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Console
-
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.cost import Cost, costs, duration, size
 from pipelines.config.load import AblationConfig
 from pipelines.shown import printable
 from pipelines.storage.run_folder import RunFolder
+from pipelines.terminal import Terminal
 
 # The best and the two newest checkpoints, each with two moments beside the weights, and the final weights.
 WEIGHTS_DURING_RUN = 3 * 3 + 1
@@ -20,7 +19,7 @@ def print_plan(
     cells: Sequence[Cell],
     config: AblationConfig,
     at_a_time: int | None,
-    console: Console,
+    terminal: Terminal,
     earlier: Sequence[Cell] = (),
 ) -> None:
     """Print every run with its hash, its status and, if it is to run, its estimated time."""
@@ -34,10 +33,10 @@ def print_plan(
             known = estimates.get(cell)
             time = f"  about {duration(known.seconds)}" if known else "  time unknown"
         line = printable(f"{cell.folder.name}  {status:9}  {cell.label}{time}", keep="")
-        console.print(line, markup=False, soft_wrap=True)
+        terminal.say(line)
     counted = f"{len(cells)} runs, {len(missing)} to run"
     for sentence in (counted, *_totals(missing, estimates, config, at_a_time)):
-        console.print(printable(sentence), markup=False, soft_wrap=True)
+        terminal.say(sentence)
 
 
 def _totals(

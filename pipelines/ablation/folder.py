@@ -13,7 +13,7 @@ from pipelines.ablation.search import chosen_rates, read_search
 from pipelines.config.load import AblationConfig, ablation_from_dict
 from pipelines.errors import UserError
 from pipelines.storage import reading
-from pipelines.storage.names import ABLATION, CELLS, RUNS
+from pipelines.storage.names import ABLATION, CELLS, RUNS, SEARCH
 from pipelines.storage.paths import inside
 
 LABEL = re.compile(r".+/[^/]+/\d+")  # cell/arm/seed; a run of the search has "arm at rate"
@@ -40,7 +40,7 @@ def open_ablation(folder: Path) -> StoredAblation:
         UserError: it is not an ablation folder, or one of its files is damaged.
     """
     config, names = _read(folder)
-    rates = _rates(folder, config)
+    rates = _rates(folder, config, names)
     runs = [_cell(folder, name, label, config, rates) for label, name in names.items() if _has(config, label)]
     cells, arms = list(config.cells), list(config.arms)
     runs.sort(key=lambda run: (cells.index(run.cell), arms.index(run.arm_in_grid), run.arm, run.seed))
@@ -62,7 +62,7 @@ def find_cell(folder: Path, name: str) -> Cell:
         what = f"{len(found) or 'no'} runs of {folder} have a name that begins with {name!r}"
         raise UserError("run-cell", what, accepted="attnlab ablate FILE --dry-run lists them")
     [(run, label)] = found.items()
-    return _cell(folder, run, label, config, _rates(folder, config))
+    return _cell(folder, run, label, config, _rates(folder, config, names))
 
 
 def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
@@ -93,10 +93,18 @@ def written_by_ablate(folder: Path) -> str:
     return f"the same attnlab ablate FILE --out {shlex.quote(str(folder))} writes it again"
 
 
-def _rates(folder: Path, config: AblationConfig) -> dict[tuple[str, str], float]:
-    """Return the learning rates that the search has chosen; none without a search, or before its end."""
+def _rates(folder: Path, config: AblationConfig, names: Mapping[str, str]) -> dict[tuple[str, str], float]:
+    """Return the learning rates that the search has chosen; none without a search, or before its end.
+
+    Raises:
+        UserError: the record of the search is damaged, or missing although runs of the grid are planned.
+    """
     record = read_search(folder) if config.search else None
-    return chosen_rates(record) if record is not None else {}
+    if record is not None:
+        return chosen_rates(record)
+    if config.search and any(label.split("/")[-2] in config.arms for label in names):
+        raise UserError(str(folder / SEARCH), "is missing", accepted=written_by_ablate(folder))
+    return {}
 
 
 def _has(config: AblationConfig, label: str) -> bool:

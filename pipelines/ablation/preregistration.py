@@ -1,50 +1,104 @@
-"""Pre-registration: the hypotheses of an ablation, stored before its first run."""
+"""Pre-registration: what an ablation declares, stored before its first run."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from pipelines.ablation import declaration
 from pipelines.ablation.cell import Cell
+from pipelines.ablation.declaration import Deviation, declare, digest
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
+from pipelines.runs import identity
 from pipelines.storage import atomic, reading
-from pipelines.storage.names import ABLATION, REGISTRATION, REPORT_FILES, REPORTS, RESULTS, RUNS, SEARCH
+from pipelines.storage.names import (
+    ABLATION,
+    ANCHOR,
+    CELLS,
+    MANIFEST,
+    REGISTRATION,
+    REPORT_FILES,
+    REPORTS,
+    RESULTS,
+    RUNS,
+    SEARCH,
+)
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import require_intact, sealed
 from pipelines.storage.temporary import sweep
 
+SEALED = ("hash", "time", "name", "anchor", "finished_before", "finished_runs")
 
-def register(config: AblationConfig, folder: Path, cells: Sequence[Cell] = ()) -> None:
+
+def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> None:
     """Write the ablation's configuration and, the first time only, its registration.
 
-    Ablations share runs, so some of `cells` may have finished before. Their number per arm is stored too:
-    those results could be seen before the registration.
+    Ablations share runs, and a fresh copy of a run has its identity. So all finished runs of the store that
+    are runs of this ablation are counted by arm: their results could be seen before.
+
+    Args:
+        fresh: every run is about to be made again; the registration notes it where some had finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     path = folder / REGISTRATION
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     if not path.exists():
         refuse_foreign(folder)
-        declared = declaration(config)
-        over = Counter(cell.arm for cell in cells if RunFolder(cell.folder).manifest() is not None)
-        atomic.write_json(
-            path,
-            {
-                "declared": declared,
-                "hash": digest(declared),
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "finished_before": dict(over),
-            },
-        )
+        declared, before = declare(config), _finished(folder.parent / CELLS, config)
+        stored = {"declared": declared, "hash": digest(declared), "time": now, "name": folder.resolve().name}
+        stored |= {"anchor": config.anchor} if config.anchor else {}
+        stored |= {"finished_before": dict(before.by_arm), "finished_runs": before.runs}
+        atomic.write_json(path, sealed(stored))
+    elif fresh and (before := _finished(folder.parent / CELLS, config)).runs:
+        known = read_registration(folder)
+        again = {"time": now, "finished": sum(before.by_arm.values())}
+        told = [*known.get("made_again", []), again]
+        atomic.write_json(path, sealed({**known, "made_again": told}))
     atomic.write_yaml(folder / ABLATION, config.to_dict())
+
+
+def short(run_hash: str) -> str:
+    """Return the part of a hash by which a registration names a run."""
+    return run_hash[:16]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The finished runs of a store that are runs of an ablation; copies are counted, and named once."""
+
+    by_arm: Mapping[str, int]
+    runs: Sequence[str]
+
+
+def _finished(store: Path, config: AblationConfig) -> _Finished:
+    rates = config.search.learning_rate if config.search else (None,)
+    arms: dict[str, set[str]] = {}
+    for cell, arm, rate in product(config.cells, config.arms, rates):
+        for seed in {*config.seeds, *config.search_seeds}:
+            described = identity.describe(config.run_config(cell, arm, seed, learning_rate=rate))
+            arms.setdefault(identity.run_hash(described), set()).add(arm)
+    found = [one["run_hash"] for one in manifests(store) if one["run_hash"] in arms]
+    return _Finished(
+        Counter(arm for one in found for arm in arms[one]), sorted({short(one) for one in found})
+    )
+
+
+def manifests(store: Path) -> Iterator[dict[str, Any]]:
+    """Yield the manifest of every run in a store that has ended, whatever its folder is called."""
+    for path in sorted(store.glob(f"*/{MANIFEST}")):
+        manifest = RunFolder(path.parent).manifest()
+        if manifest is not None:
+            yield manifest
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -53,29 +107,17 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         UserError: it names the file; nothing was written.
     """
-    for name in (ABLATION, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
+    for name in (ABLATION, ANCHOR, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
         if os.path.lexists(folder / name):
             what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"
             raise UserError(str(folder), what, accepted="choose another --out")
 
 
-def declaration(config: AblationConfig) -> dict[str, Any]:
-    """Return what must not change once results are seen: hypotheses, margins, seeds, stopping rule."""
-    return {
-        "primary": dict(config.primary),
-        "margin": dict(config.margin),
-        "seeds": list(config.seeds),
-        "arms": sorted(config.arms),
-        "baseline": config.baseline,
-        "cells": sorted(config.cells),
-        **({"search": config.search.model_dump(mode="json")} if config.search else {}),
-        "stopping_rule": "every run of the grid, once",
-    }
+class MadeAgain(TypedDict):
+    """A start with --fresh, after the registration, when runs had finished."""
 
-
-def digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a declaration."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    time: str
+    finished: int
 
 
 class Registered(TypedDict):
@@ -84,7 +126,11 @@ class Registered(TypedDict):
     declared: dict[str, Any]
     hash: str
     time: str
-    finished_before: NotRequired[dict[str, int]]
+    anchor: NotRequired[str]  # what was to date it: "git" or "hub:ORG/NAME"
+    name: NotRequired[str]  # of the ablation's folder; since 0.2
+    finished_before: NotRequired[dict[str, int]]  # arm -> runs in the store, copies included
+    finished_runs: NotRequired[list[str]]  # `short` hashes of these runs; since 0.2
+    made_again: NotRequired[list[MadeAgain]]
 
 
 def read_registration(folder: Path) -> Registered:
@@ -95,13 +141,23 @@ def read_registration(folder: Path) -> Registered:
     """
     fix = "put it back from a copy; deleted, attnlab ablate registers again, with its finished runs counted"
     found: Registered = reading.json_object(folder / REGISTRATION, fix, Registered)
+    require_intact(found, folder / REGISTRATION, fix)
     return found
 
 
-def registration(config: AblationConfig, folder: Path) -> dict[str, Any]:
-    """Return the stored registration, with the fields that `config` has changed since."""
-    stored = read_registration(folder)
-    now = declaration(config)
-    declared = stored["declared"]
-    changed = sorted(name for name in now | declared if now.get(name) != declared.get(name))
-    return {**stored, "changed_afterwards": changed}
+def seal(registered: Registered) -> str:
+    """Return the digest of a whole registration, to which its runs are chained: what, when, after what."""
+    return digest({name: registered.get(name) for name in SEALED})
+
+
+def deviations(registered: Registered, config: AblationConfig, runs: Iterable[Cell]) -> list[Deviation]:
+    """Return what has changed since the registration: the declaration, and runs made again after results.
+
+    Args:
+        runs: of the grid and of the search.
+    """
+    again = [
+        Deviation(f"runs made again with --fresh, {one['time']}", f"{one['finished']} finished", "new ones")
+        for one in registered.get("made_again", ())
+    ]
+    return [*declaration.deviations(registered["declared"], config, runs), *again]

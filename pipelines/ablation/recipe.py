@@ -33,7 +33,7 @@ def of_cell(
     task, model, data = run["task"], run["model"], run["data"]
     alike = set(CellRecipe.__dataclass_fields__) & set(run) - {"task", "model", "data", "attention"}
     return CellRecipe(
-        **{key: run[key] for key in alike},
+        **{key: _as_stored(run[key]) for key in alike},
         task=task["name"],
         task_options=without_folders({key: value for key, value in task.items() if key != "name"}),
         model=without_folders(model["name"]) if model["name"] else f"{model['architecture']} from scratch",
@@ -50,6 +50,10 @@ def of_cell(
             arm: ArmRecipe(tuple(_changes(config, arm, run, runs[arm])), _entry(config, arm)) for arm in runs
         },
     )
+
+
+def _as_stored(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -7,23 +7,30 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pipelines import report
+from pipelines.ablation import sides
+from pipelines.ablation.anchor import read_anchor
 from pipelines.ablation.cell import Cell, Outcome
-from pipelines.ablation.folder import open_ablation
-from pipelines.ablation.preregistration import digest, registration
+from pipelines.ablation.declaration import Deviation, digest
+from pipelines.ablation.folder import StoredAblation, open_ablation, written_by_ablate
+from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.recipe import of_cell
 from pipelines.ablation.search import read_search
 from pipelines.comparison import compare
-from pipelines.comparison.results import Results, to_json
+from pipelines.comparison.results import CHANGED, Results, to_json
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError, without_values
 from pipelines.report.data import RunLink
 from pipelines.storage import atomic, reading, run_files
-from pipelines.storage.names import RESULTS, SEARCH, TOGETHER
+from pipelines.storage.names import RESULTS, RUNS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
+
+TOLD = ("declared", "hash", "time", "anchor", "finished_before")  # of a registration, in results.json
+MOST_CHANGES = 5  # told in a flag
 
 
 @dataclass(frozen=True)
@@ -33,20 +40,40 @@ class EndedAblation:
     config: AblationConfig
     outcomes: Mapping[Cell, Outcome]
     folder: Path
+    tries: Sequence[Cell] = ()  # runs of its search
     prefix: str = ""  # of the names of its cells, if another ablation has cells of the same names
+
+    @property
+    def runs(self) -> tuple[Cell, ...]:
+        """Every run that its numbers come from: those of the search, then those of the grid."""
+        return (*self.tries, *self.outcomes)
 
 
 def ended_ablation(folder: Path) -> EndedAblation:
     """Read the ablation in a folder, with the runs that have ended so far.
 
     Raises:
-        UserError: it is not an ablation folder, or no run of it has finished.
+        UserError: it is not an ablation folder, its plan lacks a run, or no run of it has finished.
     """
     stored = open_ablation(folder)
-    ended = EndedAblation(stored.config, stored.outcomes(), folder)
+    _refuse_gaps(stored)
+    ended = EndedAblation(stored.config, stored.outcomes(), folder, stored.tries)
     if not any(outcome.status == "finished" for outcome in ended.outcomes.values()):
         raise UserError(str(folder), "no run has finished yet", accepted="see attnlab status")
     return ended
+
+
+def _refuse_gaps(stored: StoredAblation) -> None:
+    """Refuse a plan that names some runs of the grid and lacks others: nobody would miss them.
+
+    Raises:
+        UserError: it names the first one.
+    """
+    config, known = stored.config, {(run.cell, run.arm, run.seed) for run in stored.cells}
+    for run in product(config.cells, config.arms, config.seeds) if known else ():
+        if run not in known:
+            what = f"does not name the run {'/'.join(map(str, run))}"
+            raise UserError(str(stored.folder / RUNS), what, accepted=written_by_ablate(stored.folder))
 
 
 def reported_ablations(folder: Path) -> list[EndedAblation]:
@@ -83,14 +110,18 @@ def results_of(ended: Sequence[EndedAblation], folder: Path) -> dict[str, Any]:
     Paths of run folders in it are relative to `folder`.
 
     Raises:
-        UserError: a result of a run is missing or has changed, or runs cannot be compared.
+        UserError: a run is not what the grid says, a result of it is missing or has changed, or runs cannot
+            be compared.
     """
     for one in ended:
+        sides.require(one.folder, one.runs)
         for cell, outcome in one.outcomes.items():
             if outcome.status == "finished":
                 manifest = RunFolder(cell.folder).manifest() or {}
                 run_files.require(cell.folder, manifest, run_files.is_result)
-    results = compare.combine([_part(one) for one in ended], _registrations(ended), folder)
+    registered = _registered(ended)
+    results = compare.combine([_part(one) for one in ended], _registration(registered), folder)
+    _mark_changed(results, ended, registered)
     for one in ended:
         record = read_search(one.folder) if one.config.search else None
         if record is None:
@@ -172,10 +203,38 @@ def _failure(cell: Cell, outcome: Outcome, prefix: str) -> dict[str, Any]:
     }
 
 
-def _registrations(ended: Sequence[EndedAblation]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Registered:
+    """The registration of one ablation, and what has changed since; cells have the names of the report."""
+
+    name: str
+    stored: Mapping[str, Any]
+    deviations: Sequence[Deviation]
+
+
+def _registered(ended: Sequence[EndedAblation]) -> list[_Registered]:
+    found = []
+    for one in ended:
+        stored = read_registration(one.folder)
+        known = [
+            replace(change, cell=one.prefix + change.cell) if change.cell is not None else change
+            for change in deviations(stored, one.config, one.runs)
+        ]
+        told = {**stored, "anchor": read_anchor(one.folder)}
+        found.append(_Registered(one.folder.resolve().name, told, known))
+    return found
+
+
+def _registration(registered: Sequence[_Registered]) -> dict[str, Any]:
     """Return the registration of one ablation, or those of several as one."""
-    each = {one.folder.resolve().name: registration(one.config, one.folder) for one in ended}
-    if len(ended) == 1:
+    each = {
+        one.name: {
+            **{name: one.stored[name] for name in TOLD if one.stored.get(name) is not None},
+            "changed_afterwards": [str(change) for change in one.deviations],
+        }
+        for one in registered
+    }
+    if len(each) == 1:
         return next(iter(each.values()))
     before: Counter[str] = Counter()
     for known in each.values():
@@ -185,7 +244,21 @@ def _registrations(ended: Sequence[EndedAblation]) -> dict[str, Any]:
         "time": ", ".join(sorted({known["time"] for known in each.values()})),
         "finished_before": dict(before),
         "changed_afterwards": [
-            f"{field} of {name}" for name, known in each.items() for field in known["changed_afterwards"]
+            f"{change} ({name})" for name, known in each.items() for change in known["changed_afterwards"]
         ],
         "ablations": each,
     }
+
+
+def _mark_changed(
+    results: dict[str, Any], ended: Sequence[EndedAblation], registered: Sequence[_Registered]
+) -> None:
+    """Say of every comparison whether something that it rests on has changed after the registration."""
+    for one, known in zip(ended, registered):
+        names = {one.prefix + name for name in one.config.cells}
+        for row in results["comparisons"]:
+            found = [change for change in known.deviations if row["cell"] in names and change.bears_on(row)]
+            if found:
+                more = f" and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
+                row["verdict"] += f", {CHANGED}"
+                row["flags"].append(f"{CHANGED}: {'; '.join(map(str, found[:MOST_CHANGES]))}{more}")

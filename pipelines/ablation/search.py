@@ -15,6 +15,7 @@ from pipelines.config.load import AblationConfig
 from pipelines.storage import reading
 from pipelines.storage.names import SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import require_intact
 
 
 class Attempt(TypedDict):
@@ -67,6 +68,8 @@ def read_search(folder: Path) -> SearchRecord | None:
     """
     fix = "delete it; attnlab ablate then chooses again from the runs of the search, which are kept"
     found: SearchRecord | None = reading.json_object_if_there(folder / SEARCH, fix, SearchRecord)
+    if found is not None:
+        require_intact(found, folder / SEARCH, fix)
     return found
 
 

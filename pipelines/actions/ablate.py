@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from pipelines import report
-from pipelines.ablation import results
+from pipelines.ablation import anchor, looks, results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.dry_run import print_plan
@@ -19,6 +17,7 @@ from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.ablation.search import chosen_rates, judge, read_search
+from pipelines.ablation.sequence import resumed, sentence, with_next_seed
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -29,6 +28,8 @@ from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
+from pipelines.terminal import Terminal
 
 
 def ablate_command(
@@ -78,13 +79,15 @@ def run_ablation(
         prepare: write the plan but run nothing; print an `attnlab run-cell` command per missing run.
 
     Raises:
-        UserError: two arms are the same run, or runs that cannot be compared.
+        UserError: two arms are the same run, or runs that cannot be compared, or the registration cannot be
+            anchored before the first run.
         RunFailed: no run finished, so there is nothing to compare.
         Interrupted: it was asked to stop; the same command resumes.
     """
-    console = Console(stderr=True, highlight=False)
+    terminal = Terminal(errors=True)
     folder, config = Path(out), pinned_ablation(config)
-    place = executor_of(config, folder, partial(_say, console), name=executor, jobs=jobs)
+    config = config if fresh else resumed(config, folder)
+    place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     record = read_search(folder) if tries else None
     known = chosen_rates(record) if record is not None else {}
@@ -93,9 +96,13 @@ def run_ablation(
     if dry_run:
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
-        print_plan(list(every.values()), config, place.at_a_time, console, earlier)
+        print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
         return {}
-    register(config, folder, [*tries, *cells])
+    anchor.refuse_late(config, folder)
+    register(config, folder, fresh=fresh)
+    anchored = anchor.anchor(config, folder)
+    if anchored is not None:
+        terminal.say(f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
@@ -104,23 +111,66 @@ def run_ablation(
     with listening() as stop:
         if tries:
             remember_folders([*tries, *cells], folder)
-            cells = plan(rates=search(config, tries, folder, place, stop, console))
+            cells = plan(rates=search(config, tries, folder, place, stop, terminal))
         remember_folders([*tries, *cells], folder)
-        outcomes = run_missing(cells, place, stop, console)
-    finished = [cell for cell in cells if outcomes[cell].status == "finished"]
+        outcomes = run_missing(cells, place, stop, terminal)
+        ended = results.EndedAblation(config, outcomes, folder, tries)
+        while (grown := next_look(ended, terminal)) is not None:
+            config = grown
+            cells = [*cells, *cells_of_last_seed(config, folder, tries, fresh=fresh)]
+            register(config, folder)
+            remember_folders([*tries, *cells], folder)
+            outcomes = run_missing(cells, place, stop, terminal)
+            ended = results.EndedAblation(config, outcomes, folder, tries)
+    conclude(ended, terminal)
+    ends = {cell: ended.outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+    return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
+
+
+def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
+    """Compare the arms, write and print the report, and delete the models that are not kept.
+
+    Raises:
+        RunFailed: no run finished, so there is nothing to compare.
+    """
+    folder = ended.folder
+    finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
     if not finished:
-        raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    computed = results.results_of([results.EndedAblation(config, outcomes, folder)], folder)
+        first = next(iter(ended.outcomes.values()))
+        raise RunFailed(f"{folder}: no run finished; the first: {first.reason}")
+    computed = results.results_of([ended], folder)
+    looks.record(computed, [ended])
     results.write(computed, folder)
-    report.print_table(computed, Console(highlight=False), folder)
-    delete_models(config, finished)
-    in_grid = {cell.folder for cell in cells}
-    for cell in tries:
+    report.print_table(computed, Terminal(), folder)
+    delete_models(ended.config, finished)
+    in_grid = {cell.folder for cell in ended.outcomes}
+    for cell in ended.tries:
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
-    _say(console, f"report: {folder / REPORT}")
-    ended = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
-    return {cell: outcome for cell, outcome in ended.items() if outcome.status == "failed"}
+    terminal.say(f"report: {folder / REPORT}")
+
+
+def next_look(ended: results.EndedAblation, terminal: Terminal) -> AblationConfig | None:
+    """Return the ablation with one more seed, and write the report so far; None where no seed is added."""
+    config, folder = ended.config, ended.folder
+    if config.stopping is None or not any(one.status == "finished" for one in ended.outcomes.values()):
+        return None
+    computed = results.results_of([ended], folder)
+    terminal.say(sentence(config, computed))
+    grown = with_next_seed(config, computed)
+    if grown is not None:
+        results.write(computed, folder)
+    return grown
+
+
+def cells_of_last_seed(
+    config: AblationConfig, folder: Path, tries: Sequence[Cell], *, fresh: bool
+) -> list[Cell]:
+    """Return the runs of the seed that was added last."""
+    record = read_search(folder) if tries else None
+    rates = chosen_rates(record) if record is not None else None
+    cells = plan_cells(config, folder, fresh=fresh, tries=tries, rates=rates)
+    return [cell for cell in cells if cell.seed == config.seeds[-1]]
 
 
 def search(
@@ -129,16 +179,16 @@ def search(
     folder: Path,
     executor: Executor,
     stop: StopRequest,
-    console: Console,
+    terminal: Terminal,
 ) -> dict[tuple[str, str], float]:
     """Run the search, write its record, and return the learning rate of every (cell, arm)."""
-    _say(console, "searching learning rates, the same ones for every arm")
-    record = judge(config, run_missing(tries, executor, stop, console))
-    atomic.write_json(folder / SEARCH, record)
+    terminal.say("searching learning rates, the same ones for every arm")
+    record = judge(config, run_missing(tries, executor, stop, terminal))
+    atomic.write_json(folder / SEARCH, sealed(record))
     for cell, arms in record["cells"].items():
         for arm, choice in arms.items():
             text = f"{cell} / {arm}: learning rate {choice['chosen']:g} ({choice['reason']})"
-            _say(console, text)
+            terminal.say(text)
     return chosen_rates(record)
 
 
@@ -151,7 +201,7 @@ def print_commands(cells: Sequence[Cell], folder: Path) -> None:
 
 
 def run_missing(
-    cells: Sequence[Cell], executor: Executor, stop: StopRequest, console: Console
+    cells: Sequence[Cell], executor: Executor, stop: StopRequest, terminal: Terminal
 ) -> dict[Cell, Outcome]:
     """Run the cells that have not ended yet, and return the outcome of every cell.
 
@@ -161,7 +211,7 @@ def run_missing(
     outcomes = {cell: outcome for cell in cells if (outcome := earlier_outcome(cell)) is not None}
     missing = [cell for cell in cells if cell not in outcomes]
     at_a_time = min(executor.at_a_time or len(missing), len(missing))
-    _say(console, f"{len(cells)} runs, {len(outcomes)} ended before, {at_a_time} at a time")
+    terminal.say(f"{len(cells)} runs, {len(outcomes)} ended before, {at_a_time} at a time")
     started, done = time.monotonic(), 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -173,10 +223,8 @@ def run_missing(
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
         left = (time.monotonic() - started) / done * (len(missing) - done)
         reason = f": {outcome.reason}" if outcome.reason else ""
-        _say(
-            console,
-            f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason} (about {left:.0f} s left)",
-        )
+        ended = f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason}"
+        terminal.say(f"{ended} (about {left:.0f} s left)")
 
     if missing:
         executor.run(missing, stop=stop, on_outcome=on_outcome)
@@ -208,7 +256,3 @@ def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
     for cell in finished:
         if cell not in kept:
             RunFolder(cell.folder).drop_model()
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(printable(sentence), markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from custom_attention import registry
@@ -15,6 +14,7 @@ from custom_attention.runtime.dispatch import Recipe
 from pipelines.errors import RunFailed, UserError
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.shown import printable
+from pipelines.terminal import Terminal
 
 WIDTH = 110  # columns of the table
 
@@ -36,7 +36,7 @@ def check_variant_command(written: str) -> None:
         except VariantError as error:
             raise RunFailed(str(error)) from error
     results = list(check_variant(recipe))
-    Console(highlight=False, markup=False, width=WIDTH).print(_table(results))
+    Terminal(width=WIDTH).print(_table(results))
     for result in results:
         if result.refusal:
             print(

@@ -20,7 +20,7 @@ from pipelines.publish.portable import locate_files
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.runs.locate import find_run_folder
 from pipelines.runs.pretrained import load_pretrained
-from pipelines.shown import printable
+from pipelines.shown import plural, printable
 from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
 from pipelines.tasks.shared.generation import describe_set_aside
@@ -134,7 +134,7 @@ def _sentences(
     if set_aside(finished.model):
         yield describe_set_aside(set_aside(finished.model))
     loss = "" if evaluation.loss is None else f", loss {evaluation.loss:.4f}"
-    yield f"{data or split}: {len(evaluation.ids):,} examples{loss}, {evaluation.seconds:.1f} s{cut}"
+    yield f"{data or split}: {plural(len(evaluation.ids), 'example')}{loss}, {evaluation.seconds:.1f} s{cut}"
     before = {} if data else finished.scores.get(split, {})
     for name, metric in evaluation.metrics.items():
         value = reported_score(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipelines.actions.predict import input_examples, read_input
 from pipelines.errors import UserError
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.seeds import derive
+from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
 from pipelines.tasks.language_modelling import LanguageModelling
@@ -78,8 +78,7 @@ def generate_command(
     written = texts(task, finished.model, every, sampling, count=count, seed=seed)
     if out is None:
         for row in written:
-            sys.stdout.write(f"{row['prompt']}{row['text']}\n\n")
-            sys.stdout.flush()
+            print(printable(f"{row['prompt']}{row['text']}\n"), flush=True)
         return
     lines = (json.dumps(row, ensure_ascii=False) for row in written)
     atomic.write_bytes(Path(out), ("\n".join(lines) + "\n").encode())

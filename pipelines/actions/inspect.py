@@ -18,26 +18,31 @@ from pipelines.distributed import accelerator
 from pipelines.models import lora, starting_point
 from pipelines.models.activations import recompute_activations
 from pipelines.models.decoding import set_aside
+from pipelines.models.freeze import freeze
 from pipelines.runs import first_batch
 from pipelines.runs.baselines import baseline_record
 from pipelines.runs.prepare import (
     about_data,
-    build_model_with_attention,
+    about_training,
+    attach_attention,
+    build_model_of,
     load_data,
     prepare_features,
     set_up_libraries,
 )
-from pipelines.shown import printable
+from pipelines.shown import plural, printable
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.batches import fill, overhead_of_batch, plan_of
+from pipelines.train.muon import layer_matrices
+from pipelines.train.optimizer import num_warmup_steps
 from pipelines.train.speed import unpadding
 
 MOST_STEPS = 500  # steps whose padding is counted
 SHOWN_ROWS, MOST_SHOWN = 3, 160  # first rows that are shown, characters of a cell
-# Bytes of a parameter in training: weight, gradient, and AdamW's two moments, float32 each.
-TRAINED_BYTES, FROZEN_BYTES = 16, 4
+# Numbers that an optimizer keeps of each parameter; Adafactor keeps a row and a column of a matrix.
+MOMENTS = {"adamw": 2, "adafactor": 0, "sgd": 1, "muon": 1}
 
 
 def inspect_command(config: RunConfig, num_examples: int) -> None:
@@ -55,7 +60,8 @@ def inspect_command(config: RunConfig, num_examples: int) -> None:
     _print("columns", _columns(task, splits))
     _print("data", _data(splits, prepared))
     _print("without a model", _baselines(task, prepared))
-    model, proof = build_model_with_attention(config, task, prepared["train"], first)
+    model = build_model_of(config, task)
+    proof = attach_attention(config, task, model, prepared["train"], first)
     padded = task.collate(two_lengths(train))
     skips_padding = unpadding.unpadding_for(model, task, padded) is not None
     _print("batches", _batches(config, task, prepared, skips_padding))
@@ -88,7 +94,7 @@ def _data(splits: Splits, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         found, lengths = split.features, split.features.lengths
         low, middle, high = np.percentile(lengths, [0, 50, 95]).astype(int)
         sizes = f"tokens: minimum {low}, median {middle}, 95th percentile {high}, maximum {lengths.max()}"
-        yield f"{name}: {len(split.examples):,} examples in {len(found):,} inputs; {sizes}"
+        yield f"{name}: {plural(len(split.examples), 'example')} in {plural(len(found), 'input')}; {sizes}"
         counted = [f"{count:,} {what.replace('_', ' ')}" for what, count in found.counts.items() if count]
         yield f"  targets {found.num_targets.sum():,}" + "".join(f", {words}" for words in counted)
     yield from about_data(splits)
@@ -103,7 +109,7 @@ def _baselines(task: Task, prepared: Mapping[str, Prepared]) -> Iterator[str]:
         return
     for name, scores in record["scores"].items():
         listed = ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
-        yield f"{name}: {listed}, on {record['num_examples']:,} {record['split']} examples"
+        yield f"{name}: {listed}, on {plural(record['num_examples'], record['split'] + ' example')}"
 
 
 # ---- batches
@@ -122,12 +128,13 @@ def _batches(
         skips_padding=skips_padding,
     )
     num_steps = config.max_steps or config.num_epochs * plan.steps_per_epoch
+    num_warmup_steps(config, num_steps)  # refuses a warm-up that does not fit
     sampled = range(min(plan.steps_per_epoch, MOST_STEPS))
     pieces = [batch for number in sampled for rank in plan.step(number).micro_batches for batch in rank]
     share, widest = padding(pieces, train.features.lengths)
     yield (
-        f"{num_steps:,} steps of {config.batch_size} examples, {plan.steps_per_epoch:,} an epoch, "
-        f"{len(pieces) / len(sampled):.1f} micro-batches a step"
+        f"{plural(num_steps, 'step')} of {plural(config.batch_size, 'example')}, "
+        f"{plan.steps_per_epoch:,} an epoch, {len(pieces) / len(sampled):.1f} micro-batches a step"
     )
     skipped = ", which only attention computes" if skips_padding else ""
     yield f"train: {100 * share:.1f} % of the tokens are padding{skipped}; at most {widest:,} a micro-batch"
@@ -135,7 +142,8 @@ def _batches(
         lengths = prepared[name].features.lengths
         batches = fill(lengths, config.eval_max_tokens, overhead)
         share, widest = padding(batches, lengths)
-        yield f"{name}: {len(batches):,} batches, {100 * share:.1f} % padding, at most {widest:,} tokens"
+        size = f"{100 * share:.1f} % padding, at most {widest:,} tokens"
+        yield f"{name}: {plural(len(batches), 'batch')}, {size}"
 
 
 def padding(batches: Sequence[Sequence[int]], lengths: np.ndarray) -> tuple[float, int]:
@@ -157,21 +165,37 @@ def _model(
         parameter.requires_grad_(config.train_variant)
     of_variant = sum(parameter.numel() for parameter in variant.values())
     yield f"{type(model).__name__}: {total:,} parameters, {of_variant:,} of them the variant's"
+    if config.freeze:
+        yield freeze(model, config.freeze, train_variant=config.train_variant)
     if config.lora:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"LoRA of rank {config.lora.rank}: {trained:,} parameters are trained"
     if set_aside(model):
         yield describe_set_aside(set_aside(model))
     yield proof.sentence
-    fixed = sum(p.numel() * (TRAINED_BYTES if p.requires_grad else FROZEN_BYTES) for p in model.parameters())
+    yield from about_training(config, task, model)
+    fixed = sum(p.numel() * p.element_size() for p in model.parameters()) + trained_bytes(config, model)
     activations = saved_bytes(task, model, _largest(config, features))
     yield (
-        f"memory: {_size(fixed)} for weights, gradients and AdamW, {_size(activations)} for the backward "
-        "pass of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and PyTorch"
+        f"memory: {_size(fixed)} for weights, gradients and {config.optimizer}, {_size(activations)} for the "
+        "backward pass of the largest micro-batch (measured by one forward pass), and 0.6 GB for Python and "
+        "PyTorch"
     )
     if config.gradient_checkpointing:
         recompute_activations(model)
         yield "gradient_checkpointing keeps less for the backward pass, which is not measured here"
+
+
+def trained_bytes(config: RunConfig, model: PreTrainedModel) -> int:
+    """Return the bytes of the gradients and of what the optimizer keeps, float32 each."""
+    of_muon = {id(matrix) for matrix in layer_matrices(model)} if config.optimizer == "muon" else set()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    moments = MOMENTS[config.optimizer] if config.optimizer != "sgd" or config.momentum else 0
+    numbers = sum(
+        parameter.numel() * (1 + (MOMENTS["adamw"] if of_muon and id(parameter) not in of_muon else moments))
+        for parameter in trained
+    )
+    return 4 * numbers
 
 
 def _largest(config: RunConfig, features: Features) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, METRIC, TASK, VARIANT, Entry, EntryKind
 from pipelines.shown import printable
 from pipelines.storage.names import MANIFEST
+from pipelines.terminal import Terminal
 
 PLAIN_WIDTH = 140  # columns if the output is not a terminal
 Row = Sequence[str]
@@ -41,8 +41,8 @@ def ls_command(what: str, folder: str | None = None) -> None:
     table.columns[0].min_width = max((cell_len(row[0]) for row in found), default=0)
     for row in found:
         table.add_row(*map(Text, row))
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(table if found else f"no {what} here")
+    terminal = Terminal(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    terminal.print(table if found else f"no {what} here")
 
 
 def _entries(kind: EntryKind, row: Callable[[Entry], Row]) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipelines.ablation import sides
 from pipelines.ablation.cost import costs, duration
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.comparison import power
@@ -83,6 +84,7 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         UserError: no cell and arm has two finished seeds in the pilot, beside those of the baseline.
     """
     stored = open_ablation(Path(pilot))
+    sides.require(Path(pilot), stored.cells)
     plans = list(make_plans(config, stored))
     if not plans:
         raise UserError(
@@ -96,7 +98,7 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
         print(printable("\n  ".join(sentences(plan))))
     level = f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons"
     used = "Only the noise of the pilot was used, not its effect."
-    print(printable(f"{used} The test is the two-way t at {level}."))
+    print(printable(f"{used} The test is the two-way test at {level}."))
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:
@@ -145,7 +147,7 @@ def _plan(config: AblationConfig, cell: ScoredCell, arm: str, pair_seconds: floa
 
 def family(config: AblationConfig) -> int:
     """Return the number of primary comparisons, which Holm adjusts together."""
-    return max(1, len(config.cells) * (len(config.arms) - 1))
+    return max(1, len(config.cells) * len(config.compared))
 
 
 def differences(config: AblationConfig, pilot: StoredAblation) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pipelines.data.readers import SUFFIXES, json_row, read_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
-from pipelines.shown import json_line
+from pipelines.shown import json_line, plural
 from pipelines.storage.paths import require_writable, shown, split_part
 from pipelines.tasks.base import Example, Task
 from pipelines.train.evaluate import by_example, predict_features
@@ -101,6 +101,17 @@ def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
     return table
 
 
+def line_table(line: str) -> Table:
+    """Return the one row of a line of text or JSON on the command line.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not line.strip():
+        raise UserError("--input", "holds no input", accepted="write a line of text, or a JSON object")
+    return of_rows("--input", [_row(line)])
+
+
 def _suffix(name: str) -> str:
     """Return the last suffix of a file's name beside ".gz"."""
     return next((s for s in reversed(Path(name.lower()).suffixes) if s != ".gz"), "")
@@ -137,7 +148,7 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
             errors.append(UserError(table.place(index), reason))
         examples.append(example)
     if len(errors) > MOST_ERRORS:
-        more = UserError(table.where, f"{len(errors) - MOST_ERRORS:,} more rows like these")
+        more = UserError(table.where, f"{plural(len(errors) - MOST_ERRORS, 'more row')} like these")
         errors = [*errors[:MOST_ERRORS], more]
     raise_all(errors)
     return list(task.inputs(examples))

@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from pipelines import report
+from pipelines.ablation import looks
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
 from pipelines.errors import UserError
-from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import REPORT, TOGETHER
+from pipelines.terminal import Terminal
 
 
 def report_command(folders: Sequence[str], out: str | None) -> None:
@@ -31,11 +30,11 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
             "report", "several ablations need a folder of their own", accepted="name it with --out"
         )
     target = Path(out or folders[0])
-    results = results_of(with_unique_cells(ended), target)
+    named = with_unique_cells(ended)
+    results = results_of(named, target)
+    looks.record(results, named)
     write(results, target)
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
-    report.print_table(results, Console(highlight=False), target)
-    Console(stderr=True, highlight=False).print(
-        printable(f"report: {target / REPORT}"), markup=False, soft_wrap=True
-    )
+    report.print_table(results, Terminal(), target)
+    Terminal(errors=True).say(f"report: {target / REPORT}")

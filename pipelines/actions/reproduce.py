@@ -18,13 +18,14 @@ from pipelines.config.load import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import is_address, parse
 from pipelines.publish.portable import locate_files
-from pipelines.runs import identity
+from pipelines.runs import identity, intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import printable
-from pipelines.storage.names import RESULTS, RUN, RUNS
+from pipelines.storage.names import RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
+ALIKE = "the conditions are equal, so the bits should be"
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
     """Run a finished run again into folder `new` and compare the two.
 
     Raises:
-        UserError: the run needs several processes, and `new` does not hold its repetition yet.
+        UserError: a file of the run has changed; or it needs several processes, and `new` does not hold its
+            repetition yet.
     """
     manifest = RunFolder(old).manifest()
     assert manifest is not None
+    intact.require_as_written(RunFolder(old), manifest)
     settings = _without_side_effects(manifest["config"])
     config = run_from_dict(locate_files(settings, old, [RunFolder(old)]))
     if config.processes > 1:
@@ -90,9 +93,10 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
             raise UserError(name, what, accepted=advice)
     else:
         train(config, str(new))
-    for line in conditions(old, new):
+    other = list(conditions(old, new))
+    for line in other:
         print(printable(line))
-    return compare_runs(old, new, name)
+    return compare_runs(old, new, name, alike=not other and is_deterministic(new))
 
 
 def _without_side_effects(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,15 +108,16 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     """Run an ablation again below folder `new`, and compare every run and every primary comparison.
 
     Raises:
-        UserError: the ablation has no results yet.
+        UserError: no run of it has finished, a file of its runs has changed, or a run is not what its grid
+            says.
     """
     stored = open_ablation(old)
-    before = results.read_results(old)
-    if before is None:
-        raise UserError(str(old), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
+    before = results.results_of([results.ended_ablation(old)], old)  # not results.json, which may be damaged
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
+    for run in finished:
+        intact.require_as_written(run, run.manifest() or {})
     settings = stored.config.to_dict()
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))
@@ -120,10 +125,13 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
-    for line in dict.fromkeys(line for one, other, _ in pairs for line in conditions(one, other)):
+    differing = {label: list(conditions(one, other)) for one, other, label in pairs}
+    for line in dict.fromkeys(line for lines in differing.values() for line in lines):
         print(printable(line))
-    runs = [compare_runs(one, other, label) for one, other, label in pairs]
-    return [*runs, *compare_results(before, results.read_results(out) or {})]
+    alike = {label: not differing[label] and is_deterministic(other) for _, other, label in pairs}
+    runs = [compare_runs(one, other, label, alike=alike[label]) for one, other, label in pairs]
+    now = results.read_results(out) or {}
+    return [*runs, *compare_results(before, now, alike=all(alike.values()))]
 
 
 def _pairs(stored: StoredAblation, again: StoredAblation) -> Iterator[tuple[Path, Path, str]]:
@@ -146,11 +154,20 @@ def conditions(old: Path, new: Path) -> Iterator[str]:
         yield from (f"other {shown}: {line}" for line in identity.differences(before, now))
 
 
-def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
+def is_deterministic(run: Path) -> bool:
+    """Return whether a run gives the same bits each time; a GPU does so with `deterministic: true` only."""
+    environment = (RunFolder(run).manifest() or {}).get("environment", {})
+    return bool(environment.get("deterministic"))
+
+
+def compare_runs(old: Path, new: Path, name: str, *, alike: bool) -> Reproduced:
     """Compare a finished run with its repetition.
 
-    Equal bits: every example has the same statistics and prediction. Within the interval: the 95 % interval
-    of the difference over examples contains 0. Different: anything else.
+    Equal bits: every example has the same statistics and prediction. Within the interval: the conditions were
+    others, and the 95 % interval of the difference over examples contains 0. Different: anything else.
+
+    Args:
+        alike: whether settings, sources, data, versions and machine are the same, so that the bits must be.
     """
     if (RunFolder(new).manifest() or {}).get("status") != "finished":
         return Reproduced(name, DIFFERENT, "it finished before, but not now")
@@ -164,7 +181,8 @@ def compare_runs(old: Path, new: Path, name: str) -> Reproduced:
     same = not any(significance.differing(*pair).any() for pair in tables)
     if same and before.prediction_hashes == now.prediction_hashes:
         return Reproduced(name, EQUAL)
-    return _compare_statistics(before, now, name)
+    found = _compare_statistics(before, now, name)
+    return Reproduced(name, DIFFERENT, f"{found.detail}; {ALIKE}") if alike else found
 
 
 def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:
@@ -182,10 +200,10 @@ def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reprodu
     return Reproduced(name, WITHIN if is_within else DIFFERENT, detail + interval)
 
 
-def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reproduced]:
+def compare_results(old: Mapping[str, Any], new: Mapping[str, Any], *, alike: bool) -> Iterator[Reproduced]:
     """Compare every primary comparison with its repetition.
 
-    Within the interval: the new difference is in the old 95 % interval.
+    Within the interval: the conditions were others, and the new difference is in the old 95 % interval.
     """
     rows = {(row["cell"], row["arm"], row["metric"]): row for row in new["comparisons"]}
     for before in old["comparisons"]:
@@ -197,6 +215,8 @@ def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
         detail = f"{_shown(before)} -> {_shown(now)}"
         if before["seed_differences"] == now["seed_differences"]:
             yield Reproduced(name, EQUAL, _shown(now))
+        elif alike:
+            yield Reproduced(name, DIFFERENT, f"{detail}; {ALIKE}")
         elif None in (before["difference"], now["difference"]) or before["ci95"] is None:
             yield Reproduced(name, DIFFERENT, detail)
         else:

@@ -9,18 +9,23 @@ from pathlib import Path
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.ablation import sides
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
+from pipelines.ablation.results import read_results
 from pipelines.ablation.unused import delete_run, unused_runs
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.executors.run_state import ENDED, RunState, run_states
+from pipelines.report import data as report_data
+from pipelines.report import sequence
 from pipelines.shown import printable
+from pipelines.terminal import Terminal
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_PER_RUN = 0.01  # added per run, so that a thousand runs do not keep a file server busy
@@ -65,29 +70,47 @@ def status_command(
 # ---- the table
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
-    console = Console(highlight=False)
+    terminal = Terminal()
     states = run_states(open_ablation(ablation))
     if not watch:
-        console.print(table(states))
+        terminal.print(table(states))
+        for line in looks_so_far(ablation):
+            terminal.say(line)
+        print_other_sides(ablation, terminal)
         return
     try:
-        with Live(screen(states, console), console=console, auto_refresh=False) as live:
+        with Live(screen(states, terminal), console=terminal, auto_refresh=False) as live:
             while any(one.state not in ENDED for one in states):
                 time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
                 states = run_states(open_ablation(ablation))  # read again: the grid may have grown
-                live.update(screen(states, console), refresh=True)
+                live.update(screen(states, terminal), refresh=True)
+        print_other_sides(ablation, terminal)
     except KeyboardInterrupt:
-        end = "" if console.is_terminal else "\n"  # of the last table, which a terminal has ended
-        console.print(f"{end}stopped watching; the runs are not affected")
+        end = "" if terminal.is_terminal else "\n"  # of the last table, which a terminal has ended
+        terminal.print(f"{end}stopped watching; the runs are not affected")
 
 
-def screen(states: Sequence[RunState], console: Console) -> Group:
+def print_other_sides(ablation: Path, terminal: Terminal) -> None:
+    """Print every run that is not what the grid says."""
+    stored = open_ablation(ablation)
+    for line in sides.differences((*stored.tries, *stored.cells)):
+        terminal.say(f"not what the grid says: {line}")
+
+
+def looks_so_far(ablation: Path) -> list[str]:
+    """Return the intervals of a sequential ablation, as its last results show them."""
+    stored = read_results(ablation)
+    rows = report_data.load(stored, ablation).primary if stored is not None else []
+    return [line for row in rows for line in sequence.lines(row)]
+
+
+def screen(states: Sequence[RunState], terminal: Terminal) -> Group:
     """Return the table with as many runs as the screen has lines for, those at work and the failed first."""
-    rows = console.height - 1  # the line of the cursor
+    rows = terminal.height - 1  # the line of the cursor
     places = sorted(range(len(states)), key=lambda place: ORDER.index(states[place].state))
     for count in range(min(len(states), rows), -1, -1):
         drawn = table([states[place] for place in sorted(places[:count])], states)
-        if len(console.render_lines(drawn, pad=False)) <= rows:
+        if len(terminal.render_lines(drawn, pad=False)) <= rows:
             break
     return drawn
 
@@ -165,7 +188,7 @@ def print_cancellation(ablation: Path) -> None:
 
 def print_unused(ablation: Path, *, delete: bool) -> None:
     """Print the unused run folders beside an ablation; with `delete`, delete them."""
-    console = Console(highlight=False)
+    terminal = Terminal()
     root = open_ablation(ablation).folder.parent
     found = unused_runs(root)
     total = 0
@@ -176,8 +199,8 @@ def print_unused(ablation: Path, *, delete: bool) -> None:
         total += 0 if why_kept else num_bytes
         reason = f": {why_kept}" if why_kept else ""
         line = f"{word}  {size(num_bytes):>8}  {run}{reason}"
-        console.print(printable(line), markup=False, soft_wrap=True)
+        terminal.say(line)
     counted = f"{len(found)} run folders that no ablation in {root} names, {size(total)}"
     advice = "" if delete or not found else "; --delete removes them"
     told = (counted if found else f"every run folder in {root} is in use") + advice
-    console.print(printable(told), markup=False, soft_wrap=True)
+    terminal.say(told)

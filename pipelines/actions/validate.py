@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.config.describe import describe_ablation, describe_run
-from pipelines.config.load import is_ablation, load_ablation, load_run
+from pipelines.config.load import is_ablation, load_ablation, load_run, replacements
 from pipelines.errors import UserError, raise_all
 from pipelines.shown import printable
 
@@ -31,11 +31,11 @@ def validate_command(files: Sequence[str], overrides: Sequence[str]) -> None:
     blocks: list[str] = []
     for group in groups:
         try:
-            lines = (
-                describe_run(load_run(group, overrides))
-                if group is run_files
-                else describe_ablation(load_ablation(group[0], overrides))
-            )
+            if group is run_files:
+                lines = list(describe_run(load_run(group, overrides)))
+            else:
+                ablation = load_ablation(group[0], overrides)
+                lines = [*replacements(group[0], overrides), *describe_ablation(ablation)]
             blocks.append("\n  ".join([f"{' + '.join(group)}: valid", *lines]))
         except UserError as error:
             errors += getattr(error, "errors", [error])

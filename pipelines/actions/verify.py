@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import results
-from pipelines.ablation.preregistration import digest, read_registration
+from pipelines.ablation import anchor, chain, looks, results, sides
+from pipelines.ablation.cell import outcome_of
+from pipelines.ablation.declaration import digest
+from pipelines.ablation.preregistration import deviations, read_registration, seal
+from pipelines.ablation.search import judge, read_search
+from pipelines.actions import replay as replaying
 from pipelines.comparison import rescored
+from pipelines.comparison.results import CHANGED
 from pipelines.errors import RunFailed, UserError
-from pipelines.runs import identity, intact
+from pipelines.runs import intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
-    ABLATION,
     MANIFEST,
     REGISTRATION,
     REPORT,
     REPORTS,
     RESULTS,
     RUNS,
+    SEARCH,
     TOGETHER,
 )
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
 
-RECIPE = "recipe"  # of results.json, since 0.2
+RECIPE, LEDGER_IN_RESULTS = "recipe", "ledger"  # of results.json, since 0.2
 TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a float64
 BOOTSTRAP_TOLERANCE = 1e-4  # relative; its products are in float32
 MOST_MOVED = 3  # resamples of a histogram that may change their bin
@@ -46,8 +51,11 @@ class ReportsRecord(TypedDict):
     files: dict[str, str]
 
 
-def verify_command(folder: str) -> None:
+def verify_command(folder: str, *, replay: int = 0) -> None:
     """Check an ablation or a run and print every difference.
+
+    Args:
+        replay: runs to train again; of an ablation, those that the digest of its registration draws.
 
     Raises:
         UserError: the folder is neither.
@@ -55,9 +63,10 @@ def verify_command(folder: str) -> None:
     """
     path = find_record(folder)
     if reading.is_there(path / RUNS) or reading.is_there(path / TOGETHER):
-        found = list(ablation_differences(path))
+        found = [*ablation_differences(path), *_of_replay(path, replay)]
     elif reading.is_there(path / MANIFEST):
-        found = list(run_differences(path))
+        again = replaying.differences(folder, path) if replay else ()
+        found = [*run_differences(path), *again]
     else:
         raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
     for line in found[:MOST_LINES]:
@@ -90,22 +99,73 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         print(
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
         )
-        del computed[RECIPE]
-    yield from (f"{RESULTS}: {line}" for line in differences(stored, computed))
+        stored, computed = _as_0_1(stored), _as_0_1(computed)
+    numbers = {name: value for name, value in stored.items() if name != LEDGER_IN_RESULTS}
+    yield from (f"{RESULTS}: {line}" for line in differences(numbers, computed))
+    yield from _of_ledger(stored, computed["comparisons"], ended)
     yield from _of_reports(folder, stored)
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     """Yield the differences in the registration and the finished runs of one ablation."""
-    registered = read_registration(ended.folder)
+    yield from registration_differences(ended)
+    finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
+    of_files = (f"{cell.label}: {line}" for cell in finished for line in run_differences(cell.folder))
+    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs)])
+    yield from _of_search(ended)
+
+
+def registration_differences(ended: results.EndedAblation) -> Iterator[str]:
+    """Yield what of an ablation is not as it was registered before its runs."""
+    registered, where = read_registration(ended.folder), f"{ended.folder}/{REGISTRATION}"
     if digest(registered["declared"]) != registered["hash"]:
-        yield f"{ended.folder}/{REGISTRATION}: the declaration does not match its hash"
-    for cell, outcome in ended.outcomes.items():
-        if outcome.status == "finished":
-            yield from (f"{cell.label}: {line}" for line in run_differences(cell.folder))
-            described = RunFolder(cell.folder).identity()
-            for line in identity.other_settings(described, cell.config) if described else ():
-                yield f"{cell.label}: is not the run of {ABLATION}: {line}"
+        yield f"{where}: the declaration does not match its hash"
+    if "settings" not in registered["declared"]:
+        print(printable(f"{where}: attnlab 0.1 declared no settings, data or sources, so none is compared"))
+    yield from (
+        f"{where}: {CHANGED}: {change}" for change in deviations(registered, ended.config, ended.runs)
+    )
+    of_anchor = anchor.check(ended.folder, registered)
+    for note in of_anchor.notes:
+        print(printable(f"{where}: {note}"))
+    yield from (f"{where}: {line}" for line in of_anchor.findings)
+    contradict = chain.differences(ended.folder, registered, ended.config.baseline, ended.runs)
+    yield from (f"{where}: {line}" for line in contradict)
+
+
+def _of_ledger(
+    stored: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], ended: Sequence[results.EndedAblation]
+) -> Iterator[str]:
+    """Yield where the looks in results.json are not those of the ledger, or not what the ledger gives."""
+    if LEDGER_IN_RESULTS not in stored:
+        if RECIPE in stored:
+            print(printable(f"{RESULTS}: it has no ledger of looks; attnlab report adds it"))
+        return
+    try:
+        yield from looks.differences(stored[LEDGER_IN_RESULTS], rows, ended)
+    except UserError as error:
+        yield error.sentence()
+
+
+def _of_replay(folder: Path, count: int) -> Iterator[str]:
+    """Yield which of the runs that the registration's digest draws are different when trained again."""
+    for one in results.reported_ablations(folder) if count else ():
+        finished = [cell for cell, outcome in one.outcomes.items() if outcome.status == "finished"]
+        for cell in replaying.drawn(finished, seal(read_registration(one.folder)), count):
+            yield from replaying.differences(cell.label, cell.folder)
+
+
+def _of_search(ended: results.EndedAblation) -> Iterator[str]:
+    """Yield where the record of the search is not what its runs give."""
+    record = read_search(ended.folder) if ended.config.search else None
+    if record is None:
+        return
+    try:
+        computed = judge(ended.config, {cell: outcome_of(cell) for cell in ended.tries})
+    except KeyError:
+        yield f"{SEARCH}: {RUNS} has not every run of the search, so none is compared"
+        return
+    yield from (f"{SEARCH}: {line}" for line in differences(record, computed))
 
 
 def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
@@ -159,6 +219,24 @@ def differences(stored: object, computed: object, where: str = "") -> Iterator[s
             yield from differences(before, now, f"{where}[{_name_of(before, index)}]")
     elif not _equal(stored, computed, where):
         yield f"{where}: {stored!r} -> {computed!r}"
+
+
+def _as_0_1(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without what attnlab 0.1 did not tell: the recipe, and what changed in which row."""
+    rows = []
+    for row in results["comparisons"]:
+        flags = [flag for flag in row["flags"] if not flag.startswith(CHANGED)]
+        rows.append({**row, "verdict": row["verdict"].removesuffix(f", {CHANGED}"), "flags": flags})
+    known = results["registration"] or {}
+    each = known.get("ablations") or {}
+    kept = {name: _without_changes(one) for name, one in each.items()}
+    registration = _without_changes(known) | ({"ablations": kept} if kept else {})
+    told = {name: value for name, value in results.items() if name != RECIPE}
+    return {**told, "comparisons": rows, "registration": registration}
+
+
+def _without_changes(registration: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in registration.items() if name != "changed_afterwards"}
 
 
 def _name_of(item: object, index: int) -> str:

@@ -77,7 +77,7 @@ def one_ablation(command: str, settings: Sequence[str]) -> tuple[AblationConfig,
     Raises:
         UserError: there is not exactly one file, or it is not an ablation.
     """
-    from pipelines.config.load import is_ablation, load_ablation
+    from pipelines.config.load import is_ablation, load_ablation, replacements
 
     files, overrides = files_and_overrides(settings)
     if len(files) != 1:
@@ -86,7 +86,10 @@ def one_ablation(command: str, settings: Sequence[str]) -> tuple[AblationConfig,
         raise UserError(
             files[0], "is not an ablation: it has no arms", accepted="use attnlab train for one run"
         )
-    return load_ablation(files[0], overrides), files[0]
+    config = load_ablation(files[0], overrides)
+    for line in replacements(files[0], overrides):
+        print(printable(line), file=sys.stderr)
+    return config, files[0]
 
 
 def out_folder(
@@ -100,6 +103,8 @@ def out_folder(
             what = f"the name of a folder has more than {MOST_BYTES} bytes"
             raise UserError("--out", what, chosen, "choose a shorter one")
         return chosen
+    if not files:
+        raise UserError("--out", "no file gives the folder its name", accepted="write --out DIR")
     name = os.path.splitext(os.path.basename(files[0]))[0]
     out = os.path.join("runs", name)
     print(printable(message.format(out)), file=sys.stderr)

@@ -30,12 +30,13 @@ from pipelines.cli import (
     report,
     reproduce,
     run_cell,
+    show,
     status,
     train,
     validate,
     verify,
 )
-from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors
+from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors, raise_all
 from pipelines.shown import printable
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
@@ -60,6 +61,7 @@ COMMANDS = tuple(
         reproduce,
         evaluate,
         predict,
+        show,
         generate,
         fold,
         push,
@@ -74,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: success. 1: a run failed. 2: the user can correct the error. 75: stopped, and it can be resumed. 130:
     stopped by Ctrl-C while nothing could be saved.
     """
-    arguments = _parse(argv)
     if os.getcwd() not in sys.path:  # the user's own variants are imported from here
         sys.path.append(os.getcwd())
     try:
+        arguments = _parse(argv)
         return arguments.run(arguments) or 0
     except UserErrors as error:
         return _say([one.sentence() for one in error.errors], EXIT_USER)
@@ -111,6 +113,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
+    if unknown and hasattr(arguments, "settings"):
+        from pipelines.cli.settings_as_options import wrong_options
+
+        whole = sys.argv[1:] if argv is None else argv
+        raise_all(wrong_options(whole, unknown, [*arguments.settings, *rest]))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     if rest:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command
+from pipelines.cli.command import Command, count
+from pipelines.distributed.stop import leaving_at_once
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of an ablation or of a run, or hub:ORG/NAME")
+    parser.add_argument(
+        "--replay",
+        type=count,
+        metavar="N",
+        help="also train N runs again, drawn by the digest of the registration, and compare the bits",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.actions.verify import verify_command
+    with leaving_at_once():
+        from pipelines.actions.verify import verify_command
 
-    verify_command(arguments.folder)
+        verify_command(arguments.folder, replay=arguments.replay or 0)
 
 
 COMMAND = Command(

@@ -6,15 +6,18 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.comparison import significance
+from pipelines.comparison import assay, behrens_fisher, collapse, significance
+from pipelines.comparison import margin as margins
 from pipelines.comparison import verdict as comparison_verdict
+from pipelines.comparison.collapse import Collapse
+from pipelines.comparison.doubts import Doubts, doubts
 from pipelines.comparison.pairing import share_identical
 from pipelines.comparison.results import (
     SCHEMA_VERSION,
@@ -29,7 +32,8 @@ from pipelines.comparison.results import (
 )
 from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
-from pipelines.comparison.significance import Bootstrap, TwoWay
+from pipelines.comparison.shrinkage import shrunken
+from pipelines.comparison.significance import LEVEL, Bootstrap, TwoWay
 from pipelines.comparison.verdict import Verdict
 from pipelines.metrics.base import Metric
 
@@ -115,6 +119,8 @@ class Comparison:
     result: TwoWay | None = None
     check: Bootstrap | None = None
     p_holm: float | None = None
+    p_margin: margins.Sides | None = None  # adjusted where primary
+    insensitive: str = ""  # why harm would not have been seen
 
     def finish(self, failures: Sequence[Failure], folder: Path | None) -> ComparisonResult:
         """Return the comparison as results.json holds it; run folders are relative to `folder`."""
@@ -154,17 +160,48 @@ class Comparison:
             ratio_ci95=ratio_ci95,
             bootstrap=self.check,
             p_holm=self.p_holm,
+            p_margin=self.p_margin,
+            planted=True if self.planted else None,
+            shrunken=self._shrunken() if verdict.word in ("better", "worse") else None,
+            collapse=self.collapse,
+            looks=cell.looks(self.name, self.arm) if self.primary else None,
             margin=self.margin,
             verdict=verdict.word + aside,
             within_margin=verdict.within_margin,
             reason=verdict.reason,
-            flags=tuple(self._flags()),
+            flags=tuple(self._flags(verdict)),
             runs=RunPaths(self._paths(cell.baseline, folder), self._paths(self.arm, folder)),
         )
 
     @property
     def margin(self) -> float | None:
         return self.cell.ablation["margin"].get(self.name)
+
+    def part(self, comparisons: int) -> float:
+        """Return the part of the level of a family that this look may use."""
+        return self.cell.part(len(self.cell.seeds), comparisons)
+
+    @property
+    def planted(self) -> bool:
+        """Whether the arm is the planted harm of an assay, which is looked for and claims nothing."""
+        return self.arm == self.cell.ablation.get("assay")
+
+    @property
+    def collapse(self) -> Collapse | None:
+        """Which seeds of the arm collapsed; None where nothing was tested."""
+        if self.result is None or self.result.problem is not None or self.result.identical:
+            return None
+        declared = self.cell.ablation.get("collapse", {}).get(self.name)
+        return collapse.collapse(self.result.seed_differences, declared)
+
+    def _shrunken(self) -> float:
+        """Return the estimate that allows for the selection of large ones, at the level of its family."""
+        result = self.result
+        assert result is not None  # it has a verdict
+        level = LEVEL if not self.p_holm else LEVEL * result.p / self.p_holm
+        dfs = significance.degrees_of_freedom(result.num_seeds, result.num_clusters)
+        share = significance.share_of_seeds(result.variance)
+        return shrunken(result.difference, result.se, float(behrens_fisher.critical_value(level, share, dfs)))
 
     def _scores(self, arm: str) -> tuple[float | None, ...]:
         return tuple(self.cell.score(arm, seed, self.name) for seed in self.cell.seeds)
@@ -188,6 +225,7 @@ class Comparison:
             if (arm, seed) not in cell.runs
         ]
         raw = result.p if result else math.nan
+        found = self.collapse
         return comparison_verdict.verdict(
             result,
             self.p_holm if self.p_holm is not None else raw,
@@ -195,9 +233,13 @@ class Comparison:
             num_planned=len(cell.seeds),
             diverged=[label for label, status in lost if status == "diverged"],
             missing=[label for label, status in lost if status != "diverged"],
+            p_margin=self.p_margin or (1.0, 1.0),
+            doubts=Doubts(equal=self.insensitive)
+            if result is None or found is None
+            else doubts(result, found, cell.selected, self.insensitive),
         )
 
-    def _flags(self) -> list[str]:
+    def _flags(self, verdict: Verdict) -> list[str]:
         if self.result is None:
             return list(self.notes)
         runs = [run for pair in self.cell.pairs(self.arm).values() for run in pair]
@@ -207,34 +249,58 @@ class Comparison:
         )
         if not any(run.score(self.name) for run in runs):
             found.append("every score is 0: neither arm has learned to predict")
+        if self.cell.selected:
+            found.append(self.cell.selected)
+        if verdict.word == "better" and self.collapse is not None:
+            found.append(self.collapse.sentence)
         seeds = list(self.cell.pairs(self.arm))
         return found + comparison_verdict.flags(self.result, self.check, seeds)
 
     @property
     def family_p(self) -> float:
         """Its p in the Holm family; NaN where it may claim nothing: a planned pair is missing, or no test."""
+        return self.result.p if self.result is not None and self.may_claim else math.nan
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether its verdict can be a claim: every planned pair is there, and there was a test."""
         complete = len(self.cell.pairs(self.arm)) == len(self.cell.seeds) >= significance.MIN_SEEDS
         if self.result is None or self.result.problem is not None or not complete:
-            return math.nan
-        return self.result.p
+            return False
+        return self.result.identical or self.result.num_clusters >= significance.CLAIMING_CLUSTERS
+
+    @property
+    def one_sided(self) -> margins.Sides | None:
+        """Its p values of being worse, and better, by the margin; None where it may not claim."""
+        if self.margin is None or self.result is None or not self.may_claim:
+            return None
+        return margins.one_sided(self.result, self.margin)
 
 
-def _comparisons(cell: ScoredCell) -> Iterator[Comparison]:
-    """Yield the comparisons of a cell: primary metric first; arms in the order of the ablation."""
+def _comparisons(cell: ScoredCell) -> list[Comparison]:
+    """Return the comparisons of a cell: primary metric first; arms in the order of the ablation."""
     measured = list(next(iter(cell.runs.values())).metrics) if cell.runs else []
-    found = {name for name in (cell.primary, *measured) if name is not None}
-    names = sorted(found, key=lambda name: (name != cell.primary, name))
+    known = {name for name in (cell.primary, *measured) if name is not None}
+    names = sorted(known, key=lambda name: (name != cell.primary, name))
     arms = [arm for arm in cell.ablation["arms"] if arm != cell.baseline]
     notes = {arm: cell.notes(arm) for arm in arms}
     resampled = cell.resampled() if cell.runs else {}
+    found: list[Comparison] = []
     for name in names:
         for arm in arms:
             comparison = Comparison(cell, arm, name, name == cell.primary, notes[arm])
+            comparison.primary &= not comparison.planted
             metric = cell.metric(name)
             if metric is not None and (pairs := cell.pairs(arm)):
                 comparison.result = cell.two_way(name, pairs)
                 comparison.check = _check(comparison.result, metric, pairs, resampled)
-            yield comparison
+            found.append(comparison)
+        planted = next((one for one in found if one.name == name and one.planted), None)
+        unseen = assay.unseen(planted.result if planted else None) if cell.ablation.get("assay") else ""
+        for one in found:
+            if one.name == name:
+                one.insensitive = cell.behind(one.arm) or unseen
+    return found
 
 
 def _check(
@@ -264,7 +330,7 @@ def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] 
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> None:
-    """Adjust p by Holm over the whole declared family.
+    """Adjust p over the whole declared family: by Holm, and those of the margin as one of their own.
 
     A comparison that may claim nothing counts as p = 1 and gets no adjusted p: leaving it out would make the
     others look better because a run is missing.
@@ -272,7 +338,15 @@ def _adjust(comparisons: Sequence[Comparison]) -> None:
     family = [comparison for comparison in comparisons if comparison.primary]
     raw = [comparison.family_p for comparison in family]
     for comparison, p, adjusted in zip(family, raw, significance.holm(raw)):
-        comparison.p_holm = None if math.isnan(p) else adjusted
+        comparison.p_holm = None if math.isnan(p) else min(1.0, adjusted / comparison.part(len(family)))
+    inside = [comparison for comparison in family if comparison.margin is not None]
+    for comparison, sides in zip(inside, margins.adjusted([one.one_sided for one in inside])):
+        if sides is not None:
+            worse, better = (min(1.0, p / comparison.part(len(inside))) for p in sides)
+            comparison.p_margin = worse, better
+    for comparison in comparisons:
+        if not comparison.primary:
+            comparison.p_margin = comparison.one_sided
 
 
 def _shared(environments: Sequence[Mapping[str, object]]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.comparison import behrens_fisher
 from pipelines.comparison.significance import LEVEL, POWER, Variance, degrees_of_freedom
 
 MOST_SEEDS, MOST_CLUSTERS = 1000, 10_000_000  # more than these counts as out of reach
@@ -72,34 +73,36 @@ def components(variance: Variance | Mapping[str, float], num_seeds: int, num_clu
 def power(
     parts: Components, difference: float, num_seeds: int, num_clusters: int, level: float = LEVEL
 ) -> float:
-    """Return the probability that the two-way t detects a true `difference` at a two-sided `level`.
+    """Return the probability that the two-way test detects a true `difference` at a two-sided `level`.
 
     The variance that the test estimates between few seeds follows a chi-square distribution. The probability
-    is the mean over that distribution, with the standard error and degrees of freedom of each estimate. MDE80
+    is the mean over that distribution, with the standard error and the critical value of each estimate. MDE80
     takes the variance as known instead, so it is too optimistic for few seeds.
     """
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import ndtr
 
     se = math.sqrt(parts.variance(num_seeds, num_clusters))
     if se == 0:
         return 1.0 if difference else level
-    estimate, df = _as_estimated(parts, num_seeds, num_clusters)
-    bar = stdtrit(df, 1 - level / 2) * np.sqrt(estimate)  # what the estimated difference has to exceed
+    estimate, share = _as_estimated(parts, num_seeds, num_clusters)
+    dfs = degrees_of_freedom(num_seeds, num_clusters)
+    ratio = behrens_fisher.critical_values(level, share, dfs)
+    bar = ratio * np.sqrt(estimate)  # what the estimated difference has to exceed
     found = ndtr((abs(difference) - bar) / se) + ndtr((-abs(difference) - bar) / se)
     return float(found.mean())
 
 
 def _as_estimated(parts: Components, num_seeds: int, num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return variance and degrees of freedom as `two_way` will estimate them, at equally likely draws."""
+    """Return variance and share of the seeds as `two_way` will estimate them, at equally likely draws."""
     from scipy.special import chdtri
 
     seeds, examples = parts.parts(num_seeds, num_clusters)
     if num_seeds == 1:
-        return np.array([examples]), np.array([num_clusters - 1.0])
+        return np.array([examples]), np.zeros(1)
     drawn = seeds * chdtri(num_seeds - 1, 1 - (np.arange(DRAWS) + 0.5) / DRAWS) / (num_seeds - 1)
     counted_twice = parts.both / (num_seeds * num_clusters)
     total = examples + np.maximum(0.0, drawn - counted_twice)
-    return total, np.asarray(degrees_of_freedom(drawn, total, num_seeds, num_clusters))
+    return total, np.minimum(1.0, drawn / total)
 
 
 def detectable(

@@ -52,3 +52,11 @@ class CellRecipe:
     seeds: tuple[int, ...]
     attention: str  # of the baseline, in words
     arms: Mapping[str, ArmRecipe]
+    # Settings that came later: a file leaves them out where they are the default.
+    optimizer: str = "adamw"
+    momentum: float | None = None
+    warmup_steps: int | None = None
+    dropout: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: str | tuple[float, ...] | None = None
+    freeze: tuple[str, ...] = ()

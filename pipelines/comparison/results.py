@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
+from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
-# Fields that are left out of the file where they are None; all others are written as null.
+# Fields that are left out of the file where they have their default, mostly None; all others are written.
 LEFT_OUT = frozenset(
     {
         "bootstrap",
@@ -29,10 +30,27 @@ LEFT_OUT = frozenset(
         "time",
         "finished_before",
         "declared",
+        "anchor",
         "recipe",
         "ablations",
+        "ledger",
+        "optimizer",
+        "momentum",
+        "warmup_steps",
+        "dropout",
+        "label_smoothing",
+        "class_weights",
+        "freeze",
+        "p_margin",
+        "planted",
+        "shrunken",
+        "collapse",
+        "overturns",
+        "fall",
+        "looks",
     }
 )
+CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
 WRITE_AGAIN = "write the file again with attnlab report"
 T = TypeVar("T")
 
@@ -56,6 +74,15 @@ class RunPaths:
 
     baseline: tuple[str | None, ...]
     arm: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class SeedLook:
+    """What a sequential design saw after some seeds."""
+
+    seeds: int
+    difference: float
+    interval: Interval  # all intervals of a comparison hold together with 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +123,24 @@ class ComparisonResult:
     ratio_ci95: Interval | None = None
     bootstrap: Bootstrap | None = None  # examples resampled, seeds fixed: a check of variance.examples
     p_holm: float | None  # adjusted over the primary comparisons; None where it may claim nothing
+    p_margin: tuple[float, float] | None = (
+        None  # of being worse, and better, by the margin; adjusted as p_holm
+    )
+    planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
+    shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
+    collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
+    looks: tuple[SeedLook, ...] | None = None  # sequential designs only: the interval after each seed
     margin: float | None
     verdict: str
     within_margin: bool
     reason: str
     flags: tuple[str, ...]
     runs: RunPaths
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something that it rests on has changed after the registration."""
+        return self.verdict.endswith(CHANGED)
 
     @property
     def unit(self) -> str:
@@ -182,7 +221,35 @@ class Registration:
     finished_before: Mapping[str, int] | None = None  # arm -> runs that were finished by then
     changed_afterwards: tuple[str, ...] = ()
     declared: Mapping[str, object] | None = None
+    anchor: Mapping[str, str] | None = None  # where it was put outside of the folder, since 0.2
     ablations: Mapping[str, Mapping[str, object]] | None = None  # of several reported together
+
+
+@dataclass(frozen=True)
+class ReadLook:
+    """One look at a primary comparison on a test set, and its reading by e-LOND after all looks before it."""
+
+    test: str  # hash of the examples
+    time: str
+    ablation: str  # beginning of the seal of its registration
+    cell: str | None  # of this report; None: of another ablation
+    arm: str | None
+    metric: str | None
+    p: float | None
+    finished: int  # runs that had ended
+    planned: int
+    e: float | None = None
+    needed: float | None = None
+    claimed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The looks that the test sets of a report have had."""
+
+    heads: Mapping[str, str]  # ablation -> hash of the last line of its ledger when the report was written
+    tests: Mapping[str, str]  # cell -> hash of the examples
+    looks: tuple[ReadLook, ...]
 
 
 @dataclass(frozen=True)
@@ -199,6 +266,7 @@ class Results:
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
+    ledger: Ledger | None = None  # since 0.2
 
 
 def to_json(results: Results | CellRecipe) -> dict[str, Any]:
@@ -211,9 +279,11 @@ def _plain(value: object) -> Any:
     if isinstance(value, ArmSummary) and value.num_runs == 0:
         return {"num_runs": 0}
     if is_dataclass(value):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        named = {field: getattr(value, field.name) for field in fields(value)}
         return {
-            name: _plain(item) for name, item in named.items() if item is not None or name not in LEFT_OUT
+            field.name: _plain(item)
+            for field, item in named.items()
+            if item != field.default or field.name not in LEFT_OUT
         }
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

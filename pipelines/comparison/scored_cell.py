@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.comparison import without_model
+from pipelines.comparison import looks, without_model
 from pipelines.comparison.pairing import check_pair, check_same_examples
-from pipelines.comparison.results import ArmSummary, StartSummary
+from pipelines.comparison.results import ArmSummary, SeedLook, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
 from pipelines.comparison.significance import (
+    MIN_SEEDS,
     TwoWay,
     cluster_sums,
     differing,
@@ -104,11 +105,53 @@ class ScoredCell:
         found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
         return list(dict.fromkeys(found))
 
+    @property
+    def selected(self) -> str:
+        """How scores come from a selection on the split that is judged, as a clause; empty: they do not."""
+        if self.split != "validation":
+            return ""
+        if self.ablation.get("search"):
+            return "its learning rate was chosen on the split that is judged: a test split is needed"
+        manifests = [run.manifest for run in self.runs.values()]
+        chosen = sum(one.get("best_step") != one.get("num_steps") for one in manifests)
+        if not chosen:
+            return ""
+        return (
+            f"{chosen} of {len(manifests)} runs kept the checkpoint that was best on the split that is "
+            "judged: a test split is needed"
+        )
+
+    def behind(self, arm: str) -> str:
+        """Return which runs of an arm or of the baseline learned nothing, as a clause; empty: none."""
+        for side in (arm, self.baseline):
+            runs = [self.runs[side, seed].manifest for seed in self.seeds if (side, seed) in self.runs]
+            if found := without_model.note(runs):
+                return f"{side} did not learn: {found}"
+        return ""
+
+    def part(self, num_seeds: int, comparisons: int = 1) -> float:
+        """Return the part of a level that a look after so many seeds may use; 1 in a fixed design."""
+        stopping = self.ablation.get("stopping")
+        return looks.part_of_level(num_seeds, stopping["most_seeds"], comparisons) if stopping else 1.0
+
+    def looks(self, name: str, arm: str) -> tuple[SeedLook, ...] | None:
+        """Return what each look of a sequential design saw; None in a fixed one."""
+        pairs = list(self.pairs(arm).items())
+        if not self.ablation.get("stopping"):
+            return None
+        counts = range(MIN_SEEDS, len(pairs) + 1)
+        found = [self.two_way(name, dict(pairs[:count])) for count in counts]
+        return tuple(
+            SeedLook(count, one.difference, one.ci95)
+            for count, one in zip(counts, found)
+            if one.problem is None
+        )
+
     def two_way(self, name: str, pairs: Mapping[int, tuple[ScoredRun, ScoredRun]]) -> TwoWay:
         """Compare the two sides of some pairs (at least one) by one metric."""
         baseline, arm = ([pair[side].deletions(name) for pair in pairs.values()] for side in (0, 1))
         differs = [differing(*(run.statistics[name] for run in pair)) for pair in pairs.values()]
-        return paired_test(baseline, arm, differs)
+        return paired_test(baseline, arm, differs, self.part(len(pairs)))
 
     def resampled(self) -> dict[tuple[Path, str], np.ndarray]:
         """Return the compared value of every run and metric over the same resamples, `(resamples,)`."""

@@ -1,4 +1,4 @@
-"""Whether an arm differs from the baseline: the two-way t over seeds and examples, Holm, the bootstrap.
+"""Whether an arm differs from the baseline: the two-way test over seeds and examples, Holm, the bootstrap.
 
 Everything here is arithmetic on stored statistics; method and measured error rates are in docs/statistics.md.
 """
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
+from pipelines.comparison import behrens_fisher
 from pipelines.metrics.base import StatisticsTable
 
 K = TypeVar("K")
@@ -22,9 +23,8 @@ LEVEL = 0.05  # two-sided error rate of a verdict
 POWER = 0.80  # power behind the smallest detectable difference
 MIN_SEEDS = 3  # fewer compare checkpoints, not methods
 MIN_CLUSTERS = 30
+CLAIMING_CLUSTERS = 10  # fewer claim nothing
 MIN_DIFFERING = 20  # examples
-OUTLIER_MADS = 5.0
-NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
 BOOTSTRAP_TOLERANCE = 0.10  # relative gap between the standard errors of bootstrap and jackknife
 RESAMPLES = 10_000
 BLOCK = 1 << 20  # numbers of dense statistics at a time
@@ -50,9 +50,9 @@ class TwoWay:
 
     difference: float
     se: float = math.nan
-    df: float = math.nan
+    df: float = math.nan  # of the t with the same 95 % interval
     p: float = math.nan  # two-sided
-    ci95: tuple[float, float] = (math.nan, math.nan)
+    ci95: tuple[float, float] = (math.nan, math.nan)  # wider where it holds at every look
     ci90: tuple[float, float] = (math.nan, math.nan)
     mde80: float = math.nan  # difference that this test finds with power 80 %
     seed_differences: tuple[float, ...]
@@ -61,6 +61,7 @@ class TwoWay:
     num_examples: int
     num_clusters: int
     num_differing: int  # examples with different statistics in any seed
+    skewness: float = 0.0  # of the effects of the clusters: positive where a few gain much
     problem: str | None = None
 
     @property
@@ -157,9 +158,12 @@ def two_way(
 
 
 def paired_test(
-    baseline: Sequence[Deletions], arm: Sequence[Deletions], differs: Sequence[np.ndarray]
+    baseline: Sequence[Deletions],
+    arm: Sequence[Deletions],
+    differs: Sequence[np.ndarray],
+    part: float = 1.0,
 ) -> TwoWay:
-    """Test an arm against the baseline by a t over seeds x examples, paired on both.
+    """Test an arm against the baseline over seeds x examples, paired on both.
 
     The variance over examples is a delete-one jackknife over clusters.
 
@@ -167,6 +171,7 @@ def paired_test(
         baseline: the values of the baseline's runs, one for each seed.
         arm: those of the arm.
         differs: for each seed, which examples have different statistics.
+        part: of the level, that the intervals may use where there are several looks (`looks.py`).
 
     With one seed the variance is that of the examples alone: a comparison of two checkpoints.
     A difference that never varies has no standard error, and neither has one of a single cluster: `problem`
@@ -176,10 +181,10 @@ def paired_test(
     scores = tuple(np.array([run.whole for run in side]) for side in (baseline, arm))
     by_seed = scores[1] - scores[0]
     difference = float(by_seed.mean())
-    variance = Variance(*[math.nan] * 4)
+    variance, skewness = Variance(*[math.nan] * 4), 0.0
     if num_clusters > 1:
         without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
-        variance = _variance(by_seed, without)
+        variance, skewness = _variance(by_seed, without), _skewness(-without.mean(axis=0))
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)
@@ -191,6 +196,7 @@ def paired_test(
         num_examples=len(differs[0]),
         num_clusters=num_clusters,
         num_differing=int(np.any(differs, axis=0).sum()),
+        skewness=skewness,
     )
     if num_clusters == 1:
         return replace(untested, problem="a test needs more than one cluster of examples")
@@ -200,8 +206,7 @@ def paired_test(
         if untested.identical:
             return _identical(untested)
         return replace(untested, problem="the difference is the same whichever examples are left out")
-    df = float(degrees_of_freedom(variance.seeds, variance.total, num_seeds, num_clusters))
-    return _tested(untested, se, df)
+    return _tested(untested, se, part)
 
 
 def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
@@ -221,6 +226,13 @@ def _variance(by_seed: np.ndarray, without: np.ndarray) -> Variance:
     return Variance(seeds, examples, interaction, examples + max(0.0, seeds - interaction))
 
 
+def _skewness(effects: np.ndarray) -> float:
+    """Return the third standardised moment; 0 where nothing varies."""
+    away = effects - effects.mean()
+    spread = float(np.sqrt(np.mean(np.square(away))))
+    return float(np.mean((away / spread) ** 3)) if spread > 0 else 0.0
+
+
 def jackknife_variance(without: np.ndarray) -> np.ndarray:
     """Return the delete-one-cluster variance of a value, from the values without each cluster `(..., G)`."""
     num_clusters = without.shape[-1]
@@ -228,19 +240,14 @@ def jackknife_variance(without: np.ndarray) -> np.ndarray:
     return (num_clusters - 1) / num_clusters * spread
 
 
-def degrees_of_freedom(
-    seeds: float | np.ndarray, total: float | np.ndarray, num_seeds: int, num_clusters: int
-) -> float | np.ndarray:
-    """Return the harmonic mean of S - 1 (seeds) and G - 1 (clusters), weighted by their shares of `total`.
+def share_of_seeds(variance: Variance) -> float:
+    """Return the part of the total variance that only the seeds can estimate; the examples give the rest."""
+    return min(1.0, variance.seeds / variance.total)
 
-    Critical values are nearly linear in 1/df, so this is Cochran's mean of the two critical values (1964).
-    Satterthwaite's squared weights give too many degrees of freedom where three seeds agree by chance: the
-    false alarms reach 7.9 %, with these weights 5.8 % (docs/statistics.md).
-    """
-    if num_seeds == 1:
-        return num_clusters - 1.0
-    share = np.minimum(1.0, seeds / total)
-    return 1 / (share / (num_seeds - 1) + (1 - share) / (num_clusters - 1))
+
+def degrees_of_freedom(num_seeds: int, num_clusters: int) -> tuple[float, float]:
+    """Return those of the variance over seeds (0 for one seed, which has none) and over clusters."""
+    return num_seeds - 1.0, num_clusters - 1.0
 
 
 def _identical(untested: TwoWay) -> TwoWay:
@@ -250,17 +257,21 @@ def _identical(untested: TwoWay) -> TwoWay:
     return replace(untested, difference=0.0, se=0.0, df=df, p=1.0, ci95=none, ci90=none, mde80=0.0)
 
 
-def _tested(untested: TwoWay, se: float, df: float) -> TwoWay:
-    """Return the t test of a difference from its standard error and degrees of freedom."""
-    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+def _tested(untested: TwoWay, se: float, part: float) -> TwoWay:
+    """Return the test of a difference with this standard error, by the distribution of Behrens and Fisher."""
+    from scipy.special import stdtridf  # scipy.stats takes a second to import
 
-    t95, t90, t80 = (float(stdtrit(df, q)) for q in (1 - LEVEL / 2, 1 - LEVEL, POWER))
-    difference = untested.difference
+    dfs = degrees_of_freedom(untested.num_seeds, untested.num_clusters)
+    share, difference = share_of_seeds(untested.variance), untested.difference
+    t95, t90, t80 = (
+        float(behrens_fisher.critical_value(level, share, dfs))
+        for level in (LEVEL * part, 2 * LEVEL * part, 2 * (1 - POWER))
+    )
     return replace(
         untested,
         se=se,
-        df=df,
-        p=float(2 * stdtr(df, -abs(difference) / se)),
+        df=float(stdtridf(1 - LEVEL / 2, t95)),
+        p=float(behrens_fisher.p_value(difference / se, share, dfs)),
         ci95=(difference - t95 * se, difference + t95 * se),
         ci90=(difference - t90 * se, difference + t90 * se),
         mde80=(t95 + t80) * se,

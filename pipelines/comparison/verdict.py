@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from pipelines.comparison.doubts import NO_DOUBTS, Doubts
+from pipelines.comparison.outliers import outliers
 from pipelines.comparison.significance import (
     BOOTSTRAP_TOLERANCE,
+    CLAIMING_CLUSTERS,
     LEVEL,
     MIN_CLUSTERS,
     MIN_DIFFERING,
     MIN_SEEDS,
-    NORMAL_MAD,
-    OUTLIER_MADS,
     Bootstrap,
     TwoWay,
 )
@@ -37,18 +36,6 @@ def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object
     return found
 
 
-def outliers(differences: Sequence[float]) -> list[int]:
-    """Return the places of seeds whose difference is more than 5 median absolute deviations from the median.
-
-    The deviations are scaled to estimate a standard deviation (divided by 0.6745).
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < MIN_SEEDS:
-        return []
-    away = np.abs(values - np.median(values))
-    return np.flatnonzero(away > OUTLIER_MADS * np.median(away) / NORMAL_MAD).tolist()
-
-
 @dataclass(frozen=True)
 class Verdict:
     """The word for one comparison, and the reason that the rule gave."""
@@ -66,10 +53,12 @@ def verdict(
     num_planned: int,
     diverged: Sequence[str] = (),
     missing: Sequence[str] = (),
+    p_margin: tuple[float, float] = (0.0, 0.0),
+    doubts: Doubts = NO_DOUBTS,
 ) -> Verdict:
     """Return the first word that applies, in this order.
 
-    unstable, no-verdict, identical, better / worse, equivalent, non-inferior, inconclusive.
+    unstable, no-verdict, insensitive, identical, better / worse, equivalent, non-inferior, inconclusive.
 
     Args:
         result: the comparison over the finished pairs; None when there is no pair.
@@ -77,6 +66,8 @@ def verdict(
         margin: largest difference that does not matter, in the difference's unit; None: none declared.
         num_planned: seeds declared before the first run.
         diverged, missing: names of runs of either arm that diverged, or that failed or never ran.
+        p_margin: adjusted p of being worse, and better, by the margin; 0 lets the interval alone decide.
+        doubts: what withholds a word.
     """
     if diverged:
         text = f"{len(diverged)} of {num_planned} seeds diverged ({', '.join(diverged)})"
@@ -89,22 +80,35 @@ def verdict(
     if result.problem is not None:
         return Verdict("no-verdict", result.problem)
     if result.identical:
+        if doubts.equal:
+            return Verdict("insensitive", f"every example scores the same in both arms, but {doubts.equal}")
         return Verdict(
             "identical", "every example scores the same in both arms", within_margin=margin is not None
         )
-    return _tested_verdict(result, p_adjusted, margin)
+    if result.num_clusters < CLAIMING_CLUSTERS:
+        return Verdict(
+            "no-verdict", f"{result.num_clusters} clusters of examples claim nothing: 10 are needed"
+        )
+    return _tested_verdict(result, p_adjusted, margin, p_margin, doubts)
 
 
-def _tested_verdict(result: TwoWay, p_adjusted: float, margin: float | None) -> Verdict:
+def _tested_verdict(
+    result: TwoWay, p_adjusted: float, margin: float | None, p_margin: tuple[float, float], doubts: Doubts
+) -> Verdict:
     low, high = result.ci90
     inside = margin is not None and -margin < low and high < margin
     low95, high95 = result.ci95
     if (low95 > 0 or high95 < 0) and p_adjusted < LEVEL:
-        word = "better" if low95 > 0 else "worse"
+        word, doubt = ("better", doubts.better) if low95 > 0 else ("worse", doubts.worse)
+        if doubt:
+            return Verdict("inconclusive", f"it would be called {word}, but {doubt}")
         reason = "the 95 % interval excludes 0 and the adjusted p is below 0.05"
         return Verdict(word, reason + (", within the margin" if inside else ""), inside)
-    if inside:
+    unclear = Verdict("inconclusive", f"differences below {result.mde80:.2g} could not be expected to show")
+    if margin is None or low <= -margin or p_margin[0] >= LEVEL:
+        return unclear
+    if doubts.equal:
+        return Verdict("insensitive", f"the 90 % interval lies above -{margin:g}, but {doubts.equal}")
+    if inside and p_margin[1] < LEVEL:
         return Verdict("equivalent", f"the 90 % interval lies inside ±{margin:g}", True)
-    if margin is not None and low > -margin:
-        return Verdict("non-inferior", f"the 90 % interval lies above -{margin:g}")
-    return Verdict("inconclusive", f"differences below {result.mde80:.2g} could not be expected to show")
+    return Verdict("non-inferior", f"the 90 % interval lies above -{margin:g}")

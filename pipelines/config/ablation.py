@@ -20,7 +20,9 @@ def _file_or_settings(part: Any) -> Any:
     raise ValueError("a cell is a list of run files or of settings")
 
 
-ABLATION_EXECUTION_KEYS = frozenset({"jobs", "executor", "slurm"})  # never part of the ablation's hash
+ABLATION_EXECUTION_KEYS = frozenset(
+    {"anchor", "jobs", "executor", "slurm"}
+)  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
 
@@ -87,6 +89,20 @@ class SlurmConfig(Section):
     )
 
 
+class StoppingConfig(Section):
+    """When no more seeds are added: once every primary comparison is settled, or at the most."""
+
+    rule: Literal["sequential"] = Field(
+        "sequential", description="look after every seed, with wider intervals"
+    )
+    most_seeds: int = Field(
+        20, ge=4, le=50, description="most seeds of each arm; the intervals of all looks hold together"
+    )
+    first_seeds: Count | None = Field(
+        None, description="how many seeds were declared; attnlab sets it where it adds others"
+    )
+
+
 class AblationBase(Section):
     """The settings that an ablation file and a resolved ablation share."""
 
@@ -99,8 +115,23 @@ class AblationBase(Section):
     margin: dict[Name, Margin] = Field(
         {}, description="metric -> the smallest difference that matters, in points"
     )
+    collapse: dict[Name, Margin] = Field(
+        {}, description="metric -> the fall of a seed that must be excluded before an arm is called better"
+    )
+    assay: Name | None = Field(
+        None,
+        description="name of an arm of known harm, or such an arm: unless it is found, none is equivalent",
+    )
+    stopping: StoppingConfig | None = Field(
+        None, description="add seeds until the comparisons are settled; null: the seeds of the file, once"
+    )
     search: SearchConfig | None = Field(
         None, description="learning rates to try for every arm; null: use the learning rates of the files"
+    )
+    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+)$")] | None = Field(
+        None,
+        description="what dates the registration before the first run: git (a commit in the repository of "
+        "the working folder) or hub:ORG/NAME (an empty repository); null: nothing",
     )
     jobs: Count | None = Field(
         None,
@@ -111,6 +142,11 @@ class AblationBase(Section):
     keep: Literal["model", "best_seed", "none"] = Field(
         "best_seed", description="which weights are kept: of every run, of the best seed of each arm, or none"
     )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The arms that are compared with the baseline: not the baseline, and not the assay."""
+        return tuple(arm for arm in self.arms if arm not in (self.baseline, self.assay))
 
 
 class AblationFile(AblationBase):
@@ -128,6 +164,19 @@ class AblationConfig(AblationBase):
     """A resolved ablation: every cell is a whole run with stock attention, every path is absolute."""
 
     cells: dict[Label, RunConfig] = Field(min_length=1)
+
+    def with_next_seed(self) -> AblationConfig:
+        """Return the ablation with one more seed, the next number, as its stopping rule adds it."""
+        assert self.stopping is not None
+        first = self.stopping.first_seeds or len(self.seeds)
+        stopping = self.stopping.model_copy(update={"first_seeds": first})
+        return self.model_copy(update={"seeds": (*self.seeds, max(self.seeds) + 1), "stopping": stopping})
+
+    @property
+    def declared_seeds(self) -> tuple[int, ...]:
+        """The seeds that were declared; a stopping rule may have added others."""
+        first = self.stopping.first_seeds if self.stopping is not None else None
+        return self.seeds[:first]
 
     def run_config(self, cell: str, arm: str, seed: int, *, learning_rate: float | None = None) -> RunConfig:
         """Return the run of one cell, arm and seed: the cell, changed by the arm, with the seed.
@@ -151,10 +200,15 @@ class AblationConfig(AblationBase):
     def stated(self) -> dict[str, Any]:
         """Return what is compared, JSON-able: the ablation without the settings of execution.
 
-        A cell that an earlier version stored lacks the settings that came later; they are left out, so that
-        the hash of the ablation stays what it was.
+        What an earlier version stored lacks the settings that came later; they are left out where they change
+        nothing, so that the hash of the ablation stays what it was.
         """
-        values = {key: value for key, value in self.to_dict().items() if key not in ABLATION_EXECUTION_KEYS}
+        later: dict[str, Any] = {"assay": None, "collapse": {}, "stopping": None}
+        values = {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in ABLATION_EXECUTION_KEYS and (key not in later or value != later[key])
+        }
         cells = {name: cell.model_dump(mode="json", exclude_unset=True) for name, cell in self.cells.items()}
         return values | {"cells": cells}
 

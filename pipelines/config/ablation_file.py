@@ -14,6 +14,9 @@ from pipelines.config.yaml_source import Document, KeyPath, Place, merge
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 
+BY_NAME = ("cells", "arms", "primary", "margin")
+ASSAY = "assay"  # the name of a planted arm that is stated under `assay:`
+
 
 def names(document: Document, section: str) -> list[str]:
     """Return the names in a section of the file; none where the section is not a mapping."""
@@ -29,6 +32,8 @@ def items(document: Document, path: KeyPath) -> list[Document]:
 
 def expanded(document: Document) -> Document:
     """Return the file with its short forms expanded, and with existing paths in every `set` absolute."""
+    if isinstance(document.get(("assay",)), dict | list) and isinstance(document.get(("arms",)), dict):
+        document = _with_assay(document)
     for name in names(document, "arms"):
         path: KeyPath = ("arms", name)
         if isinstance(document.get(path), str | list):
@@ -43,6 +48,30 @@ def expanded(document: Document) -> Document:
         if isinstance(document.get(path), dict):
             document = document.replaced(path, resolve_paths(expanded_run(document.part(path)))[0])
     return document
+
+
+def overridden(document: Document, override: Document) -> Document:
+    """Return the file merged with an override; one of all arms, `arms={...}`, replaces those of the file."""
+    name = replaced_by(override)
+    if name is not None and isinstance(document.get((name,)), dict):
+        document = document.replaced((name,), Document({}, {(): document.place((name,))}))
+    return merge([document, override])
+
+
+def replaced_by(override: Document) -> str | None:
+    """Return the mapping of names (arms, cells, primary, margin) that an override gives as a whole."""
+    key = override.place().name.partition("=")[0]
+    return key if key in BY_NAME and isinstance(override.get((key,)), dict) else None
+
+
+def _with_assay(document: Document) -> Document:
+    """Return the file with the planted arm among the others, and its name in its place."""
+    if ASSAY in names(document, "arms"):
+        what = f"there is an arm of the name {ASSAY}, which the planted arm takes"
+        raise UserError(document.place(("arms", ASSAY)).where, what, accepted="give that arm another name")
+    planted = document.part(("assay",)).under(ASSAY)
+    named = document.replaced(("arms",), merge([document.part(("arms",)), planted]))
+    return named.replaced(("assay",), Document(ASSAY, {(): document.place(("assay",))}))
 
 
 def cell_file(place: Place, text: str) -> str:
@@ -83,6 +112,11 @@ def own_errors(document: Document) -> list[UserError]:
     if arms and isinstance(baseline, str) and baseline not in arms:
         where, accepted = document.place(("baseline",)).where, perhaps(baseline, arms, "arms")
         errors.append(UserError(where, f"the baseline {baseline!r} is not an arm", accepted=accepted))
+    assay = document.get(("assay",))
+    if arms and isinstance(assay, str) and (assay not in arms or assay == baseline):
+        where, others = document.place(("assay",)).where, [arm for arm in arms if arm != baseline]
+        what = f"the assay {assay!r} is " + ("the baseline" if assay == baseline else "not an arm")
+        errors.append(UserError(where, what, accepted=perhaps(assay, others, "arms")))
     seeds = document.get(("seeds",))
     if isinstance(seeds, list):
         for index, seed in enumerate(seeds):
@@ -91,6 +125,10 @@ def own_errors(document: Document) -> list[UserError]:
                 errors.append(
                     UserError(where, f"the seed {seed!r} is in seeds twice", accepted="name each seed once")
                 )
+    most = document.get(("stopping", "most_seeds"))
+    if isinstance(seeds, list) and isinstance(most, int) and most < len(seeds):
+        where, what = document.place(("stopping", "most_seeds")).where, f"is less than the {len(seeds)} seeds"
+        errors.append(UserError(where, f"most_seeds {what}", str(most), "name fewer seeds to begin with"))
     settings: list[KeyPath] = [("set",), *(("arms", arm, "set") for arm in arms)]
     for path in settings:
         errors += _misplaced(document, path)
@@ -124,12 +162,13 @@ def unknown_metrics(document: Document, cells: Sequence[TaskSpec]) -> Iterator[U
             yield from unknown_metric(document, path, entry, of_all)
     if all(metrics for _, metrics in reported):
         known = sorted({metric for _, metrics in reported for metric in metrics})
-        for metric in names(document, "margin"):
+        stated = [(one, name) for one in ("margin", "collapse") for name in names(document, one)]
+        for section, metric in stated:
             if metric not in known:
-                where = document.place(("margin", metric)).where
+                where = document.place((section, metric)).where
                 yield UserError(
                     where,
-                    f"margin for an unknown metric {metric!r}",
+                    f"{section} for an unknown metric {metric!r}",
                     accepted=perhaps(metric, known, "metrics"),
                 )
 

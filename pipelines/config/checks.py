@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.config.schema_errors import dotted
+from pipelines.config.dropout import is_dropout
+from pipelines.config.run import RunConfig
+from pipelines.config.schema_tree import dotted
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
 from pipelines.storage.paths import split_part
 
 FILE_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
 FOLDER_KEYS: tuple[KeyPath, ...] = (("model", "name"), ("model", "tokenizer"))
+
+# The optimizers that use a setting.
+USED_BY = {
+    "momentum": ("sgd", "muon"),
+    "adam_beta1": ("adamw", "muon"),
+    "adam_beta2": ("adamw", "muon"),
+    "adam_epsilon": ("adamw", "muon"),
+}
+# The keys that name the source of a section.
+NAMING = {
+    "task": ("name",),
+    "data": ("name", "train", "generated"),
+    "model": ("name", "architecture"),
+}
 
 
 def expanded(document: Document) -> Document:
@@ -21,6 +37,35 @@ def expanded(document: Document) -> Document:
     if isinstance(document.get(("attention",)), str | dict):
         document = document.replaced(("attention",), document.part(("attention",)).under(0))
     return document
+
+
+def named_twice(files: Sequence[Document]) -> Iterator[UserError]:
+    """Yield an error for each file that names another task, other data or another model than one before it.
+
+    Merged, they would be a mixture: one task with options and columns of both.
+    """
+    first: dict[str, tuple[Document, list[object]]] = {}
+    for file in files:
+        for section, named in (("task", _task_and_data(file)), ("model", _named(file, "model"))):
+            if not named:
+                continue
+            before, other = first.setdefault(section, (file, named))
+            both = min(len(named), len(other))  # of a task without data, the name alone
+            if other[:both] != named[:both]:
+                what = f"names a {section}, and {before.place((section,)).name} already names one"
+                fix = f"use one file with a {section}, or change single settings by {section}.KEY=value"
+                yield UserError(file.place((section,)).where, what, accepted=fix)
+
+
+def _task_and_data(file: Document) -> list[object]:
+    task = _named(file, "task")
+    return [*task, *_named(file, "data")] if task else []
+
+
+def _named(file: Document, section: str) -> list[object]:
+    """Return what a file gives for the keys that name a section's source."""
+    values = [file.get((section, key)) for key in NAMING[section]]
+    return values if any(value is not None for value in values) else []
 
 
 def resolve_paths(document: Document) -> tuple[Document, list[UserError]]:
@@ -76,10 +121,46 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
         yield from _exactly_one(document, "model", sources, ("name", "architecture"))
     if document.get(("lora",)) is not None:
         yield from _lora(document)
+    yield from _training(document)
     if document.get(("sharding",)) == "fsdp2" and document.get(("processes",)) in (None, 1):
         what = "sharding: fsdp2 shares the weights among processes, and there is only one process"
         accepted = "set processes, or leave sharding out"
         yield UserError(document.place(("sharding",)).where, what, accepted=accepted)
+
+
+def _training(document: Document) -> Iterator[UserError]:
+    """Yield an error for each setting of the training that another one leaves without effect."""
+
+    def refused(key: KeyPath, what: str, fix: str) -> UserError:
+        return UserError(document.place(key).where, what, accepted=fix)
+
+    steps, most = document.get(("warmup_steps",)), document.get(("max_steps",))
+    if steps is not None and document.get(("warmup_ratio",)):
+        what, fix = (
+            "warmup_steps and warmup_ratio exclude each other",
+            "set warmup_ratio: 0, or leave one out",
+        )
+        yield refused(("warmup_steps",), what, fix)
+    if type(steps) is int and type(most) is int and steps >= most > 0:
+        what = f"a warm-up of {steps:,} steps does not end in a run of max_steps: {most:,}"
+        yield refused(("warmup_steps",), what, f"at most {most - 1}")
+    optimizer = document.get(("optimizer",), "adamw")
+    for key, used_by in USED_BY.items():
+        value = document.get((key,))
+        if value is not None and value != RunConfig.model_fields[key].default and optimizer not in used_by:
+            what = f"{key} is of {' and '.join(used_by)}, and optimizer {optimizer} does not use it"
+            yield refused((key,), what, "leave it out")
+    if document.get(("sharding",)) == "fsdp2" and optimizer in ("adafactor", "muon"):
+        what = f"optimizer {optimizer} needs whole matrices, and sharding: fsdp2 splits them"
+        yield refused(("optimizer",), what, "use adamw or sgd, or leave sharding out")
+    if document.get(("lora",)) is not None and document.get(("freeze",)):
+        what = "lora freezes every pretrained weight already"
+        yield refused(("freeze",), what, "leave freeze out, or choose lora.targets")
+    entries = document.get(("model", "config"))
+    if document.get(("dropout",)) is not None and isinstance(entries, dict):
+        for name in filter(is_dropout, entries):
+            what = f"dropout and model.config.{name} set the same entry"
+            yield refused(("model", "config", name), what, "leave one of them out")
 
 
 def _lora(document: Document) -> Iterator[UserError]:

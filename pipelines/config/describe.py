@@ -9,18 +9,46 @@ from typing import Any
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.storage.paths import files_of
 
+NOT_READ = (
+    "not read here: the rows and columns of the data, the tokenizer and the weights, and whether lengths and "
+    "sizes fit them (attnlab inspect reads them)"
+)
+# Settings of the training that are told where they are not the default.
+TRAINING = (
+    "optimizer",
+    "momentum",
+    "freeze",
+    "warmup_ratio",
+    "warmup_steps",
+    "dropout",
+    "label_smoothing",
+    "class_weights",
+)
+
 
 def describe_run(run: RunConfig) -> Iterator[str]:
     """Yield a few lines on one run."""
     yield from _cell(run)
     yield f"attention: {attention(run.to_dict()['attention'])}"
     yield f"seed {run.seed}, learning rate {run.learning_rate:g}, {run.precision}"
+    changed = {name: value for name in TRAINING if (value := getattr(run, name)) != _default(name)}
+    if changed:
+        yield ", ".join(f"{name} {_words(value)}" for name, value in changed.items())
     if run.lora is not None:
         layers = ", ".join(run.lora.targets or ("every linear layer",))
         yield f"LoRA of rank {run.lora.rank} and alpha {run.lora.alpha:g} on {layers}, merged at the end"
     data = run.data
     if not (data.generated or data.name or data.test or (data.split and data.split.test)):
         yield "note: no test split; the validation score is optimistic, because it chose the checkpoint"
+    yield NOT_READ
+
+
+def _default(name: str) -> object:
+    return RunConfig.model_fields[name].default
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
@@ -45,6 +73,7 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
         rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
         yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
     yield from (f"note: {note}" for note in notes(ablation))
+    yield NOT_READ
 
 
 def notes(ablation: AblationConfig) -> Iterator[str]:

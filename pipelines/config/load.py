@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pipelines.config import ablation_file as arms
 from pipelines.config import checks, yaml_source
 from pipelines.config.ablation import AblationConfig, AblationFile, ArmConfig
+from pipelines.config.model_entries import wrong_entries
 from pipelines.config.model_sizes import wrong_sizes
 from pipelines.config.names import unknown_names
 from pipelines.config.run import (
@@ -42,6 +43,7 @@ __all__ = [
     "is_ablation",
     "load_ablation",
     "load_run",
+    "replacements",
     "run_from_dict",
 ]
 
@@ -59,6 +61,7 @@ def load_run(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
     documents = _read_all(files, overrides)
     if not documents:
         raise UserError("run", "no configuration is named", accepted="name one or more YAML files")
+    raise_all(list(checks.named_twice(documents[: len(files)])))
     return _checked(*_check_run(yaml_source.merge(documents)))
 
 
@@ -92,8 +95,9 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     Raises:
         UserError: with all mistakes, each with its file and line.
     """
-    parts = [arms.expanded(part) for part in _read_all([file], overrides)]
-    document = yaml_source.merge(parts)
+    document, *parts = (arms.expanded(part) for part in _read_all([file], overrides))
+    for part in parts:
+        document = arms.overridden(document, part)
     stated, errors = _validate(document, AblationFile)
     errors += arms.own_errors(document)
     cells: dict[str, RunConfig] = {}
@@ -119,20 +123,35 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     )
 
 
+def replacements(file: str, overrides: Sequence[str]) -> list[str]:
+    """Return a line for each override that replaces all arms (cells, ...) of an ablation file."""
+    document = yaml_source.read(file)
+    lines = []
+    for text in overrides:
+        name = arms.replaced_by(yaml_source.override(text))
+        before = arms.names(document, name) if name else []
+        if before:
+            fix = f"{name}.NAME=... changes one"
+            lines.append(f"{name}={{...}} replaces the {name} of {file} ({', '.join(before)}); {fix}")
+    return lines
+
+
 def _read_cell(document: Document, name: str) -> Document | None:
     """The run of a cell: its files and settings, then `set`; None where it has none."""
     errors: list[UserError] = []
     documents: list[Document] = []
+    files: list[Document] = []
     for part in arms.items(document, ("cells", name)):
         place = part.place()
         try:
             if isinstance(part.value, dict):
                 documents.append(_mapping(part))
             elif isinstance(part.value, str):
-                documents.append(_mapping(yaml_source.read(arms.cell_file(place, part.value))))
+                files.append(_mapping(yaml_source.read(arms.cell_file(place, part.value))))
+                documents.append(files[-1])
         except UserError as error:
             errors += getattr(error, "errors", [error])
-    raise_all(errors)
+    raise_all([*errors, *checks.named_twice(files)])
     if not documents:
         return None
     documents += [document.part(("set",))] if isinstance(document.get(("set",)), dict) else []
@@ -175,7 +194,13 @@ def _validate(document: Document, model: type[Config]) -> tuple[Config | None, l
 def _check_run(document: Document) -> tuple[RunConfig | None, list[UserError]]:
     document, errors = checks.resolve_paths(document)
     run, found = _validate(document, RunConfig)
-    errors += [*found, *checks.exclusive_settings(document), *wrong_sizes(document), *unknown_names(document)]
+    errors += [
+        *found,
+        *checks.exclusive_settings(document),
+        *wrong_sizes(document),
+        *wrong_entries(document),
+        *unknown_names(document),
+    ]
     return run, errors
 
 

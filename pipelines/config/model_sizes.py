@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipelines.config.model_entries import known_entries
 from pipelines.config.yaml_source import Document
 from pipelines.errors import UserError
 
@@ -69,12 +70,17 @@ def wrong_sizes(document: Document) -> Iterator[UserError]:
         what = f"model.config.{name}: no model has this size"
         accepted = f"accepted: 1 to {MOST[name]:,}"
         yield UserError(document.place(("model", "config", name)).where, what, value, accepted)
-    is_encoder = document.get(("model", "family")) == "encoder" and "head_dim" not in entries
+    known = known_entries(document)
+    defaults = {name: known[name].default for name in known if name in MOST}
+    own_dim = entries.get("head_dim", defaults.get("head_dim")) is not None
+    is_encoder = document.get(("model", "family")) == "encoder" and not own_dim
+    sizes |= {name: value for name, value in defaults.items() if type(value) is int and name not in entries}
     for width, heads in (*DIVIDED, *(DIVIDED_IN_ENCODERS if is_encoder else ())):
-        known = width in sizes and heads in sizes and not wrong.keys() & {width, heads}
-        if known and sizes[width] % sizes[heads]:
+        are_known = width in sizes and heads in sizes and not wrong.keys() & {width, heads}
+        if are_known and entries.keys() & {width, heads} and sizes[width] % sizes[heads]:
             what = (
                 f"model.config.{width} is {sizes[width]}, which is not a multiple of {heads} ({sizes[heads]})"
             )
             accepted = "each head takes an equal part of it"
-            yield UserError(document.place(("model", "config", heads)).where, what, accepted=accepted)
+            stated = heads if heads in entries else width
+            yield UserError(document.place(("model", "config", stated)).where, what, accepted=accepted)

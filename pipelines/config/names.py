@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-from pipelines.config.schema_errors import dotted
+from pipelines.config import known_names
+from pipelines.config.model_entries import architectures
+from pipelines.config.options import wrong_options
+from pipelines.config.schema_tree import dotted
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath
 from pipelines.errors import UserError
-from pipelines.registry import catalog, option_types, source
+from pipelines.registry import catalog
 from pipelines.registry.catalog import CORPUS, TASK, VARIANT, Entry, EntryKind
-from pipelines.registry.source import Option
-
-MODEL_TYPES = "transformers.models.auto.auto_mappings"  # a generated list of ("bert", "BertConfig") pairs
 
 
 def unknown_names(document: Document) -> list[UserError]:
@@ -25,6 +24,7 @@ def unknown_names(document: Document) -> list[UserError]:
         names.options(task, ("task",), given)
         names.columns(task)
         names.family(task)
+        names.loss_settings(task, given)
         names.errors += unknown_metric(document, ("select_by",), task, catalog.metric_names(task, given))
     generated: KeyPath = ("data", "generated")
     corpus = names.entry(CORPUS, (*generated, "name"))
@@ -90,21 +90,16 @@ class _Names:
             example = f"write {{{entry.name}: {{option: value}}}}"
             self.refuse(path, f"the options of {entry.name} must be a mapping", show(given), example)
             return
-        known = {option.name: option for option in entry.options}
-        for name, value in given.items():
-            if name not in known:
-                what = f"unknown option {name!r} of {entry.kind.word} {entry.name}"
-                accepted = perhaps(name, known, f"options of {entry.name}")
-                self.refuse(
-                    (*path, name), what, accepted=accepted if known else f"{entry.name} takes no options"
-                )
-            elif not option_types.fits(value, known[name].hint):
-                what = f"{name} of {entry.kind.word} {entry.name} has a value of a wrong type"
-                self.refuse((*path, name), what, show(value), _accepted(known[name], value))
-        for option in entry.options:
-            if option.is_required and option.name not in given:
-                what = f"{entry.kind.word} {entry.name} needs the option {option.name}"
-                self.refuse(path, what, accepted=f"add {option}")
+        for wrong in wrong_options(entry, given):
+            below = () if wrong.name is None else (wrong.name,)
+            place = (*path, *below)
+            self.refuse(place, wrong.what, wrong.came, self._elsewhere(entry, place) or wrong.accepted)
+
+    def _elsewhere(self, entry: Entry, path: KeyPath) -> str | None:
+        """Return what to write for an unknown option that is a setting of other programs, or of a run."""
+        if entry.kind is not TASK or path[-1] in {"task", *(option.name for option in entry.options)}:
+            return None
+        return known_names.answer(self.document, path)
 
     def columns(self, task: Entry) -> None:
         given, columns = self.document.get(("data", "columns")), task.attributes.get("columns")
@@ -123,20 +118,20 @@ class _Names:
             what = f"task {task.name} has no model of family {family}"
             self.refuse(path, what, accepted=one_of(None, families))
 
+    def loss_settings(self, task: Entry, given: Mapping[str, object]) -> None:
+        """Refuse a setting of the loss that the task does not honour."""
+        honoured = catalog.loss_settings(task, given)
+        options = [f" with {name} {given[name]}" for name in task.attributes.get("loss_settings_by") or {}
+                   if name in given]  # fmt: skip
+        for name in ("label_smoothing", "class_weights"):
+            if self.document.get((name,)) not in (None, 0) and name not in honoured:
+                what = f"{name} does nothing in task {task.name}{''.join(options)}"
+                self.refuse((name,), what, accepted="leave it out")
+
     def architecture(self) -> None:
         """Refuse a model_type that the installed transformers does not list."""
         path: KeyPath = ("model", "architecture")
-        name, file = self.document.get(path), source.find_module(MODEL_TYPES)
-        if not isinstance(name, str) or not name or file is None:
-            return
-        known = re.findall(r'\(\s*"([\w-]+)",\s*"\w+Config"', file.read_text(encoding="utf-8"))
-        if known and name not in known:
+        name, known = self.document.get(path), architectures()
+        if isinstance(name, str) and name and known and name not in known:
             accepted = perhaps(name, known, "model types", otherwise="a model_type of transformers")
             self.refuse(path, f"unknown architecture {name!r}", accepted=accepted)
-
-
-def _accepted(option: Option, came: object) -> str:
-    choices = option_types.choices(option.hint)
-    if isinstance(came, bool) and option_types.fits("", option.hint):
-        return f"accepted: {option}; YAML reads no, off, yes and on as false and true: write them in quotes"
-    return one_of(came, choices) if choices else f"accepted: {option}"

@@ -17,11 +17,19 @@ from pydantic import (
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+MOST_GENERATED = 10_000_000  # examples: they are held in memory
 Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
 # A file, or a file for each column whose lines belong together.
 Files = Annotated[
     Annotated[Name, Tag("(file)")] | Annotated[dict[str, Name], Field(min_length=1), Tag("(files)")],
     Discriminator(lambda value: "(files)" if isinstance(value, dict) else "(file)"),
+]
+# A word, or a weight for each label.
+Weights = Annotated[
+    Annotated[Literal["balanced"], Tag("(word)")]
+    | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2), Tag("(list)")],
+    Discriminator(lambda value: "(list)" if isinstance(value, list | tuple) else "(word)"),
 ]
 
 
@@ -87,9 +95,13 @@ class GeneratedSpec(Section):
 
     name: Name = Field(description="the generator")
     seed: int = Field(0, ge=0, description="seed of the corpus, independent of the seed of the run")
-    train: Count = Field(description="training examples")
-    validation: Count = Field(description="validation examples, which choose the checkpoint")
-    test: int = Field(0, ge=0, description="test examples, scored once at the end; 0: no test split")
+    train: Count = Field(le=MOST_GENERATED, description="training examples")
+    validation: Count = Field(
+        le=MOST_GENERATED, description="validation examples, which choose the checkpoint"
+    )
+    test: int = Field(
+        0, ge=0, le=MOST_GENERATED, description="test examples, scored once at the end; 0: no test split"
+    )
     options: dict[str, Any] = Field({}, description="options of the generator")
 
 
@@ -254,26 +266,53 @@ class RunConfig(Section):
     )
     batch_size: Count = Field(16, description="examples per optimizer step, over all processes")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the model")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay of the model (no bias, no norm)")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of the model (no bias, no norm)")
     variant_learning_rate: float = Field(
         1e-3, gt=0, description="peak learning rate of the variant's parameters"
     )
     variant_weight_decay: float = Field(
-        0.0, ge=0, description="AdamW weight decay of the variant's parameters, toward stock attention"
+        0.0, ge=0, description="weight decay of the variant's parameters, toward stock attention"
     )
     lora: LoraConfig | None = Field(
         None, description="train only low-rank factors, a new head and the variant; null: train every weight"
     )
     train_variant: bool = Field(True, description="false: the variant's parameters keep their initial values")
-    adam_beta1: Fraction = Field(0.9, description="AdamW beta 1")
-    adam_beta2: Fraction = Field(0.999, description="AdamW beta 2")
-    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon")
+    freeze: Names = Field(
+        (),
+        description="modules that are not trained, by the ends of their names, such as "
+        "[embeddings, layer.0]; * stands for anything",
+    )
+    optimizer: Literal["adamw", "adafactor", "sgd", "muon"] = Field(
+        "adamw",
+        description="adafactor: with learning_rate as it is; muon: for the matrices of the layers, adamw for "
+        "all else",
+    )
+    adam_beta1: Fraction = Field(0.9, description="beta 1 of adamw")
+    adam_beta2: Fraction = Field(0.999, description="beta 2 of adamw")
+    adam_epsilon: float = Field(1e-8, gt=0, description="epsilon of adamw")
+    momentum: Fraction | None = Field(
+        None, description="momentum of sgd and muon; null: 0 for sgd, 0.95 for muon"
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="learning rate after warm-up"
     )
     warmup_ratio: Fraction = Field(0.0, description="fraction of all steps in which the learning rate rises")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="number of steps in which the learning rate rises; null: by warmup_ratio"
+    )
     max_grad_norm: float | None = Field(
         1.0, gt=0, description="largest norm of the gradient, which is clipped above; null: no clipping"
+    )
+    dropout: Fraction | None = Field(
+        None, description="dropout wherever the model's config states one; null: as its config says"
+    )
+    label_smoothing: Fraction = Field(
+        0.0, description="share of every target that is spread over all labels, in training only"
+    )
+    class_weights: Weights | None = Field(
+        None,
+        description="factors on the training loss of each label, in the order of task.labels; balanced: "
+        "inverse to the labels' counts in train",
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     eval_every_steps: Count | None = Field(
@@ -323,6 +362,13 @@ class RunConfig(Section):
         tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], Field(strict=False)
     ] = Field((), description="trackers that receive the metrics too; each is a package to install")
     hub: HubConfig | None = Field(None, description="push the finished run to the Hub; null: do not push")
+
+    @field_validator("warmup_steps", mode="before")
+    @classmethod
+    def _no_share(cls, steps: Any) -> Any:
+        if isinstance(steps, float) and 0 < steps < 1:
+            raise ValueError("a share of the steps is warmup_ratio")
+        return steps
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_origin
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from pipelines.config import known_names
+from pipelines.config.schema_tree import dotted, field_at, key_paths, section_at
 from pipelines.config.suggestions import one_of, perhaps, show
 from pipelines.config.yaml_source import Document, KeyPath, Place
 from pipelines.errors import UserError
@@ -33,11 +34,6 @@ _ACCEPTED = {
 }
 
 
-def dotted(path: KeyPath) -> str:
-    """Return a key path as written on the command line."""
-    return ".".join(map(str, path))
-
-
 def user_errors(error: ValidationError, document: Document, model: type[BaseModel]) -> list[UserError]:
     """Return every mistake that validation found in a document."""
     return [_user_error(item, document, model) for item in error.errors(include_url=False)]
@@ -52,7 +48,7 @@ def _user_error(item: ErrorDetails, document: Document, model: type[BaseModel]) 
         return UserError(where, f"{path[-2]!r} cannot be a name", accepted="use letters, digits and _ . + -")
     place, key = document.place(path), dotted(path)
     if kind == "extra_forbidden":
-        return unknown_key(place, path, model)
+        return unknown_key(document, path, model)
     if kind == "missing":
         wanted = _description(model, path)
         accepted = wanted if path[1:] else f"add it, or a file that states it: {wanted}"
@@ -64,9 +60,8 @@ def _user_error(item: ErrorDetails, document: Document, model: type[BaseModel]) 
         return UserError(place.where, f"{key} has an unknown value", show(came), accepted)
     context = {"description": _description(model, path)} | item.get("ctx", {})
     accepted = _ACCEPTED[kind].format(**context) if kind in _ACCEPTED else item["msg"]
-    return UserError(
-        place.where, f"{key} must be {accepted}", _came(place, came), _correction(kind, place, key, came)
-    )
+    instead = _correction(kind, place, key, came) or known_names.for_value(document, path)
+    return UserError(place.where, f"{key} must be {accepted}", _came(place, came), instead)
 
 
 def _came(place: Place, came: object) -> str:
@@ -85,56 +80,25 @@ def _correction(kind: str, place: Place, key: str, came: object) -> str | None:
     return None
 
 
-def unknown_key(place: Place, path: KeyPath, model: type[BaseModel]) -> UserError:
-    """Return the error for an unknown key: suggest the section that has it, else a similar key here."""
+def unknown_key(document: Document, path: KeyPath, model: type[BaseModel]) -> UserError:
+    """Return the error for an unknown key: the section that has it, its name here, or a similar key."""
     word, section = str(path[-1]), section_at(model, path[:-1])
     named = str(path[1]) if len(path) > 2 else "NAME"
-    elsewhere = [dotted(found).replace("NAME", named) for found in _key_paths(model) if found[-1] == word]
+    elsewhere = [dotted(found).replace("NAME", named) for found in key_paths(model) if found[-1] == word]
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
+    below = "set" if path == (word,) and "set" in model.model_fields else None
     if elsewhere:
         accepted = f"write {elsewhere[0]}"
+    elif (known := known_names.answer(document, path, below)) is not None:
+        accepted = known
     else:
         explained = "attnlab init prints every key with its meaning"
         accepted = perhaps(word, section.model_fields, "known keys", otherwise=explained)
-    return UserError(place.where, f"unknown key {word!r}{inside}", accepted=accepted)
-
-
-def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """Return the section of the schema at a key path; names of arms and positions in lists are skipped."""
-    keys = iter(path)
-    for key in keys:
-        field = model.model_fields.get(str(key))
-        if field is not None and _is_by_name(field.annotation):
-            next(keys, None)
-        model = (_section_in(field.annotation) if field else None) or model
-    return model
-
-
-def _is_by_name(annotation: object) -> bool:
-    return get_origin(annotation) is dict and _section_in(annotation) is not None
-
-
-def _section_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
-
-
-def _key_paths(model: type[BaseModel], path: KeyPath = ()) -> list[KeyPath]:
-    found: list[KeyPath] = []
-    for name, field in model.model_fields.items():
-        inner = getattr(model, "settings_of", {}).get(name) or _section_in(field.annotation)
-        below = (*path, name, "NAME") if _is_by_name(field.annotation) else (*path, name)
-        found += [(*path, name), *(_key_paths(inner, below) if inner else [])]
-    return found
-
-
-def _field(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
-    return section_at(model, path[:-1]).model_fields.get(str(path[-1])) if path else None
+    return UserError(document.place(path).where, f"unknown key {word!r}{inside}", accepted=accepted)
 
 
 def _description(model: type[BaseModel], path: KeyPath) -> str | None:
-    field = _field(model, path)
+    field = field_at(model, path)
     return field.description if field else None
 
 
@@ -142,7 +106,7 @@ def _choices(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The words that a setting, or an item of a list of them, may be."""
     while isinstance(path[-1], int):
         path = path[:-1]
-    field = _field(model, path)
+    field = field_at(model, path)
     return [choice for choice in _flat(field.annotation) if isinstance(choice, str)] if field else []
 
 

@@ -7,14 +7,24 @@ import math
 import struct
 import wave
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Range
 
 RATE = 8000  # samples per second
 LABELS = {"falling": -1, "rising": 1, "steady": 0}
 
+Noise = Annotated[float, Range(at_least=0, at_most=1000000)]
+
+Seconds = Annotated[float, Range(at_least=0.1, at_most=3600)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, seconds: float = 0.25, noise: float = 0.05
+    num_examples: int,
+    seed: int,
+    split: str,
+    seconds: Seconds = 0.25,
+    noise: Noise = 0.05,
 ) -> list[dict[str, Any]]:
     """Generate sounds (bytes of a WAV file) and their labels: columns `audio` and `label`.
 

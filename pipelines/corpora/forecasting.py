@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Range
 
 BEGIN = datetime(2024, 1, 1)
 LAG = 3  # hours by which the second series is delayed
 
+Noise = Annotated[float, Range(at_least=0, at_most=1000000)]
 
-def generate(num_examples: int, seed: int, split: str, noise: float = 0.2) -> list[dict[str, Any]]:
+
+def generate(
+    num_examples: int,
+    seed: int,
+    split: str,
+    noise: Noise = 0.2,
+) -> list[dict[str, Any]]:
     """Generate the rows of one series of two channels: columns `time`, `load` and `heat`.
 
     The first n rows are the same for every `num_examples`.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from pipelines.registry.option_types import Range
 
 SIDE = 24  # pixels
 ANGLES = {
@@ -14,8 +16,15 @@ ANGLES = {
     "falling": 135,
 }  # of the direction in which brightness changes
 
+Noise = Annotated[float, Range(at_least=0, at_most=1000000)]
 
-def generate(num_examples: int, seed: int, split: str, noise: float = 40.0) -> list[dict[str, Any]]:
+
+def generate(
+    num_examples: int,
+    seed: int,
+    split: str,
+    noise: Noise = 40.0,
+) -> list[dict[str, Any]]:
     """Generate images (bytes of a PGM file) and their labels: columns `image` and `label`.
 
     Wavelength, phase and contrast are drawn, so that no single pixel tells the direction. The first n rows

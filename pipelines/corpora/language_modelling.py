@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
+from pipelines.corpora._distinct import distinct
+from pipelines.registry.option_types import Count, Range
 
 PEOPLE = {  # noun -> (pronoun, possessive)
     "the miller": ("he", "his"), "the sailor": ("he", "his"), "the prince": ("he", "his"),
@@ -31,9 +28,15 @@ TIMES = ("one morning", "last spring", "on the first day of winter", "a long tim
 WISHES = ("wanted to", "had always hoped to", "had promised to", "decided to")
 HELPERS = ("a cousin", "an old friend", "a stranger", "the smith")
 
+Longest = Annotated[int, Range(at_least="shortest", at_most=1000)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, shortest: int = 1, longest: int = 3
+    num_examples: int,
+    seed: int,
+    split: str,
+    shortest: Count = 1,
+    longest: Longest = 3,
 ) -> list[dict[str, Any]]:
     """Generate texts of a few sentences about one person each: column `text`.
 
@@ -54,14 +57,13 @@ def generate(
         longest: largest number of stories in a text.
     """
     random = Random(f"attnlab language modelling {seed} {split}")
-    low, high = SHARES[split]
-    texts: dict[str, dict[str, Any]] = {}
-    while len(texts) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         stories = shortest + int(random.random() * (longest - shortest + 1))
         text = " ".join(_story(random) for _ in range(stories))
-        if low <= hashlib.sha256(text.encode()).digest()[0] < high:
-            texts.setdefault(text, {"text": text})
-    return list(texts.values())
+        return text, {"text": text}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _story(random: Random) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Any, TypeVar
+
+from pipelines.corpora._distinct import distinct
+from pipelines.registry.option_types import Share
 
 Choice = TypeVar("Choice")
 
 TYPES = ("PER", "LOC", "ORG")
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
 SHORTEST, LONGEST = 5, 30  # words of a sentence
 
 
@@ -77,9 +76,9 @@ def generate(
     num_examples: int,
     seed: int,
     split: str,
-    ambiguity: float = 0.9,
-    unseen: float = 0.2,
-    noise: float = 0.02,
+    ambiguity: Share = 0.9,
+    unseen: Share = 0.2,
+    noise: Share = 0.02,
 ) -> list[dict[str, Any]]:
     """Generate sentences with IOB2 tags: columns `tokens` and `tags`, types PER, LOC and ORG.
 
@@ -101,14 +100,15 @@ def generate(
         noise: share of names with a random tag, so that no model reaches 100.
     """
     random = Random(f"attnlab ner {seed} {split}")  # a text seed is hashed by SHA-512, on every machine
-    low, high = SHARES[split]
-    sentences: dict[str, dict[str, Any]] = {}
-    while len(sentences) < num_examples:
-        tokens, tags = _sentence(random, ambiguity, unseen if split != "train" else 0.0, noise)
-        text = " ".join(tokens)
-        if SHORTEST <= len(tokens) <= LONGEST and low <= hashlib.sha256(text.encode()).digest()[0] < high:
-            sentences.setdefault(text, {"tokens": tokens, "tags": tags})
-    return list(sentences.values())
+    unseen_here = unseen if split != "train" else 0.0
+
+    def draw() -> tuple[str, dict[str, Any]]:
+        tokens, tags = _sentence(random, ambiguity, unseen_here, noise)
+        while not SHORTEST <= len(tokens) <= LONGEST:
+            tokens, tags = _sentence(random, ambiguity, unseen_here, noise)
+        return " ".join(tokens), {"tokens": tokens, "tags": tags}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _sentence(random: Random, ambiguity: float, unseen: float, noise: float) -> tuple[list[str], list[str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
+from pipelines.corpora._distinct import distinct
+from pipelines.registry.option_types import Range, Share
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -32,9 +30,15 @@ QUESTIONS = {  # kind of answer -> forms of the question
 }
 QUESTIONS_PER_REPORT = 2
 
+NumFacts = Annotated[int, Range(at_least=1, at_most=5)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, num_facts: int = 2, unanswerable: float = 0.0
+    num_examples: int,
+    seed: int,
+    split: str,
+    num_facts: NumFacts = 2,
+    unanswerable: Share = 0.0,
 ) -> list[dict[str, Any]]:
     """Generate questions about reports: columns `question`, `context`, `answers`, `answer_starts`, `title`.
 
@@ -58,27 +62,28 @@ def generate(
         unanswerable: share of questions about a verb that is not in the report, which have no answer.
     """
     random = Random(f"attnlab question answering {seed} {split}")
-    low, high = SHARES[split]
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    while len(rows) < num_examples:
+
+    def draw() -> tuple[str, tuple[str, list[tuple[str, str]]]]:
         context, facts = _report(random, num_facts)
         asked = [_question(random, facts, unanswerable) for _ in range(QUESTIONS_PER_REPORT)]
-        if context in seen or not low <= hashlib.sha256(context.encode()).digest()[0] < high:
-            continue
-        seen.add(context)
-        for question, answer in dict(asked).items():
-            start = context.index(f" {answer} ") + 1 if answer else 0
-            rows.append(
-                {
-                    "question": question,
-                    "context": context.strip(),
-                    "answers": [answer] if answer else [],
-                    "answer_starts": [start - 1] if answer else [],
-                    "title": f"report {len(seen)}",
-                }
-            )
-    return rows[:num_examples]
+        return context, (context, asked)
+
+    reports = enumerate(distinct(iter(draw, None), split), start=1)
+    rows = (row for number, (context, asked) in reports for row in _rows(number, context, dict(asked)))
+    return list(islice(rows, num_examples))
+
+
+def _rows(number: int, context: str, asked: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The questions on one report, each with its answer."""
+    for question, answer in asked.items():
+        start = context.index(f" {answer} ") + 1 if answer else 0
+        yield {
+            "question": question,
+            "context": context.strip(),
+            "answers": [answer] if answer else [],
+            "answer_starts": [start - 1] if answer else [],
+            "title": f"report {number}",
+        }
 
 
 def _report(random: Random, num_facts: int) -> tuple[str, dict[str, dict[str, str]]]:

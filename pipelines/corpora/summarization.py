@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
+from pipelines.corpora._distinct import distinct
+from pipelines.registry.option_types import Count, Range
 
 PLACES = (
     "harbour", "market", "station", "bridge", "mill", "school", "library", "tower", "castle", "garden",
@@ -44,9 +41,15 @@ NEWS = (
     "At the {place} of {town} , however , {event} on {day}.",
 )
 
+Longest = Annotated[int, Range(at_least="shortest", at_most=1000)]
+
 
 def generate(
-    num_examples: int, seed: int, split: str, shortest: int = 3, longest: int = 6
+    num_examples: int,
+    seed: int,
+    split: str,
+    shortest: Count = 3,
+    longest: Longest = 6,
 ) -> list[dict[str, Any]]:
     """Generate reports and their summaries: columns `source` and `target`.
 
@@ -68,13 +71,12 @@ def generate(
         longest: largest number of sentences of a report.
     """
     random = Random(f"attnlab summarization {seed} {split}")
-    low, high = SHARES[split]
-    reports: dict[str, dict[str, Any]] = {}
-    while len(reports) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         source, target = _report(random, shortest, longest)
-        if low <= hashlib.sha256(source.encode()).digest()[0] < high:
-            reports.setdefault(source, {"source": source, "target": target})
-    return list(reports.values())
+        return source, {"source": source, "target": target}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _report(random: Random, shortest: int, longest: int) -> tuple[str, str]:

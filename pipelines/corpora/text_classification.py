@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
+from pipelines.corpora._distinct import distinct
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -53,14 +49,12 @@ def generate(num_examples: int, seed: int, split: str, pairs: bool = False) -> l
         pairs: whether a second text asks about one of the opinions.
     """
     random = Random(f"attnlab text classification {seed} {split}")
-    low, high = SHARES[split]
-    rows: dict[str, dict[str, Any]] = {}
-    while len(rows) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         row = _pair(random) if pairs else _review(random)
-        text = row["text"]
-        if low <= hashlib.sha256(text.encode()).digest()[0] < high:
-            rows.setdefault(text, row)
-    return list(rows.values())
+        return row["text"], row
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _review(random: Random) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
-SHARES = {
-    "train": (0, 200),
-    "validation": (200, 228),
-    "test": (228, 256),
-}  # range of the first byte of the hash of a text
+from pipelines.corpora._distinct import distinct
+from pipelines.registry.option_types import Share
 
 # English noun -> stem and gender of the noun in the other language
 NOUNS = {
@@ -37,7 +34,7 @@ ENDINGS = {"m": ("us", "um"), "f": ("a", "am")}  # as subject, as object
 
 
 def generate(
-    num_examples: int, seed: int, split: str, names: float = 0.25, adjectives: float = 0.6, times: float = 0.4
+    num_examples: int, seed: int, split: str, names: Share = 0.25, adjectives: Share = 0.6, times: Share = 0.4
 ) -> list[dict[str, Any]]:
     """Generate sentence pairs: columns `source` (English) and `target` (an invented language).
 
@@ -61,13 +58,12 @@ def generate(
         times: share of sentences with a time.
     """
     random = Random(f"attnlab translation {seed} {split}")
-    low, high = SHARES[split]
-    pairs: dict[str, dict[str, Any]] = {}
-    while len(pairs) < num_examples:
+
+    def draw() -> tuple[str, dict[str, Any]]:
         source, target = _sentence(random, names, adjectives, times)
-        if low <= hashlib.sha256(source.encode()).digest()[0] < high:
-            pairs.setdefault(source, {"source": source, "target": target})
-    return list(pairs.values())
+        return source, {"source": source, "target": target}
+
+    return list(islice(distinct(iter(draw, None), split), num_examples))
 
 
 def _sentence(random: Random, names: float, adjectives: float, times: float) -> tuple[str, str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.data.tag_schemes import OUTSIDE, has_prefix
+from pipelines.shown import plural
 
 Fields = list[str]
 Line = tuple[int, str]  # number from 1, text
 BLANKS = " \t"  # what separates columns; a no-break space is part of a word, as for conlleval
 DOCUMENT = "-DOCSTART-"
+RANGE = re.compile(r"\d+[-.]\d+")  # of CoNLL-U: 1-2 joins two words that follow, 1.1 is no word of the text
 # Types of phrases: a column of these is not one of named entities (CoNLL-2000, CoNLL-2003).
 CHUNKS = frozenset(
     ["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"]
@@ -60,7 +63,8 @@ def parse(text: str) -> Conll:
     sure = [line for _, line in words if not line.startswith(("#", DOCUMENT))]
     splitting = _splitting(sure or [line for _, line in words if not line.startswith(DOCUMENT)])
     last = {fields[-1] for fields in map(splitting.fields, sure) if len(fields) == splitting.width}
-    found, documents, num_comments = _sentences(lines, splitting, last)
+    kept = _without_ranges(lines, splitting, last)
+    found, documents, num_comments = _sentences(kept, splitting, last)
     faults = [_fault(sentence, splitting.width) for sentence in found]
     whole = [_columns(sentence) for sentence, fault in zip(found, faults) if not fault]
     word, tag = _roles(whole, splitting.width)
@@ -73,9 +77,12 @@ def parse(text: str) -> Conll:
         row = {"tokens": columns[word], **named, "ner_tags": columns[tag]} if not fault else {}
         sentences.append(fault or row | ({"document": str(document)} if several else {}))
     layout, notes = _described(whole, splitting, word, tag, num_comments)
+    if len(kept) < len(lines):
+        count = plural(len(lines) - len(kept), "line")
+        notes.append(f"ranges and empty nodes (1-2, 1.1) are left out: {count}")
     if several:
         cluster = "set data.columns.cluster: document to treat each as one cluster"
-        notes.append(f"{documents[-1]} documents ({cluster})")
+        notes.append(f"{plural(documents[-1], 'document')} ({cluster})")
     known = any(value != OUTSIDE for columns in whole for value in columns[tag])
     return Conll(sentences, [one[0][0] for one in found], layout, notes, tag + 1 if known else None)
 
@@ -114,6 +121,15 @@ def _sentences(
             inside = True
             sentences[-1].append((number, fields))
     return sentences, documents, num_comments
+
+
+def _without_ranges(lines: list[Line], splitting: Splitting, last: set[str]) -> list[Line]:
+    """Return the lines without CoNLL-U's ranges and empty nodes, if the first column counts the others."""
+    kept = [line for line in lines if not RANGE.fullmatch((splitting.fields(line[1]) or [""])[0])]
+    if splitting.width < 3 or len(kept) == len(lines):
+        return lines
+    sentences, *_ = _sentences(kept, splitting, last)
+    return kept if _counts([[fields[0] for _, fields in sentence] for sentence in sentences]) else lines
 
 
 def _is_comment(fields: Fields, width: int, last: set[str]) -> bool:
@@ -230,5 +246,5 @@ def _described(
         notes.append(f"the tags are those of column {tag + 1}; set data.columns.tags: {names} for others")
     if word:
         notes.append("column 1 counts the words and is left out")
-    comments = f"; {num_comments:,} comment lines" if num_comments else ""
+    comments = f"; {plural(num_comments, 'comment line')}" if num_comments else ""
     return f"{width} columns, split at {splitting.name}: {listed}{comments}", notes

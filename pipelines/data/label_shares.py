@@ -1,22 +1,42 @@
-"""A note where the splits of a run have different shares of labels, as those of a sorted file do."""
+"""Notes on the labels of a run: shares that differ between splits, and labels that look alike."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 
 from pipelines.tasks.base import Example, Task
 
+NONE = "no label"  # in an example, such as a sentence without entities
 DISTANCE = 0.1  # between the shares of two splits (total variation), beyond what chance explains
 
 
-def count(examples: Iterable[Example], task: Task) -> Counter[str]:
-    """Return how many examples have each label; nothing for a task without one label per example."""
-    return Counter(label for label in map(task.stratum, examples) if label is not None)
+def count(examples: Iterable[Example], task: Task) -> Counter[frozenset[str]]:
+    """Return how many examples have each set of labels, often of one; nothing for a task without labels."""
+    return Counter(labels for labels in map(task.stratum, examples) if labels is not None)
 
 
-def difference(split: str, counted: Counter[str], train: Counter[str]) -> str | None:
+def look_alikes(counted: Counter[frozenset[str]]) -> Iterator[str]:
+    """Yield a note on each group of labels that a reader takes for one."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for label in set[str]().union(*counted):
+        alike[_bare(label)].add(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            listed = ", ".join(map(repr, sorted(labels)))
+            yield f"train: {len(labels)} labels differ only in blanks, case or spelling: {listed}"
+
+
+def _bare(label: str) -> str:
+    """Return a label without what a reader overlooks; 1, 1.0 and true are one."""
+    bare = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    bare = {"true": "1", "false": "0"}.get(bare, bare)
+    return bare.removesuffix(".0") if bare.removesuffix(".0").isdecimal() else bare
+
+
+def difference(split: str, counted: Counter[frozenset[str]], train: Counter[frozenset[str]]) -> str | None:
     """Return a note where the labels of a split have other shares than those of train."""
     here, there = counted.total(), train.total()
     if not here or not there:
@@ -26,9 +46,10 @@ def difference(split: str, counted: Counter[str], train: Counter[str]) -> str | 
     chance = sum(math.sqrt(p * (1 - p) * (1 / here + 1 / there)) for p in pooled.values())  # 2.5 times
     if sum(map(abs, gaps.values())) / 2 <= DISTANCE + chance:
         return None
-    label = max(gaps, key=lambda name: (abs(gaps[name]), name))
+    label = max(gaps, key=lambda labels: (abs(gaps[labels]), sorted(labels)))
+    name = ", ".join(sorted(label)) or NONE
     shares = f"{100 * counted[label] / here:.0f} % here, {100 * train[label] / there:.0f} % in train"
     return (
-        f"{split}: the shares of labels differ from those of train ({label}: {shares}); a sorted file is cut "
+        f"{split}: the shares of labels differ from those of train ({name}: {shares}); a sorted file is cut "
         "like this: data.split shuffles it"
     )

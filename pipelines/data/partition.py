@@ -9,23 +9,25 @@ from dataclasses import dataclass, field
 from pipelines.config.run import SplitSpec
 from pipelines.data.content import digest_of
 from pipelines.errors import UserError
+from pipelines.shown import plural
 from pipelines.tasks.base import Example, Task
 
 
 @dataclass
 class Group:
-    """Rows that stay together: of one cluster, or with equal inputs."""
+    """Rows that stay together, of one cluster or with equal inputs; the labels of the first, and of all."""
 
     key: bytes
-    stratum: str
+    stratum: list[str]
+    labels: set[str] = field(default_factory=set)
     rows: list[int] = field(default_factory=list)
 
 
 def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: str) -> dict[str, list[int]]:
     """Return the places of the examples of each split, in the order of the source.
 
-    Which split a row is in follows from the seed and its content, not from its place in the file. Of every
-    label a share goes to each split, and at least one group of rows to train.
+    Which split a row is in follows from the seed and its content, not from its place in the file. Of the
+    rows with the same labels a share goes to each split, and every label to train.
 
     Raises:
         UserError: a split would have no rows.
@@ -41,7 +43,7 @@ def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: s
             found[split] = sorted(row for group in part for row in group.rows)
             if not part:
                 what = f"no row of {where} is left for {split}"
-                came = f"{share:g} of {len(examples):,} rows in {len(groups):,} groups"
+                came = f"{share:g} of {plural(len(examples), 'row')} in {plural(len(groups), 'group')}"
                 raise UserError(f"data.split.{split}", what, came, "raise it, or give more rows")
     found["train"] = sorted(row for group in left for row in group.rows)
     return found
@@ -56,7 +58,10 @@ def _groups(examples: Sequence[Example], task: Task) -> list[Group]:
             key = digest_of({name: example[name] for name in inputs if name in example})
         else:
             key = cluster.encode("utf-8", "surrogatepass")
-        groups.setdefault(key, Group(key, task.stratum(example) or "")).rows.append(place)
+        labels = task.stratum(example) or frozenset()
+        group = groups.setdefault(key, Group(key, sorted(labels)))
+        group.rows.append(place)
+        group.labels |= labels
     return list(groups.values())
 
 
@@ -65,20 +70,20 @@ def _drawn(seed: int, key: bytes) -> bytes:
 
 
 def _take(groups: Sequence[Group], share: float) -> tuple[list[Group], list[Group]]:
-    """Return a share of the rows of every stratum, and the rest, which has the first group of each.
+    """Return a share of the rows of every stratum, and the rest, which has the first group with each label.
 
     What rounding owes to one stratum is paid by the next, so that the total is right too.
     """
     taken: list[Group] = []
     rest: list[Group] = []
-    owed, stratum = 0.0, None
-    for group in groups:
+    owed, known = 0.0, set[str]()
+    for place, group in enumerate(groups):
         size = len(group.rows)
         owed += size * share
-        if group.stratum != stratum or owed < size / 2:
+        if not place or not group.labels <= known or owed < size / 2:
             rest.append(group)
+            known |= group.labels
         else:
             taken.append(group)
             owed -= size
-        stratum = group.stratum
     return taken, rest

@@ -29,6 +29,7 @@ SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".conll": "conll",
+    ".conllu": "conll",
     ".iob": "conll",
     ".iob2": "conll",
     ".bio": "conll",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from pipelines.config.options import check_options
 from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data import label_shares
 from pipelines.data.columns import (
@@ -32,6 +32,7 @@ from pipelines.data.tag_schemes import Scheme, scheme_of
 from pipelines.errors import UserError, raise_all
 from pipelines.hub.messages import DataPart
 from pipelines.registry import catalog
+from pipelines.shown import plural
 from pipelines.storage.paths import split_part
 from pipelines.tasks.base import Example, Task
 
@@ -87,7 +88,7 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
         for split, examples in _read(config, table, source, paths[source], task, splits, errors).items():
             most = getattr(config, f"max_{split}_examples")
             if most is not None and most < len(examples):
-                splits.notes.append(f"{split}: the first {most:,} of {len(examples):,} examples")
+                splits.notes.append(f"{split}: the first {most:,} of {plural(len(examples), 'example')}")
                 examples = examples[:most]
             splits.hashes[split], contents[split] = hashes_of(examples)
             setattr(splits, split, examples)
@@ -146,7 +147,7 @@ def _checked_again(
     """Return the examples of a drawn split that can be used, now that the task knows those of train."""
     bad = [(example["id"], reason) for example in examples if (reason := task.check(example))]
     if bad and config.on_bad_row == "stop":
-        more = f" and {len(bad) - 1:,} more rows" if bad[1:] else ""
+        more = f" and {plural(len(bad) - 1, 'more row')}" if bad[1:] else ""
         errors.append(UserError(f"{table.where}, id {bad[0][0]}{more}", bad[0][1], accepted=REPAIR))
     refused = {name for name, _ in bad}
     splits.skipped[split] = [(int(name) if name.isdigit() else 0, reason) for name, reason in bad]
@@ -158,6 +159,7 @@ def _comparisons(splits: Splits, contents: Mapping[str, np.ndarray], task: Task)
     if splits.train is None:
         return
     shares = label_shares.count(splits.train, task)
+    yield from label_shares.look_alikes(shares)
     for split in [name for name in contents if name != "train"]:
         shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
         if shared:
@@ -199,17 +201,12 @@ def _drawn(config: DataConfig) -> list[str]:
 
 def _generate(spec: GeneratedSpec) -> dict[str, Table]:
     where = f"generated corpus {spec.name!r}"
-    corpora = catalog.names(catalog.CORPUS)
-    if spec.name not in corpora:
+    entry = catalog.find(catalog.CORPUS, spec.name)
+    if entry is None:
+        corpora = catalog.names(catalog.CORPUS)
         raise UserError(where, "there is no such generator", accepted=f"there are {', '.join(corpora)}")
+    check_options(entry, spec.options, "data.generated.options")
     generate = import_module(f"pipelines.corpora.{spec.name}").generate
-    known = [
-        name
-        for name in inspect.signature(generate).parameters
-        if name not in ("num_examples", "seed", "split")
-    ]
-    for option in sorted(set(spec.options) - set(known)):
-        raise UserError(where, "unknown option", option, f"its options are {', '.join(known) or 'none'}")
     counts = {split: getattr(spec, split) for split in SPLITS}
     return {
         split: of_rows(f"{where}, {split}", generate(count, spec.seed, split, **spec.options))
@@ -365,7 +362,7 @@ def _bad_rows(table: Table, bad: Sequence[Bad], fix: str = REPAIR) -> list[UserE
         first.setdefault(kind_of(reason), reason)
     return [
         UserError(
-            table.place(rows[0]) + (f" and {len(rows) - 1:,} more rows" if rows[1:] else ""),
+            table.place(rows[0]) + (f" and {plural(len(rows) - 1, 'more row')}" if rows[1:] else ""),
             first[kind],
             None,
             fix,
@@ -390,6 +387,6 @@ def _raise_some(errors: Sequence[UserError]) -> None:
     # Two splits of one file have one error.
     errors = list({(error.where, error.what): error for error in reversed(errors)}.values())[::-1]
     if len(errors) > MOST_ERRORS:
-        rest = UserError("data", f"{len(errors) - MOST_ERRORS:,} more errors like these were found")
+        rest = UserError("data", f"and {plural(len(errors) - MOST_ERRORS, 'more error')} like these")
         errors = [*errors[:MOST_ERRORS], rest]
     raise_all(errors)

@@ -20,6 +20,7 @@ from typing import IO
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, handling
 from pipelines.errors import RunFailed
 from pipelines.registry.child import python_module
+from pipelines.shown import printable
 
 Rank = subprocess.Popen[bytes]
 SECONDS_TO_EXIT = 15.0  # for the other ranks, after one has failed
@@ -119,7 +120,7 @@ def _start(
 def _wait(ranks: Sequence[Rank]) -> list[int]:
     """Wait for all ranks; return the status of each, 0 for those that were killed because another failed."""
     deadline, killed = None, set[Rank]()
-    while any(rank.poll() is None for rank in ranks):
+    while None in [rank.poll() for rank in ranks]:  # each is looked at: the first may wait for a dead one
         if deadline is None and any(rank.returncode for rank in ranks):
             deadline = time.monotonic() + SECONDS_TO_EXIT
         if deadline is not None and time.monotonic() > deadline:
@@ -146,8 +147,7 @@ def _print_reason(rank: int, status: int, errors: IO[bytes]) -> None:
     text = errors.read().decode(errors="replace")
     if status < 0:
         text += f"process {rank} was killed by {signal.Signals(-status).name}\n"
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    print(printable(text), end="", file=sys.stderr, flush=True)
 
 
 def free_port() -> int:

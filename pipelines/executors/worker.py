@@ -46,6 +46,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _run(cell: Cell) -> int:
+    from pipelines.ablation.preregistration import read_registration, seal
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
     from pipelines.storage.lock import Busy
@@ -55,7 +56,12 @@ def _run(cell: Cell) -> int:
     try:
         reporter = Reporter(enabled=is_first_rank())
         manifest = execute(
-            run_from_dict(cell.config), RunFolder(cell.folder), cell.cache, reporter, expected=cell.run_hash
+            run_from_dict(cell.config),
+            RunFolder(cell.folder),
+            cell.cache,
+            reporter,
+            expected=cell.run_hash,
+            registration=seal(read_registration(cell.ablation)),
         )
         return {"finished": 0, "diverged": 3}[manifest["status"]]
     except Busy as error:

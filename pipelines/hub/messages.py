@@ -42,6 +42,27 @@ class UploadAnswer(TypedDict):
     url: str
 
 
+class AnchorRequest(TypedDict):
+    """A registration for an empty repository."""
+
+    repo: str
+    title: str  # of the commit
+    text: str  # of registration.json
+
+
+class AnchoredRequest(TypedDict):
+    """A repository and the commit that holds a registration."""
+
+    repo: str
+    revision: str
+
+
+class AnchoredAnswer(TypedDict):
+    """The registration in a repository."""
+
+    text: str
+
+
 class DownloadRequest(TypedDict):
     """A repository and a branch, tag or commit of it; None is its main branch."""
 

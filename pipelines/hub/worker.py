@@ -25,6 +25,10 @@ SLOWEST_LINE = 50_000  # bytes per second; a slower upload counts as a hang
 @overload
 def ask(action: Literal["preflight"], request: messages.PreflightRequest) -> messages.PreflightAnswer: ...
 @overload
+def ask(action: Literal["anchor"], request: messages.AnchorRequest) -> messages.UploadAnswer: ...
+@overload
+def ask(action: Literal["anchored"], request: messages.AnchoredRequest) -> messages.AnchoredAnswer: ...
+@overload
 def ask(
     action: Literal["upload"], request: messages.UploadRequest, *, num_bytes: int
 ) -> messages.UploadAnswer: ...
@@ -130,6 +134,7 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
 
     from pipelines.hub import client
     from pipelines.hub.address import Address
+    from pipelines.hub.anchor import anchor, anchored
     from pipelines.hub.commit import commit
     from pipelines.hub.download import download
     from pipelines.hub.fill import fill
@@ -145,6 +150,8 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
         "download": download,
         "commit": commit,
         "fill": fill,
+        "anchor": anchor,
+        "anchored": anchored,
     }
     patience, action = client.Patience.from_environment(), request.pop("action")
     where = str(Address(request["repo"], request["revision"])) if action == "download" else request["repo"]

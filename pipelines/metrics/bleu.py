@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
-from pipelines.metrics.languages import code_of, is_unspaced, note_on
+from pipelines.metrics.languages import code_of, is_unspaced, note_on, unknown
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as SacrebleuMetric
@@ -97,6 +97,8 @@ class Bleu(Metric):
             )
             if found := note_on(texts, lost, f"{{}} are in a script without blanks, {what}"):
                 return found
+        if not self.tokenize and (reason := unknown(self.target_language)):
+            return f"{reason}, so the tokenizer is {self._tokenizer}"
         copied = [group[0] for group in texts if group]
         if copied and corpus_score(self._corpus, copied, copied) == 0:
             return f"the references score 0 against themselves: none has {ORDERS} tokens"

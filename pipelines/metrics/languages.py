@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,31 @@ OTHER_NAMES = {
     "my": "mya bur burmese myanmar",
 }
 CODES = {name: code for code, names in OTHER_NAMES.items() for name in (code, *names.split())}
+# The codes of a language in ISO 639-1 and in NLLB (ISO 639-3), and its name: one may be meant by another.
+LANGUAGES = """
+af afr Afrikaans, am amh Amharic, ar arb Arabic, az azj Azerbaijani, be bel Belarusian, bg bul Bulgarian,
+bn ben Bengali, bs bos Bosnian, ca cat Catalan, cs ces Czech, cy cym Welsh, da dan Danish, de deu German,
+el ell Greek, en eng English, eo epo Esperanto, es spa Spanish, et est Estonian, eu eus Basque,
+fa pes Persian, fi fin Finnish, fr fra French, ga gle Irish, gl glg Galician, gu guj Gujarati, ha hau Hausa,
+he heb Hebrew, hi hin Hindi, hr hrv Croatian, hu hun Hungarian, hy hye Armenian, id ind Indonesian,
+ig ibo Igbo, is isl Icelandic, it ita Italian, ja jpn Japanese, jv jav Javanese, ka kat Georgian,
+kk kaz Kazakh, km khm Khmer, kn kan Kannada, ko kor Korean, ky kir Kyrgyz, lo lao Lao, lt lit Lithuanian,
+lv lvs Latvian, mg plt Malagasy, mk mkd Macedonian, ml mal Malayalam, mn khk Mongolian, mr mar Marathi,
+ms zsm Malay, mt mlt Maltese, my mya Burmese, ne npi Nepali, nl nld Dutch, no nob Norwegian, pa pan Punjabi,
+pl pol Polish, ps pbt Pashto, pt por Portuguese, ro ron Romanian, ru rus Russian, sd snd Sindhi,
+si sin Sinhala, sk slk Slovak, sl slv Slovenian, so som Somali, sq als Albanian, sr srp Serbian,
+su sun Sundanese, sv swe Swedish, sw swh Swahili, ta tam Tamil, te tel Telugu, th tha Thai, tl tgl Tagalog,
+tr tur Turkish, uk ukr Ukrainian, ur urd Urdu, uz uzn Uzbek, vi vie Vietnamese, xh xho Xhosa, yo yor Yoruba,
+zh zho Chinese, zu zul Zulu
+"""
+# The other codes of ISO 639-1. Those of ISO 639-3 are thousands: any three letters are taken for one.
+OTHER_CODES = """
+aa ab ae ak an as av ay ba bh bi bm bo br ce ch co cr cu cv dv dz ee ff fj fo fy gd gn gv ho ht hz ia ie ii ik
+io iu kg ki kj kl kr ks ku kv kw la lb lg li ln lu mh mi na nb nd ng nn nr nv ny oc oj om or os pi qu rm rn rw
+sa sc se sg sh sm sn ss st tg ti tk tn to ts tt tw ty ug ve vo wa wo za
+"""
+NAMES = [frozenset(entry.lower().split()) for entry in LANGUAGES.split(",")]
+KNOWN = frozenset[str]().union(CODES, OTHER_CODES.split(), *NAMES)
 ROMANIZED = {"latn", "latin", "pinyin", "romaji", "romanized"}
 # Characters of scripts without blanks: Thai, Lao, Burmese, Khmer, kana, Chinese characters
 UNSPACED = re.compile(
@@ -35,6 +61,17 @@ def code_of(language: str) -> str:
     first, *rest = re.split(r"[^a-z]+", language.strip().lower())
     code = CODES.get(first, "")
     return "" if code != "en" and ROMANIZED & set(rest) else code
+
+
+def unknown(language: str) -> str | None:
+    """Return why a language is none that has a code, as a clause; None if it is one, or is not stated."""
+    stated = language.strip().lower()
+    first = re.split(r"[^a-z]+", stated)[0]
+    if not stated or first in KNOWN or (len(first) == 3 and first.isascii()):
+        return None
+    near = difflib.get_close_matches(first, KNOWN, 1)
+    hint = f"did you mean {near[0]}?" if near else "codes are such as de, deu, zho_Hans"
+    return f"{language!r} is no language that is known ({hint})"
 
 
 def is_unspaced(text: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, mean, one_or_more, ratio
-from pipelines.metrics.languages import UNSPACED, code_of, note_on
+from pipelines.metrics.languages import UNSPACED, code_of, note_on, unknown
 
 Measure = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
 MEASURES = get_args(Measure)
@@ -75,7 +75,8 @@ class Rouge(Metric):
 
     def note(self, references: Sequence[str | Sequence[str]]) -> str | None:
         if not isinstance(self._tokenizer, English):
-            return None
+            reason = unknown(self.language)
+            return reason and f"{reason}, so words are runs of letters, without stems"
         texts = [one_or_more(reference) for reference in references]
         lost = {text: not is_mostly_latin(text) for group in texts for text in group}
         what = "{} are mostly in letters that the tokenizer of English drops: set the language, such as zh"

@@ -17,6 +17,7 @@ from pipelines.config.load import RunConfig
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.models import saving
+from pipelines.seeds import derive
 
 Recipe = Sequence[tuple[str, Mapping[str, Any]]]  # variants in order: name and options
 
@@ -40,7 +41,9 @@ def attach(config: RunConfig, model: PreTrainedModel, example: dict[str, Any] | 
         example: keyword arguments of one forward of the model; None: a dummy batch is made.
     """
     spec = [{variant.name: variant.options} for variant in config.attention]
-    custom_attention.attach(model, spec, where=config.where, example=example)
+    with torch.random.fork_rng(devices=[]):  # a variant may draw parameters: from a stream of its own
+        torch.default_generator.manual_seed(derive(config.seed, "variants"))
+        custom_attention.attach(model, spec, where=config.where, example=example)
 
 
 def attach_and_prove(

@@ -13,12 +13,15 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig, RunConfig
+from pipelines.config.model_sizes import LAYERS
 from pipelines.errors import UserError
 from pipelines.hub import mirror
 from pipelines.models.decoding import FORCED, find_start_token, keep_special_tokens
 from pipelines.models.direction import require_direction
+from pipelines.models.dropout import with_dropout
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
+from pipelines.models.padding import require_padding_ignored
 from pipelines.models.weights import LoadingInfo, require_body, require_rows
 from pipelines.seeds import derive
 
@@ -67,10 +70,13 @@ def build_model(
 
     Raises:
         UserError: there is no class for this task and family, config entries are unknown or do not fit, the
-            weights cannot be read, or the model does not read in the direction of its family.
+            weights cannot be read, or the model does not read in the direction of its family or without the
+            padding.
     """
+    model_class = _model_class(head, config.model.family)
     spec = config.model
-    model_class = _model_class(head, spec.family)
+    if config.dropout is not None:
+        spec = with_dropout(spec, stated_config(spec), config.dropout)
     tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
     entries = {name: value for name, value in task_options.items() if name != FORCED}
     torch.manual_seed(derive(config.seed, "init"))
@@ -79,10 +85,12 @@ def build_model(
             model = _build_from_scratch(model_class, head, spec, tokenizer, entries)
         else:
             model = _load_pretrained(model_class, head, spec, spec.name, tokenizer, entries)
-    keep_special_tokens(model, task_options)
-    if tokenizer is not None:
-        _require_start_token(model)
-        require_direction(model, spec.family)
+        keep_special_tokens(model, task_options)
+        if tokenizer is not None:
+            _require_start_token(model)
+            require_direction(model, spec.family)
+            if head == "sequence_classification":
+                require_padding_ignored(model, tokenizer)
     return model
 
 
@@ -226,7 +234,7 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
         options: more entries of a stored config.
 
     Raises:
-        UserError: it cannot be read, or an entry is unknown.
+        UserError: it cannot be read, an entry is unknown, or it has no layers.
     """
     if spec.name is None:
         return known_config(spec)
@@ -237,7 +245,22 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise cannot_load("model", spec.name, error) from error
     _override(config, spec)
+    _require_layers(config)
     return config
+
+
+def parts_of(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """Return the configs of the encoder and the decoder where each has its own."""
+    found = (getattr(config, name, None) for name in ("encoder", "decoder", "text_config"))
+    return [part for part in found if isinstance(part, PreTrainedConfig)] or [config]
+
+
+def _require_layers(config: PreTrainedConfig) -> None:
+    for part in parts_of(config):
+        for name in LAYERS:
+            if getattr(part, name, None) == 0:
+                what = "a model without layers has no attention"
+                raise UserError(f"{name} of the model's config", what, 0, "name a checkpoint that has layers")
 
 
 def known_config(spec: ModelConfig) -> PreTrainedConfig:

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
 from pipelines.models.build import drawn_parameters
@@ -45,6 +46,7 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     names = drawn_parameters(model)
     drawn = [parameter for name, parameter in model.named_parameters() if name in names]
     targets = _targets(config.lora.targets, linear_layers(model))
+    refuse_hooked(model, targets)
     torch.manual_seed(derive(config.seed, "lora"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT warns of the layout of GPT-2's projections, and handles it
@@ -62,20 +64,37 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     return adapted
 
 
+def refuse_hooked(model: PreTrainedModel, targets: Sequence[str]) -> None:
+    """Refuse factors on a layer whose output a variant changes: they would be added behind the variant.
+
+    Raises:
+        UserError: one of `targets` is such a layer.
+    """
+    for _, stack in custom_attention.attached(model):
+        if stack.having("projected") and stack.site.projection in targets:
+            name = stack.site.projection.rpartition(".")[2]
+            what = f"a variant changes what {stack.site.projection} returns, and LoRA would add to it later"
+            raise UserError("lora.targets", what, accepted=f"targets without {name}")
+
+
 def linear_layers(model: PreTrainedModel) -> list[str]:
     """Return the names of the linear layers whose weights were loaded, without the output layer.
+
+    A variant's own layers are trained in full.
 
     The output layer predicts tokens (and may share its weights with the embedding) or is a new head, which is
     trained in full.
     """
     drawn = drawn_parameters(model)
     output = model.get_output_embeddings()
+    of_variants = {name.rpartition(".")[0] for name in custom_attention.variant_parameters(model)}
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and module is not output
         and f"{name}.weight" not in drawn
+        and name not in of_variants
     ]
 
 

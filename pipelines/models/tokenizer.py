@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+LONGEST_WORD = 5000  # characters: a word of 200,000 takes minutes
 NUM_SENTINELS = 32  # for hidden spans; T5 has 100
 
 
@@ -17,7 +19,12 @@ def train_tokenizer(family: str, texts: Iterator[str], vocab_size: int) -> PreTr
     padding entry of its own. encoder_decoder: text </s> with sentinels <extra_id_0> ... (T5), by BPE over
     words with the space before them: T5's own Unigram trainer splits into letters where there are few words.
     """
-    return _FAMILIES[family](texts, vocab_size)
+    return _FAMILIES[family](map(_with_cut_words, texts), vocab_size)
+
+
+def _with_cut_words(text: str) -> str:
+    """Return a text whose words are cut at a length: merges in a word take the square of its length."""
+    return re.sub(rf"\S{{{LONGEST_WORD}}}(?=\S)", r"\g<0> ", text)
 
 
 def _wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig
-from pipelines.models.build import set_special_tokens, stated_config
+from pipelines.models.build import parts_of, set_special_tokens, stated_config
 
 # Entries of a config that state the longest input.
 LIMITS = ("max_position_embeddings", "max_encoder_position_embeddings", "max_seq_len")
@@ -27,18 +27,12 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, spec: ModelConfig) -> None:
     if tokenizer.pad_token_id is None:
         _give_padding(tokenizer, config)
     set_special_tokens(config, tokenizer, keep=spec.name is not None)
-    parts = _parts(config)
+    parts = parts_of(config)
     limits = [limit for part in parts if (limit := _positions(part, tokenizer.model_max_length)) is not None]
     tokenizer.model_max_length = min([tokenizer.model_max_length, *limits])
     if not all(_token_types(part) >= 2 for part in parts):
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
-
-
-def _parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
-    """Return the configs of the encoder and the decoder where each has its own."""
-    found = (getattr(config, name, None) for name in ("encoder", "decoder", "text_config"))
-    return [part for part in found if isinstance(part, PreTrainedConfig)] or [config]
 
 
 def _token_types(config: PreTrainedConfig) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.ablation import results
+from pipelines.ablation import results, sides
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import StoredAblation, open_ablation
 from pipelines.config.load import RunConfig
@@ -28,17 +28,18 @@ from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.runs import intact
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import ABLATION as ABLATION_YAML
-from pipelines.storage.names import CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
+from pipelines.storage.names import ANCHOR, CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
 from pipelines.storage.run_folder import RunFolder
 
-COPIED = (RUNS, SEARCH, REGISTRATION)
+COPIED = (RUNS, SEARCH, REGISTRATION, ANCHOR)
 
 
 def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     """Push the models that the ablation kept, each to its branch, and then the report that names them.
 
     Raises:
-        UserError: a revision is given, or the ablation has no results yet.
+        UserError: a revision is given, the ablation has no results yet, or a run of it is not what its grid
+            says.
     """
     if request.revision != "main":
         raise UserError("--revision", "an ablation has its own branches", request.revision, "leave it out")
@@ -46,6 +47,7 @@ def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:
     if results.read_results(path) is None:
         raise UserError(str(path), f"has no {RESULTS} yet", accepted="let attnlab ablate finish it first")
     stored = open_ablation(path)
+    sides.require(path, (*stored.tries, *stored.cells))
     for cell in (*stored.cells, *stored.tries):
         run = RunFolder(cell.folder)
         manifest = run.manifest()
@@ -135,4 +137,6 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
     stated = portable.replace_paths(stored.config.to_dict(), names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
-    results.write(results.results_of([results.ended_ablation(target)], target), target)
+    computed = results.results_of([results.ended_ablation(target)], target)
+    looked = (results.read_results(stored.folder) or {}).get("ledger")
+    results.write({**computed, **({"ledger": looked} if looked is not None else {})}, target)

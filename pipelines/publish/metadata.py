@@ -8,6 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from pipelines.errors import UserError
+from pipelines.shown import printable
 
 # The Hub's name for the job of a model, by the head of its task; see `pipeline_tag` for the others.
 PIPELINE_TAGS = {
@@ -32,9 +33,13 @@ def pipeline_tag(head: str, family: str, task: str) -> str | None:
 
 
 def to_yaml(entries: Mapping[str, object]) -> str:
-    """Return the entries that are known (not None) as YAML, in their order."""
+    """Return the entries that are known (not None) as YAML, in their order.
+
+    Where a character would hide or reorder others, every one that is not ASCII is an escape.
+    """
     known = {name: value for name, value in entries.items() if value is not None}
-    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    return text if printable(text) == text else yaml.safe_dump(known, sort_keys=False)
 
 
 def require_valid(card: str, repo: str) -> str:

@@ -28,6 +28,7 @@ from pipelines.storage.names import (
 )
 from pipelines.storage.paths import files_of, inside
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
 
 Manifest: TypeAlias = Mapping[str, Any]  # as JSON
 # The settings (section, key) that may name a local file or folder.
@@ -93,7 +94,7 @@ def copy_run(run: RunFolder, target: Path, names: Mapping[str, str]) -> None:
     if not shows_text:
         data["notes"] = [without_values(note) for note in data.get("notes", ())]
     portable = replace_paths({**manifest, "data": data, "files": files}, names)
-    atomic.write_json(target / MANIFEST, {**portable, "config": config})
+    atomic.write_json(target / MANIFEST, sealed({**portable, "config": config}))
 
 
 def _listed(run: RunFolder, manifest: Manifest, pattern: str) -> list[Path]:

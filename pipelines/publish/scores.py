@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from pipelines.ablation.results import read_results
+from pipelines.ablation import sides
+from pipelines.ablation.results import read_results, reported_ablations
 from pipelines.comparison import scored_run
 from pipelines.comparison.results import ComparisonResult, from_json
 from pipelines.comparison.significance import LEVEL, delete_one, jackknife_variance
@@ -57,14 +59,21 @@ def _interval(run: scored_run.ScoredRun, metric: str) -> tuple[float, float] | N
 
 
 def comparisons(run: Path) -> Iterator[str]:
-    """Yield a sentence for each primary comparison of the run's arm in the ablations beside it."""
+    """Yield a sentence for each primary comparison of the run's arm in the ablations beside it.
+
+    Raises:
+        UserError: a run of such an ablation is not what its grid says.
+    """
     run = run.resolve()
     if run.parent.name != CELLS:
         return
     for path in sorted(run.parent.parent.glob(f"*/{RESULTS}")):
-        for row in (read_results(path.parent) or {}).get("comparisons", ()):
-            members = [Path(folder).name for folder in row["runs"]["arm"] if folder]
-            if row["primary"] and run.name in members:
+        rows = (read_results(path.parent) or {}).get("comparisons", ())
+        if any(row["primary"] and run.name in _members(row) for row in rows):
+            for one in reported_ablations(path.parent):
+                sides.require(one.folder, one.runs)
+        for row in rows:
+            if row["primary"] and run.name in _members(row):
                 places = fmt.decimals(row["se"])
                 unit = from_json(ComparisonResult, row, str(path)).unit
                 found = f"{fmt.signed(row['difference'], places)} {fmt.interval(row['ci95'], places)}"
@@ -74,6 +83,11 @@ def comparisons(run: Path) -> Iterator[str]:
                     f"{row['split']}, seeds {', '.join(map(str, row['seeds']))}: {row['verdict']}, "
                     f"difference {found} {unit} (95 % interval), p (Holm) {p}"
                 )
+
+
+def _members(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of the run folders of a comparison's arm."""
+    return [Path(folder).name for folder in row["runs"]["arm"] if folder]
 
 
 def figures(run: Path, metric: str, folder: Path) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from pipelines.hub import secrets
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading, removal, temporary
 from pipelines.storage.names import HUB
+from pipelines.storage.sealed import require_intact, sealed
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Staged:
     def pushed(self, commit: str, url: str) -> Staged:
         """Record that the folder is on the Hub and return it with the new record."""
         record: PushRecord = {**self.record, "status": "pushed", "commit": commit, "url": url}
-        atomic.write_json(record_path(self.folder), record)
+        atomic.write_json(record_path(self.folder), sealed(record))
         return Staged(self.folder, record)
 
 
@@ -118,7 +119,7 @@ def stage(source: Path, request: PushRequest, state: object, build: Callable[[Pa
             "files": files,
         }
         removal.remove_listed(place, before["files"] if before else {})
-        atomic.write_json(record_path(place), record)  # before the files, so that their names are known
+        atomic.write_json(record_path(place), sealed(record))  # first, so that the names are known
         folder.rename(place)
     return Staged(place, record)
 
@@ -127,6 +128,7 @@ def _record_of(place: Path) -> PushRecord | None:
     """Return the record of a staged folder; None where it cannot be used, so that it is staged again."""
     try:
         found = reading.json_object_if_there(record_path(place), "", PushRecord)
+        require_intact(found or {}, record_path(place), "")
     except UserError:
         return None
     return cast(PushRecord | None, found)

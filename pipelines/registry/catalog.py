@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,8 +49,10 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """The implementation that a variant runs on: "kernel" (the model's own) or "explicit"."""
-        return "explicit" if self.hooks & _contract("SCORE_HOOKS") else "kernel"
+        """The implementation that a variant runs on: "kernel" (the model's own), "explicit", or its "own"."""
+        if self.hooks & _contract("SCORE_HOOKS"):
+            return "explicit"
+        return "own" if "attend" in self.hooks else "kernel"
 
     @property
     def is_foldable(self) -> bool:
@@ -74,14 +76,31 @@ def families(task: Entry) -> list[str]:
 
 def metric_names(task: Entry, given: Mapping[str, object]) -> list[str]:
     """Return the metrics that a task reports when built with the options `given`, as `Task.metrics` does."""
-    values = {option.name: option.default for option in task.options} | dict(given)
+    values = _option_values(task, given)
     optional = task.attributes.get("optional_metrics") or {}
     chosen = [names for option, names in optional.items() if values.get(option) is True]
-    main = task.attributes.get("metric_names") or ()
-    for option, by_value in (task.attributes.get("metrics_by") or {}).items():
+    main = _chosen_by(task, "metrics_by", task.attributes.get("metric_names") or (), values)
+    return [name for names in (main, *chosen) for name in names]
+
+
+def loss_settings(task: Entry, given: Mapping[str, object]) -> Sequence[str]:
+    """Return the settings of a run that change the loss and that a task honours with the options `given`."""
+    stated = task.attributes.get("loss_settings") or ()
+    return _chosen_by(task, "loss_settings_by", stated, _option_values(task, given))
+
+
+def _option_values(task: Entry, given: Mapping[str, object]) -> dict[str, object]:
+    return {option.name: option.default for option in task.options} | dict(given)
+
+
+def _chosen_by(
+    task: Entry, attribute: str, main: Sequence[str], values: Mapping[str, object]
+) -> Sequence[str]:
+    """Return the names that the values of options decide by a table of the task; else `main`."""
+    for option, by_value in (task.attributes.get(attribute) or {}).items():
         value = values.get(option)  # a list is refused elsewhere
         main = by_value.get(value, main) if isinstance(value, Hashable) else main
-    return [name for names in (main, *chosen) for name in names]
+    return main
 
 
 def _contract(name: str) -> frozenset[str]:

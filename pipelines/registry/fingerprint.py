@@ -14,7 +14,14 @@ from pipelines.registry import source
 from pipelines.registry.source import OURS, Module
 
 # Checks and messages.
-NO_NUMBERS = frozenset({"custom_attention.errors", "custom_attention.option_types", "pipelines.errors"})
+NO_NUMBERS = frozenset(
+    {
+        "custom_attention.errors",
+        "custom_attention.option_types",
+        "pipelines.errors",
+        "pipelines.registry.option_types",
+    }
+)
 UNREAD_FIELDS = ("ctx", "type_comment")  # one follows from the place in the tree, the other is a comment
 INSTALLED = frozenset(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib"))
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pipelines.errors import UserError
+from pipelines.registry import option_types
 
 REQUIRED = object()  # in place of the default of a required option
 HOME = Path(__file__).parents[2]  # the folder of these packages
@@ -43,8 +44,11 @@ class Option:
         return self.default is REQUIRED
 
     def __str__(self) -> str:
-        kind = f": {ast.unparse(self.annotation)}" if self.annotation else ""
-        return f"{self.name}{kind}" + ("" if self.is_required else f" = {self.default!r}")
+        rules = option_types.rules(self.hint)
+        kind = option_types.shown(self.hint) if rules else self.annotation and ast.unparse(self.annotation)
+        text = f"{self.name}: {kind}" if kind else self.name
+        text += "" if self.is_required else f" = {self.default!r}"
+        return f"{text} ({'; '.join(map(str, rules))})" if rules else text
 
 
 @dataclass(frozen=True)
@@ -300,8 +304,27 @@ def hint_of(annotation: ast.expr | None, source: Module) -> object:
         case ast.Name(id=name) if name in _TYPES:
             return _TYPES[name]
         case ast.Name(id=name):
-            return hint_of(source.assigned(name), source)
+            return _hint_of_name(name, source)
     return Any
+
+
+def _hint_of_name(name: str, source: Module) -> object:
+    """The type that a name means: an alias of this file, of the rules, or of another file."""
+    own = source.assigned(name)
+    if own is not None:
+        return hint_of(own, source)
+    if name in option_types.ALIASES:
+        return option_types.ALIASES[name]
+    origin = source.imported_from(name)
+    found = module(origin[0]) if origin else source
+    name = origin[1] if origin else name
+    if found is None:
+        return Any
+    if name in found.classes:
+        bases = map(ast.unparse, found.classes[name].bases)
+        return dict if any(base.rpartition(".")[2] == "TypedDict" for base in bases) else Any
+    assigned = found.assigned(name)
+    return hint_of(assigned, found) if assigned is not None else Any
 
 
 def _hint_of_subscript(annotation: ast.Subscript, source: Module) -> object:
@@ -309,10 +332,21 @@ def _hint_of_subscript(annotation: ast.Subscript, source: Module) -> object:
     parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
     if name == "Literal":
         return Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
+    if name == "Annotated":
+        return Annotated[(hint_of(parts[0], source), *filter(None, map(_rule, parts[1:])))]
     inner = tuple(... if ast.unparse(part) == "..." else hint_of(part, source) for part in parts)
     if name in ("Optional", "Union"):
         return _union([*inner, *([type(None)] if name == "Optional" else [])])
     return types.GenericAlias(_TYPES[name], inner) if name in _TYPES else Any
+
+
+def _rule(node: ast.expr) -> option_types.Rule | None:
+    """The rule that an annotation declares, as in `Range(at_least=1)`; None for what is no rule."""
+    if not isinstance(node, ast.Call):
+        return None
+    rule = option_types.RULES.get(ast.unparse(node.func).rpartition(".")[2])
+    given = {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg}
+    return rule(**given) if rule else None
 
 
 def _union(hints: Sequence[object]) -> object:

@@ -15,7 +15,7 @@ from pipelines.storage import atomic
 from pipelines.storage.names import REPORT_FILES, REPORTS
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from pipelines.terminal import Terminal
 
 
 def render(results: Mapping[str, object], folder: Path) -> dict[str, str]:
@@ -66,8 +66,9 @@ def renderer() -> str:
     return digest.hexdigest()
 
 
-def print_table(results: Mapping[str, object], console: Console, folder: Path = Path()) -> None:
+def print_table(results: Mapping[str, object], terminal: Terminal, folder: Path = Path()) -> None:
     """Print verdicts, table, failures and notes; relative run folders start at `folder`."""
-    from pipelines.report import data, terminal
+    from pipelines.report import data
+    from pipelines.report.terminal import show
 
-    terminal.show(data.load(results, folder), console)
+    show(data.load(results, folder), terminal)

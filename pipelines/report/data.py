@@ -24,6 +24,7 @@ VERDICTS = {  # word -> (glyph, whether it settles the question)
     "equivalent": ("=", True),
     "non-inferior": ("≥", True),
     "identical": ("≡", True),
+    "insensitive": ("~", False),
     "inconclusive": ("?", False),
     "unstable": ("!", False),
     "no-verdict": ("–", False),

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
+from pipelines.shown import plural as plural  # one of the formats of a report
+
 MISSING = "–"
 
 
@@ -94,11 +96,6 @@ def small(value: float | None) -> str:
     if not known(value):
         return MISSING
     return "0.0" if value == 0 else f"{value:.1e}"
-
-
-def plural(n: int, noun: str) -> str:
-    """Return a count with its noun: "1 cell", "2 cells"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def listing(words: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.comparison.results import CHANGED
 from pipelines.report import format as fmt
 from pipelines.report import settling
 from pipelines.report.data import VERDICTS, ReportData, Row
@@ -18,6 +19,7 @@ CLAIMS = {  # verdict -> what it says of its comparisons, singular and plural
         "are not worse than {0} by more than the margin",
     ),
     "identical": ("gives the same outputs as {0}", "give the same outputs as {0}"),
+    "insensitive": ("was not compared where harm would show", "were not compared where harm would show"),
     "inconclusive": ("cannot be told from {0} yet", "cannot be told from {0} yet"),
     "unstable": ("has runs that diverged", "have runs that diverged"),
     "no-verdict": ("has no verdict", "have no verdict"),
@@ -30,7 +32,8 @@ def sentence(facts: ReportData) -> str:
         return "No primary comparison was finished."
     arms = [row.arm for row in facts.primary]
     if len(set(arms)) == len(arms) <= MOST_NAMED:
-        return f"{'; '.join(map(_plain, facts.primary))}{_more(facts)}."
+        told = [f"{_plain(row)} [{CHANGED}]" if row.is_changed else _plain(row) for row in facts.primary]
+        return f"{'; '.join(told)}{_more(facts)}."
     by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
     clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]
     text = "; ".join(clauses)
@@ -46,7 +49,8 @@ def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:
         else ""
         for row in rows
     ]
-    named = [f"{name}{number}" for name, number in zip(names, numbers)][:MOST_NAMED]
+    after = [f" [{CHANGED}]" if row.is_changed else "" for row in rows]
+    named = [f"{name}{number}{aside}" for name, number, aside in zip(names, numbers, after)][:MOST_NAMED]
     rest = [f"{len(rows) - MOST_NAMED} more"] if len(rows) > MOST_NAMED else []
     claim = CLAIMS[word][len(rows) > 1].format(facts.baseline)
     return f"{fmt.listing([*named, *rest])} {claim}"

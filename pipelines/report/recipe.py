@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison.recipe import CellRecipe, Change
+from pipelines.comparison.recipe import ArmRecipe, CellRecipe, Change
 from pipelines.config import describe
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
@@ -65,9 +65,11 @@ def baseline(facts: ReportData) -> str:
 def changes_attention(facts: ReportData) -> bool:
     """Return whether an arm differs in its attention; so does that of results that do not say."""
     said = [about for recipe in facts.recipes.values() for about in recipe.arms.values()]
-    return not said or any(
-        change.setting.startswith(("attention", "where")) for one in said for change in one.changes
-    )
+    return not said or any(map(_changes_attention, said))
+
+
+def _changes_attention(arm: ArmRecipe) -> bool:
+    return any(change.setting.startswith(("attention", "where.")) for change in arm.changes)
 
 
 def terms(facts: ReportData, cell: str) -> Terms:
@@ -88,6 +90,9 @@ def terms(facts: ReportData, cell: str) -> Terms:
         ("batch size", f"{recipe.batch_size}"),
         ("learning rate", _rate(recipe)),
         ("optimizer", _optimizer(recipe)),
+        ("frozen", ", ".join(recipe.freeze)),
+        ("dropout", "" if recipe.dropout is None else f"{recipe.dropout:g} everywhere"),
+        ("loss", _loss(recipe)),
         ("precision", recipe.precision),
         ("LoRA", f"rank {recipe.lora_rank}" if recipe.lora_rank else ""),
         ("seeds", fmt.listing([str(seed) for seed in recipe.seeds])),
@@ -129,7 +134,10 @@ def _words(recipe: CellRecipe, arm: str, baseline: str) -> str:
     changes = recipe.arms[arm].changes
     if arm == baseline:
         return f"the baseline: {recipe.attention} attention"
-    return "; ".join(_change(change) for change in changes) or "the same settings as the baseline"
+    if not changes:
+        return "the same settings as the baseline"
+    aside = "" if _changes_attention(recipe.arms[arm]) else " (no change of attention)"
+    return "; ".join(map(_change, changes)) + aside
 
 
 def _change(change: Change) -> str:
@@ -174,6 +182,8 @@ def _rate(recipe: CellRecipe) -> str:
     warmup = (
         f"after a warm-up over {100 * recipe.warmup_ratio:g} % of the steps" if recipe.warmup_ratio else ""
     )
+    if recipe.warmup_steps:
+        warmup = f"after a warm-up over {fmt.plural(recipe.warmup_steps, 'step')}"
     shape = {"linear": "falling linearly", "cosine": "falling as a cosine"}.get(
         recipe.schedule, recipe.schedule
     )
@@ -183,7 +193,20 @@ def _rate(recipe: CellRecipe) -> str:
 def _optimizer(recipe: CellRecipe) -> str:
     clip = f"gradients clipped at norm {recipe.max_grad_norm:g}" if recipe.max_grad_norm else "no clipping"
     betas = f"betas {recipe.adam_beta1:g} and {recipe.adam_beta2:g}, epsilon {recipe.adam_epsilon:g}"
-    return f"AdamW, {betas}, weight decay {recipe.weight_decay:g}, {clip}"
+    momentum = "" if recipe.momentum is None else f" with momentum {recipe.momentum:g}"
+    name = {
+        "adamw": f"AdamW, {betas}",
+        "adafactor": "Adafactor",
+        "sgd": f"SGD{momentum}",
+        "muon": f"Muon{momentum} for the matrices of the layers, AdamW for all else, {betas}",
+    }[recipe.optimizer]
+    return f"{name}, weight decay {recipe.weight_decay:g}, {clip}"
+
+
+def _loss(recipe: CellRecipe) -> str:
+    smoothing = f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else ""
+    weights = f"labels weighted {_value(recipe.class_weights)}" if recipe.class_weights else ""
+    return ", ".join(part for part in (smoothing, weights) if part)
 
 
 def _joined(found: Terms) -> str:

@@ -11,7 +11,7 @@ from pipelines.report.data import ReportData, Row
 NOTES = (
     "Means ± sample standard deviation over seeds. "
     "Differences pair the seeds and are positive where the arm is better.",
-    "p: two-way t over seeds and examples, Holm-adjusted over the primary comparisons. "
+    "p: two-way test over seeds and examples, Holm-adjusted over the primary comparisons. "
     "MDE80: the difference this design detects four times in five. "
     "Δ s / step, Δ time: training time per step against the baseline in per cent, interval over seeds.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",

@@ -16,6 +16,7 @@ from pipelines.report.figures import (
     forest,
     heatmap,
     lengths,
+    looks,
     seeds,
     slopes,
     variance,
@@ -90,6 +91,12 @@ def every_seed(facts: ReportData) -> Values | None:
     ]
     cells = [cell for cell in drawn if cell.strips]
     return {"cells": cells} if cells else None
+
+
+def every_look(facts: ReportData) -> Values | None:
+    """Return the intervals of a sequential design, seed by seed."""
+    pictures = [picture for row in facts.primary if (picture := looks.draw(facts, row))]
+    return {"pictures": pictures} if pictures else None
 
 
 def learning_curves(facts: ReportData) -> Values | None:
@@ -197,6 +204,7 @@ SECTIONS = (
     PageSection("table", "Table", table),
     PageSection("recipe", "Recipe", what_was_run),
     PageSection("seeds", "Every seed", every_seed, by_arm=True),
+    PageSection("looks", "Looks", every_look, by_arm=True),
     PageSection("curves", "Learning curves", learning_curves),
     PageSection("attention", "Attention", attention_maps, by_arm=True),
     PageSection("cost", "Cost", costs),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.comparison.results import ArmSummary, Failure
+from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
-from pipelines.report import recipe, settling
+from pipelines.report import looks, recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -16,8 +16,9 @@ BEST = "best on validation"  # the reason of an ordinary choice in a search; any
 MEANINGS = {
     "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
     "worse": "the same, on the other side",
-    "equivalent": "the 90 % interval lies inside the margin",
-    "non-inferior": "the 90 % interval stays above minus the margin",
+    "equivalent": "the 90 % interval lies inside the margin, also adjusted for its family",
+    "non-inferior": "the 90 % interval stays above minus the margin, also adjusted for its family",
+    "insensitive": "no harm, but none would be seen: a run learned nothing, or the assay found no harm",
     "identical": "the same outputs on every example",
     "inconclusive": "none of these: not the same as no difference",
     "unstable": "some runs of the arm diverged; the difference over the others is exploratory",
@@ -26,12 +27,17 @@ MEANINGS = {
 
 
 def comparison(row: Row) -> str:
-    """Return one row as a clause: the difference, its interval, and what could have been detected."""
+    """Return one row as a clause: its finding, and whether what it rests on changed afterwards."""
+    return f"{_finding(row)}, {CHANGED}" if row.is_changed else _finding(row)
+
+
+def _finding(row: Row) -> str:
+    """Return the difference, its interval, and what could have been detected."""
     difference = f"{fmt.signed(row.difference, row.places)} {row.unit}"
     found = f"{row.metric} {difference}, 95 % interval {_range(row)}{_ratio(row)}"
     if row.word in ("better", "worse"):
         aside = ", within the margin" if "within the margin" in row.verdict else ""
-        return f"{row.word} than {row.baseline}{aside} ({found})"
+        return f"{row.word} than {row.baseline}{aside} ({found}{_shrunken(row)})"
     if row.word == "equivalent":
         return f"equivalent to {row.baseline} within ±{_margin(row)} ({found})"
     if row.word == "non-inferior":
@@ -42,7 +48,8 @@ def comparison(row: Row) -> str:
         could = (
             f"; {fmt.number(row.mde80, row.places)} would be detected four times in five" if row.mde80 else ""
         )
-        return f"inconclusive ({found}{could})"
+        why = f": {row.reason}" if row.reason.startswith("it would") else ""
+        return f"inconclusive ({found}{could}){why}"
     rest = f" ({found}, exploratory)" if fmt.known(row.difference) else ""
     return f"{row.word.replace('no-verdict', 'no verdict')}: {row.reason or MEANINGS.get(row.word, '')}{rest}"
 
@@ -50,6 +57,12 @@ def comparison(row: Row) -> str:
 def arm(facts: ReportData, name: str) -> str:
     """Return an arm's verdict as a sentence; several primary comparisons are counted by verdict."""
     rows = [row for row in facts.primary if row.arm == name]
+    if planted := [row for row in facts.rows if row.planted and row.arm == name]:
+        by_cell = {row.cell: row for row in reversed(planted)}  # the first of a cell is its primary metric
+        found = [
+            f"{'found' if row.word == 'worse' else 'not found'} on {cell}" for cell, row in by_cell.items()
+        ]
+        return f"planted harm, {fmt.listing(found)}."
     if not rows:
         return "no primary comparison"
     if len(rows) == 1:
@@ -94,13 +107,17 @@ def methods(facts: ReportData) -> str:
         f"We compared {fmt.listing(facts.arms[1:])} with {recipe.baseline(facts)}{'' if told else cells}, "
         f"training {counts} {'seed' if seeds == [1] else 'seeds'} per arm. {told}"
         f"Runs of one seed share initial weights, {shared} across arms; checkpoints were chosen on "
-        "validation data. Differences were tested with a two-way t over seeds and examples, with delete-one "
-        "jackknife variance for examples, the variance of paired seed differences and degrees of freedom "
-        "averaged between them; p values of the "
+        "validation data. Differences were tested with a two-way test over seeds and examples, with "
+        "delete-one jackknife variance for examples, the variance of paired seed differences, and the "
+        "distribution of Behrens and Fisher; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
+    after = facts.results.registration.changed_afterwards if facts.results.registration else ()
     if margin:
-        text += f"Equivalence margins, declared beforehand: {margin}. "
+        beforehand = "" if any("margin" in change for change in after) else ", declared beforehand"
+        text += f"Equivalence margins{beforehand}: {margin}. "
+    if after:
+        text += f"Changed after the registration: {'; '.join(after)}. "
     text += search(facts)
     if facts.results.failures:
         text += (
@@ -133,25 +150,49 @@ def search(facts: ReportData) -> str:
 
 
 def registration(facts: ReportData) -> str:
-    """Return whether metric, margin and seeds were declared before the first run, as a sentence."""
+    """Return what was declared before the first run, what has changed since, and the looks, as sentences."""
+    return " ".join([_registered(facts), *looks.sentences(facts)])
+
+
+def _registered(facts: ReportData) -> str:
+    """Return what was declared before the first run, and what has changed since."""
     known = facts.results.registration
     if known is None:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
     written = f"{known.time}, " if known.time else ""
     before = {arm: n for arm, n in (known.finished_before or {}).items() if n}
     already = sum(n for arm, n in before.items() if arm != facts.baseline)
-    when = f"after {fmt.plural(already, 'run')} of its arms" if already else "before the first run"
+    when = "late" if already else "before the first run"
     if before and not already:
         when += f" of an arm; {fmt.plural(before[facts.baseline], 'run')} of {facts.baseline} had been made"
-    text = f"Registered {when} ({written}{known.hash[:16]})"
-    if known.changed_afterwards:
-        changed = fmt.listing(known.changed_afterwards)
-        return f"{text}, but changed afterwards: {changed}. Read its p values as exploratory."
+    text = f"Registered {when} ({written}{known.hash[:16]}{_anchor(known)})"
     if already:
-        return (
-            f"{text}; unchanged since. Read its p values as exploratory where those runs had been looked at."
-        )
-    return f"{text}: primary metric, margin, seeds, arms, cells and stopping rule; unchanged since."
+        text += f": {fmt.plural(already, 'run')} of these arms existed before"
+    if known.changed_afterwards:
+        listed = "; ".join(known.changed_afterwards)
+        return f"{text}, but changed afterwards: {listed}. Read its p values as exploratory."
+    if already:
+        return f"{text}; unchanged since. Read its p values as exploratory where those runs were looked at."
+    return f"{text}: {_declared(facts)}; unchanged since."
+
+
+def _anchor(known: Registration) -> str:
+    """Return where a registration was put before the first run; several as one have no such place."""
+    if known.anchor is None:
+        return ""
+    return f", anchored at {known.anchor['kind']} commit {known.anchor['commit'][:16]}"
+
+
+def _declared(facts: ReportData) -> str:
+    """Return what the registration holds; one of 0.1 declares neither settings nor data."""
+    known = facts.results.registration
+    hypotheses = "primary metric, margin, seeds, arms, cells and stopping rule"
+    if known is None or known.declared is None:
+        return hypotheses
+    more = "settings, data, metric signatures and source files"
+    if "settings" not in known.declared:
+        return f"{hypotheses}, but no {more.replace(' and ', ' or ')} (attnlab 0.1 declared less)"
+    return f"{hypotheses}, with {more}"
 
 
 def failure(entry: Failure) -> str:
@@ -220,6 +261,13 @@ def _ratio(row: Row) -> str:
     places = row.places + 2  # a difference of 1 is a ratio of 1.01
     low, high = (fmt.number(bound, places) for bound in row.ratio_ci95)
     return f"; ratio {fmt.number(row.ratio, places)}, {low} to {high}"
+
+
+def _shrunken(row: Row) -> str:
+    """Return the estimate that allows for the selection of large ones."""
+    if not fmt.known(row.shrunken):
+        return ""
+    return f"; {fmt.signed(row.shrunken, row.places)} allowing for the winner's curse"
 
 
 def _margin(row: Row) -> str:

@@ -6,41 +6,45 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.report import headline, sentences, settling
+from pipelines.comparison.results import CHANGED
+from pipelines.report import headline, sentences, sequence, settling
 from pipelines.report.data import ReportData
 from pipelines.report.rows import Record, groups, notes
 from pipelines.shown import printable
+from pipelines.terminal import Terminal
 
 # Columns that one line per comparison needs; a narrower terminal gets scores and interval on two lines.
 WIDE = 116
 
 
-def show(facts: ReportData, console: Console) -> None:
+def show(facts: ReportData, terminal: Terminal) -> None:
     """Print verdicts, the table, what went wrong, how to read the table, and the answer in one sentence."""
     for arm in facts.arms[1:]:
-        console.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
+        terminal.print(Text.assemble(_text(f"{arm}: ", "bold"), _text(sentences.arm(facts, arm))))
     for primary in (True, False):
-        _groups(facts, primary, console)
+        _groups(facts, primary, terminal)
+    for row in facts.primary:
+        for line in sequence.lines(row):
+            terminal.print(_text(line), soft_wrap=True)
     for row in facts.primary if len(facts.cells) > 1 else ():  # of one cell, the sentences above say it
         if text := settling.note(facts, row):
-            console.print(Text(f"{row.arm} on {row.cell}: {text}"))
+            terminal.print(_text(f"{row.arm} on {row.cell}: {text}"))
     for alert in sentences.alerts(facts):
-        console.print(_text(f"note: {alert}"))
-    console.print()
+        terminal.print(_text(f"note: {alert}"))
+    terminal.print()
     for note in (*notes(facts), sentences.registration(facts)):
-        console.print(_text(note, "dim"))
-    console.print()
-    console.print(_text(f"In short: {headline.sentence(facts)}", "bold"))
+        terminal.print(_text(note, "dim"))
+    terminal.print()
+    terminal.print(_text(f"In short: {headline.sentence(facts)}", "bold"))
 
 
-def _groups(facts: ReportData, primary: bool, console: Console) -> None:
+def _groups(facts: ReportData, primary: bool, terminal: Terminal) -> None:
     """Print a title and a table for each cell and metric, all with the same column widths."""
     named = groups(facts, primary)
-    wide = console.width >= WIDE
+    wide = terminal.width >= WIDE
     headings = _headings(facts, primary, wide)
     lines = [_cells(record, wide) for _, records in named for record in records]
     widths = [
@@ -48,18 +52,18 @@ def _groups(facts: ReportData, primary: bool, console: Console) -> None:
         for column in zip(headings, *lines)
     ]
     gaps = (2 if wide else 1) * (len(widths) - 1)
-    room = console.width - sum(widths[1:]) - gaps  # numbers never break, names are cut
+    room = terminal.width - sum(widths[1:]) - gaps  # numbers never break, names are cut
     widths[0] = max(8, min(widths[0], room))
     remaining = iter(lines)
     for name, records in named:
-        console.print()
+        terminal.print()
         title = name if primary else f"{name} (exploratory)"
-        console.print(_text(title, "bold" if primary else "dim"))
+        terminal.print(_text(title, "bold" if primary else "dim"))
         table = _table(headings, widths, wide)
         for _ in records:
             arm, *others = next(remaining)
             table.add_row(Text(_cut(arm, widths[0])), *map(Text, others), style=None if primary else "dim")
-        console.print(table)
+        terminal.print(table)
 
 
 def _cut(name: str, width: int) -> str:
@@ -105,7 +109,8 @@ def _headings(facts: ReportData, primary: bool, wide: bool) -> list[str]:
 def _cells(record: Record, wide: bool) -> list[str]:
     arm = printable(record.row.arm, keep="")
     row = record.row
-    tail = [record.p, record.mde80, f"{row.glyph} {record.verdict}", record.time]
+    verdict = record.verdict.replace(f", {CHANGED}", "\nchanged after\nregistration")
+    tail = [record.p, record.mde80, f"{row.glyph} {verdict}", record.time]
     if wide:
         return [arm, record.baseline, record.arm, record.effect, *tail]
     return [arm, f"{record.baseline}\n{record.arm}", f"{record.difference}\n{record.interval}", *tail]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypedDict
 
 # The packages whose version can change a result.
@@ -16,7 +18,7 @@ class Environment(TypedDict):
 
     python: str
     platform: str
-    processor: str
+    processor: str  # its model: another one may round otherwise
     device: str  # "cpu" or "cuda:0"
     threads: int  # of each process
     processes: int
@@ -34,7 +36,7 @@ def environment(settings: Mapping[str, Any], device: str) -> Environment:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "device": device,
         "threads": settings["threads"],
         "processes": settings["processes"],
@@ -42,3 +44,11 @@ def environment(settings: Mapping[str, Any], device: str) -> Environment:
         "deterministic": device == "cpu" or settings["deterministic"],
         "versions": {name: version(name) for name in NUMERIC_PACKAGES},
     }
+
+
+def _processor() -> str:
+    """Return the model of the processor; where the system does not tell, its kind."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8", errors="replace") if information.is_file() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", lines, re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,19 @@ from pipelines.train.progress import Reporter
 
 
 def execute(
-    config: RunConfig, folder: RunFolder, cache: Path, reporter: Reporter, expected: str | None = None
+    config: RunConfig,
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    expected: str | None = None,
+    registration: str | None = None,
 ) -> Manifest:
     """Execute one run to its end and return its manifest; a finished run is not changed.
 
     Args:
         cache: folder of the feature cache.
         expected: first characters of the run's hash when it was planned; None does not check it.
+        registration: seal of the registration that it is trained under, for its manifest.
 
     Raises:
         Busy: another process works on this folder.
@@ -57,12 +63,31 @@ def execute(
         reporter.say("this process did not respond for too long, another one took over its run; it stops")
         os._exit(EXIT_BUSY)
 
+    is_new = is_first_rank() and not folder.path.exists()
+    try:
+        return _execute_alone(config, described, folder, cache, reporter, registration, leave)
+    finally:
+        if is_new:  # a run that is refused leaves no folder; one with anything in it stays
+            with suppress(OSError):
+                folder.path.rmdir()
+
+
+def _execute_alone(
+    config: RunConfig,
+    described: Mapping[str, Any],
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    registration: str | None,
+    leave: Callable[[], None],
+) -> Manifest:
+    """Execute one run while this process holds the lock of its folder."""
     with lock(folder.path / LOCK, on_loss=leave) if is_first_rank() else nullcontext():
         if is_first_rank():
             sweep(folder.path, SECONDS_OF_A_WRITE)
             (folder.path / FAILURE).unlink(missing_ok=True)  # of an earlier start
         try:
-            return _execute(config, described, folder, cache, reporter)
+            return _execute(config, described, folder, cache, reporter, registration)
         except (OSError, SafetensorError) as error:
             if not atomic.is_disk_full(error):
                 raise
@@ -71,7 +96,12 @@ def execute(
 
 
 def _execute(
-    config: RunConfig, described: Mapping[str, Any], folder: RunFolder, cache: Path, reporter: Reporter
+    config: RunConfig,
+    described: Mapping[str, Any],
+    folder: RunFolder,
+    cache: Path,
+    reporter: Reporter,
+    registration: str | None,
 ) -> Manifest:
     resume_checks.refuse_another_run(folder, described)
     finished = read_manifest(folder)
@@ -90,9 +120,12 @@ def _execute(
         manifest = _train_and_score(run, described)
         manifest["total_seconds"] = time.perf_counter() - started
         manifest["cpu_seconds"] = time.process_time() - cpu_started
+        if registration is not None:
+            manifest["registration"] = registration
         if is_main:
             folder.finish(manifest)
             run.training.store.remove_all()
+            (folder.path / FAILURE).unlink(missing_ok=True)  # of a try that was reported after this start
         accelerator.wait_for_everyone()
     return manifest
 

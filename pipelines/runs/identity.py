@@ -24,12 +24,22 @@ BY_CONTENT = (
     ("model", "name"),
     ("model", "tokenizer"),
 )
+CONTENT = "sha256:"  # how a hash of contents begins
+NO_NUMBER = ("data.publish_text", "data.streaming")  # what is shown, where rows are held
 # What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
-    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "variant"),
-    "custom_attention.runtime": ("blockwise", "call", "dispatch", "paired_dropout", "restored_model"),
+    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "training", "variant"),
+    "custom_attention.runtime": (
+        "blockwise",
+        "call",
+        "dispatch",
+        "forward",
+        "paired_dropout",
+        "restored_model",
+    ),
     "pipelines": ("seeds",),
+    "pipelines.config": ("dropout",),
     "pipelines.data": (
         "columns",
         "conll",
@@ -54,7 +64,9 @@ TRAINING = {
         "build",
         "decoding",
         "direction",
+        "dropout",
         "encoder_pair",
+        "freeze",
         "head_labels",
         "lora",
         "processor",
@@ -62,7 +74,7 @@ TRAINING = {
         "tokenizer_fit",
     ),
     "pipelines.storage": ("paths",),
-    "pipelines.train": ("batches", "engine", "evaluate", "loop", "optimizer", "state"),
+    "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
     "pipelines.train.speed": ("dropout", "embedding_gradients", "unpadding"),
 }
 
@@ -88,8 +100,8 @@ def describe(config: RunConfig) -> dict[str, Any]:
             settings[section][name] = {column: content_of(file) for column, file in named.items()}
         else:
             settings[section][name] = content_of(named)
-    for name in ("publish_text", "streaming"):  # what is shown, where rows are held: no number
-        del settings["data"][name]
+    for name in NO_NUMBER:
+        del settings["data"][name.removeprefix("data.")]
     return {"numerics": NUMERICS_VERSION, "config": settings, "sources": _sources(config)}
 
 
@@ -104,24 +116,24 @@ def other_settings(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
     What the identity has by its content may have any name in the settings, and what it leaves out is free.
     """
+    old, new = dict(flatten(identity["config"])), dict(flatten(settings))
     by_content = {
-        f"{section}.{name}"
-        for section, name in BY_CONTENT
-        if str(identity["config"].get(section, {}).get(name)).startswith("sha256:")
+        name
+        for name, value in old.items()
+        if tuple(name.split(".")[:2]) in BY_CONTENT and str(value).startswith(CONTENT)
+        if new.get(name) is not None
     }
-    old, new = dict(_flatten(identity["config"])), dict(_flatten(settings))
-    free = {"data.publish_text", "data.streaming"}
     names = sorted(old.keys() | {name for name in new if name.split(".")[0] in identity["config"]})
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in names
-        if name not in by_content and name not in free and old.get(name) != new.get(name)
+        if name not in by_content and name not in NO_NUMBER and old.get(name) != new.get(name)
     ]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the fields in which two identities differ, each as "field: old -> new"."""
-    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
+    flat_old, flat_new = dict(flatten(old)), dict(flatten(new))
     return [
         f"{name}: {flat_old.get(name)!r} -> {flat_new.get(name)!r}"
         for name in sorted(flat_old.keys() | flat_new.keys())
@@ -157,12 +169,13 @@ def content_of(value: str | None) -> str | None:
     if path.is_dir():
         return f"{mirror.content_hash(path)}{part}"
     digest = hashlib.sha256(f"\0{mirror.file_hash(path)}\n".encode())
-    return f"sha256:{digest.hexdigest()}{part}"
+    return f"{CONTENT}{digest.hexdigest()}{part}"
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings under its dotted name; a list is one value, as JSON text."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
+            yield from flatten(inner, f"{prefix}.{name}" if prefix else str(name))
     else:
         yield prefix, json.dumps(value) if isinstance(value, (list, tuple)) else value

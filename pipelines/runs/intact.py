@@ -1,6 +1,6 @@
 """Hold a run that has ended against its own record: files, identity, settings.
 
-`predict`, `evaluate`, `push` and `verify` trust a run only after this.
+`predict`, `evaluate`, `push`, `reproduce` and `verify` trust a run only after this.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ def require(run: RunFolder, manifest: Manifest) -> None:
         UserError: it names everything that is a link, is missing, or has changed.
     """
     run_files.refuse_links(run.path, manifest, (MANIFEST, IDENTITY))
+    require_as_written(run, manifest)
+
+
+def require_as_written(run: RunFolder, manifest: Manifest) -> None:
+    """Refuse as `require`, but allow links: in the cache of the Hub's client every file is one.
+
+    Raises:
+        UserError: it names everything that is missing or has changed.
+    """
     found = differences(run, manifest)
     fix = run_files.train_again(run.path)
     raise_all([UserError(str(run.path / name), what, accepted=fix) for name, what in found])
@@ -74,7 +83,8 @@ def contradictions(
     if described is None or identity.run_hash(described) != digest:
         yield IDENTITY, f"does not match the run hash in {MANIFEST}"
         return
-    if run.path.resolve().parent.name == CELLS and not digest.startswith(run.path.name.partition("-")[0]):
+    stem = run.path.name.partition("-")[0]
+    if run.path.resolve().parent.name == CELLS and not (stem and digest.startswith(stem)):
         yield MANIFEST, f"is that of run {digest[:16]}, in the folder of another"
     changed = identity.other_settings(described, manifest["config"])
     if changed:

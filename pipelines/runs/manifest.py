@@ -82,7 +82,9 @@ class Manifest(TypedDict):
     dropout_paired: bool  # attention drops the same weights in every arm
     batches_hash: str
     environment: Environment
+    registration: NotRequired[str]  # seal of the registration that it was trained under
     schema_version: NotRequired[int]
+    sha256_of_the_rest: NotRequired[str]  # since 0.2
     files: NotRequired[dict[str, str]]  # path in the run folder -> sha256
 
 

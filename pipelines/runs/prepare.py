@@ -28,15 +28,19 @@ from pipelines.models.activations import recompute_activations
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
+from pipelines.models.dropout import dropout_line
+from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
+from pipelines.shown import plural
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.load import load_task
 from pipelines.tasks.shared.baselines import metric_notes
 from pipelines.tasks.shared.generation import describe_set_aside
+from pipelines.tasks.shared.labels import Labelled
 from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
@@ -63,6 +67,7 @@ def prepare(
     accelerator = build_accelerator(config)
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
+    model = build_model_of(config, task)  # before features are cached: a model may refuse its entries
     prepared = prepare_features(config, task, splits, cache)
     for line in about_data(splits):
         reporter.say(line)
@@ -71,16 +76,19 @@ def prepare(
         reporter.say(f"note: {note}")
     _stop_between_phases(accelerator, stop)
     first = first_batch.first_features(config, prepared["train"])
-    model, proof = build_model_with_attention(config, task, prepared["train"], first)
+    proof = attach_attention(config, task, model, prepared["train"], first)
     if config.model.name is not None:
         for said in [*loading_lines(model), label_line(config, task, model)]:
             if said is not None:
                 reporter.say(said)
     if set_aside(model):
         reporter.say(describe_set_aside(set_aside(model)))
-    reporter.say(proof.sentence)
+    for said in [proof.sentence, *about_training(config, task, model)]:
+        reporter.say(said)
     forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
+    if config.freeze:
+        reporter.say(freeze(model, config.freeze, train_variant=config.train_variant))
     if config.gradient_checkpointing:
         recompute_activations(model)
     model.to(accelerator.device)
@@ -114,6 +122,9 @@ def load_data(config: RunConfig) -> tuple[Task, Splits]:
     splits = load_splits(config.data, task)
     assert splits.train is not None  # `load_splits` requires it
     processor = load_processor(config, task, splits.train)
+    if config.class_weights is not None:
+        assert isinstance(task, Labelled), "the configuration refuses class_weights of other tasks"
+        task.weigh(config.class_weights, splits.train)
     adopt_order(config, task)
     task.bind(processor, config.model.family)
     return task, splits
@@ -126,8 +137,16 @@ def about_data(splits: Splits) -> Iterator[str]:
             counts = Counter(kind_of(reason) for _, reason in rows).most_common(MOST_REASONS)
             first = {kind_of(reason): (number, reason) for number, reason in reversed(rows)}
             reasons = [f"{count:,} as row {first[kind][0]}, which {first[kind][1]}" for kind, count in counts]
-            yield f"{split}: {len(rows):,} rows left out: {'; '.join(reasons)}"
+            yield f"{split}: {plural(len(rows), 'row')} left out: {'; '.join(reasons)}"
     yield from (f"note: {note}" for note in splits.notes)
+
+
+def about_training(config: RunConfig, task: Task, model: PreTrainedModel) -> Iterator[str]:
+    """Yield what the shortcuts of the configuration became: each dropout, the weight of each label."""
+    if config.dropout is not None:
+        yield dropout_line(model.config, config.dropout)
+    if isinstance(task, Labelled) and task.class_weights:
+        yield task.weights_line()
 
 
 def prepare_features(
@@ -143,22 +162,31 @@ def prepare_features(
     return prepared
 
 
-def build_model_with_attention(
-    config: RunConfig, task: Task, train: Prepared, first: Sequence[Feature]
-) -> tuple[PreTrainedModel, custom_attention.Proof]:
-    """Build the model of a run, attach its attention, and prove the swap on a batch of `train`.
+def build_model_of(config: RunConfig, task: Task) -> PreTrainedModel:
+    """Build the model of a run with stock attention, for a task that is bound to its processor.
+
+    Raises:
+        UserError: the model cannot be built as configured.
+    """
+    return build_model(config, task.head, task.processor, task.model_options())
+
+
+def attach_attention(
+    config: RunConfig, task: Task, model: PreTrainedModel, train: Prepared, first: Sequence[Feature]
+) -> custom_attention.Proof:
+    """Attach a run's attention to its model, and prove the swap on a batch of `train`.
 
     Args:
         first: features of the first step.
 
     Raises:
-        UserError: the model or a variant cannot be used, nothing can be learned from the first step, or the
-            swap is not exact.
+        UserError: a variant cannot be used, nothing can be learned from the first step, or the swap is not
+            exact.
     """
-    model = build_model(config, task.head, task.processor, task.model_options())
     own = not (config.model.name or config.model.tokenizer)
     first_batch.require_learnable(task, model, train, first, has_own_tokenizer=own)
-    return attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
+    _, proof = attach_and_prove(config, model, task.collate(feature_cache.two_lengths(train.features)))
+    return proof
 
 
 def set_up_libraries(config: RunConfig) -> None:

@@ -18,11 +18,14 @@ from pipelines.storage import temporary
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file so that at every moment it holds all of the old content or all of the new.
 
+    What an earlier, killed write of this file has left beside it is removed.
+
     Raises:
         UserError: a folder stands in its place.
     """
     if path.is_dir() and not path.is_symlink():
         raise UserError(str(path), "is a folder, in the place of a file", accepted="move it away")
+    temporary.sweep(path.parent, of=path.name)
     beside = temporary.beside(path)
     try:
         with open(beside, "wb") as file:

@@ -5,10 +5,13 @@ from __future__ import annotations
 # ---- beside the folders of ablations, which share them
 CELLS = "cells"  # the run folders
 CACHE = "cache"  # features of the data
+LEDGER = "ledger.jsonl"  # every look at a comparison on a test set
+LEDGER_LOCK = ".ledger.lock"
 
 # ---- in the folder of an ablation
 ABLATION = "ablation.yaml"
 REGISTRATION = "registration.json"
+ANCHOR = "anchor.json"  # where the digest of the registration was put outside of this folder
 RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
 SEARCH = "search.json"
 RESULTS = "results.json"

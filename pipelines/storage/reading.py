@@ -133,11 +133,21 @@ def yaml_mapping(path: Path, remedy: str) -> dict[str, Any]:
         UserError: as `text`, or it is not YAML, or no settings.
     """
     try:
-        value = _bounded(yaml.safe_load(text(path, remedy)))
+        value = _bounded(yaml.load(text(path, remedy), Loader=_StoredLoader))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(str(path), f"is damaged: {as_clause(error)}", accepted=remedy) from error
     found: dict[str, Any] = _of_kind(value, dict[str, Any], path, "settings", remedy)
     return found
+
+
+class _StoredLoader(yaml.SafeLoader):
+    """A loader that refuses a key that is there twice: what attnlab writes has none."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} begins a mapping with one key twice")
+        return found
 
 
 def checked(kind: type[T], stored: object, where: str, remedy: str) -> T:

@@ -24,6 +24,7 @@ from pipelines.storage.names import (
 )
 from pipelines.storage.records import DiagnosticsEntry, Event, IdentityEntries, ManifestEntries
 from pipelines.storage.removal import remove_listed
+from pipelines.storage.sealed import require_intact, sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,7 +179,10 @@ class RunFolder:
         Raises:
             UserError: the file is damaged, or attnlab did not write it.
         """
-        return _read_record(self.path / MANIFEST, MANIFEST_KINDS, ManifestEntries)
+        found = _read_record(self.path / MANIFEST, MANIFEST_KINDS, ManifestEntries)
+        if found is not None:
+            require_intact(found, self.path / MANIFEST, WRITTEN_AGAIN)
+        return found
 
     def validation_score(self) -> float | None:
         """Return the score that chose the checkpoint, negated where lower is better; None without one."""
@@ -190,7 +194,7 @@ class RunFolder:
         return score if manifest["metrics"][primary]["higher_is_better"] else -score
 
     def finish(self, manifest: JsonObject) -> None:
-        """Write the manifest, with the hash of every result file: the run is finished."""
+        """Write the manifest, with the hash of every result file and its own: the run is finished."""
         files = sorted(
             path
             for pattern in (RUN, "*.jsonl", "statistics.*", f"{MODEL}/*")
@@ -198,9 +202,8 @@ class RunFolder:
             if path.is_file()
         )
         hashes = {str(path.relative_to(self.path)): atomic.sha256_of(path) for path in files}
-        atomic.write_json(
-            self.path / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest, "files": hashes}
-        )
+        record = sealed({"schema_version": SCHEMA_VERSION, **manifest, "files": hashes})
+        atomic.write_json(self.path / MANIFEST, record)
 
     def drop_model(self) -> None:
         """Delete the files of the model that the manifest lists, to free disk space; all else stays."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from math import gcd
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from scipy.signal import resample_poly
 
 from pipelines.errors import UserError
+from pipelines.registry.option_types import Range
 from pipelines.tasks.base import Column, Processor
+from pipelines.tasks.shared.classification import Kind, Labels
 from pipelines.tasks.shared.media_classification import MediaClassification
 
 
@@ -37,10 +39,13 @@ class AudioClassification(MediaClassification):
         "label": Column("label", "the label, a list of labels or a number (task.kind)", is_target=True),
     }
 
-    def __init__(self, seconds: float = 10.0, labels: list[str] | None = None, kind: str = "single") -> None:
+    def __init__(
+        self,
+        seconds: Annotated[float, Range(at_least=0.1, at_most=86400)] = 10.0,
+        labels: Labels = None,
+        kind: Kind = "single",
+    ) -> None:
         super().__init__(labels, kind)
-        if seconds < 0.1:
-            raise UserError("task.seconds", "is too short", seconds, "at least 0.1")
         self.seconds = seconds
 
     def decode(self, content: bytes) -> Any:

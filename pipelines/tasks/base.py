@@ -50,12 +50,17 @@ class Task(ABC):
     metric_names: ClassVar[tuple[str, ...]]  # the metrics that are always reported
     optional_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # an option -> the metrics it adds if true
     metrics_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}  # option -> value -> all metrics
+    # Settings of the run that change the loss in training, of label_smoothing and class_weights: those that
+    # this task honours, and option -> value -> all that it honours then. Literals too.
+    loss_settings: ClassVar[tuple[str, ...]] = ()
+    loss_settings_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}
     primary: ClassVar[str]  # the one of them that selects checkpoints (see `selects_by`)
     columns: Mapping[str, Column]  # canonical name -> column
     evaluation_overhead: ClassVar[int] = 300  # cost of one more batch besides its tokens, in tokens
 
     processor: Processor = None
     family: str = ""
+    label_smoothing: float = 0.0  # of the run; for `loss`, where `loss_settings` has it
 
     # ---- rows
     def check(self, example: Example) -> str | None:
@@ -77,8 +82,11 @@ class Task(ABC):
         """
         return str(example.get("cluster", example["id"]))
 
-    def stratum(self, example: Example) -> str | None:
-        """Return the label by which random splits are stratified and splits are compared, if there is one."""
+    def stratum(self, example: Example) -> frozenset[str] | None:
+        """Return the labels by which random splits are stratified and splits are compared; None: it has none.
+
+        They are the label of the example, its labels, or the types of what is labelled in it.
+        """
         return None
 
     def shown(self, example: Example) -> object:

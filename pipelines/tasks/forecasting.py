@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,10 +15,20 @@ from torch.nn import Module
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.mse import MeanSquaredError
+from pipelines.registry.option_types import Count, Items
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Raw, Task
 
 VALUES_PER_TOKEN = 16  # the usual patch of a channel, which max_tokens counts as a token
 DIGITS = 4  # after the decimal point, of a value in standard deviations
+
+
+Channels = Annotated[
+    list[str],
+    Items(
+        without=("id", "cluster", "time"),
+        called="distinct columns of the data, none of them called id, cluster or time",
+    ),
+]
 
 
 class Forecasting(Task):
@@ -47,16 +57,9 @@ class Forecasting(Task):
     }
 
     def __init__(
-        self, channels: list[str], context_len: int = 96, horizon: int = 24, stride: int = 1
+        self, channels: Channels, context_len: Count = 96, horizon: Count = 24, stride: Count = 1
     ) -> None:
         self.channels = list(channels)
-        taken = {"id", "cluster", "time"} & set(channels)
-        if not channels or len(set(channels)) < len(channels) or taken:
-            what = "must be distinct columns of the data, none of them called id, cluster or time"
-            raise UserError("task.channels", what, channels)
-        for name, value in {"context_len": context_len, "horizon": horizon, "stride": stride}.items():
-            if value < 1:
-                raise UserError(f"task.{name}", "must be a number of rows", value, "at least 1")
         self.context_len, self.horizon, self.stride = context_len, horizon, stride
         self.columns = {**type(self).columns, **{name: Column(name, "a channel") for name in channels}}
         self._scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and deviation in train, (channels,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pipelines.registry.option_types import Count
 from pipelines.tasks.base import Column, Example, Task
 from pipelines.tasks.shared.question_rows import IMPOSSIBLE, QuestionTask, as_list
 from pipelines.tasks.shared.text_to_text import TextToText
@@ -46,8 +47,8 @@ class GenerativeQuestionAnswering(QuestionTask, TextToText):
         self,
         unanswerable: bool = False,
         separator: str = "answer:",
-        max_source_len: int = 384,
-        max_target_len: int = 32,
+        max_source_len: Count = 384,
+        max_target_len: Count = 32,
         **options: Any,
     ) -> None:
         super().__init__(separator, max_source_len, max_target_len, **options)

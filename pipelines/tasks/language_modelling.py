@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.perplexity import Perplexity
+from pipelines.registry.option_types import Count, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
 from pipelines.tasks.shared.fast_tokenizer import require_fast
 from pipelines.tasks.shared.language_objectives import OBJECTIVES, TextBlock
@@ -50,15 +51,15 @@ class LanguageModelling(Task):
     columns: Mapping[str, Column] = {"text": Column("text", "the text to learn")}
 
     def __init__(
-        self, max_len: int = 256, overlap: int = 32, hidden_share: float = 0.15, mean_span_len: float = 3.0
+        self,
+        max_len: Count = 256,
+        overlap: Annotated[int, Range(at_least=0, below="max_len")] = 32,
+        hidden_share: Annotated[float, Range(above=0, below=1)] = 0.15,
+        mean_span_len: Annotated[float, Range(at_least=1)] = 3.0,
     ) -> None:
         self.max_len, self.overlap = max_len, overlap
         self.hidden_share, self.mean_span_len = hidden_share, mean_span_len
         self.counts: Counter[str] = Counter()
-        if not 0 < hidden_share < 1:
-            raise UserError("task.hidden_share", "must be between 0 and 1", hidden_share)
-        if not mean_span_len >= 1:
-            raise UserError("task.mean_span_len", "must be at least 1", mean_span_len)
 
     # ---- rows
     def check(self, example: Example) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from pipelines.config.load import RunConfig
+from pipelines.config.options import check_options
 from pipelines.errors import UserError
+from pipelines.registry import catalog
 from pipelines.registry.load import load_class
 from pipelines.tasks.base import Task
 
@@ -19,9 +21,14 @@ def load_task(config: RunConfig) -> Task:
     Raises:
         UserError: an option is refused, or the package that decodes its data is not installed.
     """
+    entry = catalog.find(catalog.TASK, config.task.name)
+    if entry is not None:
+        check_options(entry, config.task.options, "task")
     task_class: type[Task] = load_class(f"pipelines.tasks.{config.task.name}", Task)
     require_reader(task_class.reads)
-    return task_class(**config.task.options)
+    task = task_class(**config.task.options)
+    task.label_smoothing = config.label_smoothing
+    return task
 
 
 def require_reader(reads: str) -> None:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import regex
 import torch
-from torch.nn import Module, functional
+from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.entity_f1 import EntityF1, conlleval_entities
+from pipelines.registry.option_types import Count, Items, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.labels import Labelled
 from pipelines.tasks.shared.room import require_room
+from pipelines.tasks.shared.target_loss import IGNORED, PLAIN
 from pipelines.tasks.shared.windows import Window, cut
 from pipelines.tasks.shared.word_encoder import WordEncoder
 
-IGNORED = -100  # label without a loss: padding, context, all sub-words of a word but the first
 OUTSIDE = "O"
 # Letters and digits with their accents, joined by apostrophes, dots, hyphens and invisible joiners; else one
 # visible sign: a grapheme, so that an emoji of several characters is one word.
 WORD = regex.compile(r"\w+(?:['’.\-\u2010\u2011\u00ad\u200c\u200d\u2060]\w+)*|(?![\s\p{Cc}\p{DI}])\X")
+
+
+Tags = Annotated[
+    list[str] | None,
+    Items(
+        pattern="(?s)O|[BI]-.+",
+        including=("O",),
+        called="distinct labels of IOB2 with O among them, such as [O, B-PER, I-PER]",
+    ),
+]
 
 
 class Ner(Labelled):
@@ -44,6 +55,7 @@ class Ner(Labelled):
     head: ClassVar[str] = "token_classification"
     primary: ClassVar[str] = "f1"
     metric_names: ClassVar[tuple[str, ...]] = ("f1", "f1_strict")
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
     columns: Mapping[str, Column] = {
         "tokens": Column("tokens", "the words of a sentence, a list of texts"),
         "tags": Column(
@@ -51,7 +63,12 @@ class Ner(Labelled):
         ),
     }
 
-    def __init__(self, max_len: int = 128, overlap: int = 16, labels: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        max_len: Count = 128,
+        overlap: Annotated[int, Range(at_least=0, below="max_len")] = 16,
+        labels: Tags = None,
+    ) -> None:
         super().__init__(labels)
         self.max_len, self.overlap = max_len, overlap
 
@@ -96,6 +113,9 @@ class Ner(Labelled):
         if wrong or len(set(labels)) != len(labels) or OUTSIDE not in labels:
             what = "labels must be distinct, in IOB2 and with O among them"
             raise UserError("task.labels", what, labels, "for example [O, B-PER, I-PER]")
+
+    def stratum(self, example: Example) -> frozenset[str]:
+        return frozenset(tag[2:] for tag in self.reference(example) if tag != OUTSIDE)
 
     def texts(self, examples: Iterable[Example]) -> Iterator[str]:
         return (" ".join(example["tokens"]) for example in examples)
@@ -195,11 +215,11 @@ class Ner(Labelled):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> torch.Tensor:
-        return self._losses(self._logits(model, batch), batch["labels"]).sum()
+        return self.target_loss(self._logits(model, batch).transpose(1, 2), batch["labels"]).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)
-        losses = self._losses(logits, batch["labels"]).sum(dim=1).tolist()
+        losses = PLAIN(logits.transpose(1, 2), batch["labels"]).sum(dim=1).tolist()
         raws: list[Raw] = []
         for words, chosen, loss in zip(batch["words"].cpu(), logits.argmax(dim=-1).cpu(), losses):
             here = words >= 0
@@ -210,13 +230,6 @@ class Ner(Labelled):
     def _logits(model: Module, batch: Batch) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits.float()  # (batch, len, labels)
-
-    @staticmethod
-    def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the cross entropy of each target, 0 elsewhere: (batch, len)."""
-        return functional.cross_entropy(
-            logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-        )
 
     def assemble(self, example: Example, raws: Sequence[Raw]) -> list[str]:
         """Return one label per word; "O" for words without a sub-word."""

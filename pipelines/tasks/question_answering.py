@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import Module, functional
 
 from pipelines.errors import UserError
 from pipelines.metrics.squad import Squad
+from pipelines.registry.option_types import Count, OnlyWith, Range
 from pipelines.tasks.base import Batch, Column, Example, Feature, Processor, Raw
 from pipelines.tasks.shared.answer_spans import best_spans, best_threshold
 from pipelines.tasks.shared.pair_encoder import PairEncoder, Tokens
@@ -70,19 +71,13 @@ class QuestionAnswering(QuestionTask):
 
     def __init__(
         self,
-        max_len: int = 384,
-        overlap: int = 128,
-        max_answer_len: int = 30,
-        n_best: int = 5,
+        max_len: Count = 384,
+        overlap: Annotated[int, Range(at_least=0, below="max_len")] = 128,
+        max_answer_len: Count = 30,
+        n_best: Count = 5,
         unanswerable: bool = False,
-        null_threshold: float | None = None,
+        null_threshold: Annotated[float | None, OnlyWith(option="unanswerable", values=(True,))] = None,
     ) -> None:
-        for name, value in (("max_answer_len", max_answer_len), ("n_best", n_best)):
-            if value < 1:
-                raise UserError(f"task.{name}", "must be at least 1", value)
-        if null_threshold is not None and not unanswerable:
-            fix = "set task.unanswerable: true, or leave the threshold out"
-            raise UserError("task.null_threshold", "every question has an answer", null_threshold, fix)
         self.max_len, self.overlap = max_len, overlap
         self.max_answer_len, self.n_best = max_answer_len, n_best
         self.unanswerable, self.null_threshold = unanswerable, null_threshold

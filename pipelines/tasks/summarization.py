@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 
 from pipelines.metrics.base import Metric
 from pipelines.metrics.rouge import Measure, Rouge, sentences
+from pipelines.registry.option_types import Count
 from pipelines.tasks.base import Baseline, Example
 from pipelines.tasks.shared.text_to_text import TextToText
 
@@ -32,8 +33,8 @@ class Summarization(TextToText):
         language: str = "en",
         prefix: str = "summarize: ",
         separator: str = "TL;DR:",
-        max_source_len: int = 384,
-        max_target_len: int = 96,
+        max_source_len: Count = 384,
+        max_target_len: Count = 96,
         **options: Any,
     ) -> None:
         super().__init__(separator, max_source_len, max_target_len, **options)

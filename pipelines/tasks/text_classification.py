@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 
 from pipelines.errors import UserError
+from pipelines.registry.option_types import Count
 from pipelines.tasks.base import Batch, Column, Example, Feature, Processor
-from pipelines.tasks.shared.classification import Classification
+from pipelines.tasks.shared.classification import Classification, Kind, Labels
 from pipelines.tasks.shared.pair_encoder import PairEncoder
 from pipelines.tasks.shared.room import require_room
 
@@ -35,7 +36,7 @@ class TextClassification(Classification):
         "label": Column("label", "the label, a list of labels or a number (task.kind)", is_target=True),
     }
 
-    def __init__(self, max_len: int = 128, labels: list[str] | None = None, kind: str = "single") -> None:
+    def __init__(self, max_len: Count = 128, labels: Labels = None, kind: Kind = "single") -> None:
         super().__init__(labels, kind)
         self.max_len = max_len
         self._has_pairs: bool | None = None

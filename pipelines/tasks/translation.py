@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pipelines.metrics.base import Metric
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
+from pipelines.registry.option_types import Count, Range
 from pipelines.tasks.base import Baseline, Example
 from pipelines.tasks.shared.text_to_text import TextToText
+
+# Those of sacrebleu.
+Tokenizer = Literal[
+    "none",
+    "zh",
+    "13a",
+    "intl",
+    "char",
+    "ja-mecab",
+    "ko-mecab",
+    "spm",
+    "flores101",
+    "flores200",
+    "spBLEU-1K",
+]
 
 
 class Translation(TextToText):
@@ -33,12 +49,12 @@ class Translation(TextToText):
     def __init__(
         self,
         target_language: str = "",
-        num_references: int | None = 1,
+        num_references: Annotated[int | None, Range(at_least=1)] = 1,
         prefix: str = "translate: ",
         separator: str = "=>",
-        max_source_len: int = 128,
-        max_target_len: int = 128,
-        tokenize: str | None = None,
+        max_source_len: Count = 128,
+        max_target_len: Count = 128,
+        tokenize: Tokenizer | None = None,
         **options: Any,
     ) -> None:
         super().__init__(

@@ -26,7 +26,7 @@ from pipelines.distributed.transfer import to_device
 from pipelines.seeds import derive
 from pipelines.tasks.base import Task
 from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
-from pipelines.train.optimizer import build_optimizer, set_learning_rate
+from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_steps, set_learning_rate
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
@@ -39,7 +39,7 @@ class PendingStep:
 
     learning_rate: float
     num_targets: int  # over all ranks
-    numbers: torch.Tensor  # (3,): sum of target losses, number of ranks asked to stop, gradient norm
+    numbers: torch.Tensor  # (4,): sum of target losses, ranks asked to stop, gradient norm, penalty
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class StepResult:
     loss_sum: float  # over the targets
     asked_to_stop: bool
     grad_norm: float  # before clipping
+    penalty: float  # of the variants, before the step
 
     @property
     def loss(self) -> float:
@@ -59,15 +60,15 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
+        return all(math.isfinite(number) for number in (self.loss_sum, self.grad_norm, self.penalty))
 
 
 def read_results(steps: Sequence[PendingStep]) -> list[StepResult]:
     """Read the numbers of several steps in one transfer from the device."""
     rows = torch.stack([step.numbers for step in steps]).tolist()
     return [
-        StepResult(step.learning_rate, step.num_targets, loss_sum, asked > 0, grad_norm)
-        for step, (loss_sum, asked, grad_norm) in zip(steps, rows)
+        StepResult(step.learning_rate, step.num_targets, loss_sum, asked > 0, grad_norm, penalty)
+        for step, (loss_sum, asked, grad_norm, penalty) in zip(steps, rows)
     ]
 
 
@@ -78,6 +79,7 @@ class Engine:
     Attributes:
         num_steps: optimizer steps of the whole run.
         parameters: the parameters that are trained.
+        has_penalty: a variant has one.
     """
 
     config: RunConfig
@@ -93,7 +95,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.num_steps = self.config.max_steps or self.config.num_epochs * self.plan.steps_per_epoch
+        num_warmup_steps(self.config, self.num_steps)  # refuses a warm-up that does not fit
+        self._masks_steps = masks_steps(self.optimizer.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.has_penalty = custom_attention.penalty(self.model) is not None
         # Whether any step so far was not finite; on the device, so that no step waits for it.
         self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
 
@@ -109,7 +114,9 @@ class Engine:
         num_targets = int(self.train.features.num_targets[features].sum())
         mine = step.micro_batches[self.accelerator.process_index]
         scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
+        custom_attention.set_progress(self.model, self.progress_at(step.number))
         total = self.accumulate(step.number, mine, scale)
+        penalty = self._add_penalty()
         asked = torch.full_like(total, float(self.stop.requested))
         sums = self.accelerator.reduce(torch.stack([total, asked]), reduction="sum")
         self.row_gradients.gather()
@@ -117,10 +124,17 @@ class Engine:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
         )
         self._failed |= ~(torch.isfinite(sums[0]) & torch.isfinite(grad_norm))
-        self.optimizer.optimizer.found_inf = self._failed.float()
-        self.optimizer.step()
+        if self._masks_steps:
+            self.optimizer.optimizer.found_inf = self._failed.float()
+            self.optimizer.step()
+        elif not self._failed:  # waits for the device
+            self.optimizer.step()
         self.row_gradients.clear(self.optimizer)
-        return PendingStep(rate, num_targets, torch.cat([sums, grad_norm.float().reshape(1)]))
+        return PendingStep(rate, num_targets, torch.cat([sums, torch.stack([grad_norm.float(), penalty])]))
+
+    def progress_at(self, step: int) -> float:
+        """Return the progress of training at a step, from 0.0 to 1.0."""
+        return step / max(1, self.num_steps - 1)
 
     def accumulate(
         self, step: int, micro_batches: Sequence[MicroBatch], scale: float, *, exchange: bool = True
@@ -139,6 +153,21 @@ class Engine:
             with nullcontext() if is_last and exchange else self.accelerator.no_sync(self.model):
                 total += self._backward(step, batch, scale)
         return total
+
+    def _add_penalty(self) -> torch.Tensor:
+        """Add the gradient of the variants' penalty, a function of parameters only; return the penalty.
+
+        It is no part of a forward, so neither micro-batches nor ranks change what it adds.
+        """
+        penalty = custom_attention.penalty(self.model) if self.has_penalty else None
+        if penalty is None:
+            return torch.zeros((), device=self.accelerator.device)
+        if penalty.requires_grad:
+            gradients = torch.autograd.grad(whole(penalty), self.parameters, allow_unused=True)
+            for parameter, gradient in zip(self.parameters, gradients):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return whole(penalty.detach()).float()
 
     def _backward(self, step: int, batch: MicroBatch, scale: float) -> torch.Tensor:
         """Run forward and backward of one micro-batch; return the sum of its target losses.

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
+import custom_attention
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared
 from pipelines.distributed.stop import StopRequest
@@ -143,6 +144,7 @@ class Training:
             epoch=state.step / self.plan.steps_per_epoch,
             loss=state.loss_sum / max(1, state.num_targets),
             grad_norm=step.grad_norm,
+            **({"penalty": step.penalty} if self.engine.has_penalty else {}),
             learning_rate=step.learning_rate,
             seconds=state.train_seconds,
         )
@@ -233,6 +235,7 @@ class Training:
             load_model_tensors(self.model, checkpoint.model_tensors())
             load_optimizer_tensors(self.engine.optimizer.optimizer, checkpoint.optimizer_tensors())
             self.state = TrainState(**checkpoint.state)
+            self._set_progress(checkpoint.step)
             self.reporter.say(f"resumed at step {checkpoint.step} of {self.num_steps}")
         if self.accelerator.is_main_process:
             self.folder.rewind_logs(step)
@@ -246,6 +249,11 @@ class Training:
         best_step = self.state.best_step
         if self.state.diverged_at is None and best_step is not None and best_step != self.state.step:
             load_model_tensors(self.model, self.store.at(best_step).model_tensors())
+            self._set_progress(best_step)
+
+    def _set_progress(self, step: int) -> None:
+        """Give the variants the progress at which the weights after `step` steps were trained."""
+        custom_attention.set_progress(self.model, self.engine.progress_at(max(0, step - 1)))
 
     @property
     def selecting_metric(self) -> str:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.shown import printable
+from pipelines.terminal import Terminal
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -19,24 +18,24 @@ class Reporter:
 
     Args:
         enabled: False prints nothing, as on every rank but the first.
-        console: where to print; None: stderr.
+        terminal: where to print; None: stderr.
     """
 
-    def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
+    def __init__(self, *, enabled: bool = True, terminal: Terminal | None = None) -> None:
         self.enabled = enabled
-        self.console = console or Console(stderr=True, highlight=False)
+        self.terminal = terminal or Terminal(errors=True)
 
     def say(self, sentence: str) -> None:
         """Print a sentence."""
         if self.enabled:
-            self.console.print(printable(sentence), markup=False, soft_wrap=True)
+            self.terminal.say(sentence)
 
     @contextmanager
     def phase(self, name: str, total: int, start: int = 0) -> Iterator[Phase]:
         """Show a bar, or a line every few seconds, over `total` units of which `start` are done."""
         if not self.enabled:
             yield Phase()
-        elif self.console.is_terminal:
+        elif self.terminal.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -45,10 +44,10 @@ class Reporter:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
             )
-            with Progress(*columns, console=self.console, transient=True) as bars:
+            with Progress(*columns, console=self.terminal, transient=True) as bars:
                 yield _Bar(bars, name, total, start)
         else:
-            yield _Lines(self.console, name, total, start)
+            yield _Lines(self.terminal, name, total, start)
 
 
 class Phase:
@@ -71,8 +70,8 @@ class _Bar(Phase):
 
 
 class _Lines(Phase):
-    def __init__(self, console: Console, name: str, total: int, start: int) -> None:
-        self.console, self.name, self.total = console, name, total
+    def __init__(self, terminal: Terminal, name: str, total: int, start: int) -> None:
+        self.terminal, self.name, self.total = terminal, name, total
         self.start = self.done = start
         self.started = self.printed = time.monotonic()
 
@@ -85,4 +84,4 @@ class _Lines(Phase):
         rate = (self.done - self.start) / (now - self.started)
         left = (self.total - self.done) / max(rate, 1e-9)
         line = f"{self.name} {self.done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}"
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.terminal.say(line)

@@ -27,9 +27,18 @@ from pipelines.registry import catalog
 
 TURNS = 7
 VOCABULARY = 500
-SELF_ONLY = ("alibi", "exclusive", "relative_bias")  # refused at cross-attention, which has no own position
+# Refused at cross-attention, which has no own position.
+SELF_ONLY = (
+    "alibi",
+    "exclusive",
+    "forgetting",
+    "multi_token",
+    "relative_bias",
+    "selective",
+    "sliding_window",
+)
 STOCK = "stock"
-TARGETS = {"temperature": 1.02, "gate": 1.06}  # of time
+TARGETS = {"temperature": 1.02, "gate": 1.06, "hidden_gate": 1.06, "value_residual": 1.06}  # of time
 KERNEL_TARGET = 1.10
 ON_GPU = torch.cuda.is_available()
 LONG = (512, 1024, 2048, 4096)

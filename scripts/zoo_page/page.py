@@ -6,7 +6,6 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.zoo import expected
 from tests.zoo.cells import Outcome
 from tests.zoo.families import FAMILIES, TASKS
 from tests.zoo.quirks import QUIRKS
@@ -54,14 +53,12 @@ def markdown(cells: Mapping[tuple[str, str], Outcome], quirks: Mapping[str, Outc
     lines = [INTRO.format(**versions, tolerance=TOLERANCE), summary(cells), ""]
     lines += [_line(["family", *HEADINGS]), _line(["---"] * (1 + len(TASKS)))]
     for family in FAMILIES:
-        row = [
-            _word(cells.get((family, task)), expected.WRONG.get((family, task)), reasons) for task in TASKS
-        ]
+        row = [_word(cells.get((family, task)), reasons) for task in TASKS]
         lines.append(_line([f"`{family}`", *row]))
     lines += ["", "## Unusual checkpoints", "", "Each is an ordinary one of the zoo, changed in one way.", ""]
     lines += [_line(["checkpoint", "family", "task", "outcome"]), _line(["---"] * 4)]
     for name, outcome in quirks.items():
-        word = _word(outcome, expected.WRONG_QUIRKS.get(name), reasons)
+        word = _word(outcome, reasons)
         lines.append(_line([name, QUIRKS[name].family, QUIRKS[name].task.replace("_", " "), word]))
     lines += ["", "Reasons:", "", *(f"{number}. {text}" for text, number in reasons.items())]
     return "\n".join(lines) + "\n"
@@ -69,19 +66,15 @@ def markdown(cells: Mapping[tuple[str, str], Outcome], quirks: Mapping[str, Outc
 
 def summary(cells: Mapping[tuple[str, str], Outcome]) -> str:
     """Return the counts in one sentence."""
-    counts = Counter("WRONG" if cell in expected.WRONG else cells[cell].word for cell in cells)
+    counts = Counter(outcome.word for outcome in cells.values())
     each = ", ".join(f"{counts[word]} {word}" for word in ("equal", "refused", "WRONG", "not run"))
     return f"**Of {len(cells)} cells: {each}.**"
 
 
-def _word(outcome: Outcome | None, known: str | None, reasons: dict[str, int]) -> str:
-    if outcome is None:
-        return ""
-    word = "WRONG" if known else outcome.word
-    reason = known or outcome.why
-    if not reason:
-        return word
-    return f"{word} ({reasons.setdefault(_general(reason), len(reasons) + 1)})"
+def _word(outcome: Outcome | None, reasons: dict[str, int]) -> str:
+    if outcome is None or not outcome.why:
+        return outcome.word if outcome else ""
+    return f"{outcome.word} ({reasons.setdefault(_general(outcome.why), len(reasons) + 1)})"
 
 
 def _general(reason: str) -> str:

@@ -45,6 +45,12 @@ def arm_id(arm: dict) -> str:
     return "-".join([name, *(f"{k}={v}" for k, v in options.items())])
 
 
+def replaces_kernel(arm: dict) -> bool:
+    """Whether the arm computes attention by its own code; a site takes one of those."""
+    [name] = arm
+    return registry.find(name).attend is not Variant.attend
+
+
 def is_explicit(arm: dict) -> bool:
     """Whether the arm sees the scores, and so takes the explicit path."""
     [name] = arm
@@ -52,7 +58,16 @@ def is_explicit(arm: dict) -> bool:
     return any(getattr(cls, hook) is not getattr(Variant, hook) for hook in SCORE_HOOKS)
 
 
-SELF_ONLY = {"exclusive", "alibi", "relative_bias"}  # variants that need the query's own place among the keys
+# Variants that need the query's own place among the keys.
+SELF_ONLY = {
+    "exclusive",
+    "alibi",
+    "forgetting",
+    "multi_token",
+    "relative_bias",
+    "selective",
+    "sliding_window",
+}
 
 
 @pytest.fixture(params=FAMILIES)

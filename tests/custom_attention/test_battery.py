@@ -11,7 +11,14 @@ import transformers as hf
 from custom_attention import Variant, attach, attached, detach, prove, registry, variant_parameters
 from custom_attention.battery import checks
 from custom_attention.battery.checks import GREEDY, nudged, prompt
-from tests.custom_attention.conftest import EPS, arms, attach_where_possible, changes_nothing, is_explicit
+from tests.custom_attention.conftest import (
+    EPS,
+    arms,
+    attach_where_possible,
+    changes_nothing,
+    is_explicit,
+    replaces_kernel,
+)
 from tests.custom_attention.models import (
     CAUSAL,
     ENCODER_DECODER,
@@ -95,7 +102,8 @@ def test_dropout_acts_in_training_only(swapped, family):
         if isinstance(module, torch.nn.Dropout) and module not in attention_dropouts:
             module.p = 0.0
     model.train()
-    assert not torch.equal(logits(model, inputs), logits(model, inputs))
+    draws = [logits(model, inputs) for _ in range(5)]  # of few heads, two may be dropped alike
+    assert any(not torch.equal(draws[0], other) for other in draws)
 
 
 def test_bfloat16_is_close_to_float32(swapped, family):
@@ -135,6 +143,7 @@ def test_all_variants_that_start_as_stock_do_so_together(family, explicit):
     chosen = [arm for arm, _ in neutral if explicit or not is_explicit(arm)]
     for normalizer in normalizers[:1] if explicit else ():
         chosen = [arm for arm in chosen if arm not in normalizers or arm is normalizer]
+        chosen = [arm for arm in chosen if not replaces_kernel(arm)]
     assert len(chosen) >= 12
     model = attach(tiny(family), chosen, where={"kind": "self"})
     proof = prove(model, padded(family).inputs)

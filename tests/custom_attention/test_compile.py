@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from custom_attention import attach, variant_parameters
-from tests.custom_attention.conftest import EPS, SELF_ONLY, arm_id, arms, changes_nothing, is_explicit
+from tests.custom_attention.conftest import (
+    EPS,
+    SELF_ONLY,
+    arm_id,
+    arms,
+    changes_nothing,
+    is_explicit,
+    replaces_kernel,
+)
 from tests.custom_attention.models import ENCODER_DECODER, logits, nudge, padded, tiny
 
 ON_THE_KERNEL = [arm for arm in arms() if not is_explicit(arm)]
@@ -37,6 +45,8 @@ def test_all_variants_together_compile_without_a_graph_break_on_every_family(fam
     possible = [
         a for a in ON_THE_KERNEL if not changes_nothing(a, family) and not (crossed and options_of(a))
     ]
+    replacing = [arm for arm in possible if replaces_kernel(arm)]
+    possible = [arm for arm in possible if arm not in replacing[1:]]
     compiled_alike(attach(tiny(family), possible, where={"kind": "self"}), family)
     if crossed:
         anywhere = [arm for arm in possible if next(iter(arm)) not in SELF_ONLY]

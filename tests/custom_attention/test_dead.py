@@ -43,6 +43,13 @@ def refusal(cls) -> str:
         ("normalise", "normalize"),
         ("qurey", "query"),
         ("keys", "key"),
+        ("values", "value"),
+        ("masks", "mask"),
+        ("attends", "attend"),
+        ("projection", "projected"),
+        ("drop_out", "dropout"),
+        ("dropout_rates", "dropout_rate"),
+        ("penalties", "penalty"),
         ("score", "scores"),
         ("query_gains", "query_gain"),
         ("positional_bias", "position_bias"),
@@ -57,7 +64,7 @@ def test_a_misspelt_hook_is_refused_with_the_hook_that_was_meant(method, meant, 
     assert f"did you mean {meant}?" in text
 
 
-@pytest.mark.parametrize("method", ["value", "forward", "attention_weights"])
+@pytest.mark.parametrize("method", ["hidden", "forward", "attention_weights"])
 def test_a_method_that_is_near_no_hook_is_refused_with_the_list_of_hooks(method):
     text = refusal(written(**{method: hook}, query=hook))
     assert f"the method {method} is no hook" in text

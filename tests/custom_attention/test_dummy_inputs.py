@@ -50,6 +50,10 @@ MODELS = {
     ),
     "sound to text": (lambda: speech_to_text(), {"inputs", "decoder_input_ids", "use_cache"}),
     "text": (lambda: tiny("gpt2"), {"input_ids", "use_cache"}),
+    "a label of a text": (
+        lambda: hf.T5ForSequenceClassification(tiny("t5").config),
+        {"input_ids", "use_cache"},
+    ),
     "pairs of texts": (lambda: tiny("t5"), {"input_ids", "decoder_input_ids", "use_cache"}),
 }
 

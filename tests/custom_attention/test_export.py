@@ -20,6 +20,8 @@ SPECS = {
     "several": ["temperature", "gate"],
     "explicit": ["sink", "softcap"],
     "heads-mixed": "talking_heads",
+    "hooks": ["hidden_gate", "value_residual", "head_gates", "projected_differential", "layer_scale"],
+    "own-kernel": "linear_attention",
     "one-parameter-for-all": {"temperature": {"per": "model"}},
 }
 

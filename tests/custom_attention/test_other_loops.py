@@ -16,7 +16,7 @@ from custom_attention import attach, attached, is_attached, prove, variant_param
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "attach.md").read_text(encoding="utf-8")
-ALONE, TRAINER, LORA = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+ALONE, TRAINER, ADAPTED, LORA = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 NUM_EXAMPLES, BATCH = 12, 4
 
 
@@ -142,6 +142,12 @@ def test_lora_leaves_the_swap_exact_and_never_adapts_the_variants(name):
     assert len(attached(merged)) == len(attached(attach(tiny(name), [])))
     torch.testing.assert_close(logits(merged, inputs), with_adapter, rtol=0, atol=1e-4)
     assert not prove(merged, inputs).passed  # trained: no longer at its neutral start
+
+
+def test_the_block_on_lora_in_the_trainer_runs(in_a_folder):
+    model = tiny("bert")
+    exec(ADAPTED, {"model": model, "dataset": examples()})
+    assert (in_a_folder / "out" / "model" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("spec", [["temperature", "gain"], ["temperature", "gate"]], ids=["constant", "live"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
+from pipelines.config.model_entries import class_entries
 from pipelines.config.run import RunConfig
-from pipelines.registry import catalog
+from pipelines.registry import catalog, option_types
 
 BERT = (
     "model.architecture=bert model.family=encoder model.vocab_size=300 model.config.hidden_size=16 "
@@ -52,7 +54,7 @@ CORPORA = {"generative_question_answering": "question_answering"}  # else by the
 
 # Values of every kind; nothing so large that a machine of the size of a laptop ends in it.
 VALUES = (
-    *(0, 1, -1, 2, 3, 7, 64, 0.0, 0.5, 1.0, -0.5, 1e-300, 1e300, True, False, None),
+    *(0, 1, -1, 2, 3, 7, 64, 300, 511, 4096, 0.0, 0.5, 1.0, -0.5, 1e-300, 1e300, True, False, None),
     *("", "x", "auto", "none", "stock", "0", " ", "\u202e", "é", "nan", "inf", "../x", "en", "de"),
     *([], [1], ["x"], ["gate"], [None], [[]], {}, {"a": 1}, {"name": "gate"}),
 )
@@ -71,6 +73,19 @@ NESTED = {
     "lora": ("rank", "alpha", "dropout", "targets"),
 }
 
+# What `validate` says that it does not read, and the first words of what train says of it.
+NOT_READ = {
+    "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
+    "refused for the model": ("model", "attention"),
+    "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
+    "refused for the tokenizer": ("task.source_language", "task.target_language"),
+}
+
+
+def why_refused(said: str) -> str | None:
+    """Return what validate does not read, by the sentence of train; None for what it could have told."""
+    return next((why for why, begins in NOT_READ.items() if said.startswith(begins)), None)
+
 
 def settings(task: str) -> list[str]:
     """Return the settings of one step of a tiny run of a task."""
@@ -80,20 +95,79 @@ def settings(task: str) -> list[str]:
     return own.split()
 
 
-def options(task: str) -> list[str]:
-    """Return the keys of a task's options."""
+def options(task: str) -> dict[str, object]:
+    """Return the keys of a task's options with their types."""
     entry = catalog.find(catalog.TASK, task)
     assert entry is not None
-    return [f"task.{option.name}" for option in entry.options]
+    return {f"task.{option.name}": option.hint for option in entry.options}
+
+
+def entries(task: str) -> dict[str, object]:
+    """Return the keys of every entry of its model's config with their types."""
+    [architecture] = (one.split("=")[1] for one in TASKS[task].split() if one.startswith("model.arch"))
+    known = class_entries(architecture) or {}
+    return {f"model.config.{name}": known[name].hint for name in sorted(known)}
+
+
+def corpus_options(task: str) -> dict[str, object]:
+    """Return the keys of the options of its corpus with their types."""
+    corpus = catalog.find(catalog.CORPUS, CORPORA.get(task, task))
+    assert corpus is not None
+    return {f"data.generated.options.{option.name}": option.hint for option in corpus.options}
+
+
+def run_keys() -> dict[str, object]:
+    """Return the keys of a run that stand at the top, with their types."""
+    fields = RunConfig.model_fields
+    return {key: fields[key].annotation for key in sorted(set(fields) - NOT_HERE)}
+
+
+def value_for(hint: object, draw: random.Random) -> object:
+    """Return any value, more often one of the type."""
+    fitting = [value for value in VALUES if option_types.fits(value, hint)]
+    fitting += option_types.choices(hint)
+    return draw.choice(fitting) if fitting and draw.random() < 0.8 else draw.choice(VALUES)
+
+
+def variant_change(draw: random.Random) -> str:
+    """Return an attention of one variant, with any value for one of its options."""
+    variant = catalog.find(catalog.VARIANT, draw.choice(catalog.names(catalog.VARIANT)))
+    assert variant is not None
+    given = {one.name: value_for(one.hint, draw) for one in variant.options if draw.random() < 0.6}
+    return f"attention={json.dumps([{variant.name: given}])}"
 
 
 def mutated(task: str, draw: random.Random) -> list[str]:
     """Return such settings with one or two of them changed to any value."""
-    own = options(task)
-    keys = sorted(set(RunConfig.model_fields) - NOT_HERE)
-    nested = [f"{group}.{name}" for group, names in NESTED.items() for name in names]
+    nested = {f"{group}.{name}": object for group, names in NESTED.items() for name in names}
+    groups = [options(task), options(task), run_keys(), nested, entries(task), corpus_options(task)]
     changes = []
     for _ in range(draw.randint(1, 2)):
-        key = draw.choice(draw.choice((own, keys, nested)))
-        changes.append(f"{key}={json.dumps(draw.choice(VALUES))}")
+        if draw.random() < 0.15:
+            changes.append(variant_change(draw))
+            continue
+        group = draw.choice([group for group in groups if group])
+        key = draw.choice(list(group))
+        changes.append(f"{key}={json.dumps(value_for(group[key], draw))}")
     return [*settings(task), *changes]
+
+
+ODD = [
+    *("x" * 300, "/" + "b/" * 3000, "~nobody-of-this-name/x", "9" * 30, "-" + "9" * 25, "7" * 5000, "1e999"),
+    *('"a\\0b"', '"\\ud800"', '"\\e[31m"', "[" * 70 + "]" * 70, "{a: " * 70 + "1" + "}" * 70, "&a [*a]"),
+    *("!!set {a}", "~", ".nan", "2001-01-01", "hub:a/b", '"x[99999999999999999999:]"', "", "[]", "{}", "-1"),
+    *("file.csv[::]", ".", "..", "/", "'", "? [a]", "<<", "\t", "\x1b", "true", "1.5", "[1, [2]]", "|", "> "),
+]
+
+
+def mutated_text(text: str, draw: random.Random) -> str:
+    """Return a YAML text with one or two of its values, or any place, replaced."""
+    for _ in range(draw.randint(1, 2)):
+        odd = draw.choice([*ODD, *map(json.dumps, VALUES)])
+        values = [match.span(1) for match in re.finditer(r"(?:: |- )(.+)", text)]
+        start, end = draw.choice(values) if values and draw.random() < 0.7 else (0, 0)
+        if end == 0:
+            start = draw.randrange(len(text) + 1)
+            end = min(len(text), start + draw.randint(0, 8))
+        text = text[:start] + odd + text[end:]
+    return text

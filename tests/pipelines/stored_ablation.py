@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.ablation.preregistration import register
 from pipelines.config.load import AblationConfig
 from pipelines.metrics import load
+from pipelines.metrics.base import total
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
 
@@ -30,11 +31,12 @@ def config(
     arms: Sequence[str] | Mapping[str, Any] = ("stock", "gate"),
     seeds: Sequence[int] = (1, 2, 3),
     cells: Sequence[str] = ("toy",),
+    run: Mapping[str, Any] = {},
     **changes,
 ) -> AblationConfig:
-    """Return an ablation of `RUN` in every cell, with one variant for each arm but stock, unless stated."""
+    """Return an ablation of `RUN`, changed by `run`; unless stated, each arm but stock is one variant."""
     attention = arms if isinstance(arms, Mapping) else {arm: [] if arm == "stock" else [arm] for arm in arms}
-    values = {"cells": dict.fromkeys(cells, RUN), "arms": attention, "seeds": list(seeds)}
+    values = {"cells": dict.fromkeys(cells, RUN | run), "arms": attention, "seeds": list(seeds)}
     return AblationConfig.model_validate(values | {"primary": {"ner": "f1"}, "margin": {"f1": 0.5}} | changes)
 
 
@@ -63,34 +65,21 @@ def run_folder(ablation: Path, arm: str, seed: int, cell: str = "toy") -> Path:
     return ablation.parent / "cells" / names[f"{cell}/{arm}/{seed}"]
 
 
-def finish(path: Path, run, described: dict, *, skill: float | None = None) -> None:
-    """Write a finished run of 60 tagged sentences whose counts follow from its attention and seed."""
+def finish(path: Path, run, described: dict, *, skill: float | None = None, evaluation=None) -> None:
+    """Write a finished run, with 60 tagged sentences that follow from its arm and seed unless stated."""
     folder = RunFolder(path)
     folder.write_identity(described, run.to_dict())
-    arm = "+".join(variant.name for variant in run.attention)
-    chance = np.random.default_rng([run.seed, len(arm)])
-    gold = np.random.default_rng(7).integers(0, 4, 60)
-    right = chance.binomial(gold, skill or 0.6 + 0.02 * chance.normal())
-    predicted = right + chance.poisson(0.4, 60)
-    statistics = np.stack([right, predicted, gold], axis=1).astype(float)
-    ids = [f"s{number}" for number in range(60)]
-    evaluation = SimpleNamespace(
-        ids=ids,
-        clusters=ids,
-        predictions=[_tags(hit, found) for hit, found in zip(right, predicted)],
-        references=[_tags(total, total) for total in gold],
-        metrics={"f1": F1},
-        statistics={"f1": statistics},
-    )
+    evaluation = evaluation or tagged_sentences(run, skill)
     for split in ("validation", "test"):
         folder.write_evaluation(split, evaluation)
     for step in (10, 20, 30, 40):
         loss = 2.0 / step
         event = {"event": "step", "step": step, "epoch": step / 20, "loss": loss, "seconds": step / 5}
         folder.log(event)
-    score = float(F1.score(statistics.sum(axis=0)))
-    described_metric = {"module": F1.module, "options": F1.options, "columns": list(F1.columns)}
-    described_metric |= {"signature": F1.signature, "higher_is_better": F1.higher_is_better}
+    metrics = evaluation.metrics
+    scores = {
+        name: float(metric.score(total(evaluation.statistics[name]))) for name, metric in metrics.items()
+    }
     folder.model.mkdir(exist_ok=True)
     (folder.model / "model.safetensors").write_bytes(b"weights")
     folder.finish(
@@ -98,11 +87,11 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
             "status": "finished",
             "run_hash": identity.run_hash(described),
             "config": run.to_dict(),
-            "task": "ner",
+            "task": run.task.name,
             "task_state": {},
-            "scores": {"validation": {"f1": score}, "test": {"f1": score}},
-            "metrics": {"f1": described_metric},
-            "primary": "f1",
+            "scores": {"validation": scores, "test": scores},
+            "metrics": {name: _described(metric) for name, metric in metrics.items()},
+            "primary": next(iter(metrics)),
             "num_steps": 40,
             "best_step": 40,
             "diverged_at": None,
@@ -121,6 +110,30 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None) -> N
     )
 
 
+def tagged_sentences(run, skill: float | None = None) -> SimpleNamespace:
+    """Return the evaluation of 60 tagged sentences, whose counts follow from a run's attention and seed."""
+    arm = "+".join(variant.name for variant in run.attention)
+    chance = np.random.default_rng([run.seed, len(arm)])
+    gold = np.random.default_rng(7).integers(0, 4, 60)
+    right = chance.binomial(gold, skill or 0.6 + 0.02 * chance.normal())
+    predicted = right + chance.poisson(0.4, 60)
+    statistics = np.stack([right, predicted, gold], axis=1).astype(float)
+    ids = [f"s{number}" for number in range(60)]
+    return SimpleNamespace(
+        ids=ids,
+        clusters=ids,
+        predictions=[_tags(hit, found) for hit, found in zip(right, predicted)],
+        references=[_tags(total, total) for total in gold],
+        metrics={"f1": F1},
+        statistics={"f1": statistics},
+    )
+
+
+def _described(metric) -> dict[str, Any]:
+    described = {"module": metric.module, "options": metric.options, "columns": list(metric.columns)}
+    return described | {"signature": metric.signature, "higher_is_better": metric.higher_is_better}
+
+
 def list_again(run: Path) -> None:
     """Write the manifest of a run again, with the files that it has now."""
     RunFolder(run).finish(json.loads((run / "manifest.json").read_text()))
@@ -135,10 +148,13 @@ def _tags(right: int, found: int) -> list[str]:
 
 def reported(root: Path, name: str = "toy", **options) -> Path:
     """An ablation folder with its results."""
+    from pipelines.ablation import looks
     from pipelines.ablation.results import ended_ablation, results_of
 
     folder = write(root, name, **options)
-    results = results_of([ended_ablation(folder)], folder)
+    ended = [ended_ablation(folder)]
+    results = results_of(ended, folder)
+    looks.record(results, ended)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder

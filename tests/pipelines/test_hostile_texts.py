@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pipelines import report
 from pipelines.actions import ls, predict, status
@@ -21,6 +22,7 @@ from pipelines.errors import UserError
 from pipelines.executors.run_state import RunState
 from pipelines.report import templating
 from pipelines.shown import json_line
+from pipelines.terminal import Terminal
 from tests.hostile import TEXTS, unseen
 
 sys.path.insert(0, str(Path(__file__).parent / "report"))
@@ -86,7 +88,7 @@ def test_a_report_shows_any_text_and_runs_none(text, tmp_path):
 @pytest.mark.parametrize("width", [60, 130])
 def test_the_tables_of_a_terminal_show_any_text_in_their_width(text, width, tmp_path):
     printed = io.StringIO()
-    console = Console(file=printed, width=width, force_terminal=True, highlight=False)
+    console = Terminal(file=printed, width=width, colours=True)
     report.print_table(hostile_results(tmp_path, text), console, tmp_path)
     cell = SimpleNamespace(cell=text, arm=text, seed=1, label=f"{text}/1")
     console.print(status.table([RunState(cell, "failed", reason=text)]))
@@ -94,6 +96,19 @@ def test_the_tables_of_a_terminal_show_any_text_in_their_width(text, width, tmp_
     plain = re.sub(r"\x1b\[[\d;]*m", "", printed.getvalue())
     rows = [line for line in plain.splitlines() if "─" in line or "±" in line]
     assert max(map(cell_len, rows)) <= width
+
+
+@every_text
+def test_what_no_one_has_escaped_is_escaped_by_the_terminal(text):
+    printed = io.StringIO()
+    terminal = Terminal(file=printed, width=60, colours=True)
+    table = Table(text, caption=text)
+    table.add_row(text)
+    table.add_row(Text(text))
+    for one in (text, Text(text), Text.assemble((text, "bold"), text), table):
+        terminal.print(one)
+    terminal.say(text)
+    assert unseen(printed.getvalue()) == set()
 
 
 @every_text

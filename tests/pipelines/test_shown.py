@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import Interrupted, RunFailed, UserError
 from pipelines.hub.secrets import FORMS
-from pipelines.shown import cut, printable
+from pipelines.shown import cut, plural, printable
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,8 @@ def test_what_is_masked_is_refused_on_the_hub_too():
     for token in ("hf_" + "q" * 34, "ghp_" + "a1" * 18, "AKIA" + "B" * 16, "xoxb-" + "1" * 20):
         assert FORMS.search(token.encode())
         assert token not in printable(token)
+
+
+def test_counts_have_a_noun_of_their_number():
+    assert [plural(n, "row") for n in (0, 1, 2, 1500)] == ["0 rows", "1 row", "2 rows", "1,500 rows"]
+    assert plural(2, "batch") == "2 batches"

@@ -6,15 +6,9 @@ import pytest
 import torch
 import transformers
 
-from tests.zoo import cells, expected
+from tests.zoo import cells
 from tests.zoo.families import FAMILIES
 from tests.zoo.quirks import QUIRKS
-
-
-def _quirk(name: str):
-    known = expected.WRONG_QUIRKS.get(name)
-    marks = [pytest.mark.xfail(strict=True, reason=known)] if known else []
-    return pytest.param(name, marks=marks)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +18,7 @@ def _quiet():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [_quirk(name) for name in QUIRKS])
+@pytest.mark.parametrize("name", QUIRKS)
 def test_an_unusual_checkpoint_is_equal_or_refused(name, tmp_path):
     quirk = QUIRKS[name]
     checkpoint = quirk.save(tmp_path / "checkpoint")
@@ -34,7 +28,3 @@ def test_an_unusual_checkpoint_is_equal_or_refused(name, tmp_path):
         assert quirk.refused in outcome.why
     else:
         assert outcome.word == "equal", outcome.why
-
-
-def test_a_known_fault_is_a_quirk():
-    assert set(expected.WRONG_QUIRKS) <= set(QUIRKS)

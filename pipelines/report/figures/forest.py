@@ -104,7 +104,7 @@ def _row(facts: ReportData, row: Row, scale: svg.Scale, y: float, layout: PlotLa
     interval = fmt.interval(row.ci95, row.places)
     if layout.stacked:
         label, middle = y + 15, y + 30
-        words = _name(row, 20, label, 170) + svg.text(layout.width, label, row.glyph + " " + row.word, "end")
+        words = _name(row, 20, label, 170) + svg.text(layout.width, label, _word(row), "end")
         words += svg.text(layout.width, y + 51, _value(row), "end", "soft tiny")
         words += svg.mark(7, label - 4, place) + svg.backdrop(scale, row.margin, y + 21, y + 39)
     else:
@@ -113,7 +113,7 @@ def _row(facts: ReportData, row: Row, scale: svg.Scale, y: float, layout: PlotLa
         if fmt.known(row.difference):
             words += svg.text(layout.right + 68, middle + 4, value, "end", "strong")
             words += svg.text(layout.right + 76, middle + 4, interval, None, "soft")
-        words += _verdict(row, 808, middle + 4)
+        words += _verdict(row, 790 if row.is_changed else 808, middle + 4)
     return words + _interval(row, place, scale, middle)
 
 
@@ -130,9 +130,12 @@ def _name(row: Row, x: float, y: float, room: float) -> str:
 
 
 def _verdict(row: Row, x: float, y: float) -> str:
-    """Return the first word only: the plot itself shows whether the difference lies within the margin."""
-    word = f"{row.glyph} {row.word}"
-    return svg.tag("text", svg.escape(word) + svg.hover(row.verdict), x=float(x), y=float(y))
+    return svg.tag("text", svg.escape(_word(row)) + svg.hover(row.verdict), x=float(x), y=float(y))
+
+
+def _word(row: Row) -> str:
+    """Return the first word, as the plot itself shows the margin, and whether it has changed."""
+    return f"{row.glyph} {row.word}{', changed' if row.is_changed else ''}"
 
 
 def _interval(row: Row, place: int, scale: svg.Scale, y: float) -> str:

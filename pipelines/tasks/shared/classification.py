@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
+from pipelines.registry.option_types import Items, OnlyWith
 from pipelines.tasks.base import Baseline, Batch, Example, Feature, Prediction, Raw
 from pipelines.tasks.shared.label_kinds import KINDS, LabelKind, in_order
 from pipelines.tasks.shared.labels import Labelled
+
+Kind = Literal["single", "multi_label", "regression"]
+Labels = Annotated[
+    list[str] | None,
+    Items(at_least=2, called="two or more distinct texts, such as [negative, positive]"),
+    OnlyWith(option="kind", values=("single", "multi_label")),
+]
 
 
 class Classification(Labelled):
@@ -37,15 +45,14 @@ class Classification(Labelled):
         }
     }
 
-    def __init__(self, labels: list[str] | None = None, kind: str = "single") -> None:
-        if kind not in KINDS:
-            raise UserError("task.kind", "there is no such kind of labels", kind, ", ".join(KINDS))
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
+    loss_settings_by: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+        "kind": {"multi_label": (), "regression": ()}
+    }
+
+    def __init__(self, labels: Labels = None, kind: Kind = "single") -> None:
         self.kind = kind
         self._kind: LabelKind = KINDS[kind]()
-        if labels and not self._kind.has_labels:
-            raise UserError(
-                "task.labels", f"{kind} predicts a number, so it has none", labels, "leave it out"
-            )
         super().__init__(labels)
 
     # ---- rows
@@ -68,12 +75,19 @@ class Classification(Labelled):
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         if not self._given and self._kind.has_labels:
-            read = (self.reference(row) for row in splits["train"])
+            read = [self.reference(row) for row in splits["train"]]
             found = {name for one in read for name in (one if isinstance(one, list) else [one])}
+            if found and all(isinstance(one, list) and len(one) == len(found) for one in read):
+                what = "every row of train has every label, so nothing can be learned"
+                fix = "a yes or no for each label is written true or false, with names in task.labels"
+                raise UserError("data.train", what, in_order(found), fix)
             self._set_labels(in_order(found))
 
-    def stratum(self, example: Example) -> str | None:
-        return str(example["label"]) if self.kind == "single" else None
+    def stratum(self, example: Example) -> frozenset[str] | None:
+        if not self._kind.has_labels:
+            return None
+        read = self.reference(example)
+        return frozenset(read if isinstance(read, list) else [read])
 
     def check_labels(self, labels: Sequence[str]) -> None:
         wrong = [label for label in labels if not isinstance(label, str) or not label]
@@ -107,7 +121,7 @@ class Classification(Labelled):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> torch.Tensor:
-        return self._kind.losses(self._logits(model, batch), batch["labels"]).sum()
+        return self._kind.losses(self._logits(model, batch), batch["labels"], self.target_loss).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         logits = self._logits(model, batch)

@@ -21,8 +21,8 @@ from pipelines.metrics.mse import MeanSquaredError
 from pipelines.metrics.pearson import Pearson
 from pipelines.metrics.spearman import Spearman
 from pipelines.tasks.base import Baseline, Feature, Prediction, Raw
+from pipelines.tasks.shared.target_loss import IGNORED, PLAIN, TargetLoss
 
-IGNORED = -100  # the target of an example without one
 THRESHOLD = 0.5  # probability from which one of several labels is predicted, as pipelines of transformers do
 WORDS = {"false": 0, "true": 1}
 LARGEST = math.sqrt(torch.finfo(torch.float32).max)  # number whose squared error is finite
@@ -62,8 +62,14 @@ class LabelKind(ABC):
         """Return the targets of a batch."""
 
     @abstractmethod
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each example, 0 without a label: `(batch,)`."""
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
+        """Return the loss of each example, 0 without a label: `(batch,)`.
+
+        Args:
+            target_loss: the loss of one label; other kinds have their own.
+        """
 
     @abstractmethod
     def raws(self, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -102,8 +108,10 @@ class SingleLabel(LabelKind):
     def tensor(self, features: Sequence[Feature]) -> torch.Tensor:
         return torch.tensor([feature["label"] for feature in features])
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
+        return target_loss(logits, targets)
 
     def raws(self, logits: torch.Tensor) -> list[dict[str, Any]]:
         return [{"probabilities": row} for row in logits.softmax(dim=-1).cpu().numpy()]
@@ -131,7 +139,7 @@ class MultiLabel(LabelKind):
 
     def read(self, label: object, names: Sequence[str] | None) -> list[str]:
         if not isinstance(label, list | tuple | np.ndarray):
-            raise LookupError(f"has the label {label!r}, and task.kind: multi_label needs a list of labels")
+            raise LookupError(f"has a label where kind multi_label needs a list of labels: {label!r}")
         values = list(label)
         answers = all(isinstance(one, bool | float) for one in values)
         if names and len(values) == len(names) and answers:
@@ -141,10 +149,13 @@ class MultiLabel(LabelKind):
         if len(values) > 1 and answers and set(values) <= {0, 1}:
             there = f"task.labels names {len(names)}" if names else "task.labels does not name the labels"
             raise LookupError(f"has a yes or no for each of {len(values)} labels, and {there}: {values!r}")
+        if names and len(names) == 2 and values in ([0, 1], [1, 0]):  # longer ones have a number twice
+            what = "has a list that may be both labels, or a yes or no for each"
+            raise LookupError(f"{what} (write names, or true and false): {values!r}")
         found = [name_of(one, names) for one in values]
         if len(set(found)) != len(found):
             fix = "a yes or no for each label is written true or false, or 1.0 or 0.0"
-            raise LookupError(f"has one label twice in {values!r} ({fix})")
+            raise LookupError(f"has one label twice ({fix}): {values!r}")
         return sorted(found, key=lambda name: self.number.get(name, 0))
 
     def target(self, read: list[str] | None) -> list[int]:
@@ -159,7 +170,9 @@ class MultiLabel(LabelKind):
                 targets[row, list(feature["label"])] = 1
         return targets
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
         losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return losses.masked_fill(targets == IGNORED, 0).mean(dim=-1)
 
@@ -192,7 +205,7 @@ class Regression(LabelKind):
         except (ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
-            raise LookupError(f"has the label {label!r}, and task.kind: regression needs a number")
+            raise LookupError(f"has a label where kind regression needs a number: {label!r}")
         if abs(value) > LARGEST:
             raise LookupError(
                 f"has a label whose square is too large for float32 (scale the labels): {value!r}"
@@ -205,7 +218,9 @@ class Regression(LabelKind):
     def tensor(self, features: Sequence[Feature]) -> torch.Tensor:
         return torch.tensor([feature["label"] for feature in features], dtype=torch.float32)
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, target_loss: TargetLoss = PLAIN
+    ) -> torch.Tensor:
         known = ~targets.isnan()
         return (logits[:, 0] - targets.where(known, logits[:, 0].detach())).square()
 

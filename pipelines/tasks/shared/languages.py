@@ -1,4 +1,4 @@
-"""The language codes of a tokenizer (NLLB, mBART, M2M100), which tell a model what it reads and writes."""
+"""The languages of a tokenizer: codes around a text (NLLB, mBART, M2M100), marks in it (Marian, MADLAD)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.metrics.languages import NAMES
 
 CODE = re.compile(r"__(\w+?)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")  # __de__ of M2M100; de_DE, deu_Latn
+MARK = re.compile(r">>\w+<<|<2\w+>")  # begins a source, and names the language to write: Marian, MADLAD
 SHOWN = 5  # codes that a message lists
-
-# The codes of a language in ISO 639-1 and in NLLB (ISO 639-3), and its name: one may be meant by another.
-LANGUAGES = """
-af afr Afrikaans, am amh Amharic, ar arb Arabic, az azj Azerbaijani, be bel Belarusian, bg bul Bulgarian,
-bn ben Bengali, bs bos Bosnian, ca cat Catalan, cs ces Czech, cy cym Welsh, da dan Danish, de deu German,
-el ell Greek, en eng English, eo epo Esperanto, es spa Spanish, et est Estonian, eu eus Basque,
-fa pes Persian, fi fin Finnish, fr fra French, ga gle Irish, gl glg Galician, gu guj Gujarati, ha hau Hausa,
-he heb Hebrew, hi hin Hindi, hr hrv Croatian, hu hun Hungarian, hy hye Armenian, id ind Indonesian,
-ig ibo Igbo, is isl Icelandic, it ita Italian, ja jpn Japanese, jv jav Javanese, ka kat Georgian,
-kk kaz Kazakh, km khm Khmer, kn kan Kannada, ko kor Korean, ky kir Kyrgyz, lo lao Lao, lt lit Lithuanian,
-lv lvs Latvian, mg plt Malagasy, mk mkd Macedonian, ml mal Malayalam, mn khk Mongolian, mr mar Marathi,
-ms zsm Malay, mt mlt Maltese, my mya Burmese, ne npi Nepali, nl nld Dutch, no nob Norwegian, pa pan Punjabi,
-pl pol Polish, ps pbt Pashto, pt por Portuguese, ro ron Romanian, ru rus Russian, sd snd Sindhi,
-si sin Sinhala, sk slk Slovak, sl slv Slovenian, so som Somali, sq als Albanian, sr srp Serbian,
-su sun Sundanese, sv swe Swedish, sw swh Swahili, ta tam Tamil, te tel Telugu, th tha Thai, tl tgl Tagalog,
-tr tur Turkish, uk ukr Ukrainian, ur urd Urdu, uz uzn Uzbek, vi vie Vietnamese, xh xho Xhosa, yo yor Yoruba,
-zh zho Chinese, zu zul Zulu
-"""
-NAMES = [frozenset(entry.lower().split()) for entry in LANGUAGES.split(",")]
+SHOWN_LEN = 40  # characters of a source
 
 
 def language_codes(tokenizer: Any) -> list[str]:
@@ -60,6 +44,30 @@ def set_languages(tokenizer: Any, codes: Sequence[str], source: str, target: str
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {_listed(codes)}"
             raise UserError(key, "the tokenizer has no such language code", language, hint)
     tokenizer.src_lang, tokenizer.tgt_lang = source, target
+
+
+def source_marks(tokenizer: Any) -> list[str]:
+    """Return the marks of a tokenizer by which a source names the language to write; none if there is one."""
+    marks = sorted(filter(MARK.fullmatch, tokenizer.get_vocab()))
+    return marks if len(marks) > 1 else []
+
+
+def require_mark(source: str, marks: Sequence[str], target: str) -> None:
+    """Refuse a source that does not begin with one of the marks, where a model needs one.
+
+    Args:
+        source: with the prefix of the task.
+        target: the language of the task, if it is set.
+
+    Raises:
+        UserError: it begins with none of them.
+    """
+    if not marks or source.startswith(tuple(marks)):
+        return
+    by_code = {mark.strip("<>").removeprefix("2"): mark for mark in marks}
+    [first, *_] = [by_code[code] for code in near_codes(target, list(by_code)) if target] or marks
+    what = "the model writes several languages, and the source does not begin with a mark of one"
+    raise UserError("task.prefix", what, source[:SHOWN_LEN], f'such as "{first} "; it has {_listed(marks)}')
 
 
 def near_codes(language: str, codes: Sequence[str]) -> list[str]:

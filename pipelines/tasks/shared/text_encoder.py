@@ -27,7 +27,6 @@ class TextEncoder:
         pad: id of padding; any id if the tokenizer has none, because padding is always masked.
         max_len: tokens that the model has positions for.
         structural: ids of special tokens that mean no language.
-        starts_with_class: whether the prefix is a class token ([CLS]) instead of a start token.
 
     Raises:
         UserError: the tokenizer has no token that can end a text.
@@ -38,9 +37,7 @@ class TextEncoder:
         self.max_len = tokenizer.model_max_length
         self.prefix, self.suffix = _around(self(["a"])[0], tokenizer("a")["input_ids"])
         self.space = " " if self._needs_space() else ""
-        no_start = tokenizer.bos_token_id is None
         self.structural = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
-        self.starts_with_class = no_start and self.prefix == [tokenizer.cls_token_id]
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
             kind = type(tokenizer).__name__

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
+from pipelines.registry.option_types import Count, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
 from pipelines.tasks.shared.generation import checked_preferences, require_family
-from pipelines.tasks.shared.languages import language_codes, set_languages
+from pipelines.tasks.shared.languages import language_codes, require_mark, set_languages, source_marks
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.writing_forms import FORMS
 
@@ -45,6 +46,7 @@ class TextToText(Task):
     """
 
     head: ClassVar[str] = "text_to_text"
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     evaluation_overhead: ClassVar[int] = 1 << 14  # a forward for each token that is written
     columns: Mapping[str, Column] = {
         "source": Column("source", "the text to read"),
@@ -58,19 +60,15 @@ class TextToText(Task):
     def __init__(
         self,
         separator: str,
-        max_source_len: int,
-        max_target_len: int,
-        max_new_tokens: int | None = None,
-        num_beams: int = 1,
-        length_penalty: float = 1.0,
+        max_source_len: Count,
+        max_target_len: Count,
+        max_new_tokens: Annotated[int | None, Range(at_least=1)] = None,
+        num_beams: Annotated[int, Range(at_least=1, at_most=1000)] = 1,
+        length_penalty: Annotated[float, Range(at_least=-10, at_most=10)] = 1.0,
         generation: dict[str, Any] | None = None,
         source_language: str = "",
         target_language: str = "",
     ) -> None:
-        lengths = {"max_source_len": max_source_len, "max_target_len": max_target_len}
-        for name, value in (lengths | {"max_new_tokens": max_new_tokens, "num_beams": num_beams}).items():
-            if value is not None and value < 1:
-                raise UserError(f"task.{name}", "must be at least 1", value)
         self.separator = separator
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
         self.max_new_tokens = max_new_tokens or max_target_len
@@ -126,6 +124,7 @@ class TextToText(Task):
         super().bind(processor, family)
         require_family(self.generation, family)
         codes = self._set_languages(processor)
+        self._marks = source_marks(processor) if family == "encoder_decoder" else []
         self._encoder = TextEncoder(processor)
         self._form = FORMS[family](self._encoder)
         self._set_first_tokens(processor, codes)
@@ -177,7 +176,10 @@ class TextToText(Task):
 
     def prepare(self, examples: Sequence[Example]) -> list[Feature]:
         """Return one feature per example: `input_ids` to read and `labels` to write (none if unknown)."""
-        sources = self._encoder([self.prefix + self.source(example) for example in examples])
+        texts = [self.prefix + self.source(example) for example in examples]
+        for text in texts:
+            require_mark(text, self._marks, self.target_language)
+        sources = self._encoder(texts)
         learned = {e["id"]: targets[0] for e in examples if (targets := self.targets(e)) is not None}
         targets = [self._joint + text for text in learned.values()]
         written = dict(zip(learned, self._encoder.targets(targets)))
@@ -213,7 +215,7 @@ class TextToText(Task):
 
     # ---- learning and predicting
     def loss(self, model: Module, batch: Batch) -> Tensor:
-        return self._form.losses(model, batch).sum()
+        return self._form.losses(model, batch, self.label_smoothing).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
         """Return the loss of the given target and the tokens that the model generates itself."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-IGNORED = -100  # label of positions without a target: padding, prompts
+from pipelines.tasks.shared.target_loss import IGNORED, TargetLoss
+
+__all__ = ["IGNORED", "token_losses"]
 CHUNK_ELEMENTS = 1 << 24  # logits per chunk: 64 MiB in float32
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     """Return the negative log-likelihood of each label, float32 `(batch, len)`; 0 where it is `IGNORED`.
+
+    `smoothing` is the share of each target that is spread over the vocabulary, in training.
 
     With a large vocabulary the logits `(batch, len, vocabulary)` are the largest tensor of a step, and their
     log softmax in float32 would be kept for the backward pass beside them. Instead it is computed again in
@@ -19,15 +22,16 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     positions = max(1, CHUNK_ELEMENTS // max(1, logits.shape[0] * logits.shape[2]))
     if logits.shape[1] <= positions:
-        return _losses(logits, labels)
+        return _losses(logits, labels, smoothing)
     chunks = zip(logits.split(positions, dim=1), labels.split(positions, dim=1))
     return torch.cat(
-        [checkpoint(_losses, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks],
+        [
+            checkpoint(_losses, *chunk, smoothing, use_reentrant=False, preserve_rng_state=False)
+            for chunk in chunks
+        ],
         dim=1,
     )
 
 
-def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(
-        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
+def _losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return TargetLoss(smoothing)(logits.float().transpose(1, 2), labels)

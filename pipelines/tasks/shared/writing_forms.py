@@ -38,8 +38,8 @@ class Form(ABC):
         """Return one batch (batch, len), padded on the right; `labels` has at least one column."""
 
     @abstractmethod
-    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of each label, `(batch, len)`, 0 where there is no target."""
+    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
+        """Return the loss of each label, `(batch, len)`, 0 where there is no target; see `token_losses`."""
 
     @abstractmethod
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
@@ -74,10 +74,9 @@ class Pair(Form):
         return max(source_len, target_len)
 
     def target(self, ids: list[int]) -> list[int]:
-        """Return the ids with the end token; without [CLS], with which the decoder of bert2bert starts."""
+        """Return the ids with the special tokens that the tokenizer gives a target, and an end token."""
         prefix, suffix = self._encoder.around_target
-        start = [] if self._encoder.starts_with_class else prefix
-        return [*start, *ids, *(suffix or [self._encoder.end])]
+        return [*prefix, *ids, *(suffix or [self._encoder.end])]
 
     @property
     def _end(self) -> int:
@@ -94,8 +93,8 @@ class Pair(Form):
             "labels": padded([list(target) or [IGNORED] for target in targets], IGNORED),
         }
 
-    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
-        return token_losses(self._forced(model, batch).logits, batch["labels"])
+    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
+        return token_losses(self._forced(model, batch).logits, batch["labels"], smoothing)
 
     def predict(
         self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
@@ -146,10 +145,10 @@ class Continuation(Form):
             "labels": padded(labels, IGNORED),
         }
 
-    def losses(self, model: Model, batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
         """Return the loss of each label; padding is on the right, so that positions count from 0."""
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-        return token_losses(output.logits[:, :-1], batch["labels"][:, 1:])
+        return token_losses(output.logits[:, :-1], batch["labels"][:, 1:], smoothing)
 
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         """Return the generated ids; prompts are padded on the left, so that new tokens follow directly."""

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 import custom_attention
 from custom_attention.modes import quiet
+from custom_attention.runtime.dispatch import Stack
 from pipelines.distributed.skipped import layerdrop
 from pipelines.distributed.transfer import send
 from pipelines.tasks.base import Task
@@ -60,7 +61,8 @@ class TokenLayout:
 class Unpadding:
     """Hooks by which the layers of a model compute no padding inside `skip`; made by `unpadding_for`."""
 
-    def __init__(self, layers: nn.ModuleList, stacks: list[nn.Module]) -> None:
+    def __init__(self, layers: nn.ModuleList, stacks: list[Stack]) -> None:
+        self._state = stacks[0].state  # the stacks spread hidden states by it, for variants that read them
         self._layout: TokenLayout | None = None
         self._hooks = [
             layers[0].register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -84,11 +86,11 @@ class Unpadding:
             device: where the model computes.
         """
         if not attention_mask.all():
-            self._layout = TokenLayout.of(attention_mask, device)
+            self._layout = self._state.layout = TokenLayout.of(attention_mask, device)
         try:
             yield
         finally:
-            self._layout = None
+            self._layout = self._state.layout = None
 
     def _enter(
         self, layer: nn.Module, args: Args, kwargs: dict[str, Any]
@@ -109,7 +111,8 @@ class Unpadding:
     def _enter_site(self, stack: nn.Module, args: Args) -> Args | None:
         """Put tokens back: `(1, heads, num_tokens, head_dim)` -> `(batch, heads, length, head_dim)`.
 
-        This is done to query, key and value. Attention's output at padding is dropped by `_leave_site`.
+        This is done to query, key and value, and by the stack to hidden states. Attention's output at padding
+        is dropped by `_leave_site`.
         """
         if self._layout is None:
             return None

@@ -217,7 +217,11 @@ def test_what_is_registered_first_stays_and_a_change_is_said(finished):
     assert main(["ablate", str(changed), "--out", str(out)]) == 0
     results = json.loads((out / "results.json").read_text())
     assert results["registration"]["declared"]["margin"] == {"f1": 0.5}
-    assert results["registration"]["changed_afterwards"] == ["margin"]
+    assert results["registration"]["changed_afterwards"] == ["margin.f1: 0.5 -> 2"]
+    assert {row["verdict"].partition(", ")[2] for row in results["comparisons"] if row["primary"]} == {
+        "changed after registration"
+    }
+    assert main(["ablate", str(file), "--out", str(out)]) == 0  # as the other tests expect it
 
 
 def test_a_folder_holds_one_run_and_another_is_refused_by_the_field_that_differs(tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.folder import open_ablation
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation
 
 
@@ -17,7 +18,7 @@ def set_score(folder: Path, score: float | None, *, higher_is_better: bool) -> N
     manifest = json.loads(path.read_text())
     manifest["scores"]["validation"] = {} if score is None else {"f1": score}
     manifest["metrics"]["f1"]["higher_is_better"] = higher_is_better
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(sealed(manifest)))
 
 
 @pytest.mark.parametrize(

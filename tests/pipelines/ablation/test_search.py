@@ -14,6 +14,7 @@ from pipelines.ablation.results import ended_ablation, results_of
 from pipelines.cli.main import main
 from pipelines.config.load import ablation_from_dict
 from pipelines.report import data, sentences
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation as made
 
 RATES = [1e-4, 1e-3, 1e-2]
@@ -90,7 +91,9 @@ def test_search_seeds_of_their_own_share_no_run_with_the_grid(tmp_path):
     assert not {cell.folder for cell in tries} & {cell.folder for cell in cells}
 
 
-def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path):
+@pytest.fixture
+def ended(tmp_path):
+    """The folder of an ablation whose search and grid have ended."""
     stated, folder, tries = searched(tmp_path)
     record = judged(stated, tries)
     rates = {("toy", arm): rate for arm, rate in BEST.items()}
@@ -102,20 +105,48 @@ def test_results_and_methods_say_what_was_searched_and_chosen(tmp_path):
         if not (cell.folder / "manifest.json").exists():
             run = stated.run_config(cell.cell, cell.arm, cell.seed, learning_rate=BEST[cell.arm])
             made.finish(cell.folder, run, grid.identity.describe(run))
-    stored = open_ablation(folder)
+    return folder
+
+
+def test_results_and_methods_say_what_was_searched_and_chosen(ended):
+    stored = open_ablation(ended)
     assert (len(stored.cells), len(stored.tries)) == (6, 6)
     assert {cell.config["learning_rate"] for cell in stored.cells if cell.arm == "gate"} == {1e-2}
-    results = results_of([ended_ablation(folder)], folder)
+    results = results_of([ended_ablation(ended)], ended)
     assert results["arms"]["toy"]["gate"]["search"]["chosen"] == 1e-2
-    known = data.load(results, folder)
+    known = data.load(results, ended)
     assert (
         "3 runs over the learning rates 0.0001, 0.001 and 0.01; chosen: stock 0.001; gate 0.01"
         in sentences.methods(known)
     )
     assert any("a better rate may lie beyond" in alert for alert in sentences.alerts(known))
-    assert main(["report", str(folder)]) == 0
-    assert main(["verify", str(folder)]) == 0
-    assert main(["status", str(folder)]) == 0
+    assert main(["report", str(ended)]) == 0
+    assert main(["verify", str(ended)]) == 0
+    assert main(["status", str(ended)]) == 0
+
+
+def test_an_ablation_that_has_lost_its_search_is_not_reported(ended, capsys):
+    assert main(["report", str(ended)]) == 0
+    before = (ended / "results.json").read_bytes()
+    (ended / "search.json").unlink()
+    for command in ("report", "verify", "status"):
+        assert main([command, str(ended)]) == 2
+        assert f"{ended}/search.json: is missing; the same attnlab ablate FILE" in capsys.readouterr().err
+    assert (ended / "results.json").read_bytes() == before
+
+
+def test_verify_names_other_scores_and_exchanged_tries(ended, capsys):
+    folder = ended
+    record = json.loads((folder / "search.json").read_text())
+    record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
+    (folder / "search.json").write_text(json.dumps(sealed(record)))
+    assert main(["verify", str(folder)]) == 1
+    assert "search.json: cells.toy.gate.tried[0].scores[0]: 99.0 -> " in capsys.readouterr().out
+    names = json.loads((folder / "runs.json").read_text())
+    one, other = "toy/gate at 0.001/1", "toy/stock at 0.01/1"
+    (folder / "runs.json").write_text(json.dumps(names | {one: names[other], other: names[one]}))
+    assert main(["verify", str(folder)]) == 1
+    assert "toy / gate at 0.001 / seed 1: is not the run of ablation.yaml: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -139,10 +170,10 @@ def test_a_search_that_would_not_be_fair_or_is_none_is_refused(tmp_path, capsys,
 
 def test_the_search_is_part_of_what_is_registered():
     with_one, without = made.config(**SEARCH), made.config()
-    from pipelines.ablation.preregistration import declaration
+    from pipelines.ablation.declaration import declare
 
-    assert declaration(with_one)["search"]["learning_rate"] == RATES
-    assert "search" not in declaration(without)
+    assert declare(with_one)["search"]["learning_rate"] == RATES
+    assert "search" not in declare(without)
 
 
 def test_dry_run_lists_tries_first_and_the_grid_once_rates_are_known(tmp_path, capsys):

@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipelines.ablation import cost
 from pipelines.ablation.folder import open_ablation
@@ -18,6 +17,8 @@ from pipelines.actions.status import screen, sentences
 from pipelines.cli.main import main
 from pipelines.executors.run_state import run_states
 from pipelines.storage.lock import is_held, lock
+from pipelines.storage.sealed import sealed
+from pipelines.terminal import Terminal
 from tests.pipelines import stored_ablation as made
 
 HOLD = "import sys; from pathlib import Path; from pipelines.storage.lock import lock\n"
@@ -55,9 +56,8 @@ def test_every_state_is_recognized(tmp_path):
     (stopped / "metrics.jsonl").write_text(step(10, 4.0))
     (failed / "failure.txt").write_text("killed by SIGKILL\n")
     diverged = made.run_folder(folder, "gate", 1) / "manifest.json"
-    diverged.write_text(
-        json.dumps(json.loads(diverged.read_text()) | {"status": "diverged", "diverged_at": 7})
-    )
+    changed = json.loads(diverged.read_text()) | {"status": "diverged", "diverged_at": 7}
+    diverged.write_text(json.dumps(sealed(changed)))
     with held_elsewhere(made.run_folder(folder, "stock", 3)):
         found = states(folder)
     assert found == {
@@ -190,7 +190,8 @@ def test_watching_fits_the_screen_and_shows_what_is_at_work_first(tmp_path):
     with held_elsewhere(at_work):
         states_now = run_states(open_ablation(folder))
     for height in (20, 8):
-        console = Console(width=80, height=height, file=StringIO())
+        console = Terminal(width=80, file=StringIO())
+        console.height = height
         console.print(screen(states_now, console))
         lines = console.file.getvalue().splitlines()
         assert len(lines) < height

@@ -6,12 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pipelines.actions import reproduce
 from pipelines.actions.reproduce import DIFFERENT, EQUAL, WITHIN, compare_results, compare_runs
 from pipelines.actions.verify import differences
 from pipelines.cli.main import main
+from pipelines.storage.sealed import DIGEST, sealed
 from tests.pipelines import stored_ablation as made
 
 
@@ -30,7 +34,7 @@ def folder(built, tmp_path) -> Path:
 def edit(path: Path, change) -> None:
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content) if DIGEST in content else content))
 
 
 def test_what_nobody_touched_verifies(folder, capsys):
@@ -168,6 +172,29 @@ def test_predictions_that_do_not_give_the_statistics_are_found_although_every_ha
     assert "predictions.test.jsonl: gives other statistics of f1 than statistics.test.parquet, line 5" in out
 
 
+def test_statistics_forged_with_their_score_and_every_hash_are_found(folder, capsys):
+    """One true positive more in every third example of an arm: "better", were the predictions not scored."""
+    for seed in (1, 2, 3):
+        run = made.run_folder(folder, "gate", seed)
+        path, manifest = run / "statistics.test.parquet", json.loads((run / "manifest.json").read_text())
+        table = pyarrow.parquet.read_table(path)
+        names = [f"f1.{name}" for name in manifest["metrics"]["f1"]["columns"]]
+        columns = np.stack([table[name].to_numpy() for name in names], axis=1)
+        columns[::3] += [1, 1, 0]
+        for name, column in zip(names, columns.T):
+            table = table.set_column(table.column_names.index(name), name, pyarrow.array(column))
+        pyarrow.parquet.write_table(table, path)
+        manifest["scores"]["test"]["f1"] = float(made.F1.score(columns.sum(axis=0)))
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        made.list_again(run)
+    assert main(["report", str(folder)]) == 0
+    assert json.loads((folder / "results.json").read_text())["comparisons"][0]["verdict"] == "better"
+    assert main(["verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    for seed in (1, 2, 3):
+        assert f"seed {seed}: predictions.test.jsonl: gives other statistics of f1 than " in out
+
+
 def test_no_other_split_is_taken_for_one_whose_statistics_are_gone(folder, capsys):
     assert main(["report", str(folder)]) == 0
     before = (folder / "results.json").read_bytes()
@@ -274,6 +301,25 @@ def test_nothing_finished_is_no_report(tmp_path, capsys):
     assert "no run has finished yet" in capsys.readouterr().err
 
 
+def test_no_report_states_settings_that_its_runs_were_not_made_with(folder, capsys):
+    before, stated = (folder / "results.json").read_bytes(), folder / "ablation.yaml"
+    stated.write_text(stated.read_text().replace("batch_size: 16", "batch_size: 17"))
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "a run is not what the grid says: toy / " in said
+    assert "batch_size: 16 -> 17" in said
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_no_report_is_made_of_a_plan_that_has_lost_a_run(folder, capsys):
+    before, plan = (folder / "results.json").read_bytes(), folder / "runs.json"
+    plan.write_text(plan.read_text().replace("toy/gate/1", "toy/gate/8"))
+    for command in ("report", "verify"):
+        assert main([command, str(folder)]) == 2
+        assert f"{plan}: does not name the run toy/gate/1; the same" in capsys.readouterr().err
+    assert (folder / "results.json").read_bytes() == before
+
+
 # ---- reproduce: what is said of a repetition (that it runs again: test_ablation)
 
 
@@ -293,26 +339,35 @@ def replace(path: Path, seed: int, skill: float) -> None:
 
 
 def test_the_same_bits_are_called_that(pair):
-    assert compare_runs(*pair, "run").result == EQUAL
+    assert compare_runs(*pair, "run", alike=True).result == EQUAL
 
 
 def test_other_predictions_with_equal_statistics_are_within(pair):
     path = pair[1] / "predictions.test.jsonl"
     path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
-    found = compare_runs(*pair, "run")
+    found = compare_runs(*pair, "run", alike=False)
     assert (found.result, "other predictions" in found.detail) == (WITHIN, True)
+
+
+def test_other_bits_under_equal_conditions_are_different(pair):
+    path = pair[1] / "predictions.test.jsonl"
+    path.write_text(path.read_text().replace('"prediction": ["', '"prediction": ["x'))
+    found = compare_runs(*pair, "run", alike=True)
+    assert (found.result, "the conditions are equal" in found.detail) == (DIFFERENT, True)
+    replace(pair[1], seed=9, skill=0.6)
+    assert compare_runs(*pair, "run", alike=True).result == DIFFERENT
 
 
 def test_noise_is_within_and_a_loss_of_skill_is_different(pair):
     replace(pair[1], seed=9, skill=0.6)
-    assert compare_runs(*pair, "run").result == WITHIN
+    assert compare_runs(*pair, "run", alike=False).result == WITHIN
     replace(pair[1], seed=9, skill=0.2)
-    assert compare_runs(*pair, "run").result == DIFFERENT
+    assert compare_runs(*pair, "run", alike=False).result == DIFFERENT
 
 
 def test_a_run_that_does_not_finish_again_is_different(pair):
     (pair[1] / "manifest.json").unlink()
-    assert compare_runs(*pair, "run").result == DIFFERENT
+    assert compare_runs(*pair, "run", alike=False).result == DIFFERENT
 
 
 def test_other_versions_data_and_settings_are_named_field_by_field(pair):
@@ -338,10 +393,23 @@ def test_a_comparison_is_reproduced_where_it_falls_into_the_old_interval(folder,
     row = new["comparisons"][0]
     row["difference"] += shift * (high - low) / 2
     row["seed_differences"] = [one + shift for one in row["seed_differences"]]
-    [found] = compare_results(old, new)
+    [found] = compare_results(old, new, alike=False)
     assert found.result == word
+    [found] = compare_results(old, new, alike=True)
+    assert found.result == (EQUAL if word == EQUAL else DIFFERENT)
 
 
 def test_reproduce_refuses_what_it_cannot_run_again(tmp_path, capsys):
     assert main(["reproduce", str(tmp_path)]) == 2
     assert "neither a finished run nor an ablation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["run", "ablation"])
+@pytest.mark.parametrize("file", ["statistics.test.parquet", "predictions.test.jsonl", "identity.json"])
+def test_reproduce_repeats_nothing_that_is_not_as_it_was_written(folder, monkeypatch, capsys, what, file):
+    run = made.run_folder(folder, "stock", 1)
+    (run / file).write_bytes((run / file).read_bytes()[:-20])
+    for name in ("train", "run_ablation"):
+        monkeypatch.setattr(reproduce, name, lambda *_, **__: pytest.fail("it was repeated"))
+    assert main(["reproduce", str(run if what == "run" else folder), "--out", str(folder / "again")]) == 2
+    assert str(run / file) in capsys.readouterr().err

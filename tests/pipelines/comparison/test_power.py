@@ -49,7 +49,7 @@ def test_the_promised_power_is_the_share_of_simulated_comparisons_that_find_it(
 def test_at_three_noisy_seeds_it_promises_less_than_mde80_does():
     se = math.sqrt(SEEDY.variance(3, 300))
     rule_of_thumb = (4.303 + 1.061) * se * 0.886  # with the estimated se, which is too small on average
-    assert power.power(SEEDY, rule_of_thumb, 3, 300) == pytest.approx(0.71, abs=0.02)
+    assert power.power(SEEDY, rule_of_thumb, 3, 300) == pytest.approx(0.68, abs=0.02)
 
 
 def test_the_components_of_a_comparison_are_those_it_was_drawn_from():

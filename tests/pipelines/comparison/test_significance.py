@@ -1,4 +1,4 @@
-"""The two-way t against hand values, loops and scipy; its verdict words; its error rate."""
+"""The two-way test against hand values, loops and scipy; its verdict words; its error rate."""
 
 import math
 
@@ -11,6 +11,7 @@ from pipelines.comparison import significance, verdict
 from pipelines.comparison.significance import TwoWay, Variance, cluster_sums, two_way
 from pipelines.metrics.base import total
 from pipelines.metrics.classification_f1 import ClassificationF1
+from tests.pipelines.comparison.test_behrens_fisher import convolution
 
 EPS = np.finfo(np.float64).eps
 
@@ -58,9 +59,7 @@ def naive(baseline, arm, value, clusters):
     v_seed = sum((x - delta) ** 2 for x in d) / (num_seeds - 1) / num_seeds
     v_int = max(0.0, sum(jackknife(row) for row in left) / num_seeds - v_ex) / (num_seeds - 1)
     v = v_ex + max(0.0, v_seed - v_int)
-    share = min(1, v_seed / v)
-    df = 1 / (share / (num_seeds - 1) + (1 - share) / (big - 1))
-    return delta, v_ex, v_seed, v_int, v, df
+    return delta, v_ex, v_seed, v_int, v
 
 
 @pytest.mark.parametrize(("num_seeds", "num_examples", "cluster_len"), [(2, 11, 1), (3, 47, 3), (5, 30, 7)])
@@ -68,20 +67,28 @@ def test_the_vectorised_jackknife_equals_the_formulas_in_loops(num_seeds, num_ex
     rng = np.random.default_rng(num_examples)
     baseline, arm = (entity_counts(rng, num_seeds, num_examples) for _ in range(2))
     clusters = rng.permutation([f"document {i // cluster_len}" for i in range(num_examples)]).tolist()
-    delta, v_ex, v_seed, v_int, v, df = naive(baseline, arm, f1, clusters)
+    delta, v_ex, v_seed, v_int, v = naive(baseline, arm, f1, clusters)
     got = two_way(baseline, arm, f1, clusters)
     tolerance = 1e4 * EPS
     assert got.difference == pytest.approx(delta, rel=tolerance)
     assert got.variance.examples == pytest.approx(v_ex, rel=tolerance)
     assert got.variance.seeds == pytest.approx(v_seed, rel=tolerance)
     assert got.variance.interaction == pytest.approx(v_int, rel=tolerance, abs=tolerance)
-    assert (got.se, got.df) == (pytest.approx(math.sqrt(v), rel=tolerance), pytest.approx(df, rel=tolerance))
+    assert got.se == pytest.approx(math.sqrt(v), rel=tolerance)
     assert got.num_clusters == len(set(clusters))
-    t = scipy.stats.t(df)
-    assert got.p == pytest.approx(2 * t.sf(abs(delta) / got.se), rel=1e-9)
-    assert got.ci95 == pytest.approx((delta - t.ppf(0.975) * got.se, delta + t.ppf(0.975) * got.se), rel=1e-9)
-    assert got.ci90 == pytest.approx((delta - t.ppf(0.95) * got.se, delta + t.ppf(0.95) * got.se), rel=1e-9)
-    assert got.mde80 == pytest.approx((t.ppf(0.975) + t.ppf(0.80)) * got.se, rel=1e-9)
+
+    def tail(distance):
+        """The two-sided probability of a distance, as an integral."""
+        return convolution(
+            distance / math.sqrt(v), min(1, v_seed / v), (num_seeds - 1, len(set(clusters)) - 1)
+        )
+
+    half95, half90 = (got.ci95[1] - delta, got.ci90[1] - delta)
+    assert (got.ci95[0], got.ci90[0]) == pytest.approx((delta - half95, delta - half90))
+    assert got.p == pytest.approx(tail(abs(delta)), rel=1e-5)
+    assert (tail(half95), tail(half90)) == pytest.approx((0.05, 0.10), rel=1e-5)
+    assert tail(got.mde80 - half95) == pytest.approx(0.40, rel=1e-5)
+    assert 2 * scipy.stats.t.sf(half95 / got.se, got.df) == pytest.approx(0.05, rel=1e-5)
 
 
 def test_without_example_variance_it_is_the_paired_t_test_over_seeds():
@@ -90,8 +97,8 @@ def test_without_example_variance_it_is_the_paired_t_test_over_seeds():
     got = two_way(baseline, arm, mean)
     want = scipy.stats.ttest_rel(100 * seeds_arm, 100 * seeds_baseline)
     assert got.df == pytest.approx(3)
-    assert got.p == pytest.approx(want.pvalue, rel=1e-9)
-    assert got.ci95 == pytest.approx(tuple(want.confidence_interval(0.95)), rel=1e-9)
+    assert got.p == pytest.approx(want.pvalue, rel=1e-6)
+    assert got.ci95 == pytest.approx(tuple(want.confidence_interval(0.95)), rel=1e-6)
 
 
 def test_one_seed_is_the_paired_t_test_over_examples():
@@ -99,8 +106,8 @@ def test_one_seed_is_the_paired_t_test_over_examples():
     values = rng.normal(size=(2, 1, 41))
     got = two_way(with_count(values[0]), with_count(values[1]), mean)
     want = scipy.stats.ttest_rel(values[1, 0], values[0, 0])
-    assert got.df == 40
-    assert got.p == pytest.approx(want.pvalue, rel=1e-9)
+    assert got.df == pytest.approx(40)
+    assert got.p == pytest.approx(want.pvalue, rel=1e-6)
 
 
 def test_a_hand_computed_comparison():
@@ -386,17 +393,6 @@ def test_no_true_difference_is_called_one_in_about_one_of_twenty(name, sds):
         scipy.stats.binom.ppf(0.999, num_simulations, 0.07),
     )
     assert low <= rejected <= high, f"{name}: {100 * rejected / num_simulations:.1f} %"
-
-
-def test_three_seeds_are_enough_where_their_spread_is_ten_times_that_of_the_examples():
-    """The worst mixture: a spread of three that is small by chance is believed if examples weigh in."""
-    rng, num_simulations = np.random.default_rng(2), 6000
-    zero = with_count(np.zeros((3, 60)))
-    rejected = sum(
-        two_way(zero, with_count(crossed(rng, 3, 60, 1.0, math.sqrt(2), 0.2)), mean).p < 0.05
-        for _ in range(num_simulations)
-    )
-    assert rejected <= scipy.stats.binom.ppf(0.999, num_simulations, 0.058)  # Satterthwaite: 7.9 %
 
 
 def test_ignoring_clusters_would_lie_and_leaving_clusters_out_does_not():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipelines.config.load import is_ablation, load_ablation, load_run
 from pipelines.config.yaml_source import MAX_DEPTH, override, read
 from pipelines.errors import UserError
+from tests.pipelines.mutated_runs import ODD
 
 RUN = """\
 task: {name: ner}
@@ -32,12 +33,6 @@ arms: {stock: [], gate: [gate]}
 seeds: [1, 2]
 primary: {ner: f1}
 """
-ODD = [
-    *("x" * 300, "/" + "b/" * 3000, "~nobody-of-this-name/x", "9" * 30, "-" + "9" * 25, "7" * 5000, "1e999"),
-    *('"a\\0b"', '"\\ud800"', '"\\e[31m"', "[" * 70 + "]" * 70, "{a: " * 70 + "1" + "}" * 70, "&a [*a]"),
-    *("!!set {a}", "~", ".nan", "2001-01-01", "hub:a/b", '"x[99999999999999999999:]"', "", "[]", "{}", "-1"),
-    *("file.csv[::]", ".", "..", "/", "'", "? [a]", "<<", "\t", "\x1b", "true", "1.5", "[1, [2]]", "|", "> "),
-]
 
 
 @st.composite

@@ -9,12 +9,14 @@ from pipelines.config.load import load_run
 from pipelines.errors import UserError
 
 ARCHITECTURES = {"encoder": "bert", "decoder": "gpt2", "encoder_decoder": "bart"}
+OTHERS = {"head_dim": "gemma", "conv_dim": "wav2vec2", "d_kv": "t5"}
 DATA = {"generated": {"name": "ner", "train": 8, "validation": 4}}
 
 
 def run(tmp_path, family, entries):
     file = tmp_path / "run.yaml"
-    model = {"architecture": ARCHITECTURES[family], "family": family, "config": entries}
+    architecture = next((one for name, one in OTHERS.items() if name in entries), ARCHITECTURES[family])
+    model = {"architecture": architecture, "family": family, "config": entries}
     file.write_text(yaml.safe_dump({"task": "ner", "data": DATA, "model": model}))
     return load_run([str(file)], [])
 
@@ -58,9 +60,9 @@ def test_a_size_that_cannot_be_is_refused(tmp_path, family, entries, said):
     [
         ("encoder", {"hidden_size": 40, "num_attention_heads": 5}),
         ("encoder", {"hidden_size": 40, "num_attention_heads": 6, "head_dim": 8}),
-        ("decoder", {"hidden_size": 40, "num_attention_heads": 6}),  # some have a head size of their own
+        ("decoder", {"hidden_size": 40, "num_attention_heads": 6, "head_dim": 8}),
         ("encoder_decoder", {"d_model": 26, "num_heads": 3, "d_kv": 6}),
-        ("encoder", {"pad_token_id": -1, "num_labels": 3, "conv_dim": [4, 4]}),
+        ("encoder", {"pad_token_id": -1, "conv_dim": [4, 4]}),
     ],
 )
 def test_sizes_of_real_models_are_taken(tmp_path, family, entries):

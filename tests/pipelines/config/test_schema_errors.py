@@ -139,7 +139,7 @@ RUNS = [
     overridden("two sources of data", "data.name=squad", "exclude each other"),
     overridden("two models", "model.name=google/bert", "exclude each other"),
     overridden("a missing folder", "model={name: ./bert, family: encoder}", "no folder ./bert"),
-    overridden("an unknown option of a task", "task.max_length=9", "perhaps max_len was meant"),
+    overridden("an unknown option of a task", "task.max_lenth=9", "perhaps max_len was meant"),
     overridden("a wrong option of a task", "task.max_len=long", "'long'", "int"),
     overridden("an unknown corpus", "data.generated.name=nerr", "perhaps ner was meant"),
     overridden(

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from pipelines.corpora import ner
+from pipelines.corpora._distinct import MOST_DRAWS, SHARES, distinct
+from pipelines.errors import UserError
 from pipelines.metrics.entity_f1 import EntityF1, strict_entities
 from pipelines.registry import catalog
 
@@ -141,3 +143,14 @@ def test_a_small_model_from_scratch_learns_the_context():
         raws = task.predict(model, task.collate(task.prepare(tests)))
     score = f1([task.assemble(row, [raw]) for row, raw in zip(tests, raws)])
     assert f1(majority()) + 10 < score < 97, score
+
+
+def test_a_corpus_without_more_texts_says_so_instead_of_drawing_on():
+    texts = [str(number) for number in range(300)]
+    draws = ((texts[number % 300], number) for number in range(10 * MOST_DRAWS))
+    low, high = SHARES["validation"]
+    own = [n for n, text in enumerate(texts) if low <= hashlib.sha256(text.encode()).digest()[0] < high]
+    found = distinct(draws, "validation")
+    assert [next(found) for _ in own] == own
+    with pytest.raises(UserError, match=f"generated.validation: .* only {len(own)} different texts"):
+        next(found)

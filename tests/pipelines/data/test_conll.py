@@ -88,7 +88,7 @@ def test_a_column_that_counts_the_words_is_not_the_words(first):
     assert found.sentences[0]["tokens"] == ["Eva", "Bonn", "ruft"]
     assert found.sentences[0]["ner_tags"] == ["B-PER", "B-LOC", "O"]
     assert found.sentences[0]["column_4"] == ["O", "B-LOCpart", "O"]
-    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment lines" in found.layout
+    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment line" in found.layout
     assert "set data.columns.tags: column_4" in found.notes[0]
 
 
@@ -136,3 +136,16 @@ def test_a_sentence_that_cannot_be_read_says_on_which_line():
     assert found.sentences[1] == "has 1 column on line 5, where the file has 2"
     assert found.first_lines == [1, 4, 7]
     assert parse("a\nb\n").sentences[0] == "has 1 column on line 1, where the file has at least 2"
+
+
+def test_ranges_and_empty_nodes_of_conll_u_are_no_words_and_are_counted():
+    rows = ["# text = Vamos al cine", "1 Vamos O", "2-3 al O", "2 a O", "3 el O", "3.1 _ O", "4 cine B-LOC"]
+    text = "\n".join([*rows, "", "1 Sí O", "2 . O", ""])
+    found = parse(text.replace(" ", "\t"))
+    assert [s["tokens"] for s in found.sentences] == [["Vamos", "a", "el", "cine"], ["Sí", "."]]
+    assert "ranges and empty nodes (1-2, 1.1) are left out: 2 lines" in found.notes
+    divided = parse("-DOCSTART-\tO\tO\n\n" + text.replace(" ", "\t"))
+    assert [s["tokens"] for s in divided.sentences] == [s["tokens"] for s in found.sentences]
+    uncounted = parse("\n".join(["3-1 NUM O", "won VERB O", "2.5 NUM O"]))
+    assert [s["tokens"] for s in uncounted.sentences] == [["3-1", "won", "2.5"]]
+    assert not uncounted.notes

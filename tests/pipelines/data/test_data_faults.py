@@ -203,7 +203,7 @@ FAULTS = {
         "t.json",
         b'["a", "b"]',
         {},
-        ["t.json, row 1 and 1 more rows: is text, not an object with columns"],
+        ["t.json, row 1 and 1 more row: is text, not an object with columns"],
     ),
     "no field": (
         "t.jsonl",
@@ -290,7 +290,7 @@ def test_several_faults_are_told_at_once_and_the_rest_is_counted(tmp_path):
     told = str(caught.value).split("\n")
     assert len(told) == 11
     assert "t.jsonl, row 2: has 1 tokens and 0 tags" in told[0]
-    assert told[-1] == "data: 6 more errors like these were found."
+    assert told[-1] == "data: and 6 more errors like these."
 
 
 def test_equal_faults_are_told_once_with_their_number(tmp_path):

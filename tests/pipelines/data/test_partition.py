@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from random import Random
@@ -16,6 +17,7 @@ from pipelines.data.partition import partition
 from pipelines.data.splits import load_splits
 from pipelines.errors import UserError
 from pipelines.runs import identity
+from pipelines.tasks.ner import Ner
 from pipelines.tasks.question_answering import QuestionAnswering
 from pipelines.tasks.text_classification import TextClassification
 from tests.pipelines.data.tagging import Tagging, config
@@ -120,7 +122,7 @@ def test_a_label_that_only_a_drawn_row_has_is_told(tmp_path):
     rows = [{"tokens": [str(n)], "ner_tags": [f"T{n}"]} for n in range(20)]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(
-        UserError, match=r"t\.jsonl, id \d+ and 1 more rows: has the tag 'T\d+', which no row of"
+        UserError, match=r"t\.jsonl, id \d+ and 1 more row: has the tag 'T\d+', which no row of"
     ):
         loaded(path, Tagging(), validation=0.1)
     skipping = config(train=path, split=SplitSpec(validation=0.5), on_bad_row="skip")
@@ -189,3 +191,70 @@ def test_settings_of_a_split_are_checked(tmp_path, monkeypatch, data, said):
     with pytest.raises(UserError) as caught:
         load_run([], asked)
     assert said in str(caught.value)
+
+
+def entity_file(folder, types, name="t.jsonl"):
+    """Sentences with the given sets of entity types, such as "PER LOC"."""
+    rows = [
+        {"tokens": [f"w{n}", "x", *kinds.split()], "ner_tags": ["O", "O", *(f"B-{k}" for k in kinds.split())]}
+        for n, kinds in enumerate(types)
+    ]
+    path = folder / name
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_sentences_are_stratified_by_the_types_of_their_entities(tmp_path):
+    types = [""] * 60 + ["PER"] * 30 + ["LOC PER"] * 20 + ["ORG"] * 10
+    splits = loaded(entity_file(tmp_path, types), Ner(), validation=0.2)
+    found = Counter(" ".join(row["tokens"][2:]) for row in splits.validation)
+    assert found == {"": 12, "PER": 6, "LOC PER": 4, "ORG": 2}
+    assert not any("shares" in note for note in splits.notes)
+
+
+def test_rare_sets_of_types_are_drawn_too_and_no_type_is_missing_in_train(tmp_path):
+    kinds = ["PER", "LOC", "ORG", "MISC", "DATE"]
+    sets = [" ".join(pair) for size in (1, 2, 3) for pair in itertools.combinations(kinds, size)]
+    splits = loaded(entity_file(tmp_path, [*sets, "EVENT LOC"]), Ner(), validation=0.4)
+    assert len(splits.validation) == round(0.4 * len([*sets, ""]))
+    learned = {tag for row in splits.train for tag in row["tags"]}
+    assert {f"B-{kind}" for kind in [*kinds, "EVENT"]} <= learned
+    assert all("EVENT" not in row["tokens"] for row in splits.validation)
+
+
+def test_sorted_sentences_are_told(tmp_path):
+    whole = entity_file(tmp_path, ["PER", "", "LOC PER"] * 40, "fair.jsonl")
+    fair = load_splits(config(train=f"{whole}[:75%]", validation=f"{whole}[75%:]"), Ner())
+    assert fair.notes == []
+    mixed = entity_file(tmp_path, ["LOC PER", "PER", ""] * 10 + ["PER"] * 50 + [""] * 40, "sorted.jsonl")
+    cut = load_splits(config(train=f"{mixed}[:75%]", validation=f"{mixed}[75%:]"), Ner())
+    [note] = cut.notes
+    assert "the shares of labels differ from those of train (no label: 100 % here" in note
+
+
+def test_rows_of_several_labels_are_stratified_by_all_of_them(tmp_path):
+    labels = [["a"]] * 40 + [["a", "b"]] * 20 + [[]] * 20
+    task = TextClassification(kind="multi_label")
+    splits = loaded(sorted_file(tmp_path, labels), task, validation=0.25)
+    assert Counter(map(tuple, (row["label"] for row in splits.validation))) == {
+        ("a",): 10, ("a", "b"): 5, (): 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("other", ["Calm", "calm ", " calm", "ca\u00adlm", "\uff43alm", "angry"])
+def test_labels_that_look_alike_are_told(tmp_path, other):
+    path = sorted_file(tmp_path, ["calm", other, "sad"] * 4)
+    notes = load_splits(config(train=path, validation=path), TextClassification()).notes
+    told = [note for note in notes if "differ only in blanks, case or spelling" in note]
+    assert len(told) == (other not in ("angry", "ca\u00adlm"))
+    assert not told or (repr(other) in told[0] and "'calm'" in told[0] and "2 labels" in told[0])
+    tagged = entity_file(tmp_path, ["Per", "PER", "LOC"] * 3)
+    notes = load_splits(config(train=tagged, validation=tagged), Ner()).notes
+    assert any("2 labels differ" in note and "'PER', 'Per'" in note for note in notes)
+
+
+@pytest.mark.parametrize(("one", "other", "told"), [(1, "1.0", 1), (True, 1, 1), ("0", "no", 0), (1, 2, 0)])
+def test_labels_that_state_one_number_are_told(tmp_path, one, other, told):
+    path = sorted_file(tmp_path, [one, other, "sad"] * 4)
+    notes = load_splits(config(train=path, validation=path), TextClassification()).notes
+    assert sum("2 labels differ only in blanks, case or spelling" in note for note in notes) == told

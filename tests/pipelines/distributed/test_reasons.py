@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
@@ -43,3 +44,19 @@ def test_one_reason_is_shown(ends, status, shown, hidden, tmp_path, monkeypatch,
     said = capfd.readouterr().err
     assert all(f"{text}" in said for text in shown)
     assert not any(text in said for text in hidden)
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_a_rank_that_is_killed_takes_those_that_wait_for_it_along(dead, monkeypatch):
+    """Before they are connected, no rank notices by itself that another one has died."""
+    monkeypatch.setattr(launch, "SECONDS_TO_EXIT", 0.2)
+    waits = [sys.executable, "-c", "import time; time.sleep(600)"]
+    ranks = [launch.subprocess.Popen(waits) for _ in range(3)]
+    ranks[dead].kill()
+    watch = threading.Thread(target=launch._wait, args=[ranks], daemon=True)
+    watch.start()
+    watch.join(20)
+    is_waiting = watch.is_alive()
+    for rank in ranks:
+        rank.kill()
+    assert not is_waiting

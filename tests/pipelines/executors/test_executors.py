@@ -103,7 +103,8 @@ def test_a_run_that_is_not_the_planned_one_any_more_does_not_start(prepared, tmp
     _, out = prepared
     moved = tmp_path / "toy"
     moved.mkdir()
-    (moved / "ablation.yaml").write_text((out / "ablation.yaml").read_text())
+    for name in ("ablation.yaml", "registration.json"):
+        (moved / name).write_text((out / name).read_text())
     (moved / "runs.json").write_text(json.dumps({"toy/gate/1": "0123456789abcdef"}))
     assert main(["run-cell", str(moved), "0123"]) == 2
     assert "has changed since attnlab ablate planned it" in capsys.readouterr().err

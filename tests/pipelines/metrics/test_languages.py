@@ -4,7 +4,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from pipelines.metrics.base import notes
-from pipelines.metrics.languages import code_of, is_unspaced
+from pipelines.metrics.languages import code_of, is_unspaced, unknown
 from pipelines.metrics.load import load
 
 CHINESE = ["明天早上我们坐火车去上海。", "他们把旧房子卖给了邻居。", "这家饭馆的面条很好吃。"]
@@ -82,3 +82,23 @@ def test_a_text_is_unspaced_by_most_of_its_letters():
     assert is_unspaced("他在Google工作了三年")
     assert not is_unspaced("The word 猫 means cat")
     assert not is_unspaced("123 456")
+
+
+@pytest.mark.parametrize("language", ["", "de", "deu", "ger", "German", "de-AT", "zho_Hans", "quz", "EN"])
+def test_a_language_by_any_usual_code_or_name_is_known(language):
+    assert unknown(language) is None
+
+
+@pytest.mark.parametrize(
+    ("language", "hint"),
+    [("klingon", "codes are such as"), ("engish", "english"), ("germn", "german"), ("xx", ""), ("中文", "")],
+)
+def test_a_language_that_is_none_is_told_with_a_hint(language, hint):
+    assert hint in (unknown(language) or "")
+    texts = ["The train leaves at nine from platform four."]
+    [note] = notes({"bleu": load("bleu", {"target_language": language})}, texts)
+    assert f"{language!r} is no language that is known" in note
+    assert note.endswith("the tokenizer is 13a")
+    assert notes({"bleu": load("bleu", {"target_language": language, "tokenize": "char"})}, texts) == []
+    [note] = notes({"rouge1": load("rouge", {"language": language})}, texts)
+    assert note.endswith("words are runs of letters, without stems")

@@ -22,6 +22,7 @@ from pipelines.models.processor import load_processor
 from pipelines.runs import identity
 from pipelines.runs.load import load_run_model
 from pipelines.tasks.load import load_task
+from tests.custom_attention.models import tiny
 from tests.pipelines.tasks.writing import SIZES, WORDS, processor
 from tests.pipelines.tasks.writing import config as writing_config
 
@@ -192,3 +193,16 @@ def test_what_lora_cannot_do_is_refused_by_validate(pretrained, tmp_path, change
     with pytest.raises((UserError, UserErrors)) as caught:
         load_run([str(file)], [])
     assert sentence in str(caught.value)
+
+
+def test_the_layers_of_a_variant_are_no_targets_and_a_layer_that_one_hooks_is_refused():
+    model = tiny("bart")
+    vars(model)["drawn_parameters"] = frozenset()
+    plain = lora.linear_layers(model)
+    custom_attention.attach(model, ["tests.custom_attention.test_hooks:OwnLayer", "layer_scale"])
+    assert lora.linear_layers(model) == plain
+    with pytest.raises(
+        UserError, match=r"a variant changes what .*out_proj returns.*targets without out_proj"
+    ):
+        lora.refuse_hooked(model, plain)
+    lora.refuse_hooked(model, [name for name in plain if not name.endswith("out_proj")])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import transformers
 
 from pipelines.errors import UserError
-from pipelines.models.build import build_model, known_config
+from pipelines.models.build import build_model, known_config, stated_config
 from tests.pipelines.tasks.writing import SIZES, config, processor, with_model
 
 ODD = [  # family, an entry, what must be said: each architecture checks itself in its own way, or not at all
@@ -41,3 +42,21 @@ def test_a_pretrained_model_says_the_same(tmp_path):
     changed = with_model(run, name=str(tmp_path), architecture=None, config={"hidden_act": "nope"})
     with pytest.raises(UserError, match=r"cannot be built with these entries \(KeyError: 'nope'\)"):
         build_model(changed, "token_classification", processor(family), {})
+
+
+@pytest.mark.parametrize(
+    ("model", "entry"),
+    [
+        (transformers.BertModel, "num_hidden_layers"),
+        (transformers.GPT2LMHeadModel, "n_layer"),
+        (transformers.BartForConditionalGeneration, "decoder_layers"),
+    ],
+)
+def test_a_checkpoint_without_layers_is_refused_as_such(tmp_path, model, entry):
+    small = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 40, "bos_token_id": 0}
+    small |= {"eos_token_id": 1, "pad_token_id": 0}
+    made = model.config_class(**small, **{entry: 0})
+    model(made).save_pretrained(tmp_path)
+    run = with_model(config("encoder"), name=str(tmp_path), architecture=None, config={})
+    with pytest.raises(UserError, match="a model without layers has no attention"):
+        stated_config(run.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,12 @@ def test_a_letter_inside_a_word_is_no_special_token():
     assert pieces[0] == "abba"
     assert pieces[1:4] == ["[UNK]", "[UNK]", "a"]
     assert tokenizer.decode(tokenizer("Abba sang")["input_ids"], skip_special_tokens=True) == "abba sang"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_word_without_end_is_learned_in_time(family):
+    """Merges in a word take the square of its length: minutes of CPU for such words."""
+    begun = time.process_time()
+    tokenizer = train_tokenizer(family, iter(["one two " + "x" * 150_000, "三" * 150_000]), 320)
+    assert time.process_time() - begun < 10
+    assert tokenizer.tokenize("two one")

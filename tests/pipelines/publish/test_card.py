@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from pipelines.publish.loading_code import ways
 from pipelines.publish.staging import PushRequest
 from pipelines.registry import catalog
 from pipelines.storage.run_folder import RunFolder
+from tests.hostile import TEXTS, unseen
 from tests.pipelines import stored_ablation
 from tests.pipelines.hub.double import metadata_errors
 
@@ -168,3 +170,26 @@ def test_the_commit_of_the_base_model_is_found_however_it_was_named() -> None:
     by_id = {"config": {"model": {"name": "lab/base", "revision": "v1"}}, "model_commit": "def"}
     assert [pushed_run.base_revision(one) for one in (by_address, by_id)] == ["abc", "def"]
     assert pushed_run.base_model(by_address["config"]) == "lab/base"
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_it_shows_any_text_and_hides_none(text: str) -> None:
+    stated = config(attention=["gate"])
+    stated["data"] |= {"generated": None, "train": text, "validation": text, "revision": text}
+    stated["model"] |= {"name": text, "architecture": None}
+    stated["where"] = dict.fromkeys(stated["where"], text)
+    environment = {"device": text, "versions": {"torch": text}}
+    manifest = {"num_variant_parameters": 3, "num_steps": 1, "num_parameters": 3, "train_seconds": 1.0}
+    shown = rendered(
+        **pushed_run.card_basis(PushRequest("lab/tagger", license=text, data_license=text), stated),
+        scores=[Score(text, 81.0, "test", 60, None, text)],
+        comparisons=[text],
+        figures=[("curves.svg", text)],
+        note=text,
+        base_revision=text,
+        manifest=manifest | {"environment": environment},
+    )
+    assert unseen(shown) == set()
+    assert head(shown)["license"] == text
+    outside_code = re.sub(r"(?ms)^(`{3,})[^\n]*\n.*?^\1$", "", shown.split("---\n", 2)[2])
+    assert re.findall(r"(?<!\\)<(?!/?(?:details|summary)>)\S*", outside_code) == []

@@ -15,6 +15,7 @@ from pipelines.errors import without_values
 from pipelines.publish import load_check, model_files, portable
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation
 
 
@@ -51,7 +52,7 @@ def change(run: Path, edit) -> None:
     path = run / "manifest.json"
     stored = json.loads(path.read_text())
     edit(stored)
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(sealed(stored)))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -258,13 +258,13 @@ def test_a_registration_that_changed_is_reported(tmp_path):
     results = synthetic.build(tmp_path, with_runs=False)
     assert "unchanged since" in sentences.registration(data.load(results, tmp_path))
     results["registration"]["changed_afterwards"] = ["margin", "seeds"]
-    assert "changed afterwards: margin and seeds" in sentences.registration(data.load(results, tmp_path))
+    assert "changed afterwards: margin; seeds" in sentences.registration(data.load(results, tmp_path))
     results["registration"] |= {"changed_afterwards": [], "finished_before": {"stock": 3}}
     sentence = sentences.registration(data.load(results, tmp_path))
     assert "before the first run of an arm; 3 runs of stock had been made" in sentence
     results["registration"]["finished_before"]["gate"] = 2
     sentence = sentences.registration(data.load(results, tmp_path))
-    assert "after 2 runs of its arms" in sentence
+    assert "2 runs of these arms existed before" in sentence
     assert "exploratory" in sentence
     results["registration"] = None
     assert "Not registered" in sentences.registration(data.load(results, tmp_path))

@@ -64,6 +64,14 @@ def test_every_setting_that_differs_is_stated_in_every_format(folder):
             assert said in methods
 
 
+def test_an_arm_is_called_one_of_attention_only_if_it_changes_it(folder):
+    words = {one.arm: one.words for one in recipe.arms(facts_of(folder))}
+    assert {arm for arm, said in words.items() if said.endswith("(no change of attention)")} == {
+        "slow",
+        "again",
+    }
+
+
 def test_the_yaml_of_the_arms_gives_the_same_arms(folder):
     stated = yaml.safe_load(recipe.arms_yaml(facts_of(folder)))["arms"]
     again = AblationConfig.model_validate(open_ablation(folder).config.to_dict() | {"arms": stated})

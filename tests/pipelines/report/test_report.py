@@ -21,13 +21,13 @@ import pytest
 import synthetic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from pipelines import report
 from pipelines.errors import UserError
 from pipelines.report import data, sentences
 from pipelines.report import format as fmt
 from pipelines.report.templating import escape_latex
+from pipelines.terminal import Terminal
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
@@ -78,7 +78,7 @@ def write(results: dict, root: Path) -> dict[str, str]:
 
 def terminal(results: dict, folder: Path, width: int = 160) -> str:
     out = StringIO()
-    report.print_table(results, Console(file=out, width=width), folder)
+    report.print_table(results, Terminal(file=out, width=width), folder)
     return out.getvalue()
 
 

@@ -13,6 +13,7 @@ from pipelines.registry.installed import require_installed
 from pipelines.runs import identity
 from pipelines.runs.locate import require_harmless
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation
 
 
@@ -60,7 +61,7 @@ def test_a_name_that_leads_elsewhere_is_refused(here, section, key, value):
     require_harmless(run, "hub:lab/model")
     manifest = run.manifest()
     manifest["config"][section][key] = value
-    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    (run.path / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(UserError, match="names a file outside of its own folder"):
         require_harmless(run, "hub:lab/model")
 
@@ -73,7 +74,7 @@ def test_code_of_the_working_folder_is_refused_wherever_it_is_named(here, place)
     if place == "settings":
         manifest = run.manifest()
         manifest["config"]["attention"] = [{"own_variant:Mine": {}}]
-        (run.path / "manifest.json").write_text(json.dumps(manifest))
+        (run.path / "manifest.json").write_text(json.dumps(sealed(manifest)))
     else:
         record = {"variants": [["own_variant:Mine", {}]]}
         (run.model / "config.json").write_text(json.dumps({"attnlab": record}))

@@ -13,6 +13,7 @@ from pipelines.errors import UserError
 from pipelines.runs import identity, intact
 from pipelines.storage import atomic
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import DIGEST, sealed
 from tests.pipelines import stored_ablation
 
 CHANGES = {
@@ -87,7 +88,7 @@ def test_settings_that_are_not_those_of_the_identity_are_named(run, change):
     # Whoever edits the settings can write the other file, and its hash, too.
     (run.path / "run.yaml").write_text(yaml.safe_dump(manifest["config"]))
     manifest["files"]["run.yaml"] = atomic.sha256_of(run.path / "run.yaml")
-    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    (run.path / "manifest.json").write_text(json.dumps(sealed(manifest)))
     assert "has settings that are not those of identity.json" in refusal(run)
 
 
@@ -96,3 +97,19 @@ def test_a_run_in_the_folder_of_another_is_refused(run, tmp_path):
     place.parent.mkdir()
     Path(run.path).rename(place)
     assert "in the folder of another" in refusal(RunFolder(place))
+
+
+@pytest.mark.parametrize("field", ["train_seconds", "num_parameters", "peak_memory_bytes", "batches_hash"])
+def test_a_number_of_the_manifest_that_no_file_holds_is_known_when_it_changes(run, field):
+    manifest = run.manifest()
+    value = manifest[field]
+    changed = manifest | {field: value + "0" if isinstance(value, str) else value + 1}
+    (run.path / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"manifest.json: has changed since it was written"):
+        run.manifest()
+
+
+def test_a_manifest_of_0_1_holds_no_hash_of_itself_and_is_read(run):
+    manifest = {name: value for name, value in run.manifest().items() if name != DIGEST}
+    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    assert run.manifest() == manifest

@@ -15,6 +15,7 @@ import yaml
 from pipelines.actions.inspect import padding, saved_bytes
 from pipelines.cli.main import main
 from pipelines.runs.load import load_run_model
+from pipelines.storage.sealed import sealed
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 29}
 TASKS = {
@@ -204,7 +205,7 @@ def test_a_run_without_a_whole_model_is_refused(runs, tmp_path, capsys):
     shutil.rmtree(copy / "model")
     assert "the model of this run was not kept" in refusal()
     (copy / "manifest.json").write_text(
-        json.dumps(manifest(runs["text_classification"]) | {"status": "diverged"})
+        json.dumps(sealed(manifest(runs["text_classification"]) | {"status": "diverged"}))
     )
     assert "no model to predict with: it diverged" in refusal()
     (copy / "manifest.json").unlink()

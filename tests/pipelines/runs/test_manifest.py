@@ -7,6 +7,7 @@ from pipelines.runs.environment import Environment
 from pipelines.runs.execute import execute
 from pipelines.runs.manifest import DataRecord, Manifest, MetricRecord, ProofRecord, read_manifest
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import DIGEST
 from pipelines.train.progress import Reporter
 from tests.pipelines.train.harness import REAL
 
@@ -17,7 +18,7 @@ def test_a_run_writes_every_entry_of_the_type_and_no_other(tmp_path):
     returned = execute(config, folder, tmp_path / "cache", Reporter(enabled=False))
     manifest = read_manifest(folder)
     assert manifest.keys() == Manifest.__annotations__.keys()
-    assert returned.keys() == manifest.keys() - {"schema_version", "files"}
+    assert returned.keys() == manifest.keys() - {"schema_version", "files", DIGEST}
     assert manifest["environment"].keys() == Environment.__annotations__.keys()
     assert manifest["data"].keys() == DataRecord.__annotations__.keys()
     assert manifest["proof"].keys() == ProofRecord.__annotations__.keys()

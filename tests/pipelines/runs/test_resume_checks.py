@@ -125,3 +125,19 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(whole, tmp_path):
         assert weights[0] == weights[1]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_finished_run_has_no_failure_of_an_earlier_try(tmp_path):
+    """Another start may report the try before this one as killed while this one trains."""
+    folder = tmp_path / "run"
+    take = Engine.take_step
+
+    def taking(training, step):
+        (folder / "failure.txt").write_text("killed by SIGKILL\n")
+        return take(training, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "take_step", taking)
+        run(folder)
+    assert (folder / "manifest.json").exists()
+    assert not (folder / "failure.txt").exists()

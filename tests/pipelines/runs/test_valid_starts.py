@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pipelines.cli.main import main
-from tests.pipelines.mutated_runs import TASKS, VALUES, mutated, options, settings
+from tests.pipelines.mutated_runs import TASKS, VALUES, mutated, options, settings, why_refused
 
 MUTATED = 4  # runs of each task: more of them with other seeds, by hand
 
@@ -37,6 +37,9 @@ def test_a_changed_run_starts_or_is_refused_in_a_sentence(task, tmp_path, capsys
         status, said = ended(capsys, "train", *changed, "--out", str(tmp_path / str(number)))
         assert (valid, status) in ((0, 0), (0, 2), (2, 2)), changed
         assert valid == 0 or said == reason
+        if status == 2:
+            assert valid == 2 or why_refused(said), (changed, said)
+            assert not (tmp_path / str(number)).exists()
 
 
 @pytest.mark.parametrize("task", TASKS)

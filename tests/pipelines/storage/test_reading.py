@@ -105,3 +105,10 @@ def test_only_a_log_may_end_in_half_a_line(tmp_path):
     path.write_text('{"count": 1}\n{"cou\n{"count": 3}\n')
     with pytest.raises(UserError, match="line 2: is damaged"):
         reading.json_lines(path, "x", Count, cut=True)
+
+
+def test_settings_that_are_there_twice_are_refused_at_every_level(tmp_path):
+    path = tmp_path / "file"
+    for text in ("count: 3\ncount: 3\n", "all:\n  count: 3\n  count: 4\n", "all: [{count: 3, count: 3}]\n"):
+        path.write_text(text)
+        assert "with one key twice" in refusal(READERS["yaml"], path)

@@ -47,6 +47,14 @@ def test_only_old_files_of_such_names_are_swept(tmp_path):
     assert not old.exists()
 
 
+def test_writing_a_file_removes_what_killed_writes_of_it_have_left(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    left(path, 100)
+    kept = [left(path, 5), left(tmp_path / "others.jsonl", 100)]
+    atomic.write_bytes(path, b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
+
+
 def test_a_folder_is_as_old_as_its_newest_part(tmp_path):
     folder = temporary.beside(tmp_path / "features")
     folder.mkdir()

@@ -99,20 +99,6 @@ def test_the_model_is_told_the_sizes_and_a_window_costs_its_values():
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"channels": []}, "task.channels: must be distinct columns"),
-        ({"channels": ["x", "x"]}, "task.channels: must be distinct columns"),
-        ({"channels": ["time"]}, "none of them called id, cluster or time"),
-        ({"channels": ["x"], "horizon": 0}, "task.horizon: must be a number of rows"),
-    ],
-)
-def test_options_that_cannot_work_are_refused(options, reason):
-    with pytest.raises(UserError, match=reason):
-        Forecasting(**options)
-
-
-@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"load": "n/a"}, "has 'n/a' as 'load', which is not a number"),

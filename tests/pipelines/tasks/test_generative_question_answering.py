@@ -33,7 +33,7 @@ def tokens(made, ids) -> list[str]:
 
 
 GOLDEN = {
-    "encoder": ("[CLS] question : one two ? context : three four five . [SEP]", "four five [SEP]"),
+    "encoder": ("[CLS] question : one two ? context : three four five . [SEP]", "[CLS] four five [SEP]"),
     "decoder": ("question: one two ? context: three four five . answer:", "four five <|endoftext|>"),
     "encoder_decoder": ("question: one two ? context: three four five . </s>", "four five </s>"),
 }
@@ -47,8 +47,9 @@ def test_question_and_context_are_read_and_the_first_answer_is_learned(family):
     joined = "".join(tokens(made, feature["input_ids"])).replace("Ċ", "")
     assert joined == read.replace(" ", "")
     assert tokens(made, feature["labels"]) == written.split()
-    assert tokens(made, nothing["labels"]) == written.split()[-1:]  # no answer: the end at once
-    assert (feature["num_targets"], nothing["num_targets"]) == (3, 1)
+    around = [token for token in written.split() if token not in ("four", "five")]
+    assert tokens(made, nothing["labels"]) == around  # no answer: the end at once
+    assert (feature["num_targets"], nothing["num_targets"]) == (len(around) + 2, len(around))
 
 
 def test_a_long_context_is_cut_and_counted_and_the_question_stays():

@@ -100,13 +100,6 @@ def test_a_number_to_predict_must_be_one(label):
     )
 
 
-def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(UserError, match="no such kind of labels"):
-        TextClassification(kind="several")
-    with pytest.raises(UserError, match="predicts a number, so it has none"):
-        TextClassification(kind="regression", labels=["a", "b"])
-
-
 @pytest.mark.parametrize("given", [[0.0, 1.0, 1.0], [False, True, True], [1, 2], ["war", 1]])
 def test_several_labels_are_names_numbers_or_a_yes_or_no_for_each(given):
     made = TextClassification(labels=["comedy", "drama", "war"], kind="multi_label")
@@ -233,3 +226,16 @@ def test_a_number_whose_square_is_no_float32_is_refused(number):
 def test_a_yes_or_no_for_each_of_other_labels_is_not_read_as_their_numbers(label, names):
     reason = TextClassification(kind="multi_label", labels=names).check(rows([label])[0])
     assert f"a yes or no for each of {len(label)} labels" in reason
+
+
+@pytest.mark.parametrize("label", [[0, 1], [1, 0]])
+def test_two_whole_numbers_that_may_be_answers_are_told(label):
+    named = TextClassification(kind="multi_label", labels=["toxic", "rude"])
+    assert "may be both labels, or a yes or no for each" in named.check(rows([label])[0])
+    assert named.check(rows([["rude", "toxic"]])[0]) is None
+    assert named.check(rows([[True, False]])[0]) is None
+    unnamed = TextClassification(kind="multi_label")
+    with pytest.raises(UserError, match="every row of train has every label, so nothing can be learned"):
+        unnamed.fit({"train": rows([label, [1, 0], [0, 1]])})
+    unnamed.fit({"train": rows([label, [1], []])})
+    assert unnamed.labels == ["0", "1"]

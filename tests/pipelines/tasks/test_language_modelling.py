@@ -285,8 +285,7 @@ def test_a_text_without_a_token_costs_nothing_or_its_end(family):
     ("family", "options"),
     [
         ("encoder", {"max_len": 513}), ("encoder", {"max_len": 3}), ("decoder", {"max_len": 97}),
-        ("decoder", {"overlap": 0}), ("decoder", {"overlap": 12}), ("encoder", {"hidden_share": 0.0}),
-        ("encoder_decoder", {"hidden_share": 1.0}), ("encoder_decoder", {"mean_span_len": 0.5}),
+        ("decoder", {"overlap": 0}), ("decoder", {"overlap": 12}),
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(family, options):

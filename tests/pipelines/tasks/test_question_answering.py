@@ -220,9 +220,6 @@ def test_a_row_without_targets_can_be_predicted():
         ({"max_len": 4}, "task.max_len"),
         ({"overlap": 31}, "task.overlap"),
         ({"overlap": -1}, "task.overlap"),
-        ({"n_best": 0}, "task.n_best"),
-        ({"max_answer_len": 0}, "task.max_answer_len"),
-        ({"null_threshold": 1.0, "unanswerable": False}, "task.null_threshold"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, where):

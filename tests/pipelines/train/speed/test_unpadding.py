@@ -59,7 +59,14 @@ def assert_same(came, expected):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
-    "variants", [[], ["gate"], ["talking_heads"], [{"temperature": {"per": "head"}}, "alibi"]]
+    "variants",
+    [
+        [],
+        ["gate"],
+        ["talking_heads"],
+        [{"temperature": {"per": "head"}}, "alibi"],
+        ["hidden_gate", "value_residual", "layer_scale", "forgetting"],
+    ],
 )
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants, checkpointing):
@@ -69,6 +76,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(architecture, variants
     model.train()
     expected = loss_and_gradients(model, made)
     skipping = unpadding.unpadding_for(model, ToyTagging(), made)
+    assert skipping is not None
     assert_same(loss_and_gradients(model, made, skipping), expected)
 
 

@@ -1,0 +1,157 @@
+"""The ledger in results.json: the looks that the test sets of a report have had, read with error control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.ablation import ledger
+from pipelines.ablation.ledger import LedgerLine
+from pipelines.ablation.preregistration import read_registration, seal, short
+from pipelines.ablation.results import EndedAblation
+from pipelines.comparison.online import e_lond
+from pipelines.hub.contents import CONTENTS
+from pipelines.runs.manifest import read_manifest
+from pipelines.storage import reading
+from pipelines.storage.names import LEDGER, RESULTS
+from pipelines.storage.run_folder import RunFolder
+
+Json = Mapping[str, Any]
+READING = ("e", "needed", "claimed")
+ENDED = ("finished", "diverged")
+
+
+def record(results: dict[str, Any], ended: Sequence[EndedAblation]) -> None:
+    """Note the primary comparisons of results in the ledger of their store, and put its reading into them.
+
+    Raises:
+        UserError: the ledger is damaged.
+    """
+    entries: list[LedgerLine] = []
+    heads: dict[str, str] = {}
+    for store, ablations in _by_store(ended).items():
+        lines: list[LedgerLine] = []
+        for one in ablations:
+            tests, rows = _tests(one, results["comparisons"]), _own_rows(one, results["comparisons"])
+            over = sum(outcome.status in ENDED for outcome in one.outcomes.values())
+            lines = ledger.note(store, ledger.looks_of(rows, tests, _seal(one), over, _planned(one)))
+            heads[one.folder.resolve().name] = lines[-1]["hash"] if lines else ""
+        entries += lines
+    tests = _all_tests(ended, results["comparisons"])
+    results["ledger"] = {"heads": heads, "tests": tests, "looks": _read(_shown(entries, tests, ended))}
+
+
+def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblation]) -> Iterator[str]:
+    """Yield what of the ledger in results.json is not what its looks, its rows and the store's ledger say.
+
+    Args:
+        stored: the ledger in results.json.
+        rows: the comparisons, computed again.
+
+    Raises:
+        UserError: the ledger of the store is damaged.
+    """
+    shown = [{name: value for name, value in look.items() if name not in READING} for look in stored["looks"]]
+    if _read(shown) != stored["looks"]:
+        yield f"{RESULTS}: ledger: the reading is not what its looks give"
+    last = {(look["cell"], look["arm"], look["metric"]): look["p"] for look in stored["looks"]}
+    for row in rows:
+        name = row["cell"], row["arm"], row["metric"]
+        if row["primary"] and row["split"] is not None and not _is_near(last.get(name, math.nan), row["p"]):
+            yield f"{RESULTS}: ledger: does not hold the look at {' / '.join(name)}"
+    kept: list[LedgerLine] = []
+    for store, ablations in _by_store(ended).items():
+        lines = ledger.read(store)
+        heads = [stored["heads"].get(one.folder.resolve().name, "") for one in ablations]
+        places = [place for place, line in enumerate(lines) if line["hash"] in heads]
+        if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
+            return  # a pushed report carries the looks, not the ledger
+        if len(places) < len(set(heads) - {""}):
+            yield f"{LEDGER}: does not hold the look after which {RESULTS} was written"
+            return
+        kept += lines[: max(places, default=-1) + 1]
+    if _shown(kept, _all_tests(ended, rows), ended) != shown:
+        yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
+
+
+def _is_near(noted: float | None, now: float | None) -> bool:
+    """Return whether two p values are the same but for the last bits; NaN is near none."""
+    return noted == now or (noted is not None and now is not None and math.isclose(noted, now, rel_tol=1e-9))
+
+
+# ---- what is shown
+def _shown(
+    entries: Iterable[LedgerLine], tests: Mapping[str, str], ended: Sequence[EndedAblation]
+) -> list[dict[str, Any]]:
+    """Return the looks at some test sets by time; of other ablations without the names of their arms."""
+    prefixes = {_seal(one): one.prefix for one in ended}
+    found = []
+    for line in sorted(entries, key=lambda line: line["time"]):
+        if line["test"] not in tests.values():
+            continue
+        own = line["ablation"] in prefixes
+        found.append(
+            {
+                "test": line["test"],
+                "time": line["time"],
+                "ablation": short(line["ablation"]),
+                "cell": prefixes[line["ablation"]] + line["cell"] if own else None,
+                "arm": line["arm"] if own else None,
+                "metric": line["metric"] if own else None,
+                "p": line["p"],
+                "finished": line["finished"],
+                "planned": line["planned"],
+            }
+        )
+    return found
+
+
+def _read(looks: Sequence[Json]) -> list[dict[str, Any]]:
+    """Return looks with their reading by e-LOND, for each test set; a look without p is not read."""
+    told: list[dict[str, Any]] = [{**look, **dict.fromkeys(READING)} for look in looks]
+    for test in dict.fromkeys(look["test"] for look in looks):
+        at = [look for look in told if look["test"] == test and look["p"] is not None]
+        for look, found in zip(at, e_lond([look["p"] for look in at])):
+            e = found.e if math.isfinite(found.e) else None
+            look.update(e=e, needed=found.needed, claimed=found.claimed)
+    return told
+
+
+# ---- the ablations behind it
+def _by_store(ended: Sequence[EndedAblation]) -> dict[Path, list[EndedAblation]]:
+    found: dict[Path, list[EndedAblation]] = {}
+    for one in ended:
+        found.setdefault(one.folder.resolve().parent, []).append(one)
+    return found
+
+
+def _seal(one: EndedAblation) -> str:
+    return seal(read_registration(one.folder))
+
+
+def _planned(one: EndedAblation) -> int:
+    return len(one.config.cells) * len(one.config.arms) * len(one.config.seeds)
+
+
+def _own_rows(one: EndedAblation, rows: Sequence[Json]) -> list[dict[str, Any]]:
+    """Return the rows of one ablation, with its own names of cells."""
+    names = {one.prefix + name: name for name in one.config.cells}
+    return [{**row, "cell": names[row["cell"]]} for row in rows if row["cell"] in names]
+
+
+def _tests(one: EndedAblation, rows: Sequence[Json]) -> dict[str, str]:
+    """Return the hash of the examples that each cell is scored on; cells without a finished run have none."""
+    splits = {row["cell"]: row["split"] for row in _own_rows(one, rows)}
+    found: dict[str, str] = {}
+    for cell, outcome in one.outcomes.items():
+        if outcome.status == "finished" and cell.cell in splits and cell.cell not in found:
+            manifest = read_manifest(RunFolder(cell.folder))
+            hashes = manifest["data"]["hashes"] if manifest is not None else {}
+            found[cell.cell] = hashes.get(splits[cell.cell]) or f"unknown, {short(_seal(one))}"
+    return found
+
+
+def _all_tests(ended: Sequence[EndedAblation], rows: Sequence[Json]) -> dict[str, str]:
+    return {one.prefix + cell: test for one in ended for cell, test in _tests(one, rows).items()}

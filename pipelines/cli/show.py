@@ -1,0 +1,30 @@
+"""The command `attnlab show`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or hub:ORG/NAME")
+    parser.add_argument("--input", required=True, metavar="LINE", help="a line of text, or a JSON object")
+    parser.add_argument(
+        "--out", default="attention", metavar="NAME", help="writes NAME.html and NAME.svg; default: attention"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.actions.show import show_command
+
+    show_command(arguments.folder, arguments.input, arguments.out)
+
+
+COMMAND = Command(
+    "show",
+    "draw the attention of one input by layer and head, beside stock attention",
+    _arguments,
+    _run,
+    'attnlab show runs/one --input "the doctor of Jordan slept ."',
+)

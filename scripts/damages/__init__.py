@@ -1,0 +1,1 @@
+"""The parts of `scripts/damage`: kinds of damage, folders and the commands that read them, cases, table."""

@@ -1,0 +1,1 @@
+"""What scripts/fuzz tries: mutated configurations and data files."""

@@ -1,0 +1,1 @@
+"""The parts of `scripts/chaos` that kill whole commands."""
