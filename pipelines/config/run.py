@@ -358,9 +358,9 @@ class RunConfig(Section):
         100,
         description="steps between diagnostics of attention on one batch (diagnostics.jsonl); null: never",
     )
-    trackers: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)] = Field(
-        (), description="trackers that receive the metrics too; each is a package to install"
-    )
+    trackers: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], Field(strict=False)
+    ] = Field((), description="trackers that receive the metrics too; each is a package to install")
     hub: HubConfig | None = Field(None, description="push the finished run to the Hub; null: do not push")
 
     @field_validator("warmup_steps", mode="before")

@@ -17,7 +17,7 @@ from pipelines.data.decode import decode, read_bytes, unpack
 from pipelines.data.table import BadRow, Row, Table, of_arrow, of_rows
 from pipelines.errors import UserError
 from pipelines.hub import mirror
-from pipelines.hub.data_set import open_data_set
+from pipelines.hub.data_set import advice, one_line, open_data_set
 from pipelines.hub.messages import DataPart
 from pipelines.storage.paths import rows_of_part, shown, split_part
 
@@ -287,10 +287,8 @@ def _errors_as_user_errors(name: str) -> Iterator[None]:
                 "without a network, give local files as data.train and data.validation, "
                 f"or fill a mirror elsewhere with attnlab fetch and name it by {mirror.VARIABLE}"
             )
-        if "BuilderConfig" in str(error):
-            fix = "if the data set has a folder of that name, write data.folder instead of data.config"
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-        raise UserError(f"data.name {name!r}", f"cannot be loaded: {reason}", accepted=fix) from error
+        what = f"cannot be loaded: {one_line(error)}"
+        raise UserError(f"data.name {name!r}", what, accepted=advice(error) or fix) from error
 
 
 def _kind(value: object) -> str:

@@ -8,6 +8,8 @@ from pipelines.errors import UserError
 from pipelines.hub import mirror
 from pipelines.hub.messages import DataPart
 
+CONVERTED = "refs/convert/parquet"  # branch of data sets with a loading script
+
 
 def open_data_set(name: str, part: DataPart, revision: str | None) -> Any:
     """Return the builder of `datasets` for a part of a data set.
@@ -35,8 +37,28 @@ def files_on_the_hub(name: str, part: DataPart, commit: str) -> list[str]:
     Raises:
         UserError: as `files_of`.
     """
-    home = f"hf://datasets/{name}@{commit}/"
-    return files_of(_builder(name, part, commit), home, name, part)
+    try:
+        builder = _builder(name, part, commit)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(name, f"cannot be read: {one_line(error)}", accepted=advice(error)) from error
+    return files_of(builder, f"hf://datasets/{name}@{commit}/", name, part)
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error of `datasets` as a clause."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def advice(error: Exception) -> str | None:
+    """Return what to do about an error of `datasets`, where it is known."""
+    if "BuilderConfig" in str(error):
+        return "if the data set has a folder of that name, write data.folder instead of data.config"
+    if "scripts are no longer supported" in str(error):
+        return (
+            f"set data.revision: {CONVERTED}, where the Hub keeps what it converted; "
+            "data.folder names one of several configurations there"
+        )
+    return None
 
 
 def _builder(source: str, part: DataPart, revision: str | None) -> Any:

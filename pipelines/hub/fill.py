@@ -5,21 +5,23 @@ from __future__ import annotations
 import fnmatch
 import glob
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.hf_api import RepoFile
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub import mirror
 from pipelines.hub.client import Patience, retried
 from pipelines.hub.commit import commit
+from pipelines.hub.contents import CARD
 from pipelines.hub.data_set import files_on_the_hub
 from pipelines.hub.messages import CommitRequest, FillAnswer, FillRequest, Take
 from pipelines.storage.names import PROCESSOR_FILES, WEIGHT_FILES
 from pipelines.storage.paths import inside
 
-ABOUT = ("README.md", ".huggingface.yaml", "dataset_infos.json", "LICENSE*")  # read with every part
+ABOUT = (CARD, ".huggingface.yaml", "dataset_infos.json", "LICENSE*")  # read with every part
 PATTERNS: Mapping[Take, tuple[str, ...]] = {
     "data": ABOUT,
     "processor": (*ABOUT, "config.json", *PROCESSOR_FILES),
@@ -44,6 +46,8 @@ def fill(request: FillRequest, patience: Patience) -> FillAnswer:
     listed = retried(f"listing {repo}", lambda: _listed(request), patience)
     for name in listed:
         inside(folder, name, repo)
+    if request["kind"] == "datasets" and CARD in listed:
+        retried(f"reading the card of {repo}", lambda: _renew_card(request, listed[CARD]), patience)
     parts = lambda: {
         name for part in request["parts"] for name in files_on_the_hub(repo, part, request["revision"])
     }
@@ -59,14 +63,25 @@ def fill(request: FillRequest, patience: Patience) -> FillAnswer:
         _download(request, wanted, listed, patience)
         for name in there - wanted:
             _remove(folder, name)
-        (folder / mirror.REVISION).write_text(named, encoding="utf-8")
         (folder / mirror.UNFINISHED).unlink()
+    (folder / mirror.REVISION).write_text(named, encoding="utf-8")
     return {
         "commit": request["revision"],
         "num_files": len(wanted),
         "num_bytes": sum(listed[name].size for name in wanted),
         "num_fetched": len(missing),
     }
+
+
+def _renew_card(request: FillRequest, entry: RepoFile) -> None:
+    """Download the card again if it is damaged in the cache from which `datasets` reads it."""
+    fetch = partial(hf_hub_download, request["repo"], CARD, repo_type="dataset", revision=request["revision"])
+    right = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
+    if (
+        mirror.digest(Path(fetch()), right) != right
+        and mirror.digest(Path(fetch(force_download=True)), right) != right
+    ):
+        raise RunFailed(f"{request['repo']}: the Hub twice sent other bytes than it lists: {CARD}")
 
 
 def _commit(request: FillRequest, patience: Patience) -> str:

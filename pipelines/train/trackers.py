@@ -1,8 +1,9 @@
-"""Send metrics to TensorBoard, trackio or W&B through accelerate, besides `metrics.jsonl`."""
+"""Send metrics to TensorBoard, trackio, W&B or MLflow through accelerate, besides `metrics.jsonl`."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
     from pipelines.config.load import RunConfig
 
-PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+PACKAGES = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+}
 PROJECT = "attnlab"
 
 
@@ -48,13 +54,31 @@ def tracking(accelerator: Accelerator, config: RunConfig, folder: Path) -> Itera
     accelerator.project_configuration.logging_dir = str(place)
     settings = dict(_flat(config.to_dict()))
     names = {"wandb": {"name": folder.name}, "trackio": {"name": folder.name}}
-    accelerator.init_trackers(PROJECT, config=settings, init_kwargs=names)
+    names["mlflow"] = {"run_name": folder.name}
+    with _mlflow_store(place):
+        accelerator.init_trackers(PROJECT, config=settings, init_kwargs=names)
+        try:
+            yield
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
+            accelerator.trackers = []
+
+
+@contextmanager
+def _mlflow_store(place: Path) -> Iterator[None]:
+    """Make MLflow write files into `place`, unless MLFLOW_TRACKING_URI names a server or another store."""
+    ours = {"MLFLOW_TRACKING_URI": place.resolve().as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        ours = {}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        for tracker in accelerator.trackers:
-            tracker.finish()
-        accelerator.trackers = []
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
 
 
 def track(accelerator: Accelerator, event: Mapping[str, object]) -> None:

@@ -57,6 +57,19 @@ SHAPES = {
         {"translation": {"de": "Guten Tag", "en": "Good day"}},
         {"source": "Guten Tag", "target": "Good day"},
     ),
+    "summarization-scitldr": (
+        None,
+        {"source": List(TEXT), "paper_id": TEXT, "target": List(TEXT)},
+        {"source": ["We look.", "We find."], "paper_id": "x", "target": ["Found.", "It is found."]},
+        {"source": "We look. We find.", "target": ["Found.", "It is found."]},
+    ),
+    "summarization-dialogsum": (
+        "default",
+        {"id": TEXT, "dialogue": TEXT, "summary": TEXT, "topic": TEXT},
+        {"id": "0", "dialogue": "A: Hi.\nB: Bye.", "summary": "They meet.", "topic": "greeting"},
+        {"source": "A: Hi.\nB: Bye.", "target": "They meet.", "cluster": "A: Hi.\nB: Bye."},
+    ),
+    "lm-wikitext2": ("wikitext-2-raw-v1", {"text": TEXT}, {"text": " A line . \n"}, {"text": " A line . \n"}),
     "glue-sst2": (
         "sst2",
         {"sentence": TEXT, "label": ClassLabel(names=["negative", "positive"]), "idx": NUMBER},
@@ -75,12 +88,15 @@ def test_a_file_for_the_hub_reads_a_data_set_of_that_shape(name, tmp_path, monke
     rows = [row | ({"id": str(n)} if "id" in row else {}) for n in range(100)]
     if name == "glue-sst2":  # a classifier wants two labels
         rows[0] = row | {"label": 0}
+    config = load_run([str(CONFIGS / f"{name}.yaml")], ["model.architecture=bert", "model.family=encoder"])
+    place = home / (config.data.folder or "")
+    place.mkdir(exist_ok=True)
     for split in ("train", "validation", "test"):
-        Dataset.from_list(rows, features=Features(columns)).to_parquet(home / f"{split}.parquet")
+        Dataset.from_list(rows, features=Features(columns)).to_parquet(place / f"{split}.parquet")
     files = "".join(f"  - {{split: {s}, path: {s}.parquet}}\n" for s in ("train", "validation", "test"))
     front = f"---\nconfigs:\n- config_name: {configuration}\n  data_files:\n{files}---\n"
-    (home / "README.md").write_text(front)
-    config = load_run([str(CONFIGS / f"{name}.yaml")], ["model.architecture=bert", "model.family=encoder"])
+    if configuration is not None:  # else the card lists none, and the configuration names the folder
+        (home / "README.md").write_text(front)
     data = config.data.model_copy(update={"name": str(home), "revision": None})
     splits = load_splits(data, load_task(config))
     asked = config.data.train or "train"

@@ -202,9 +202,10 @@ def test_a_new_commit_replaces_the_old_one(stocked: Hub, fetched: Path, file, at
 def test_bytes_that_change_on_the_way_are_fetched_again_and_never_kept(
     stocked: Hub, place: Path, file, attnlab: Attnlab
 ) -> None:
-    stocked.faults = [Fault("resolve", corrupt=True, after=1)]  # after the card
-    status, output = attnlab("fetch", file())
-    assert (status, "sent other bytes" in output) == (1, True), output
+    for good in (0, 1):  # the card too, and all but the card
+        stocked.faults = [Fault("resolve", corrupt=True, after=good)]
+        status, output = attnlab("fetch", file())
+        assert (status, "sent other bytes" in output) == (1, True), output
     stocked.faults = []
     assert attnlab("fetch", file())[0] == 0
     assert mirror.find("datasets", DATA).commit
@@ -231,6 +232,11 @@ def test_fetch_refuses_what_would_leave_the_mirror(
 
 
 def test_fetch_says_what_it_lacks(stocked: Hub, place: Path, file, attnlab: Attnlab, monkeypatch) -> None:
+    script = data_files() | {"scripted.py": b"import datasets\n"}
+    stocked.repos["datasets/lab/scripted"] = Repo(private=False)
+    stocked.repos["datasets/lab/scripted"].commit("main", "old", script)
+    status, output = attnlab("fetch", file(name="lab/scripted"))
+    assert (status, "set data.revision: refs/convert/parquet" in output) == (2, True), output
     status, output = attnlab("fetch", file(name="lab/nothing"))
     assert (status, "there is no such repository or revision on the Hub" in output) == (2, True), output
     stocked.repos[f"models/{MODEL}"].commit("main", "pickles", {"config.json": b"{}", "model.bin": b""})
@@ -337,7 +343,12 @@ def test_another_revision_than_the_one_that_is_held_is_refused(
     for revision in ("f" * 40, "v2"):
         status, output = attnlab("train", file(revision=revision), "--out", fetched.parent / "run")
         assert (status, f"not {revision}" in output, "attnlab fetch" in output) == (2, True, True), output
-    status, output = attnlab("fetch", file("a"), file("b", revision="v2"))
+    repo = stocked.repos[f"datasets/{DATA}"]
+    repo.tags["v2"] = repo.refs["main"]  # the same commit under another name
+    status, output = attnlab("fetch", file(revision="v2"))
+    assert (status, "all there already" in output) == (0, True), output
+    assert pinned_run(load_run([str(file(revision="v2"))])).data.revision == head(stocked, f"datasets/{DATA}")
+    status, output = attnlab("fetch", file("a"), file("b", revision="v3"))
     assert (status, "two revisions of one repository" in output) == (2, True), output
 
 

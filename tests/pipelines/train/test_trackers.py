@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import ClassVar
 
 import pytest
@@ -93,4 +94,22 @@ def test_a_tracker_makes_no_other_run(file):
 
 def test_an_unknown_tracker_is_refused(file):
     with pytest.raises(UserError, match="tensorboard"):
-        load_run([file], ["trackers=[mlflow]"])
+        load_run([file], ["trackers=[mlfow]"])
+
+
+def test_mlflow_gets_the_numbers_in_files_of_the_run_folder(file, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is an extra: pip install 'attnlab[mlflow]'")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "run"
+    assert main(["train", file, "trackers=[mlflow]", "--out", str(run)]) == 0
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient((run / "trackers").as_uri())
+    [experiment] = client.search_experiments(filter_string="name = 'attnlab'")
+    [found] = client.search_runs([experiment.experiment_id])
+    assert (found.info.run_name, found.info.status) == ("run", "FINISHED")
+    assert found.data.params["learning_rate"] == "5e-05"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [(line["step"], line["loss"]) for line in lines if line["event"] == "train"]
+    history = client.get_metric_history(found.info.run_id, "train/loss")
+    assert [(one.step, one.value) for one in history] == losses
+    assert "MLFLOW_TRACKING_URI" not in os.environ
