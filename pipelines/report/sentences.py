@@ -116,7 +116,7 @@ def methods(facts: ReportData) -> str:
         "distribution of Behrens and Fisher; p values of the "
         f"{fmt.plural(len(facts.primary), 'primary comparison')} were adjusted by Holm's method. "
     )
-    text += _declared(facts, margin)
+    text += _margins(facts, margin)
     if planted:
         text += f"{fmt.listing(planted)} was planted to be worse, to show that harm would be seen. "
     if any(row.looks for row in rows):
@@ -132,7 +132,7 @@ def methods(facts: ReportData) -> str:
     return f"{text}{_versions(facts)} To repeat it: {'; '.join(recipe.commands(facts))}."
 
 
-def _declared(facts: ReportData, margin: str) -> str:
+def _margins(facts: ReportData, margin: str) -> str:
     """Return the margins, and what changed after the registration."""
     known = facts.results.registration
     after = known.changed_afterwards if known else ()
