@@ -96,11 +96,7 @@ def run_ablation(
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, console, earlier)
         return {}
-    anchor.refuse_late(config, folder)
-    register(config, folder, fresh=fresh)
-    anchored = anchor.anchor(config, folder)
-    if anchored is not None:
-        _say(console, f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
+    declare(config, folder, console, fresh=fresh)
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
@@ -115,11 +111,7 @@ def run_ablation(
     finished = [cell for cell in cells if outcomes[cell].status == "finished"]
     if not finished:
         raise RunFailed(f"{folder}: no run finished; the first: {outcomes[cells[0]].reason}")
-    ended = [results.EndedAblation(config, outcomes, folder, tries)]
-    computed = results.results_of(ended, folder)
-    looks.record(computed, ended)
-    results.write(computed, folder)
-    report.print_table(computed, Console(highlight=False), folder)
+    compare_arms(results.EndedAblation(config, outcomes, folder, tries))
     delete_models(config, finished)
     in_grid = {cell.folder for cell in cells}
     for cell in tries:
@@ -128,6 +120,23 @@ def run_ablation(
     _say(console, f"report: {folder / REPORT}")
     ends = {cell: outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
     return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
+
+
+def declare(config: AblationConfig, folder: Path, console: Console, *, fresh: bool) -> None:
+    """Register the ablation, and put its registration where its anchor says."""
+    anchor.refuse_late(config, folder)
+    register(config, folder, fresh=fresh)
+    anchored = anchor.anchor(config, folder)
+    if anchored is not None:
+        _say(console, f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
+
+
+def compare_arms(ended: results.EndedAblation) -> None:
+    """Compute the results of the finished runs, note this look at them, write and print the report."""
+    computed = results.results_of([ended], ended.folder)
+    looks.record(computed, [ended])
+    results.write(computed, ended.folder)
+    report.print_table(computed, Console(highlight=False), ended.folder)
 
 
 def search(
