@@ -98,11 +98,7 @@ def run_ablation(
         every = {cell.folder: cell for cell in (*tries, *cells)}
         print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
         return {}
-    anchor.refuse_late(config, folder)
-    register(config, folder, fresh=fresh)
-    anchored = anchor.anchor(config, folder)
-    if anchored is not None:
-        terminal.say(f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
+    declare(config, folder, terminal, fresh=fresh)
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
@@ -171,6 +167,15 @@ def cells_of_last_seed(
     rates = chosen_rates(record) if record is not None else None
     cells = plan_cells(config, folder, fresh=fresh, tries=tries, rates=rates)
     return [cell for cell in cells if cell.seed == config.seeds[-1]]
+
+
+def declare(config: AblationConfig, folder: Path, terminal: Terminal, *, fresh: bool) -> None:
+    """Register the ablation, and put its registration where its anchor says."""
+    anchor.refuse_late(config, folder)
+    register(config, folder, fresh=fresh)
+    anchored = anchor.anchor(config, folder)
+    if anchored is not None:
+        terminal.say(f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
 
 
 def search(
