@@ -15,6 +15,7 @@ from pydantic import BeforeValidator
 from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
+from pipelines.comparison.summary import Summary
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -62,6 +63,7 @@ LEFT_OUT = frozenset(
         "fall",
         "looks",
         "rules",
+        "summaries",
     }
 )
 WRITE_AGAIN = "write the file again with attnlab report"
@@ -246,6 +248,7 @@ class Results:
     publish_text: Mapping[str, bool] | None = None  # cell -> whether the texts of its data may be shown
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
+    summaries: tuple[Summary, ...] | None = None  # of each arm over its cells, in margins
     rules: int | None = None  # by which the comparisons were judged; files of 0.1 do not say
 
 
