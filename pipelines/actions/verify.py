@@ -114,7 +114,7 @@ def ablation_differences(folder: Path) -> Iterator[str]:
 def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return results without what follows from the rules of judging."""
     rows = [{name: row[name] for name in row if name not in JUDGED} for row in results["comparisons"]]
-    return {**results, "comparisons": rows, "rules": None}
+    return {**results, "comparisons": rows, "rules": None, "summaries": None}
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:

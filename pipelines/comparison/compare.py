@@ -35,6 +35,7 @@ from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import LEVEL, Bootstrap, TwoWay
+from pipelines.comparison.summary import Summary, summarise
 from pipelines.comparison.verdict import Verdict
 from pipelines.metrics.base import Metric
 
@@ -98,6 +99,7 @@ def combine(
         ),
         environment=_shared(environments),
         comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
+        summaries=_summaries(comparisons),
         arms=arms,
         failures=tuple(failures),
         publish_text={
@@ -329,6 +331,18 @@ def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] 
     ratio, *ends = (math.exp(sign * value / 100) for value in (result.difference, *result.ci95))
     low, high = sorted(ends)
     return ratio, (low, high)
+
+
+def _summaries(comparisons: Sequence[Comparison]) -> tuple[Summary, ...] | None:
+    """Return what each arm does over all of its cells, in margins; None where no arm has enough of them."""
+    by_arm: dict[str, list[tuple[float, float]]] = {}
+    for one in comparisons:
+        if one.primary and one.margin is not None and one.result is not None and one.may_claim:
+            by_arm.setdefault(one.arm, []).append(
+                (one.result.difference / one.margin, one.result.se / one.margin)
+            )
+    found = (summarise(arm, *zip(*pairs)) for arm, pairs in by_arm.items())
+    return tuple(one for one in found if one is not None) or None
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> None:

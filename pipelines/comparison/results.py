@@ -15,6 +15,7 @@ from pydantic import BeforeValidator
 from pipelines.comparison.collapse import Collapse
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
+from pipelines.comparison.summary import Summary
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -71,6 +72,7 @@ LEFT_OUT = frozenset(
         "fall",
         "looks",
         "rules",
+        "summaries",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -290,6 +292,7 @@ class Results:
     recipe: Mapping[str, CellRecipe] | None = None  # of each cell; files of 0.1 have none
     title: str | None = None
     ledger: Ledger | None = None  # since 0.2
+    summaries: tuple[Summary, ...] | None = None  # of each arm over its cells, in margins
     rules: int | None = None  # by which the comparisons were judged; files of 0.1 do not say
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison.doubts import NO_DOUBTS, Doubts
+from pipelines.comparison.doubts import NO_DOUBTS, Doubts, skewed
 from pipelines.comparison.outliers import outliers
 from pipelines.comparison.significance import (
     BOOTSTRAP_TOLERANCE,
@@ -27,6 +27,7 @@ def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object
         found.append(f"only {result.num_clusters} clusters of examples: the interval is approximate")
     if 0 < result.num_differing < MIN_DIFFERING:
         found.append(f"only {result.num_differing} examples differ at all")
+    found += filter(None, (skewed(result, side) for side in (-1, 1)))
     for place in outliers(result.seed_differences):
         seed = seeds[place] if seeds else f"number {place + 1}"
         found.append(f"seed {seed} stands out ({result.seed_differences[place]:+.3g}); it is kept")

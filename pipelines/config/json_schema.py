@@ -52,6 +52,8 @@ def ablation_schema() -> dict[str, Any]:
     for place in (ablation["properties"]["set"], arm_settings):
         del place["additionalProperties"], place["type"]
         place["allOf"] = [settings]
+    planted = {"$ref": "#/$defs/ArmConfig"}  # or the name of an arm
+    ablation["properties"]["assay"]["anyOf"] = [*ablation["properties"]["assay"]["anyOf"], planted]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ablation, "$defs": definitions}
 
 

@@ -106,6 +106,7 @@ def test_a_few_examples_that_lose_much_withhold_better_and_a_few_that_gain_much_
     assert "few examples" in doubts(losing, collapse(losing.seed_differences)).better
     assert not doubts(losing, collapse(losing.seed_differences)).worse
     assert doubts(gaining, collapse(gaining.seed_differences)).worse
+    assert any("few examples" in flag for flag in verdict.flags(gaining))
     even = compared(rng.normal(1, 1, (4, 300)))
     assert doubts(even, collapse(even.seed_differences)) == Doubts()
 
