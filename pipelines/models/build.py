@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def build_model(
     tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
     entries = {name: value for name, value in task_options.items() if name != FORCED}
     torch.manual_seed(derive(config.seed, "init"))
-    with _config_errors_as_user_errors(spec):
+    with config_errors_as_user_errors(spec):
         if spec.name is None:
             model = _build_from_scratch(model_class, head, spec, tokenizer, entries)
         else:
@@ -183,8 +184,8 @@ def _missing_class_as_user_error(head: str, config: PreTrainedConfig) -> Iterato
 
 
 @contextmanager
-def _config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
-    """Translate what transformers or torch raise for sizes and names in `model.config` that do not fit.
+def config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
+    """Translate what transformers or torch raise for sizes and names in a config that do not fit.
 
     Each architecture checks its entries in its own way, or fails on them later, so any exception is caught.
     """
@@ -194,7 +195,7 @@ def _config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
         raise
     except Exception as error:
         if spec.name is not None and not spec.config:
-            raise
+            raise cannot_load("model", spec.name, error) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"{spec.architecture or spec.name} cannot be built with these entries ({reason})"
         raise UserError("model.config", what, dict(spec.config), "change the entry that it names") from error
@@ -238,11 +239,10 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
     """
     if spec.name is None:
         return known_config(spec)
+    source = model_folder(spec.name)
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            model_folder(spec.name), revision=spec.revision, **options
-        )
-    except (OSError, ValueError) as error:
+        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **options)
+    except Exception as error:  # each architecture checks its entries in its own way
         raise cannot_load("model", spec.name, error) from error
     _override(config, spec)
     _require_layers(config)
@@ -277,7 +277,7 @@ def known_config(spec: ModelConfig) -> PreTrainedConfig:
         close = difflib.get_close_matches(spec.architecture, known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else "see transformers' list of model types"
         raise UserError("model.architecture", "unknown model type", spec.architecture, hint) from error
-    with _config_errors_as_user_errors(spec):
+    with config_errors_as_user_errors(spec):
         _override(config, spec)
         # Built again with the entries, because other entries follow from them (T5's decoder layers, Llama's
         # head size).
@@ -322,11 +322,14 @@ def _no_class(head: str, config: PreTrainedConfig) -> UserError:
 
 def cannot_load(part: str, source: str, error: Exception) -> UserError:
     """Return the error of a model part ("model", "tokenizer") that cannot be loaded from `source`."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        "model.name",
-        f"the {part} cannot be loaded: {reason}",
-        source,
-        mirror.lacks("models", source)
-        or "give a folder that holds it, or a Hub id while the Hub can be reached",
-    )
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = lines[0] if isinstance(error, OSError | ValueError) else " ".join(" ".join(lines).split())
+    if isinstance(error, LookupError):  # says only what was not found
+        reason = f"{type(error).__name__}: {reason}"
+    fix = "give a folder that holds it, or a Hub id while the Hub can be reached"
+    if Path(source).is_dir():
+        fix = "correct the file or the entry that it is about, or save the model again with transformers"
+    if isinstance(error, ImportError):
+        fix = "install the package, or take the entry that asks for it out of config.json"
+    fix = mirror.lacks("models", source) or fix
+    return UserError("model.name", f"the {part} cannot be loaded: {reason}", source, fix)
