@@ -210,10 +210,11 @@ def _roles(sentences: Sequence[list[list[str]]], width: int) -> tuple[int, int]:
 def _numbers(columns: Sequence[Sequence[str]]) -> bool:
     """Return whether a column numbers the words, says where they stand, or names the sentence of each.
 
-    The last is known by sentences of which none has two different values.
+    The last is known by several sentences of which none has two different values; in one alone, by digits.
     """
     longer = [column for column in columns if len(column) > 1]
-    if sum(map(len, longer)) > 2 and all(len(set(column)) == 1 for column in longer):
+    clear = len(longer) > 1 or any(len(column) > 2 and re.search(r"\d", column[0]) for column in longer)
+    if clear and all(len(set(column)) == 1 for column in longer):
         return True
     if _counts([[COUNT.sub("", value) for value in column] for column in columns]):
         return True

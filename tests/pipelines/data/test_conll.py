@@ -102,7 +102,7 @@ SENTENCES = [["Oslo B-LOC", "wächst O"], ["Ida B-PER", "und O", "Jon B-PER"]]
         "{sentence}-{word} {begin}-{end}",
         "{sentence}.{word}",
         "s{sentence}",  # the sentence of each word
-        "news/a {sentence} {word}",  # OntoNotes: file, part, word
+        "news/a1 {sentence} {word}",  # OntoNotes: file, part, word
         "{begin}:{end}",
     ],
 )
