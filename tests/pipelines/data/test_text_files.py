@@ -203,7 +203,7 @@ def test_any_text_is_read_or_refused():
 
 
 def test_tsv_that_was_written_as_csv_is_told(tmp_path):
-    """A quotation mark is text between tabs: GLUE has single ones, and what pandas writes has doubled ones."""
+    """A quotation mark is text between tabs: GLUE has single ones, and pandas writes doubled ones."""
     (tmp_path / "t.tsv").write_text('text\tlabel\n"a ""fine"" film"\tpos\n"dull\tneg\nbad "plot"\tneg\n')
     splits = load(TextClassification(), tmp_path / "t.tsv")
     assert [row["text"] for row in splits.train] == ['"a ""fine"" film"', '"dull', 'bad "plot"']
