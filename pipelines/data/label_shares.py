@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pipelines.tasks.base import Example, Task
 
 NONE = "no label"  # in an example, such as a sentence without entities
+AS_NUMBER = {"false": "0", "true": "1"}
 DISTANCE = 0.1  # between the shares of two splits (total variation), beyond what chance explains
 
 
@@ -22,11 +23,13 @@ def look_alikes(counted: Counter[frozenset[str]]) -> Iterator[str]:
     """Yield a note on each group of labels that a reader takes for one."""
     alike: dict[str, set[str]] = defaultdict(set)
     for label in set[str]().union(*counted):
-        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].add(label)
-    for labels in alike.values():
+        form = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        alike[AS_NUMBER.get(form, form)].add(label)
+    for form, labels in alike.items():
         if len(labels) > 1:
+            number = " (or true for 1, false for 0)" if form in AS_NUMBER.values() else ""
             listed = ", ".join(map(repr, sorted(labels)))
-            yield f"train: {len(labels)} labels differ only in blanks, case or Unicode form: {listed}"
+            yield f"train: {len(labels)} labels differ only in blanks, case or Unicode form{number}: {listed}"
 
 
 def difference(split: str, counted: Counter[frozenset[str]], train: Counter[frozenset[str]]) -> str | None:

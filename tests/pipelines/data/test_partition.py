@@ -251,3 +251,10 @@ def test_labels_that_look_alike_are_told(tmp_path, other):
     tagged = entity_file(tmp_path, ["Per", "PER", "LOC"] * 3)
     notes = load_splits(config(train=tagged, validation=tagged), Ner()).notes
     assert any("2 labels differ" in note and "'PER', 'Per'" in note for note in notes)
+
+
+@pytest.mark.parametrize("labels", [[True, 1, 0], ["true", 1, 0], ["True", "1", "2"], [False, "0", "x"]])
+def test_truth_values_beside_numbers_are_told(tmp_path, labels):
+    path = sorted_file(tmp_path, labels * 4)
+    notes = load_splits(config(train=path, validation=path), TextClassification()).notes
+    assert any("(or true for 1, false for 0)" in note for note in notes)
