@@ -23,7 +23,7 @@ from pipelines.models.dropout import with_dropout
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
 from pipelines.models.padding import require_padding_ignored
-from pipelines.models.weights import LoadingInfo, require_body, require_rows
+from pipelines.models.weights import LoadingInfo, require_body, require_numbers, require_rows
 from pipelines.seeds import derive
 
 ModelClass = Any  # an Auto class of transformers, `EncoderPair`, or the class of one architecture
@@ -51,6 +51,8 @@ MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("forecasting", "encoder"): "PatchTSTForPrediction",  # no Auto class covers it
 }
 OWN_CLASSES: Mapping[str, ModelClass] = {"EncoderPair": EncoderPair}  # all others are in transformers
+# What a forward returns beside its logits, and in which form: it changes no number and is the caller's matter
+OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 NO_CLASS = "Unrecognized configuration class"  # in an Auto class's error for a config it has no class for
 # Special token of a config -> names of the tokenizer's token that takes its place, the first that it has.
 SPECIAL_TOKENS = {"pad": ("pad",), "bos": ("bos", "cls"), "eos": ("eos", "sep")}
@@ -156,6 +158,7 @@ def _load_pretrained(
     model, info = loaded
     if model_class is not EncoderPair or config.is_encoder_decoder:  # a pair has checked its halves
         require_body(model, info, name)
+    require_numbers(model, name)
     if tokenizer is not None:
         require_rows(model, tokenizer, spec.tokenizer or name)
     other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
@@ -244,6 +247,9 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
         config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **options)
     except Exception as error:  # each architecture checks its entries in its own way
         raise cannot_load("model", spec.name, error) from error
+    for part in (config, *parts_of(config)):
+        for name, value in OUTPUTS.items():
+            setattr(part, name, value)
     _override(config, spec)
     _require_layers(config)
     return config

@@ -228,5 +228,11 @@ QUIRKS: Mapping[str, Quirk] = {
     "a maximum as text": Quirk(
         "bert", "ner", _edit("tokenizer_config.json", model_max_length="128"), "(got '128')"
     ),
+    "outputs beside the logits": Quirk(
+        "bert", "ner", _edit("config.json", output_attentions=True, output_hidden_states=True)
+    ),
+    "outputs beside the logits (encoder-decoder)": Quirk(
+        "t5", "summarization", _edit("config.json", output_attentions=True, output_hidden_states=True)
+    ),
     "a tokenizer of a newer version": Quirk("bert", "ner", _newer_tokenizer, "untagged enum"),
 }
