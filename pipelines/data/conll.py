@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pipelines.data.tag_schemes import OUTSIDE, has_prefix
@@ -15,6 +16,8 @@ Fields = list[str]
 Line = tuple[int, str]  # number from 1, text
 BLANKS = " \t"  # what separates columns; a no-break space is part of a word, as for conlleval
 DOCUMENT = "-DOCSTART-"
+COUNT = re.compile(r"^\d+[-.](?=\d+$)")  # of WebAnno: 3-1 is the first word of the third sentence
+PLACE = re.compile(r"(\d+)[-:]\d+")  # its characters: 0-4
 RANGE = re.compile(r"\d+[-.]\d+")  # of CoNLL-U: 1-2 joins two words that follow, 1.1 is no word of the text
 # Types of phrases: a column of these is not one of named entities (CoNLL-2000, CoNLL-2003).
 CHUNKS = frozenset(
@@ -55,8 +58,8 @@ def parse(text: str) -> Conll:
 
     A sentence has the columns `tokens`, `ner_tags` and each as `column_1`, `column_2` ..., plus `document`
     where -DOCSTART- lines divide the file. Columns are split at tabs, at single blanks or at runs of blanks:
-    what most lines share. The words are the first column that does not count them. The tags are the first
-    column of entities; phrases (CoNLL-2003) are none.
+    what most lines share. The words are the first column that does not number them or their sentences. The
+    tags are the first column of entities; phrases (CoNLL-2003) are none. They may stand before the words.
     """
     lines = list(enumerate(_lines(text), start=1))
     words = [line for line in lines if not _ends_sentence(line[1])]
@@ -195,9 +198,34 @@ def _columns(sentence: Sequence[tuple[int, Fields]]) -> list[list[str]]:
 
 def _roles(sentences: Sequence[list[list[str]]], width: int) -> tuple[int, int]:
     """Return the places of the column of words and of that of tags, from 0."""
-    word = int(width > 2 and _counts([columns[0] for columns in sentences]))
+    word = 0
+    while word < width - 2 and _numbers([columns[word] for columns in sentences]):
+        word += 1
     entities, tags = _tag_columns(sentences, word, width)
+    if not tags and _tag_columns(sentences, word - 1, word + 1)[0]:
+        return word + 1, word  # B-ACTOR, then tom
     return word, (entities or tags[-1:] or [width - 1])[0]
+
+
+def _numbers(columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether a column numbers the words, says where they stand, or names the sentence of each.
+
+    The last is known by several sentences of which none has two different values; in one alone, by digits.
+    """
+    longer = [column for column in columns if len(column) > 1]
+    clear = len(longer) > 1 or any(len(column) > 2 and re.search(r"\d", column[0]) for column in longer)
+    if clear and all(len(set(column)) == 1 for column in longer):
+        return True
+    if _counts([[COUNT.sub("", value) for value in column] for column in columns]):
+        return True
+    places = [[PLACE.fullmatch(value) for value in column] for column in longer]
+    return bool(places) and all(
+        _increase([int(at[1]) for at in found if at]) and all(found) for found in places
+    )
+
+
+def _increase(numbers: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(numbers))
 
 
 def _counts(columns: Sequence[Sequence[str]]) -> bool:
@@ -237,14 +265,16 @@ def _described(
     """Return which column is what, and a note where there was a choice."""
     width, notes = splitting.width, []
     entities, tags = _tag_columns(sentences, word, width)
-    roles = {0: "counts the words"} if word else {}
-    roles |= dict.fromkeys(tags, "more tags") | {word: "tokens", tag: "ner_tags"}
+    numbers = range(min(word, tag))
+    roles = dict.fromkeys(numbers, "counts words or sentences") | dict.fromkeys(tags, "more tags")
+    roles |= {word: "tokens", tag: "ner_tags"}
     listed = ", ".join(f"{place + 1} {roles.get(place, 'not used')}" for place in range(width))
     others = [place for place in entities if place != tag]
     if others:
         names = " or ".join(f"column_{place + 1}" for place in others)
         notes.append(f"the tags are those of column {tag + 1}; set data.columns.tags: {names} for others")
-    if word:
-        notes.append("column 1 counts the words and is left out")
+    if numbers:
+        which = "column 1 counts" if len(numbers) == 1 else f"columns 1 to {len(numbers)} count"
+        notes.append(f"{which} words or sentences and {'is' if len(numbers) == 1 else 'are'} left out")
     comments = f"; {plural(num_comments, 'comment line')}" if num_comments else ""
     return f"{width} columns, split at {splitting.name}: {listed}{comments}", notes

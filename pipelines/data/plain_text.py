@@ -7,8 +7,11 @@ Rows = list[dict[str, str]]
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a text without their ends; only line feeds end one, not U+2028 and the like."""
-    lines = text.split("\n")
+    """Return the lines of a text without their ends; only line feeds end one, not U+2028 and the like.
+
+    In a text without any, carriage returns do (files of old Macs and of some spreadsheets).
+    """
+    lines = text.split("\n" if "\n" in text else "\r")
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 

@@ -14,12 +14,14 @@ from itertools import islice
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.shown import plural
 
 Row = dict[str, Any]
 Record = tuple[int, list[str]]  # first line, cells
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE_RECORDS = 500
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+QUOTED = re.compile(r'(?s)"(?:[^"]|"")*""(?:[^"]|"")*"')  # a cell as CSV writes one with quotation marks
 BY_PLACE = re.compile(r"column_\d+")  # a column of a file without a header line
 
 
@@ -61,6 +63,10 @@ def parse(text: str, where: str, wanted: Collection[str], *, by_tabs: bool) -> S
     rows = [_row(header, cells) for _, cells in records[has_header:]]
     _decode_lists(header, [row for row in rows if isinstance(row, dict)])
     notes = [] if delimiter in (",", "\t") and by_tabs == (delimiter == "\t") else [_split_at(delimiter)]
+    quoted = sum(bool(QUOTED.fullmatch(cell)) for _, cells in records for cell in cells) if by_tabs else 0
+    if quoted:
+        what = f"{plural(quoted, 'cell')} in quotation marks with doubled ones inside"
+        notes.append(f"has {what}, which are text here (data.format: csv reads them as CSV does)")
     if has_header:
         unnamed = "if the first line holds no names, take column_1, column_2 ..."
         layout = f"{_split_at(delimiter)}, the first line holds the names ({unnamed})"

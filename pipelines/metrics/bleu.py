@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 ORDERS = 4
 AT_BLANKS = {"13a", "intl", "none"}  # tokenizers that split a text at its blanks and punctuation only
-# Languages that the tokenizer 13a cannot split; for the last four, which write no blanks, sacrebleu has none
+# Languages that the tokenizer 13a cannot split; for the last five, which write no blanks, sacrebleu has none
 TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"} | dict.fromkeys(
-    ("th", "lo", "km", "my"), "char"
+    ("th", "lo", "km", "my", "bo"), "char"
 )
 
 

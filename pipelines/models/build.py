@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from pipelines.models.dropout import with_dropout
 from pipelines.models.encoder_pair import EncoderPair
 from pipelines.models.folder import model_folder
 from pipelines.models.padding import require_padding_ignored
-from pipelines.models.weights import LoadingInfo, require_body, require_rows
+from pipelines.models.weights import LoadingInfo, require_body, require_numbers, require_rows
 from pipelines.seeds import derive
 
 ModelClass = Any  # an Auto class of transformers, `EncoderPair`, or the class of one architecture
@@ -50,6 +51,8 @@ MODEL_CLASSES: Mapping[tuple[str, str], str] = {
     ("forecasting", "encoder"): "PatchTSTForPrediction",  # no Auto class covers it
 }
 OWN_CLASSES: Mapping[str, ModelClass] = {"EncoderPair": EncoderPair}  # all others are in transformers
+# What a forward returns beside its logits, and in which form: it changes no number and is the caller's matter
+OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 NO_CLASS = "Unrecognized configuration class"  # in an Auto class's error for a config it has no class for
 # Special token of a config -> names of the tokenizer's token that takes its place, the first that it has.
 SPECIAL_TOKENS = {"pad": ("pad",), "bos": ("bos", "cls"), "eos": ("eos", "sep")}
@@ -80,7 +83,7 @@ def build_model(
     tokenizer = processor if isinstance(processor, PreTrainedTokenizerBase) else None
     entries = {name: value for name, value in task_options.items() if name != FORCED}
     torch.manual_seed(derive(config.seed, "init"))
-    with _config_errors_as_user_errors(spec):
+    with config_errors_as_user_errors(spec):
         if spec.name is None:
             model = _build_from_scratch(model_class, head, spec, tokenizer, entries)
         else:
@@ -155,6 +158,7 @@ def _load_pretrained(
     model, info = loaded
     if model_class is not EncoderPair or config.is_encoder_decoder:  # a pair has checked its halves
         require_body(model, info, name)
+    require_numbers(model, name)
     if tokenizer is not None:
         require_rows(model, tokenizer, spec.tokenizer or name)
     other_sizes = {parameter for parameter, *_ in info["mismatched_keys"]}
@@ -183,8 +187,8 @@ def _missing_class_as_user_error(head: str, config: PreTrainedConfig) -> Iterato
 
 
 @contextmanager
-def _config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
-    """Translate what transformers or torch raise for sizes and names in `model.config` that do not fit.
+def config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
+    """Translate what transformers or torch raise for sizes and names in a config that do not fit.
 
     Each architecture checks its entries in its own way, or fails on them later, so any exception is caught.
     """
@@ -194,7 +198,7 @@ def _config_errors_as_user_errors(spec: ModelConfig) -> Iterator[None]:
         raise
     except Exception as error:
         if spec.name is not None and not spec.config:
-            raise
+            raise cannot_load("model", spec.name, error) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"{spec.architecture or spec.name} cannot be built with these entries ({reason})"
         raise UserError("model.config", what, dict(spec.config), "change the entry that it names") from error
@@ -238,12 +242,14 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
     """
     if spec.name is None:
         return known_config(spec)
+    source = model_folder(spec.name)
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            model_folder(spec.name), revision=spec.revision, **options
-        )
-    except (OSError, ValueError) as error:
+        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **options)
+    except Exception as error:  # each architecture checks its entries in its own way
         raise cannot_load("model", spec.name, error) from error
+    for part in (config, *parts_of(config)):
+        for name, value in OUTPUTS.items():
+            setattr(part, name, value)
     _override(config, spec)
     _require_layers(config)
     return config
@@ -277,7 +283,7 @@ def known_config(spec: ModelConfig) -> PreTrainedConfig:
         close = difflib.get_close_matches(spec.architecture, known, 3)
         hint = f"did you mean {', '.join(close)}?" if close else "see transformers' list of model types"
         raise UserError("model.architecture", "unknown model type", spec.architecture, hint) from error
-    with _config_errors_as_user_errors(spec):
+    with config_errors_as_user_errors(spec):
         _override(config, spec)
         # Built again with the entries, because other entries follow from them (T5's decoder layers, Llama's
         # head size).
@@ -322,11 +328,14 @@ def _no_class(head: str, config: PreTrainedConfig) -> UserError:
 
 def cannot_load(part: str, source: str, error: Exception) -> UserError:
     """Return the error of a model part ("model", "tokenizer") that cannot be loaded from `source`."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        "model.name",
-        f"the {part} cannot be loaded: {reason}",
-        source,
-        mirror.lacks("models", source)
-        or "give a folder that holds it, or a Hub id while the Hub can be reached",
-    )
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = lines[0] if isinstance(error, OSError | ValueError) else " ".join(" ".join(lines).split())
+    if isinstance(error, LookupError):  # says only what was not found
+        reason = f"{type(error).__name__}: {reason}"
+    fix = "give a folder that holds it, or a Hub id while the Hub can be reached"
+    if Path(source).is_dir():
+        fix = "correct the file or the entry that it is about, or save the model again with transformers"
+    if isinstance(error, ImportError):
+        fix = "install the package, or take the entry that asks for it out of config.json"
+    fix = mirror.lacks("models", source) or fix
+    return UserError("model.name", f"the {part} cannot be loaded: {reason}", source, fix)

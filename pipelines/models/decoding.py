@@ -72,14 +72,17 @@ def find_start_token(model: PreTrainedModel) -> int | None:
 
 
 def _first_of_decoder(model: Any) -> int | None:
+    """Return what the model's own code puts before any labels; None where it follows from them (mBART)."""
     names = ("prepare_decoder_input_ids_from_labels", "_shift_right")
     shift = next((getattr(model, name) for name in names if hasattr(model, name)), None)
     if shift is None:
         return None
+    labels = [[label] for label in range(3) if label != model.config.pad_token_id]
     try:
-        return int(shift(torch.zeros((1, 1), dtype=torch.long))[0, 0])
+        found = set(shift(torch.tensor(labels))[:, 0].tolist())
     except (AttributeError, TypeError, ValueError):  # the model has none
         return None
+    return int(found.pop()) if len(found) == 1 else None
 
 
 def set_aside(model: PreTrainedModel) -> dict[str, Any]:

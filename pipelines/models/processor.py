@@ -76,7 +76,7 @@ def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Pro
         needs = " ".join(str(error).split()).partition(". ")[0]
         what = f"the {kind.word} needs a package that is not installed: {needs}"
         raise UserError("model.name", what, named, "install it with pip") from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the library of fast tokenizers raises bare ones
         raise cannot_load(kind.word, named, error) from error
 
 

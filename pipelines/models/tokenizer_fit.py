@@ -7,7 +7,13 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from pipelines.config.load import ModelConfig
-from pipelines.models.build import parts_of, set_special_tokens, stated_config
+from pipelines.errors import UserError
+from pipelines.models.build import (
+    config_errors_as_user_errors,
+    parts_of,
+    set_special_tokens,
+    stated_config,
+)
 
 # Entries of a config that state the longest input.
 LIMITS = ("max_position_embeddings", "max_encoder_position_embeddings", "max_seq_len")
@@ -21,18 +27,29 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, spec: ModelConfig) -> None:
     with its end token, else with its first token: padding is masked, so the choice changes no output.
 
     Raises:
-        UserError: the model's config cannot be read, or an entry of `model.config` is unknown.
+        UserError: the model's config cannot be read or built, an entry of `model.config` is unknown, or the
+            longest input that the tokenizer states is none.
     """
+    _require_length(tokenizer)
     config = stated_config(spec)
     if tokenizer.pad_token_id is None:
         _give_padding(tokenizer, config)
     set_special_tokens(config, tokenizer, keep=spec.name is not None)
     parts = parts_of(config)
-    limits = [limit for part in parts if (limit := _positions(part, tokenizer.model_max_length)) is not None]
+    with config_errors_as_user_errors(spec):
+        stated = [_positions(part, tokenizer.model_max_length) for part in parts]
+    limits = [limit for limit in stated if limit is not None]
     tokenizer.model_max_length = min([tokenizer.model_max_length, *limits])
     if not all(_token_types(part) >= 2 for part in parts):
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
+
+
+def _require_length(tokenizer: PreTrainedTokenizerBase) -> None:
+    longest: object = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or longest < 1:
+        fix = "correct it in tokenizer_config.json, or take it out: then the model's config states it"
+        raise UserError("model_max_length of the tokenizer", "is no number of tokens", repr(longest), fix)
 
 
 def _token_types(config: PreTrainedConfig) -> int:

@@ -78,6 +78,19 @@ def loading_lines(model: PreTrainedModel) -> list[str]:
     return lines
 
 
+def require_numbers(model: PreTrainedModel, source: str) -> None:
+    """Refuse weights that are no numbers, as after a training that diverged: every output would be NaN.
+
+    Raises:
+        UserError: it names their modules.
+    """
+    parameters = dict(model.named_parameters())
+    wrong = {name for name, weight in parameters.items() if not bool(weight.isfinite().all())}
+    if wrong:
+        what = f"weights are NaN or infinite: {listed(modules(wrong, parameters.keys() - wrong))}"
+        raise UserError("model.name", what, source, "name a checkpoint from before they became so")
+
+
 def require_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Refuse a tokenizer with tokens beyond the rows of the embedding; rows without a token are padding.
 

@@ -127,6 +127,19 @@ OWN_SEARCH = {"num_beams": 4, "min_length": 11, "max_length": 60, "no_repeat_ngr
 OWN_SEARCH |= {"length_penalty": 2.0, "early_stopping": True}
 SAMPLING = {"do_sample": True, "temperature": 0.3, "top_p": 0.5, "top_k": 5, "repetition_penalty": 1.7}
 NO_LIMIT = _edit("tokenizer_config.json", model_max_length=None)
+NO_START = _both(
+    _edit("config.json", decoder_start_token_id=None),
+    _edit("generation_config.json", decoder_start_token_id=None),
+)
+
+
+def _newer_tokenizer(folder: Path) -> None:
+    """Give the tokenizer a model of a kind that the installed library does not know."""
+    path = folder / "tokenizer.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored["model"]["type"] = "Trie"
+    path.write_text(json.dumps(stored), encoding="utf-8")
+
 
 QUIRKS: Mapping[str, Quirk] = {
     "float16 weights": Quirk("bert", "ner", _of_type(torch.float16)),
@@ -153,24 +166,12 @@ QUIRKS: Mapping[str, Quirk] = {
         "pegasus", "summarization", _both(_no_generation_config, _edit("config.json", **OWN_SEARCH))
     ),
     "sampling of its own": Quirk("llama", "summarization", _edit("generation_config.json", **SAMPLING)),
-    "no decoder_start_token_id": Quirk(
-        "t5",
-        "translation",
-        _both(
-            _edit("config.json", decoder_start_token_id=None),
-            _edit("generation_config.json", decoder_start_token_id=None),
-        ),
-        "decoder_start_token_id",
-    ),
+    "no decoder_start_token_id": Quirk("t5", "translation", NO_START, "decoder_start_token_id"),
     "no decoder_start_token_id (bert2bert)": Quirk(
-        "bert2bert",
-        "translation",
-        _both(
-            _edit("config.json", decoder_start_token_id=None),
-            _edit("generation_config.json", decoder_start_token_id=None),
-        ),
-        "decoder_start_token_id",
+        "bert2bert", "translation", NO_START, "decoder_start_token_id"
     ),
+    # It would follow from each label: any one token is another than what transformers trains with.
+    "no decoder_start_token_id (mBART)": Quirk("mbart-50", "translation", NO_START, "decoder_start_token_id"),
     "no pad token": Quirk(
         "qwen",
         "text_classification",
@@ -190,4 +191,48 @@ QUIRKS: Mapping[str, Quirk] = {
         "translation",
         _both(_edit("config.json", eos_token_id=None), _edit("generation_config.json", eos_token_id=None)),
     ),
+    # What is no value of its entry, in a config or a tokenizer of someone else's making.
+    "an activation that is none": Quirk(
+        "bert", "ner", _edit("config.json", hidden_act="swishy"), "KeyError: 'swishy'"
+    ),
+    "sizes that do not fit": Quirk("bert", "ner", _edit("config.json", hidden_size=33), "not a multiple"),
+    "padding beyond the embedding": Quirk(
+        "llama", "language_modelling", _edit("config.json", pad_token_id=90_000), "Padding_idx"
+    ),
+    "a number as text": Quirk(
+        "gpt2", "summarization", _edit("config.json", n_head="2"), "expected int, got str"
+    ),
+    "positions without end": Quirk(
+        "qwen", "ner", _edit("config.json", max_position_embeddings=1e30), "expected int, got float"
+    ),
+    "several end tokens (classifier)": Quirk(
+        "bart", "text_classification", _edit("config.json", eos_token_id=[2, 7]), "eq()"
+    ),
+    "several end tokens": Quirk("t5", "summarization", _edit("generation_config.json", eos_token_id=[1, 9])),
+    "a precision that is none": Quirk("electra", "ner", _edit("config.json", dtype="float13"), "float13"),
+    "a position table of another scaling": Quirk(
+        "qwen", "translation", _edit("config.json", rope_scaling={"type": "curly", "factor": 2.0}), "curly"
+    ),
+    "quantized weights": Quirk(
+        "llama",
+        "language_modelling",
+        _edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        "take the entry that asks for it out",
+    ),
+    "a maximum that is none": Quirk(
+        "roberta",
+        "question_answering",
+        _edit("tokenizer_config.json", model_max_length=-1),
+        "tokenizer_config.json",
+    ),
+    "a maximum as text": Quirk(
+        "bert", "ner", _edit("tokenizer_config.json", model_max_length="128"), "(got '128')"
+    ),
+    "outputs beside the logits": Quirk(
+        "bert", "ner", _edit("config.json", output_attentions=True, output_hidden_states=True)
+    ),
+    "outputs beside the logits (encoder-decoder)": Quirk(
+        "t5", "summarization", _edit("config.json", output_attentions=True, output_hidden_states=True)
+    ),
+    "a tokenizer of a newer version": Quirk("bert", "ner", _newer_tokenizer, "untagged enum"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.tasks.shared.probe import probe
 
 
 def require_fast(tokenizer: Any, unknown: str) -> Any:
@@ -22,3 +23,11 @@ def require_fast(tokenizer: Any, unknown: str) -> Any:
         fix = "name a model whose tokenizer has one (a tokenizer.json), or take a task that writes"
         raise UserError("model", what, type(tokenizer).__name__, fix)
     return backend
+
+
+def backend_probe(backend: Any) -> str:
+    """Return a text of which the backend of a fast tokenizer makes a token."""
+    words = backend.get_vocab(with_added_tokens=False)
+    specials = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    known = {word: at for word, at in words.items() if word not in specials}
+    return probe(lambda text: list(backend.encode(text, add_special_tokens=False).ids), known)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.tasks.shared.fast_tokenizer import require_fast
+from pipelines.tasks.shared.fast_tokenizer import backend_probe, require_fast
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class PairEncoder:
         self._backend = require_fast(tokenizer, "the offsets of its tokens")
         self.max_len = tokenizer.model_max_length  # tokens the model has positions for
         self._clear()
-        self.before, _, self.after = _around(self._backend.encode("a"), 1)
-        pair = self._backend.encode("a", "b")
+        text = backend_probe(self._backend)
+        self.before, _, self.after = _around(self._backend.encode(text), 1)
+        pair = self._backend.encode(text, text)
         self.before_first, self.between, self.after_second = _around(pair, 2)
         second = len(pair.ids) - len(self.after_second) - sum(n == 1 for n in pair.sequence_ids)
         has_two = pair.type_ids == [int(place >= second) for place in range(len(pair.ids))]

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.tasks.shared.probe import probe
 
 MOST_SPANS = 100  # that can be hidden in one input, as in T5
 
@@ -35,7 +36,11 @@ class TextEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.max_len = tokenizer.model_max_length
-        self.prefix, self.suffix = _around(self(["a"])[0], tokenizer("a")["input_ids"])
+        words = {
+            word: at for word, at in tokenizer.get_vocab().items() if at not in tokenizer.all_special_ids
+        }
+        self._probe = probe(lambda text: self([text])[0], words)
+        self.prefix, self.suffix = _around(self([self._probe])[0], tokenizer(self._probe)["input_ids"])
         self.space = " " if self._needs_space() else ""
         self.structural = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
@@ -53,7 +58,8 @@ class TextEncoder:
     @cached_property
     def around_target(self) -> tuple[list[int], list[int]]:
         """Return the ids that the tokenizer puts before and after a target."""
-        return _around(self.targets(["a"])[0], self._tokenizer(text_target="a")["input_ids"])
+        whole = self._tokenizer(text_target=self._probe)["input_ids"]
+        return _around(self.targets([self._probe])[0], whole)
 
     @property
     def num_special(self) -> int:
@@ -83,7 +89,8 @@ class TextEncoder:
 
     def _needs_space(self) -> bool:
         """Return whether the tokenizer cuts a continued text like one that begins with a space."""
-        [first], [running], [spaced] = self(["a"]), self(["a a"]), self([" a"])
+        word = self._probe
+        first, running, spaced = self([word, f"{word} {word}", f" {word}"])
         return running != [*first, *first] and running == [*first, *spaced]
 
     def _encode(self, texts: Sequence[str], **options: Any) -> Any:

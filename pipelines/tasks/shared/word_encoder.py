@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.tasks.shared.fast_tokenizer import require_fast
+from pipelines.tasks.shared.fast_tokenizer import backend_probe, require_fast
 
 
 class WordEncoder:
@@ -21,10 +21,11 @@ class WordEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._backend = require_fast(tokenizer, "the words of its sub-words")
         self.max_len = tokenizer.model_max_length  # tokens the model has positions for
-        probe = self._encode([["a"]], whole=False)[0].ids
-        around = self._encode([["a"]], whole=True)[0].ids
-        start = next(i for i in range(len(around)) if around[i : i + len(probe)] == probe)
-        self.prefix, self.suffix = around[:start], around[start + len(probe) :]
+        self._probe = backend_probe(self._backend)
+        plain = self._encode([[self._probe]], whole=False)[0].ids
+        around = self._encode([[self._probe]], whole=True)[0].ids
+        start = next(i for i in range(len(around)) if around[i : i + len(plain)] == plain)
+        self.prefix, self.suffix = around[:start], around[start + len(plain) :]
         self._space = " " if self._needs_space() else ""
 
     @property
@@ -46,8 +47,10 @@ class WordEncoder:
 
     def _needs_space(self) -> bool:
         """Return whether a second word of a list is encoded differently from the same word in a text."""
-        running = self._backend.encode("a a", add_special_tokens=False).ids
-        return self._encode([["a", "a"]])[0].ids != running and self._encode([["a", " a"]])[0].ids == running
+        word = self._probe
+        running = self._backend.encode(f"{word} {word}", add_special_tokens=False).ids
+        apart, spaced = self._encode([[word, word], [word, f" {word}"]])
+        return apart.ids != running and bool(spaced.ids == running)
 
 
 def _by_word(encoding: Any, num_words: int) -> list[list[int]]:

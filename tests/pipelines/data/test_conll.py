@@ -88,8 +88,45 @@ def test_a_column_that_counts_the_words_is_not_the_words(first):
     assert found.sentences[0]["tokens"] == ["Eva", "Bonn", "ruft"]
     assert found.sentences[0]["ner_tags"] == ["B-PER", "B-LOC", "O"]
     assert found.sentences[0]["column_4"] == ["O", "B-LOCpart", "O"]
-    assert "1 counts the words, 2 tokens, 3 ner_tags, 4 more tags; 1 comment line" in found.layout
+    assert "1 counts words or sentences, 2 tokens, 3 ner_tags, 4 more tags; 1 comment line" in found.layout
     assert "set data.columns.tags: column_4" in found.notes[0]
+
+
+SENTENCES = [["Oslo B-LOC", "wächst O"], ["Ida B-PER", "und O", "Jon B-PER"]]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "{sentence}-{word}",  # WebAnno
+        "{sentence}-{word} {begin}-{end}",
+        "{sentence}.{word}",
+        "s{sentence}",  # the sentence of each word
+        "news/a1 {sentence} {word}",  # OntoNotes: file, part, word
+        "{begin}:{end}",
+    ],
+)
+@pytest.mark.parametrize("num_sentences", [1, 2])
+def test_columns_that_say_where_a_word_stands_are_not_the_words(before, num_sentences):
+    lines, begin = [], 0
+    for sentence, words in enumerate(SENTENCES[-num_sentences:], start=4):
+        for word, rest in enumerate(words, start=1):
+            first = before.format(sentence=sentence, word=word, begin=begin, end=begin + 3)
+            lines.append(f"{first} {rest}")
+            begin += 4
+        lines.append("")
+    found = [(row["tokens"], row["ner_tags"]) for row in parse("\n".join(lines)).sentences]
+    assert found == [tuple(map(list, zip(*map(str.split, words)))) for words in SENTENCES[-num_sentences:]]
+
+
+def test_tags_may_stand_before_the_words():
+    text = "O\tplays\nB-ACTOR\tuma\nI-ACTOR\tthurman\n\nB-YEAR\t1994\n"
+    assert sentences(text) == [
+        (["plays", "uma", "thurman"], ["O", "B-ACTOR", "I-ACTOR"]),
+        (["1994"], ["B-YEAR"]),
+    ]
+    assert parse(text).layout == "2 columns, split at tabs: 1 ner_tags, 2 tokens"
+    assert sentences("O O\nB-52 B-PLANE\n\nO O\n")[0] == (["O", "B-52"], ["O", "B-PLANE"])
 
 
 def test_words_that_are_numbers_are_words():

@@ -40,6 +40,9 @@ def translation() -> Translation:
         ("one\ntwo\n\nthree\n", None, ["one\ntwo", "three"]),
         ("one\ntwo\n\nthree\n", "lines", ["one", "two", "three"]),
         ("one\ntwo\n", "paragraphs", ["one\ntwo"]),
+        ("one\rtwo\r", None, ["one", "two"]),
+        ("one\r\rtwo\rthree", None, ["one", "two\nthree"]),
+        ("o\rne\ntwo\n", None, ["o\rne", "two"]),
         ("\n\none\r\ntwo \u2028 x\r\n\r\n", None, ["one", "two \u2028 x"]),
     ],
 )
@@ -197,3 +200,14 @@ def test_any_text_is_read_or_refused():
             assert all(isinstance(row, str) or list(row) == read.header for row in read.rows)
 
     check()
+
+
+def test_tsv_that_was_written_as_csv_is_told(tmp_path):
+    """A quotation mark is text between tabs: GLUE has single ones, and pandas writes doubled ones."""
+    (tmp_path / "t.tsv").write_text('text\tlabel\n"a ""fine"" film"\tpos\n"dull\tneg\nbad "plot"\tneg\n')
+    splits = load(TextClassification(), tmp_path / "t.tsv")
+    assert [row["text"] for row in splits.train] == ['"a ""fine"" film"', '"dull', 'bad "plot"']
+    assert any("1 cell in quotation marks with doubled ones inside" in note for note in splits.notes)
+    (tmp_path / "u.tsv").write_text('text\tlabel\n"a ""fine"" film"\tpos\ndull\tneg\n')
+    splits = load(TextClassification(), tmp_path / "u.tsv", format="csv")
+    assert [row["text"] for row in splits.train] == ['a "fine" film', "dull"]

@@ -19,8 +19,12 @@ WRONG = ["明天早上我们坐飞机去上海。", "他们把旧房子卖给了
         ("ko kor kor_Hang ko-KR korean", "ko"),
         ("th tha tha_Thai th-TH Thai", "th"),
         ("lao_Laoo km khm_Khmr mya_Mymr my-MM", None),
+        ("cdo_Hans hsn_Hans cjy czh_Hant zh-min-nan lzh_Hani za_Hani", "zh"),
+        ("bo bod bod_Tibt tib Tibetan dz dzo_Tibt lad_Tibt", "bo"),
+        ("my_MM shn shn_Mymr ksw_Mymr", "my"),
+        ("ain_Kana ryu_Jpan", "ja"),
         ("en eng eng_Latn en-US en_GB English", "en"),
-        ("de deu German fr ru und xx zho_Latn", ""),
+        ("de deu German fr ru und xx zho_Latn kk_Arab jv_Latn ja-Latn sr-Cyrl-RS pt-BR vi", ""),
     ],
 )
 def test_every_usual_code_and_name_of_a_language_is_known(codes, code):
@@ -37,7 +41,7 @@ def test_bleu_of_chinese_is_that_of_sacrebleus_chinese_tokenizer(language):
     assert ours.note(CHINESE) is None
 
 
-@pytest.mark.parametrize("language", ["tha_Thai", "Lao", "khm", "my-MM"])
+@pytest.mark.parametrize("language", ["tha_Thai", "Lao", "khm", "my-MM", "bod_Tibt", "shn_Mymr"])
 def test_scripts_without_blanks_that_sacrebleu_cannot_split_are_scored_by_characters(language):
     assert "tok:char" in load("bleu", {"target_language": language}).signature
 
@@ -102,3 +106,24 @@ def test_a_language_that_is_none_is_told_with_a_hint(language, hint):
     assert notes({"bleu": load("bleu", {"target_language": language, "tokenize": "char"})}, texts) == []
     [note] = notes({"rouge1": load("rouge", {"language": language})}, texts)
     assert note.endswith("words are runs of letters, without stems")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["བཀྲ་ཤིས་བདེ་ལེགས་ཞུ།", "ꦱꦸꦒꦼꦁꦫꦮꦸꦃ", "ｺﾝﾆﾁﾊ", "ᦶᦎᧈᦎᦱ", "ꩣၢင်ꩣၢၼ်း", "မႂ်ႇသုင်ၶႃႈ"],
+)
+def test_a_script_without_blanks_is_told_by_its_letters(text):
+    assert is_unspaced(text)
+    assert not is_unspaced(f"{text[:2]} and many Latin letters")
+
+
+@pytest.mark.parametrize(
+    "codes", ["ger deu de German", "iw heb he", "fre fra fr", "fas per fa Persian", "rum ro", "dut nld nl"]
+)
+def test_a_language_by_an_older_or_another_code_is_no_unknown_one(codes):
+    from pipelines.tasks.shared.languages import near_codes
+
+    names = codes.split()
+    assert [unknown(name) for name in names] == [None] * len(names)
+    has = ["deu_Latn", "heb_Hebr", "fra_Latn", "pes_Arab", "ron_Latn", "nld_Latn"]
+    assert len({tuple(near_codes(name, has)) for name in names}) == 1

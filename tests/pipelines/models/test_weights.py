@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipelines.errors import UserError
 from pipelines.models.build import build_model, drawn_parameters
@@ -54,6 +54,20 @@ def test_rows_without_a_token_are_padding(family, tmp_path):
     rows = -(-len(processor(family)) // 64) * 64
     model = stored(tmp_path, family, vocab_size=rows)
     assert_same(load(tmp_path, family), model)
+
+
+# ---- weights that are no numbers
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(family, value, tmp_path):
+    stored(tmp_path, family)
+    changed = load_file(tmp_path / WEIGHTS)
+    name = sorted(name for name in changed if changed[name].dim() == 2)[-1]
+    changed[name][0, 0] = value
+    save_file(changed, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weights are NaN or infinite: .*before they became so") as raised:
+        load(tmp_path, family)
+    assert name.removesuffix(".weight") in raised.value.sentence()
 
 
 # ---- a body that is not there
