@@ -115,13 +115,13 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     out = new / old.resolve().name
     has_copies = any("-r" in cell.folder.name for cell in stored.cells)  # made with --fresh
     finished = [RunFolder(cell.folder) for cell in stored.cells if RunFolder(cell.folder).manifest()]
-    for run in finished:
-        intact.require_as_written(run, run.manifest() or {})
     settings = stored.config.to_dict()
     settings["cells"] = {name: _without_side_effects(cell) for name, cell in settings["cells"].items()}
     config = ablation_from_dict(locate_files(settings, old, finished))
     # Computed, not read from results.json, which may be damaged.
     before = results.results_of([results.ended_ablation(old)], old)
+    for run in finished:
+        intact.require_as_written(run, run.manifest() or {})
     fresh = has_copies and not (out / RUNS).exists()
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
