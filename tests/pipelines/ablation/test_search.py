@@ -136,6 +136,7 @@ def test_an_ablation_that_has_lost_its_search_is_not_reported(ended, capsys):
 
 def test_verify_names_other_scores_and_exchanged_tries(ended, capsys):
     folder = ended
+    assert main(["report", str(folder)]) == 0
     record = json.loads((folder / "search.json").read_text())
     record["cells"]["toy"]["gate"]["tried"][0]["scores"] = [99.0]
     made.forge(folder / "search.json", record)
