@@ -136,7 +136,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
 
-        print(f"attnlab {version('attnlab')}")
+        print(printable(f"attnlab {version('attnlab')}"))
         parser.exit()
 
 
