@@ -133,9 +133,7 @@ def _imported(name: str, module: str, attribute: str) -> type[Variant]:
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise VariantError(
-            "attention", f"cannot be imported: {error}", name, "package.module:Class"
-        ) from error
+        raise VariantError(name, f"cannot be imported: {error}", accepted="package.module:Class") from error
     if not (inspect.isclass(cls) and issubclass(cls, Variant)):
-        raise VariantError("attention", "not a subclass of custom_attention.Variant", name)
+        raise VariantError(name, "not a subclass of custom_attention.Variant")
     return cls

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from custom_attention.attach import attached, variant_parameters
+from custom_attention.attach import attached, detach, variant_parameters
 from custom_attention.battery.models import (
     CAUSAL,
     ENCODER_DECODER,
@@ -33,11 +33,12 @@ from custom_attention.errors import VariantError
 from custom_attention.proof import prove
 from custom_attention.runtime.dispatch import ATTRIBUTE, observed
 from custom_attention.saving import load, save
-from custom_attention.training import penalty
+from custom_attention.training import penalty, set_progress
 
 EPS = torch.finfo(torch.float32).eps
 CLOSE = 2000 * EPS  # two orders of summation of outputs of size about 10
 GREEDY = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+IDLE = "in training it is stock attention as well; a control on purpose has is_control = True and no hook"
 
 Check = Callable[[Any, str], None]  # (model with the variant, family)
 
@@ -52,6 +53,23 @@ def can_do_something(model: Any, family: str) -> None:
         refuse_untrainable(model, padded(family).inputs)
     except VariantError as error:
         raise CheckFailed(str(error).rstrip(".")) from error
+    _require(_can_differ(model, family), f"has no parameter, and {IDLE}")
+
+
+def _can_differ(model: Any, family: str) -> bool:
+    """Tell whether a variant has something to train, or is other than stock attention in training."""
+    stacks = [stack for _, stack in attached(model)]
+    variants = [variant for stack in stacks for variant in stack.variants]
+    if any(v.is_control or v.hooks & {"dropout_rate", "dropout"} for v in variants):
+        return True
+    if variant_parameters(model):
+        return True
+    for stack in stacks:
+        stack.train()  # some variants act in no other mode
+    set_progress(model, 1.0)
+    torch.manual_seed(6)
+    inputs = padded(family).inputs
+    return bool((logits(model, inputs) - logits(detach(model), inputs)).abs().max() > 20 * EPS)
 
 
 def equals_stock(model: Any, family: str) -> None:

@@ -12,6 +12,7 @@ from pipelines import report
 from pipelines.ablation import anchor, looks, results
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
+from pipelines.ablation.cost import duration
 from pipelines.ablation.dry_run import print_plan
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
@@ -226,10 +227,10 @@ def run_missing(
             outcome = Outcome("interrupted", "asked to stop")  # killed by whoever stopped this
         record_failure(cell, outcome)
         outcomes[cell] = outcome_of(cell) if outcome.status != "interrupted" else outcome
-        left = (time.monotonic() - started) / done * (len(missing) - done)
+        seconds = (time.monotonic() - started) / done * (len(missing) - done)
+        left = f" (about {duration(seconds)} left)" if seconds else ""
         reason = f": {outcome.reason}" if outcome.reason else ""
-        ended = f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason}"
-        terminal.say(f"{ended} (about {left:.0f} s left)")
+        terminal.say(f"[{done}/{len(missing)}] {cell.label}: {outcome.status}{reason}{left}")
 
     if missing:
         executor.run(missing, stop=stop, on_outcome=on_outcome)

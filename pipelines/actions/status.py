@@ -32,6 +32,7 @@ SECONDS_PER_RUN = 0.01  # added per run, so that a thousand runs do not keep a f
 # What a small screen shows first.
 ORDER = ("running", "failed", "diverged", "interrupted", "stopped", "queued", "finished", "waiting")
 STYLES = {"finished": "green", "running": "bold", "diverged": "yellow", "failed": "red"}
+NUMBERS = ("Step", "Loss", "Steps/s", "Left", "Score")  # columns that are there if a run has such a number
 MOST_CELLS = 60  # of a reason in the table: Chinese characters take two of a terminal
 
 
@@ -117,17 +118,19 @@ def screen(states: Sequence[RunState], terminal: Terminal) -> Group:
 
 def table(states: Sequence[RunState], every: Sequence[RunState] | None = None) -> Group:
     """Return one line per run, the reasons of failures, and the totals over `every` run."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for heading in ("Cell", "Arm"):
         shown.add_column(heading, overflow="fold")
-    shown.add_column("Seed", justify="right")
-    shown.add_column("Status")
-    for heading in ("Step", "Loss", "Steps/s", "Left", "Score"):
+    shown.add_column("Seed", justify="right", no_wrap=True)
+    shown.add_column("Status", no_wrap=True)
+    columns = [(heading, texts) for heading, *texts in zip(NUMBERS, *map(_numbers, states)) if any(texts)]
+    for heading, _ in columns:
         shown.add_column(heading, justify="right", no_wrap=True)
-    for one in states:
+    for place, one in enumerate(states):
         cell, style = one.cell, STYLES.get(one.state, "")
         first = (printable(cell.cell, keep=""), printable(cell.arm, keep=""), str(cell.seed))
-        shown.add_row(*map(Text, first), Text(one.state, style=style), *map(Text, _numbers(one)))
+        numbers = (texts[place] for _, texts in columns)
+        shown.add_row(*map(Text, first), Text(one.state, style=style), *map(Text, numbers))
     reasons = [
         Text(f"{printable(one.cell.label, keep='')}: {one.state}: {_cut(one.reason)}")
         for one in states

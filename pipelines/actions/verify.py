@@ -22,7 +22,7 @@ from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
 from pipelines.runs import intact
 from pipelines.runs.locate import find_record
-from pipelines.shown import printable
+from pipelines.shown import plural, printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     MANIFEST,
@@ -74,7 +74,7 @@ def verify_command(folder: str, *, replay: int = 0) -> None:
     if len(found) > MOST_LINES:
         print(printable(f"... and {len(found) - MOST_LINES} more"))
     if found:
-        raise RunFailed(f"{folder}: {len(found)} differences")
+        raise RunFailed(f"{folder}: {plural(len(found), 'difference')}")
     sentence = "every file is as its run wrote it, every number is what the stored statistics give"
     print(printable(f"{folder}: {sentence}"))
 

@@ -130,11 +130,22 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
+class _Version(argparse.Action):
+    """Print the version; it is read only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(printable(f"attnlab {version('attnlab')}"))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="attnlab",
         description="Paired attention ablations for BERT, GPT-2 and T5 families, configured in YAML.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of attnlab")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         one = commands.add_parser(

@@ -43,20 +43,25 @@ def _of_predictions(run: ScoredRun, path: Path) -> Iterator[tuple[str, str]]:
     if [str(line["id"]) for line in lines] != list(run.ids):
         yield path.name, f"has other examples than {STATISTICS.format(run.split)}"
         return
+    predictions, references = ([line[side] for line in lines] for side in ("prediction", "reference"))
+    of = STATISTICS.format(run.split)
     for name, metric in run.metrics.items():
-        rows = zip(lines, run.statistics[name])
+        try:
+            found = metric.table(predictions, references)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            yield path.name, f"holds what {name} cannot score, so it does not give {of}"
+            continue
+        rows = zip(found, run.statistics[name], strict=True)
         changed = [str(number) for number, row in enumerate(rows, start=1) if not _agrees(metric, *row)]
         if changed:
             shown = ", ".join(changed[:SHOWN]) + (", ..." if len(changed) > SHOWN else "")
-            of = STATISTICS.format(run.split)
             yield path.name, f"gives other statistics of {name} than {of}, line {shown}"
 
 
-def _agrees(metric: Metric, line: Mapping[str, Any], stored: np.ndarray) -> bool:
-    try:
-        found = np.asarray(metric.statistics(line["prediction"], line["reference"]), dtype=np.float64)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        return False
-    return found.shape == stored.shape and bool(
-        np.allclose(found, stored, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+def _agrees(metric: Metric, found: Any, stored: Any) -> bool:
+    """Tell whether two rows of statistics are equal; the rows of a sparse table are sparse."""
+    if metric.is_sparse:
+        found, stored = (row.toarray().reshape(-1) for row in (found, stored))
+    return found.shape == stored.shape and np.allclose(
+        found, stored, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
     )

@@ -20,8 +20,9 @@ Scalar = str | int | float | bool | None
 MAX_DEPTH = 64  # of nested lists and mappings
 MAX_DIGITS = 19  # of 2 ** 63
 MAX_NODES = 100_000  # far above any real configuration; aliases can make a small file endless
-
-
+OF_DATA = frozenset(
+    [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".iob2", ".bio"]
+)
 TOO_DEEP = f"lists and mappings are nested deeper than {MAX_DEPTH}"
 
 
@@ -134,9 +135,12 @@ def read(file: str | os.PathLike[str]) -> Document:
     """Read one YAML file.
 
     Raises:
-        UserError: the file is missing, empty, not UTF-8 text, not YAML, or repeats a key.
+        UserError: the file is missing, empty, not UTF-8 text, not YAML, data, or repeats a key.
     """
     name, path = os.fspath(file), Path(file)
+    if path.suffix.lower() in OF_DATA and path.is_file():
+        fix = f"attnlab init --data {name} > my.yaml writes settings for it"
+        raise UserError(name, "is data, not settings", accepted=fix)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

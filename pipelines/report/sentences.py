@@ -14,13 +14,13 @@ from pipelines.tasks.shared.generation import describe_set_aside
 
 BEST = "best on validation"  # the reason of an ordinary choice in a search; any other reason is reported
 MEANINGS = {
-    "better": "the 95 % interval excludes 0 and the Holm-adjusted p is below 0.05",
-    "worse": "the same, on the other side",
+    "better": "the 95 % interval lies above 0 and the Holm-adjusted p is below 0.05",
+    "worse": "the 95 % interval lies below 0 and the Holm-adjusted p is below 0.05",
     "equivalent": "the 90 % interval lies inside the margin, also adjusted for its family",
     "non-inferior": "the 90 % interval stays above minus the margin, also adjusted for its family",
     "insensitive": "no harm, but none would be seen: a run learned nothing, or the assay found no harm",
     "identical": "the same outputs on every example",
-    "inconclusive": "none of these: not the same as no difference",
+    "inconclusive": "no other verdict holds, which is not the same as no difference",
     "unstable": "some runs of the arm diverged; the difference over the others is exploratory",
     "no-verdict": "a run is missing, or fewer than three seeds compare checkpoints, not methods",
 }

@@ -61,8 +61,9 @@ def _verified_manifest(run: RunFolder) -> Manifest:
     """Return the manifest of a finished run, its model files verified against their hashes."""
     where, manifest = str(run.path), read_manifest(run)
     if manifest is None:
-        exists = run.path.is_dir()
-        what = "this run is not finished: it has no manifest.json" if exists else "there is no such folder"
+        what = "is a file, not a folder" if run.path.is_file() else "there is no such folder"
+        if run.path.is_dir():
+            what = "this run is not finished: it has no manifest.json"
         raise UserError(where, what, accepted="name the folder of a finished run (attnlab ls runs)")
     if manifest["status"] != "finished":
         raise UserError(where, f"this run has no model to predict with: it {manifest['status']}")

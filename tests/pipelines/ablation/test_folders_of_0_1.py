@@ -33,7 +33,7 @@ def test_it_verifies_but_for_the_rules_of_its_verdicts(ablation, capsys):
     assert main(["verify", str(ablation)]) == 1
     shown = capsys.readouterr()
     assert "other rules gave its p values, intervals and verdicts, so they are not compared" in shown.out
-    assert "1 differences" in shown.err
+    assert "1 difference" in shown.err
     assert main(["report", str(ablation)]) == 0
     assert main(["verify", str(ablation)]) == 0, capsys.readouterr()
 

@@ -79,7 +79,14 @@ def checked(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "variant",
-    ["gate", "stock", "own_variants:Alive", "{temperature: {per: layer}}", "[temperature, softcap]"],
+    [
+        "gate",
+        "stock",
+        "own_variants:Alive",
+        "drop_head",
+        "{temperature: {per: layer}}",
+        "[temperature, softcap]",
+    ],
 )
 def test_a_variant_that_does_what_it_says_passes_every_check(checked, variant):
     status, table, errors = checked(variant)
@@ -96,6 +103,7 @@ def test_a_variant_that_does_what_it_says_passes_every_check(checked, variant):
         ("Misspelt", "the method outputs is no hook, so attention never calls it; did you mean output?"),
         ("NoHook", "overrides no hook"),
         ("Detached", "its parameter amount has no part in the output"),
+        ("Idle", "has no parameter, and in training it is stock attention as well"),
         ("Unchanged", "says that it differs from stock attention, but does not"),
     ],
 )
@@ -136,7 +144,7 @@ def test_sites_and_families_that_a_variant_refuses_are_said(checked, monkeypatch
     ("variant", "said"),
     [
         ("gaet", "did you mean 'gate'"),
-        ("own_variants:Lost", "cannot be imported"),
+        ("own_variants:Lost", "attention: own_variants:Lost: cannot be imported"),
         ("own_variants:Asks", "an option without a default is missing (got width)"),
         ("{own_variants:Alive: {start: soon}}", "own_variants:Alive.start: not accepted"),
         ("{gate: [", "not YAML"),

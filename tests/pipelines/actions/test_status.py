@@ -200,6 +200,17 @@ def test_watching_fits_the_screen_and_shows_what_is_at_work_first(tmp_path):
         assert any("more runs; attnlab status without --watch lists all" in line for line in lines)
 
 
+def test_a_run_takes_one_line_of_80_columns_and_empty_columns_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = made.write(tmp_path, seeds=[1, 2], cells=["reviews-bert-tiny"])
+    assert main(["status", str(folder)]) == 0
+    heading, _, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["Cell", "Arm", "Seed", "Status", "Step", "Loss", "Score"]
+    assert [line.split()[:4] for line in lines[:4]] == [
+        ["reviews-bert-tiny", arm, seed, "finished"] for arm in ("stock", "gate") for seed in "12"
+    ]
+
+
 def test_an_interrupted_watch_ends_with_one_line_and_success(tmp_path, capsys, monkeypatch):
     folder = made.write(tmp_path, finished=[1], seeds=[1, 2])
 

@@ -59,6 +59,11 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path, monkeypatch, out):
 
 
 def test_a_token_among_the_flags_is_not_echoed(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "x.yaml", "--token=hf_aB3dE6gH9"])
+    assert main(["train", "x.yaml", "--token=hf_aB3dE6gH9"]) == 2
     assert "hf_aB3dE6gH9" not in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out.split()[0]) == (0, "attnlab")

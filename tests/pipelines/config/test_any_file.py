@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.config.load import is_ablation, load_ablation, load_run
 from pipelines.config.yaml_source import MAX_DEPTH, override, read
+from pipelines.data.readers import SUFFIXES, TEXT
 from pipelines.errors import UserError
 from tests.pipelines.mutated_runs import ODD
 
@@ -117,3 +118,12 @@ def test_one_of_64_bits_is_read(tmp_path, number):
 def test_an_override_of_endless_parts_is_refused():
     with pytest.raises(UserError, match="its key has 5000 parts"):
         override(".".join("a" * 5000) + "=1")
+
+
+@pytest.mark.parametrize("suffix", sorted({*SUFFIXES, TEXT} - {".json"}))  # JSON is YAML too
+def test_data_in_the_place_of_settings_is_refused_with_the_command_that_writes_them(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix.upper()}"
+    path.write_bytes(b"PAR1\xff\x00 text,label\nsome,good\n")
+    with pytest.raises(UserError) as refused:
+        load_run([str(path)])
+    assert f"{path}: is data, not settings; attnlab init --data {path} > my.yaml" in str(refused.value)

@@ -66,9 +66,9 @@ def test_a_value_out_of_the_declared_bounds_is_refused(word, name, good, bad):
     [wrong] = wrong_options(entry, bad)
     assert wrong.name in {option.name for option in entry.options}
     if word == "task":
-        load_task(SimpleNamespace(task=TaskSpec(name=name, options=good)))
+        load_task(SimpleNamespace(task=TaskSpec(name=name, options=good), label_smoothing=0.0))
         with pytest.raises(UserError, match=rf"task\.{wrong.name}: {wrong.name} of task {name}"):
-            load_task(SimpleNamespace(task=TaskSpec(name=name, options=bad)))
+            load_task(SimpleNamespace(task=TaskSpec(name=name, options=bad), label_smoothing=0.0))
     if word == "variant":
         variants.check_options(variants.find(name), name, good)
         with pytest.raises(VariantError, match=rf"{name}\.{wrong.name}: not accepted"):

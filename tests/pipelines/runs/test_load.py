@@ -212,6 +212,8 @@ def test_a_run_without_a_whole_model_is_refused(runs, tmp_path, capsys):
     assert "is not finished" in refusal()
     shutil.rmtree(copy)
     assert "there is no such folder" in refusal()
+    copy.write_text("task: ner")
+    assert "is a file, not a folder" in refusal()
 
 
 def test_the_loaded_model_has_the_trained_weights_and_the_attention_of_the_run(runs):
