@@ -106,7 +106,7 @@ def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> s
 
 
 def listed(columns: Sequence[str]) -> str:
-    """Return the names of the columns that are there, as a clause; a first row taken for names may be long."""
+    """Return the names of the columns that are there, as a clause, each cut to its beginning."""
     return f"columns there: {', '.join(cut(name, MOST_OF_A_NAME) for name in columns) or 'none'}"
 
 
