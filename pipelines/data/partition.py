@@ -48,7 +48,7 @@ def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: s
                 came = f"{share:g} of {plural(len(examples), 'row')} in {plural(len(groups), 'group')}"
                 labels = len({label for group in groups for label in group.labels})
                 came += f" with {labels:,} different labels" if labels > 1 else ""
-                fix = "raise it, or give more rows" + (SCARCE if 2 * labels > len(groups) else "")
+                fix = "raise it, or give more rows" + (SCARCE if 2 * labels > len(groups) > 1 else "")
                 raise UserError(f"data.split.{split}", what, came, fix)
     found["train"] = sorted(row for group in left for row in group.rows)
     return found
