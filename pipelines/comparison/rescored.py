@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from pipelines.comparison.scored_run import ScoredRun, read
 from pipelines.errors import UserError
-from pipelines.metrics.base import Metric
+from pipelines.metrics.base import Metric, StatisticsTable
 from pipelines.storage import reading, run_files
 from pipelines.storage.names import PREDICTIONS, STATISTICS
 from pipelines.storage.records import PredictionEntry
 
 TOLERANCE = 1e-9  # relative: libraries of another version round the last bits of a float64 differently
 SHOWN = 3  # lines
+UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError)  # of a prediction of another form
 
 
 def differences(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -44,19 +46,34 @@ def _of_predictions(run: ScoredRun, path: Path) -> Iterator[tuple[str, str]]:
         yield path.name, f"has other examples than {STATISTICS.format(run.split)}"
         return
     for name, metric in run.metrics.items():
-        rows = zip(lines, run.statistics[name])
-        changed = [str(number) for number, row in enumerate(rows, start=1) if not _agrees(metric, *row)]
+        changed = [str(number) for number in _changed(metric, lines, run.statistics[name])]
         if changed:
             shown = ", ".join(changed[:SHOWN]) + (", ..." if len(changed) > SHOWN else "")
             of = STATISTICS.format(run.split)
             yield path.name, f"gives other statistics of {name} than {of}, line {shown}"
 
 
-def _agrees(metric: Metric, line: Mapping[str, Any], stored: np.ndarray) -> bool:
+def _changed(metric: Metric, lines: Sequence[Mapping[str, Any]], stored: StatisticsTable) -> list[int]:
+    """Return the numbers of the lines that give other statistics; a correlation needs all lines at once."""
     try:
-        found = np.asarray(metric.statistics(line["prediction"], line["reference"]), dtype=np.float64)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        found = metric.table([line["prediction"] for line in lines], [line["reference"] for line in lines])
+    except UNREADABLE:
+        return [number for number, line in enumerate(lines, start=1) if not _is_scored(metric, line)]
+    rows = zip(found, stored)
+    return [number for number, row in enumerate(rows, start=1) if not _agrees(metric, *row)]
+
+
+def _is_scored(metric: Metric, line: Mapping[str, Any]) -> bool:
+    try:
+        metric.statistics(line["prediction"], line["reference"])
+    except UNREADABLE:
         return False
-    return found.shape == stored.shape and bool(
+    return True
+
+
+def _agrees(metric: Metric, *rows: Any) -> bool:
+    # The table of a metric that counts each label apart is sparse.
+    found, stored = (np.asarray(row.toarray() if issparse(row) else row, dtype=np.float64) for row in rows)
+    return found.shape == stored.shape == (len(metric.columns),) and bool(
         np.allclose(found, stored, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     )
