@@ -104,5 +104,5 @@ def texts(
 
 def _prompts(source: str, finished: LoadedRun) -> list[str]:
     data = finished.config.data
-    rows = input_examples(read_input(source, finished.task, data.encoding), finished.task, data.columns)
+    rows = input_examples(read_input(source, finished.task, data), finished.task, data.columns)
     return [row["text"] for row in rows]

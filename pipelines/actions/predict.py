@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 import torch
 
+from pipelines.config.run import DataConfig
 from pipelines.data import features as feature_cache
-from pipelines.data.columns import value_at, wanted
+from pipelines.data.columns import listed, value_at, wanted
 from pipelines.data.decode import decode, read_bytes, unpack
 from pipelines.data.readers import SUFFIXES, json_row, read_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
@@ -42,7 +43,7 @@ def predict_command(run: str, source: str, out: str | None) -> None:
     if _is_input(out, source):
         raise UserError("--out", "is the file of the inputs", out, "name another file")
     finished = load_run_model(run)
-    table = read_input(source, finished.task, finished.config.data.encoding)
+    table = read_input(source, finished.task, finished.config.data)
     examples = input_examples(table, finished.task, finished.config.data.columns)
     if out is None:
         _write(sys.stdout, finished, examples)
@@ -82,17 +83,22 @@ def _is_input(out: str | None, source: str) -> bool:
 
 
 # ---- input
-def read_input(source: str, task: Task, encoding: str | None = None) -> Table:
+def read_input(source: str, task: Task, data: DataConfig) -> Table:
     """Return the rows of a data file, recognized by its suffix, or of lines of text or JSON.
+
+    Args:
+        data: how the run read its data: its column names, by which delimiter and header line are found; its
+            encoding; its format, for a file whose name ends as that of the run's file does.
 
     Raises:
         UserError: the file cannot be read, or has no rows.
     """
     if source != "-" and _suffix(split_part(source)[0]) in SUFFIXES:
-        table = read_file(source, None, encoding, [*wanted(task, {}), LINE])
+        columns = [*wanted(task, data.columns), *wanted(task, {}), LINE]
+        table = read_file(source, _format(source, data), data.encoding, columns)
     else:
         where = "standard input" if source == "-" else shown(source)
-        lines = decode(_content(source), encoding, where).split("\n")
+        lines = decode(_content(source), data.encoding, where).split("\n")
         numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
         rows = [_row(line.removesuffix("\r")) for _, line in numbered]
         table = of_rows(where, rows, [number for number, _ in numbered])
@@ -117,6 +123,14 @@ def _suffix(name: str) -> str:
     return next((s for s in reversed(Path(name.lower()).suffixes) if s != ".gz"), "")
 
 
+def _format(source: str, data: DataConfig) -> str | None:
+    """Return the format that the run states for files like this one; None: the name tells it."""
+    is_like = isinstance(data.train, str) and _suffix(split_part(data.train)[0]) == _suffix(
+        split_part(source)[0]
+    )
+    return data.format if is_like else None
+
+
 def _content(source: str) -> bytes:
     return sys.stdin.buffer.read() if source == "-" else unpack(read_bytes(Path(source)), Path(source), [])
 
@@ -135,6 +149,7 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
     """
     examples: list[Example] = []
     errors: list[UserError] = []
+    in_lines = LINE in table.columns
     for index, row in enumerate(table.take(table.columns)):
         example = {} if isinstance(row, BadRow) else _example(row, index, task, columns)
         missing = [
@@ -145,7 +160,8 @@ def input_examples(table: Table, task: Task, columns: dict[str, str]) -> list[Ex
         reason = row.reason if isinstance(row, BadRow) else f"has no {missing[0]!r}" if missing else None
         reason = reason or task.check(example)
         if reason:
-            errors.append(UserError(table.place(index), reason))
+            there = listed(table.columns) if missing and not in_lines else None
+            errors.append(UserError(table.place(index), reason, accepted=there))
         examples.append(example)
     if len(errors) > MOST_ERRORS:
         more = UserError(table.where, f"{plural(len(errors) - MOST_ERRORS, 'more row')} like these")

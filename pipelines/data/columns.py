@@ -8,8 +8,10 @@ from typing import Any
 
 from pipelines.data.table import Table
 from pipelines.errors import UserError
+from pipelines.shown import cut
 from pipelines.tasks.base import Task
 
+MOST_OF_A_NAME = 60  # characters of a column's name that a message shows
 ROW_COLUMNS = ("id", "cluster")  # columns of every task, if the data has them
 
 
@@ -99,8 +101,13 @@ def _not_there(table: Table, path: str) -> str | None:
 def _suggest(name: str, there: Sequence[str], canonical: str | None = None) -> str:
     near = get_close_matches(name, there, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    listing = f"columns there: {', '.join(there) or 'none'}"
+    listing = listed(there)
     return f"{guess}{listing}" + (f"; name the right one as data.columns.{canonical}" if canonical else "")
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Return the names of the columns that are there, as a clause, each cut to its beginning."""
+    return f"columns there: {', '.join(cut(name, MOST_OF_A_NAME) for name in columns) or 'none'}"
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:

@@ -23,6 +23,7 @@ RANGE = re.compile(r"\d+[-.]\d+")  # of CoNLL-U: 1-2 joins two words that follow
 CHUNKS = frozenset(
     ["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"]
 )
+MANY_WORDS = 60  # more than a sentence has
 MOST_WRONG = 0.1  # share of the words of a column of tags that may have something else
 
 
@@ -83,6 +84,8 @@ def parse(text: str) -> Conll:
     if len(kept) < len(lines):
         count = plural(len(lines) - len(kept), "line")
         notes.append(f"ranges and empty nodes (1-2, 1.1) are left out: {count}")
+    if len(found) == 1 and len(found[0]) >= MANY_WORDS:
+        notes.append(f"no blank line divides it, so its {plural(len(found[0]), 'word')} are one sentence")
     if several:
         cluster = "set data.columns.cluster: document to treat each as one cluster"
         notes.append(f"{plural(documents[-1], 'document')} ({cluster})")

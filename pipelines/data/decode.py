@@ -11,7 +11,7 @@ from pipelines.errors import UserError, as_clause
 from pipelines.storage.paths import shown
 
 FOREIGN = {  # first bytes of other kinds of files that are often named like a data file
-    b"PK\x03\x04": "a zip archive: unpack it",
+    b"PK\x03\x04": "a zip archive: unpack it, or save a spreadsheet as CSV",
     b"BZh": "bzip2-compressed: unpack it or use gzip",
     b"\xfd7zXZ": "xz-compressed: unpack it or use gzip",
     b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it or use gzip",

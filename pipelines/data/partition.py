@@ -12,6 +12,8 @@ from pipelines.errors import UserError
 from pipelines.shown import plural
 from pipelines.tasks.base import Example, Task
 
+SCARCE = "; train keeps a row with each label (numbers to predict: task.kind: regression)"
+
 
 @dataclass
 class Group:
@@ -44,7 +46,10 @@ def partition(examples: Sequence[Example], spec: SplitSpec, task: Task, where: s
             if not part:
                 what = f"no row of {where} is left for {split}"
                 came = f"{share:g} of {plural(len(examples), 'row')} in {plural(len(groups), 'group')}"
-                raise UserError(f"data.split.{split}", what, came, "raise it, or give more rows")
+                labels = len({label for group in groups for label in group.labels})
+                came += f" with {labels:,} different labels" if labels > 1 else ""
+                fix = "raise it, or give more rows" + (SCARCE if 2 * labels > len(groups) > 1 else "")
+                raise UserError(f"data.split.{split}", what, came, fix)
     found["train"] = sorted(row for group in left for row in group.rows)
     return found
 

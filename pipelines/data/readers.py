@@ -170,13 +170,25 @@ def _read_json(text: str, where: str) -> Table:
         raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        value = lists[0] if len(lists) == 1 else [value]
+        if len(lists) != 1:
+            return _one_object(value, text, where)
+        value = lists[0]
     if not isinstance(value, list):
         raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
     if squad_json.is_nested(value):
         rows = [BadRow(row) if isinstance(row, str) else row for row in squad_json.questions(value)]
         return of_rows(where, rows)
     return of_rows(where, [_as_row(entry, text) for entry in value])
+
+
+def _one_object(value: Row, text: str, where: str) -> Table:
+    """Return the table of one row; a note tells where it may be a table written column by column."""
+    columns = [column for column in value.values() if isinstance(column, list | dict) and len(column) > 1]
+    is_table = len(columns) == len(value) and len({len(column) for column in columns}) == 1
+    note = f"{where}: holds one object, read as one row; if each of its columns holds a value for every row"
+    notes = [f"{note}, write a list of objects, one per row"] if is_table else []
+    rows = squad_json.questions([value]) if squad_json.is_nested([value]) else [_as_row(value, text)]
+    return of_rows(where, [BadRow(row) if isinstance(row, str) else row for row in rows], notes=notes)
 
 
 def _read_jsonl(text: str, where: str) -> Table:

@@ -14,12 +14,13 @@ from itertools import islice
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.shown import plural
+from pipelines.shown import cut, plural
 
 Row = dict[str, Any]
 Record = tuple[int, list[str]]  # first line, cells
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE_RECORDS = 500
+MOST_OF_A_ROW = 200  # characters that a message shows
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 QUOTED = re.compile(r'(?s)"(?:[^"]|"")*""(?:[^"]|"")*"')  # a cell as CSV writes one with quotation marks
 BY_PLACE = re.compile(r"column_\d+")  # a column of a file without a header line
@@ -72,7 +73,9 @@ def parse(text: str, where: str, wanted: Collection[str], *, by_tabs: bool) -> S
         layout = f"{_split_at(delimiter)}, the first line holds the names ({unnamed})"
     else:
         notes.append("has no header line, its columns are column_1, column_2 ...")
-        layout = f"{_split_at(delimiter)}, without a header line (the first row is {first})"
+        row = cut(str(first), MOST_OF_A_ROW)
+        layout = f"{_split_at(delimiter)}, without a header line (the first row is {row})"
+    layout += "; data.format: conll reads a word a line" if delimiter == "\t" else ""
     return Separated(header, rows, [line for line, _ in records[has_header:]], layout, notes)
 
 
@@ -104,7 +107,7 @@ def _records(text: str, delimiter: str, where: str, *, quoted: bool) -> Iterator
             if cells:
                 yield line, cells
     except csv.Error as error:
-        fix = "look for a quotation mark without its end"
+        fix = 'look for a quotation mark without its end, or inside of a cell, where CSV doubles it ("")'
         raise UserError(f"{where}, line {first_line}", f"cannot be read ({error})", accepted=fix) from error
 
 

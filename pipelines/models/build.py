@@ -150,6 +150,7 @@ def _load_pretrained(
                 revision=spec.revision,
                 dtype=torch.float32,
                 use_safetensors=True,  # a pickle can run code when it is read
+                trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
@@ -244,7 +245,9 @@ def stated_config(spec: ModelConfig, **options: Any) -> PreTrainedConfig:
         return known_config(spec)
     source = model_folder(spec.name)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, **options)
+        config = transformers.AutoConfig.from_pretrained(
+            source, revision=spec.revision, trust_remote_code=False, **options
+        )
     except Exception as error:  # each architecture checks its entries in its own way
         raise cannot_load("model", spec.name, error) from error
     for part in (config, *parts_of(config)):
@@ -328,6 +331,9 @@ def _no_class(head: str, config: PreTrainedConfig) -> UserError:
 
 def cannot_load(part: str, source: str, error: Exception) -> UserError:
     """Return the error of a model part ("model", "tokenizer") that cannot be loaded from `source`."""
+    if "trust_remote_code" in str(error):
+        fix = "name a checkpoint of an architecture that transformers itself has"
+        return UserError("model.name", "the checkpoint has code of its own, which is not run", source, fix)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     reason = lines[0] if isinstance(error, OSError | ValueError) else " ".join(" ".join(lines).split())
     if isinstance(error, LookupError):  # says only what was not found

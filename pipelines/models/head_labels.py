@@ -8,9 +8,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from pipelines.config.load import RunConfig
-from pipelines.errors import UserError, as_clause
-from pipelines.hub import mirror
-from pipelines.models.build import drawn_parameters
+from pipelines.models.build import cannot_load, drawn_parameters
 from pipelines.models.folder import model_folder
 from pipelines.models.weights import listed
 from pipelines.tasks.base import Task
@@ -29,11 +27,11 @@ def head_labels(config: RunConfig) -> list[str] | None:
     if name is None:
         return None
     try:
-        found = transformers.AutoConfig.from_pretrained(model_folder(name), revision=config.model.revision)
+        found = transformers.AutoConfig.from_pretrained(
+            model_folder(name), revision=config.model.revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        fix = mirror.lacks("models", name)
-        fix = fix or "give a folder that holds it, or a Hub id while the Hub can be reached"
-        raise UserError("model.name", f"its config cannot be read: {as_clause(error)}", name, fix) from error
+        raise cannot_load("config", name, error) from error
     names: dict[int, str] = getattr(found, "id2label", None) or {}
     labels = [str(names[number]) for number in sorted(names)]
     return None if all(NO_NAME.fullmatch(label) for label in labels) else labels

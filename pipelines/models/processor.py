@@ -70,7 +70,9 @@ def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Pro
         raise UserError("model.name", what, named, f"save the model's {kind.word} in it")
     try:
         auto_class = getattr(transformers, kind.auto_class)
-        loaded: Processor = auto_class.from_pretrained(source, revision=revision, **kind.options)
+        loaded: Processor = auto_class.from_pretrained(
+            source, revision=revision, trust_remote_code=False, **kind.options
+        )
         return loaded
     except ImportError as error:
         needs = " ".join(str(error).split()).partition(". ")[0]

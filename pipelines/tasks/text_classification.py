@@ -81,7 +81,11 @@ class TextClassification(Classification):
 
     def from_text(self, text: str) -> Example:
         if self._has_pairs:
-            return super().from_text(text)
+            what, fix = (
+                "a line of plain text is not enough for this task",
+                "give JSON lines with text and text_pair",
+            )
+            raise UserError("--input", what, accepted=fix)
         return {"text": text}
 
     # ---- features and batches

@@ -16,6 +16,7 @@ from pipelines.actions import evaluate as evaluate_action
 from pipelines.actions import predict as predict_action
 from pipelines.cli.main import main
 from pipelines.config.load import RunConfig, load_ablation, run_from_dict
+from pipelines.config.run import DataConfig
 from pipelines.data.splits import load_splits
 from pipelines.distributed.accelerator import build_accelerator
 from pipelines.models.build import build_model
@@ -140,7 +141,7 @@ def files() -> dict[str, bytes]:
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, file):
     task = finished("translation-t5").task
     (tmp_path / file).write_bytes(files()[file])
-    table = predict_action.read_input(str(tmp_path / file), task)
+    table = predict_action.read_input(str(tmp_path / file), task, DataConfig())
     rows = predict_action.input_examples(table, task, {})
     assert [row["source"] for row in rows] == [FIRST, SECOND]
 
@@ -148,8 +149,25 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, file):
 def test_a_part_of_a_file_is_predicted(tmp_path):
     (tmp_path / "rows.csv").write_bytes(files()["rows.csv"])
     task = finished("translation-t5").task
-    table = predict_action.read_input(f"{tmp_path / 'rows.csv'}[1:]", task)
+    table = predict_action.read_input(f"{tmp_path / 'rows.csv'}[1:]", task, DataConfig())
     assert [row["source"] for row in table.take(table.columns)] == [SECOND]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "data"),
+    [
+        ("in.tsv", f"{FIRST}\t1\n{SECOND}\t2\n", {"columns": {"source": "column_1"}}),
+        ("in.csv", "a, b, c;The text\n1, 2, 3;{}\n4, 5, 6;{}\n", {"columns": {"source": "The text"}}),
+        ("in.csv", f"source;n\n{FIRST};1\n{SECOND};2\n", {"columns": {"source": "column_1"}}),
+        ("in.tsv", f"source\n{json.dumps(FIRST)}\n{SECOND}\n", {"format": "csv", "train": "a.tsv"}),
+    ],
+)
+def test_a_file_is_read_as_the_run_read_its_data(tmp_path, file, content, data):
+    task = finished("translation-t5").task
+    (tmp_path / file).write_text(content.replace("{}", FIRST, 1).replace("{}", SECOND), encoding="utf-8")
+    table = predict_action.read_input(str(tmp_path / file), task, DataConfig(**data))
+    rows = predict_action.input_examples(table, task, data.get("columns", {}))
+    assert [row["source"] for row in rows] == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("name", ["ner-gpt2", "summarization-t5", LABELLED[2]])
@@ -178,7 +196,7 @@ def test_a_very_long_line_is_predicted(predicted, name):
         ("none.csv", b"source\n", "holds no input"),
         ("none.jsonl", b"\n", "holds no input"),
         ("none.json", b"[]", "holds no input"),
-        ("rows.csv", b"other\na\n", "has no 'source'"),
+        ("rows.csv", b"other\na\n", "has no 'source'; columns there: other"),
         ("rows.jsonl", b'{"source": null}\n', "has no 'source'"),
         ("rows.jsonl", b'{"source": "a', "not valid JSON"),
         ("rows.txt", b'{"source": "\\ud800"}\n', "half a character"),

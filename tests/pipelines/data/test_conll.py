@@ -186,3 +186,10 @@ def test_ranges_and_empty_nodes_of_conll_u_are_no_words_and_are_counted():
     uncounted = parse("\n".join(["3-1 NUM O", "won VERB O", "2.5 NUM O"]))
     assert [s["tokens"] for s in uncounted.sentences] == [["3-1", "won", "2.5"]]
     assert not uncounted.notes
+
+
+def test_many_words_without_a_blank_line_are_told_to_be_one_sentence():
+    words = "".join(f"w{n}\tO\n" for n in range(75))
+    assert parse(words).notes == ["no blank line divides it, so its 75 words are one sentence"]
+    assert parse(words + "\n" + words).notes == []
+    assert parse("w\tO\n" * 20).notes == []

@@ -337,7 +337,10 @@ def test_without_a_network_a_hub_dataset_says_what_else_there_is():
     ("spec", "said"),
     [
         ({"name": "nerr", "train": 1, "validation": 1}, "there is no such generator"),
-        ({"name": "ner", "train": 1, "validation": 1, "options": {"noize": 1}}, "unknown option (got noize)"),
+        (
+            {"name": "ner", "train": 1, "validation": 1, "options": {"noize": 1}},
+            "unknown option 'noize' of corpus ner",
+        ),
     ],
 )
 def test_a_generator_is_named_with_its_options(spec, said):

@@ -117,6 +117,12 @@ def test_a_split_without_a_row_is_refused(tmp_path):
         loaded(path, validation=0.01)
 
 
+def test_numbers_taken_for_labels_are_told_where_a_split_gets_no_row(tmp_path):
+    path = sorted_file(tmp_path, [f"{n}.5" for n in range(12)])
+    with pytest.raises(UserError, match=r"in 12 groups with 12 different labels\).*kind: regression"):
+        loaded(path, validation=0.25)
+
+
 def test_a_label_that_only_a_drawn_row_has_is_told(tmp_path):
     path = tmp_path / "t.jsonl"
     rows = [{"tokens": [str(n)], "ner_tags": [f"T{n}"]} for n in range(20)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 from contextlib import suppress
 
 import pytest
@@ -17,6 +18,8 @@ from pipelines.data.splits import load_splits
 from pipelines.errors import UserError
 from pipelines.runs import identity
 from pipelines.tasks.language_modelling import LanguageModelling
+from pipelines.tasks.ner import Ner
+from pipelines.tasks.summarization import Summarization
 from pipelines.tasks.text_classification import TextClassification
 from pipelines.tasks.translation import Translation
 from tests.pipelines.data.tagging import config
@@ -158,6 +161,42 @@ def test_a_file_without_a_header_says_so_where_its_columns_are_not_named(tmp_pat
         UserError, match=r"there: column_1, column_2; .*without a header line \(the first row is"
     ):
         load(TextClassification(), tmp_path / "t.tsv")
+
+
+def test_a_message_shows_only_the_beginning_of_a_long_first_row(tmp_path):
+    (tmp_path / "t.tsv").write_text(f"{'word ' * 4000}\t3\nother\t4\n")
+    with pytest.raises(UserError, match=r"the first row is .*wo…\)") as told:
+        load(TextClassification(), tmp_path / "t.tsv")
+    assert len(str(told.value)) < 2000
+
+
+def test_words_in_a_tsv_file_are_told_the_format_that_reads_them(tmp_path):
+    (tmp_path / "t.tsv").write_text("1\tOtto\tB-PER\n2\tsings\tO\n")
+    with pytest.raises(UserError, match=r"data\.format: conll reads a word a line"):
+        load(Ner(), tmp_path / "t.tsv")
+    splits = load(Ner(), tmp_path / "t.tsv", format="conll")
+    assert splits.train[0]["tokens"] == ["Otto", "sings"]
+
+
+def test_a_backslash_before_a_quotation_mark_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text('text,label\n"a \\"fine\\" film",pos\n')
+    with pytest.raises(UserError, match=r't\.csv, line 2: .*where CSV doubles it \(""\)'):
+        load(TextClassification(), tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "is_told"),
+    [
+        ({"source": ["a b", "c d", "e f"], "target": ["A", "C", "E"]}, True),
+        ({"source": ["one sentence", "another"], "target": "short"}, False),
+        ([{"source": "a b", "target": "A"}], False),
+    ],
+)
+def test_json_of_columns_is_one_row_and_says_so(tmp_path, content, is_told):
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    splits = load(Summarization(), tmp_path / "t.json")
+    assert len(splits.train) == 1
+    assert any("holds one object, read as one row" in note for note in splits.notes) == is_told
 
 
 @pytest.mark.parametrize(

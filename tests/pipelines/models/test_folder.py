@@ -50,8 +50,9 @@ def test_a_hub_id_and_a_whole_folder_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "inspect"])
-@pytest.mark.parametrize("damage", ["pickle", "truncated", "no type"])
-def test_every_command_refuses_it_in_one_sentence(command, damage, tmp_path, capsys):
+@pytest.mark.parametrize("damage", ["pickle", "truncated", "no type", "own code"])
+def test_every_command_refuses_it_in_one_sentence(command, damage, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody is asked whether to run code"))
     stored(tmp_path / "model", "encoder", num_labels=3)
     weights, config = tmp_path / "model" / WEIGHTS, tmp_path / "model" / "config.json"
     if damage == "pickle":
@@ -59,6 +60,11 @@ def test_every_command_refuses_it_in_one_sentence(command, damage, tmp_path, cap
         torch.save({}, tmp_path / "model" / "pytorch_model.bin")
     elif damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "own code":
+        values = json.loads(config.read_text()) | {"model_type": "nobert"}
+        config.write_text(
+            json.dumps(values | {"auto_map": {"AutoConfig": "configuration_nobert.NoBertConfig"}})
+        )
     else:
         values = json.loads(config.read_text())
         config.write_text(json.dumps({key: value for key, value in values.items() if key != "model_type"}))
@@ -73,3 +79,4 @@ def test_every_command_refuses_it_in_one_sentence(command, damage, tmp_path, cap
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("model.name: ")
     assert "Traceback" not in last
+    assert ("has code of its own, which is not run" in last) == (damage == "own code")

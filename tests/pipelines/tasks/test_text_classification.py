@@ -160,7 +160,7 @@ def test_labels_and_pairs_that_cannot_work_are_refused():
         TextClassification().fit({"train": [*SINGLE, *PAIRS]})
     with pytest.raises(UserError, match="two or more distinct"):
         TextClassification().fit({"train": [{"text": "a", "label": "only"}]})
-    with pytest.raises(UserError, match="JSON lines with text"):
+    with pytest.raises(UserError, match="JSON lines with text and text_pair"):
         task("encoder", PAIRS).from_text("a line")
 
 
