@@ -18,14 +18,25 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import errors, registry, site, variant
+from custom_attention import errors, option_types, registry, site, variant
 from custom_attention.errors import VariantError
 from custom_attention.runtime import blockwise, call, dispatch, forward, paired_dropout, restored_model
 from custom_attention.runtime.dispatch import Recipe
 
 PACKAGE = "custom_attention"
 # The files that every exported model needs, in order.
-RUN_TIME = (errors, site, blockwise, paired_dropout, forward, call, variant, dispatch, restored_model)
+RUN_TIME = (
+    errors,
+    option_types,  # variants state the bounds of their options
+    site,
+    blockwise,
+    paired_dropout,
+    forward,
+    call,
+    variant,
+    dispatch,
+    restored_model,
+)
 PREFIX = "Attnlab"
 
 

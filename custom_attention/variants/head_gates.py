@@ -12,7 +12,7 @@ OPEN = 2.5  # the gate of a parameter of 0 is exactly 1 in evaluation
 
 
 class HeadGates(Variant):
-    """g_h o_h with a gate g_h in [0, 1], exactly 0 or 1 with some probability; 1 at the start.
+    """o_h = g_h attention_h, with a gate g_h in [0, 1], exactly 0 or 1 with some probability; 1 at the start.
 
     Sources: L0 regularisation (Louizos et al. 2018, arXiv 1712.01312) on heads (Voita et al. 2019, arXiv
     1905.09418). In training the gate is drawn once in each forward; the penalty is `strength` times the

@@ -6,7 +6,7 @@ from custom_attention.variant import Call, Site, Variant, VariantError
 
 
 class SlidingWindow(Variant):
-    """Hides keys more than `window` positions away, except from and to the first `num_global` tokens.
+    """weights = softmax(scores) over keys at most `window` positions away; `num_global` first tokens see all.
 
     Sources: Longformer (Beltagy et al. 2020, arXiv 2004.05150) and sparse transformers (Child et al. 2019,
     arXiv 1904.10509). It changes which keys count, not the cost: the kernel computes hidden scores too.

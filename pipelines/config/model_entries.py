@@ -115,7 +115,9 @@ def class_entries(model_type: str) -> Mapping[str, ConfigEntry] | None:
     for one in reversed([one for one in chain if one not in base]):
         aliases |= source.attributes(one.node).get("attribute_map") or {}
         found |= dict.fromkeys(_set_names(one.node), ConfigEntry()) | dict(_annotated(one.node, one.module))
-    return found | {alias: found.get(entry, ConfigEntry()) for alias, entry in aliases.items()}
+    # The default stands under the first name: an entry under the other may have been set by it.
+    second = {alias: found.get(entry, ConfigEntry()) for alias, entry in aliases.items()}
+    return found | {alias: replace(entry, default=None) for alias, entry in second.items()}
 
 
 def set_by_runs() -> list[str]:

@@ -220,6 +220,8 @@ def test_a_gain_is_a_gate_that_does_not_vary():
 
 def test_every_parameter_of_every_variant_is_reported(arm):
     model = attach(tiny("llama"), arm, where={"kind": "self"})
+    if any(stack.replaces_kernel for _, stack in attached(model)):
+        pytest.skip("it replaces the kernel, so there are no weights to report")
     nudge(variant_parameters(model).values())
     for (_, stack), record in zip(attached(model), diagnose(model, padded("llama").inputs)):
         told = {key.removesuffix(".rms").partition(".")[2] for key in record.learned}

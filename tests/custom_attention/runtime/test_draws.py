@@ -33,6 +33,8 @@ def test_a_neutral_variant_drops_what_stock_drops(name, fewest, monkeypatch):
     variants = [variant for _, stack in custom_attention.attached(model) for variant in stack]
     if not all(variant.neutral_at_start for variant in variants):
         pytest.skip(f"{name} does not start as stock, so its outputs differ for another reason")
+    if any({"dropout", "dropout_rate", "attend", "penalty"} & variant.hooks for variant in variants):
+        pytest.skip(f"{name} draws numbers of its own in training")
     assert (swapped - stock).abs().max() <= 50 * torch.finfo(torch.float32).eps * stock.abs().max()
 
 

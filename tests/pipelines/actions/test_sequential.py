@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipelines.ablation.cell import Outcome
-from pipelines.ablation.preregistration import read_registration, registration
+from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.results import ended_ablation
 from pipelines.actions import ablate
 from pipelines.actions.status import status_command
@@ -82,7 +82,8 @@ def test_started_again_it_runs_nothing_and_its_seeds_are_no_change(monkeypatch, 
     folder = tmp_path / "toy"
     declared = read_registration(folder)["declared"]
     assert (declared["seeds"], declared["stopping_rule"]) == ([1, 2, 3], "sequential, at most 5 seeds")
-    assert registration(ended_ablation(folder).config, folder)["changed_afterwards"] == []
+    ended = ended_ablation(folder)
+    assert deviations(read_registration(folder), ended.config, ended.runs) == []
 
 
 def test_a_failed_run_ends_it(monkeypatch, tmp_path):
