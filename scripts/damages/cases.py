@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts.damages.command import Ended, run
 from scripts.damages.folders import MAKERS
 from scripts.damages.kinds import DAMAGES
 from scripts.damages.readers import NOT_OF_THE_RECORD, Reader, readers
+from scripts.forks import Ended, run
 
 GOOD = ("refused", "told", "same")
 BAD = ("traceback", "silent", "left over")  # a temporary file is left over

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.damages.command import run
+from scripts.forks import run
 
 STOPPED_AT, STEPS = 5, 7
 RUN = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.damages.command import Command
 from scripts.damages.folders import kept_run, training, without_loading
+from scripts.forks import Command
 
 RESULTS = ("model/model.safetensors", "predictions.test.jsonl", "statistics.test.parquet")
 NOT_FINISHED = "runs are missing|not finished yet"  # what a report says of a run without its manifest

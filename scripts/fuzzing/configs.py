@@ -29,13 +29,13 @@ def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
         command, case = [str(file)], [text]
     else:
         command = case = mutated(task, draw)
-    status, said = run(["validate", *command], _bounded)
-    if status != "0":
+    status, _, said = run(["validate", *command], _bounded)
+    if status != 0:
         return _named(status, "refused by validate"), case, said
-    status, said = run(["train", *command, "--out", str(folder / "run")], _until_the_first_step)
-    if status == str(STARTED):
+    status, _, said = run(["train", *command, "--out", str(folder / "run")], _until_the_first_step)
+    if status == STARTED:
         return "started", case, ""
-    if status != "2":
+    if status != 2:
         return _named(status, "failed"), case, said
     if (folder / "run").exists():
         return "refused and written", case, said
@@ -43,10 +43,10 @@ def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
     return why_refused(last) or "train cannot", case, said
 
 
-def _named(status: str, name: str) -> str:
-    if status == "traceback":
+def _named(status: int | str, name: str) -> str:
+    if isinstance(status, str):
         return status
-    return name if status in ("0", "1", "2", "75") else "unknown status"
+    return name if status in (0, 1, 2, 75) else "unknown status"
 
 
 def _bounded() -> None:
