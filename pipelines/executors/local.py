@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -59,7 +59,9 @@ class LocalExecutor:
                     waiting.append(cell)
                     continue
                 gpus = pool.take(cell.config["processes"])
-                child = context.Process(target=run_in_child, args=(cell, gpus), name=cell.label)
+                child = context.Process(
+                    target=run_in_child, args=(cell, gpus, dict(os.environ)), name=cell.label
+                )
                 try:
                     start_fork_server()
                     child.start()
@@ -108,8 +110,14 @@ def start_fork_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_in_child(cell: Cell, gpus: Sequence[str] = ()) -> None:
-    """Run a cell on its GPUs as the body of a child process, and exit with its status."""
+def run_in_child(cell: Cell, gpus: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a cell on its GPUs as the body of a child process, and exit with its status.
+
+    Args:
+        environment: of the ablation now; the fork server has that of its own start, which may be older.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     if gpus:
         os.environ[VISIBLE] = ",".join(gpus)  # CUDA reads it at its first use, which comes later
     os.setsid()  # a signal to the group reaches this process once, as SIGTERM from the parent

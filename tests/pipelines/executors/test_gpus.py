@@ -99,7 +99,9 @@ def test_runs_share_no_gpu_unless_they_are_asked_to(
         assert all(len(set(gpus)) == len(gpus) == min(processes, 3) for gpus in at_work.values())
 
 
-def test_a_run_sees_its_own_gpus_alone(monkeypatch):
+def test_a_run_sees_its_own_gpus_alone_and_the_environment_of_now(monkeypatch):
+    """The fork server may be older than a variable: its children would be other runs than those planned."""
+
     class Left(BaseException):
         pass
 
@@ -107,12 +109,12 @@ def test_a_run_sees_its_own_gpus_alone(monkeypatch):
         raise Left
 
     seen = []
-    monkeypatch.setenv(devices.VISIBLE, "a,b")
+    monkeypatch.setattr(os, "environ", {devices.VISIBLE: "a,b", "OLDER": "gone"})
     monkeypatch.setattr(local.signal, "signal", lambda *_: None)
     monkeypatch.setattr(local.os, "setsid", lambda: None)
     monkeypatch.setattr(local, "leave_with_parent", lambda: None)
-    monkeypatch.setattr(local, "run_cell", lambda cell: seen.append(os.environ[devices.VISIBLE]) or 0)
+    monkeypatch.setattr(local, "run_cell", lambda cell: seen.append(dict(os.environ)) or 0)
     monkeypatch.setattr(local.os, "_exit", leave)
     with pytest.raises(Left):
-        local.run_in_child(None, ("b",))
-    assert seen == ["b"]
+        local.run_in_child(None, ("b",), {"ATTNLAB_MIRROR": "/m"})
+    assert seen == [{"ATTNLAB_MIRROR": "/m", devices.VISIBLE: "b"}]
