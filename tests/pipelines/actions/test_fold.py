@@ -111,7 +111,7 @@ def test_without_its_data_a_run_is_folded_and_that_is_said(tmp_path, capsys):
     assert main(["fold", str(run), str(tmp_path / "plain")]) == 0
     said = capsys.readouterr().out
     assert "made-up batch only" in said
-    assert str(file) in said
+    assert file.name in said  # its path may be shown from the working folder
 
 
 def test_a_folder_that_reads_back_as_another_function_gets_no_name(tmp_path, monkeypatch, capsys):
