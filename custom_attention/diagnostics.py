@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from custom_attention.attach import attach, attached, detach, is_attached
-from custom_attention.errors import VariantError
-from custom_attention.modes import quiet
+from custom_attention.observation import observed_forward
 from custom_attention.runtime.blockwise import block_places
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Call, repeat_heads, visible
-from custom_attention.runtime.dispatch import ATTRIBUTE, Stack, observed
+from custom_attention.runtime.call import Call, repeat_heads, visible
+from custom_attention.runtime.dispatch import Stack
 from custom_attention.site import Site
 
 BLOCK = 2**22  # scores formed at a time: 16 MiB in float32
@@ -80,23 +78,16 @@ def diagnose(
             token, (0, -1) are [CLS] and [SEP].
 
     Raises:
-        VariantError: the model does not dispatch, or its softmax has a term of its own.
+        VariantError: the model does not dispatch, its softmax has a term of its own, or a variant replaces
+            the kernel.
     """
-    stock = not is_attached(model)
-    if stock:
-        attach(model, [], example=batch)
-    try:
-        probe = _Probe(model, batch, tuple(sink_tokens))
-        with quiet(model), torch.no_grad(), observed(probe):
-            model(**batch)
-        return [probe.tallies[module].summary() for module, _ in attached(model) if module in probe.tallies]
-    finally:
-        if stock:
-            detach(model)
+    probe = _Probe(model, batch, tuple(sink_tokens))
+    with observed_forward(model, batch, probe.add_call) as reached:
+        return [probe.tallies[module].summary() for module, _ in reached]
 
 
 class _Probe:
-    """The callback of `observed`: it computes each attention call, and its weights for the statistics."""
+    """Statistics of the attention calls of one forward, by attention module."""
 
     def __init__(
         self, model: PreTrainedModel, batch: Mapping[str, Any], sink_tokens: tuple[int, ...]
@@ -106,33 +97,9 @@ class _Probe:
         two_stacks = getattr(model.config, "is_encoder_decoder", False)
         self.targets = _real_targets(batch) if two_stacks else None
 
-    def __call__(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        scaling: float | None,
-        kwargs: Mapping[str, Any],
-    ) -> Tensor:
-        stack: Stack = getattr(module, ATTRIBUTE)
-        if stack.replaces_kernel:
-            raise VariantError(stack.site.name, "a variant replaces the kernel here, so there are no weights")
-        own = [name for name in OWN_SCORE_TERMS if kwargs.get(name) is not None]
-        if own:
-            what = f"this model has its own `{own[0]}` inside the softmax, so its weights cannot be computed"
-            raise VariantError(stack.site.name, what)
-        arguments = stack.state.arguments
-        output, _ = stack(module, query, key, value, mask, scaling, 0.0, kwargs)
-        stack.state.arguments = arguments
-        call = Call(stack, module, query, key, value, mask, scaling, 0.0, kwargs)
-        with torch.autocast(query.device.type, enabled=False):
-            self._add_call(stack, call, output.transpose(1, 2))
-        return output
-
-    def _add_call(self, stack: Stack, call: Call, output: Tensor) -> None:
+    def add_call(self, stack: Stack, call: Call, output: Tensor) -> None:
         """Add every block of weights of one call to the tally of its site."""
+        output = output.transpose(1, 2)
         batch, heads, query_len, _ = call.query.shape
         query, key, value = stack.enter(call)
         key, value = (repeat_heads(states, heads // states.shape[1]) for states in (key, value))

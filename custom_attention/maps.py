@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from custom_attention.attach import attach, attached, detach, is_attached
-from custom_attention.errors import VariantError
-from custom_attention.modes import quiet
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Call, repeat_heads
-from custom_attention.runtime.dispatch import ATTRIBUTE, Stack, observed
+from custom_attention.observation import observed_forward
+from custom_attention.runtime.call import Call, repeat_heads
+from custom_attention.runtime.dispatch import Stack
 from custom_attention.site import Site
 
 
@@ -35,41 +32,16 @@ def attention_maps(model: PreTrainedModel, batch: Mapping[str, Any]) -> list[Att
         batch: keyword arguments of one forward, of one example without padding.
 
     Raises:
-        VariantError: the model does not dispatch, or its softmax has a term of its own.
+        VariantError: the model does not dispatch, its softmax has a term of its own, or a variant replaces
+            the kernel.
     """
-    stock = not is_attached(model)
-    if stock:
-        attach(model, [], example=batch)
-    try:
-        found: dict[nn.Module, Tensor] = {}
+    found: dict[nn.Module, Tensor] = {}
 
-        def note(
-            module: nn.Module,
-            query: Tensor,
-            key: Tensor,
-            value: Tensor,
-            mask: Tensor | None,
-            scaling: float | None,
-            kwargs: Mapping[str, Any],
-        ) -> Tensor:
-            stack: Stack = getattr(module, ATTRIBUTE)
-            own = [name for name in OWN_SCORE_TERMS if kwargs.get(name) is not None]
-            if own:
-                what = f"its softmax has an own term (`{own[0]}`), so its weights cannot be computed"
-                raise VariantError(stack.site.name, what)
-            output, _ = stack(module, query, key, value, mask, scaling, 0.0, kwargs)
-            call = Call(stack, module, query, key, value, mask, scaling, 0.0, kwargs)
-            with torch.autocast(query.device.type, enabled=False):
-                found[module] = _weights(stack, call)
-            return output
+    def note(stack: Stack, call: Call, _output: Tensor) -> None:
+        found[call.module] = _weights(stack, call)
 
-        with quiet(model), torch.no_grad(), observed(note):
-            model(**batch)
-        sites = [(module, stack.site) for module, stack in attached(model) if module in found]
-        return [AttentionMap(site, found[module]) for module, site in sites]
-    finally:
-        if stock:
-            detach(model)
+    with observed_forward(model, batch, note) as reached:
+        return [AttentionMap(stack.site, found[module]) for module, stack in reached]
 
 
 def _weights(stack: Stack, call: Call) -> Tensor:

@@ -70,6 +70,23 @@ def test_a_variant_of_the_scores_changes_them_and_its_rows_still_add_up():
         assert not torch.equal(one.weights, two.weights)
 
 
+def test_a_variant_that_reads_hidden_states_is_drawn_as_it_is():
+    model, inputs = tiny("llama").eval(), {key: value[:1] for key, value in padded("llama").inputs.items()}
+    before = attention_maps(model, inputs)
+    custom_attention.attach(model, ["forgetting"])
+    for one, two in zip(before, attention_maps(model, inputs), strict=True):
+        torch.testing.assert_close(two.weights, one.weights)
+    nudge(custom_attention.variant_parameters(model).values())
+    assert not torch.equal(before[0].weights, attention_maps(model, inputs)[0].weights)
+
+
+def test_no_weights_are_drawn_where_a_variant_replaces_the_kernel():
+    model, inputs = tiny("llama").eval(), {key: value[:1] for key, value in padded("llama").inputs.items()}
+    custom_attention.attach(model, [{"linear_attention": {"form": "replaced"}}], where={"kind": "self"})
+    with pytest.raises(custom_attention.VariantError, match="replaces the kernel here"):
+        attention_maps(model, inputs)
+
+
 # ---- the picture
 def pixels(picture: str) -> list[np.ndarray]:
     """The shades of each image of a picture, decoded by hand."""

@@ -22,7 +22,7 @@ HELPER = "pipelines.tasks.shared.word_encoder"
 NO_NUMBERS = (
     "custom_attention",
     *(f"custom_attention.{name}" for name in ("dead", "diagnostics", "dummy_inputs", "hook_names")),
-    *(f"custom_attention.{name}" for name in ("export", "fold", "proof")),
+    *(f"custom_attention.{name}" for name in ("export", "fold", "observation", "proof")),
     *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "trainer", "variants")),
     "custom_attention.scaled_self_attention",
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
