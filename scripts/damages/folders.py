@@ -11,26 +11,10 @@ from pathlib import Path
 import yaml
 
 from scripts.forks import run
+from scripts.tiny_run import tiny_run
 
 STOPPED_AT, STEPS = 5, 7
-RUN = {
-    "task": "ner",
-    "data": {"generated": {"name": "ner", "train": 24, "validation": 8, "test": 8}},
-    "model": {
-        "architecture": "bert",
-        "family": "encoder",
-        "vocab_size": 300,
-        "config": {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 24,
-        },
-    },
-    "batch_size": 8,
-    "checkpoint_every_steps": 2,
-    "device": "cpu",
-}
+RUN = tiny_run(train=24, held_out=8)
 ABLATION = {
     "cells": {"toy": {**RUN, "max_steps": 3}},
     "arms": {"stock": [], "gate": ["gate"]},

@@ -16,26 +16,9 @@ import psutil
 import yaml
 
 from pipelines.storage.temporary import SECONDS_UNUSED
+from scripts.tiny_run import tiny_run
 
-RUN = {
-    "task": "ner",
-    "data": {"generated": {"name": "ner", "train": 48, "validation": 12, "test": 12}},
-    "model": {
-        "architecture": "bert",
-        "family": "encoder",
-        "vocab_size": 300,
-        "config": {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 24,
-        },
-    },
-    "batch_size": 8,
-    "checkpoint_every_steps": 2,
-    "max_steps": 24,
-    "device": "cpu",
-}
+RUN = {**tiny_run(train=48, held_out=12), "max_steps": 24}
 ABLATION = {"cells": {"toy": RUN}, "arms": {"stock": [], "gate": ["gate"]}, "seeds": [1]}
 SECONDS_TO_LEAVE = 120
 # The moment is drawn from so much of the time of an undisturbed command, from when the process is there.
