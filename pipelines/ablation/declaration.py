@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from pipelines.ablation.cell import Cell
 from pipelines.config.load import AblationConfig
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import digest
 
 RUNS = ("settings", "metrics", "sources")  # declared since 0.2: 0.1 declared hypotheses and names only
 GROWING = ("arms", "cells")
@@ -78,11 +77,6 @@ def deviations(declared: Json, config: AblationConfig, runs: Iterable[Cell]) -> 
         *_of_metrics(declared.get("metrics", {}), ended),
         *_of_sources(declared.get("sources", {}), ended),
     ]
-
-
-def digest(content: Json) -> str:
-    """Return the SHA-256 of a declaration."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # ---- what is declared

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from pipelines.ablation.declaration import digest
 from pipelines.errors import UserError
 from pipelines.storage import atomic, reading
 from pipelines.storage.lock import lock
 from pipelines.storage.names import LEDGER, LEDGER_LOCK
+from pipelines.storage.sealed import digest
 
 FIX = "put it back from a copy: without it nobody knows how often a test set was looked at"
 

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.ablation import declaration
 from pipelines.ablation.cell import Cell
-from pipelines.ablation.declaration import Deviation, declare, digest
+from pipelines.ablation.declaration import Deviation, declare
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
@@ -33,7 +33,7 @@ from pipelines.storage.names import (
     SEARCH,
 )
 from pipelines.storage.run_folder import RunFolder
-from pipelines.storage.sealed import require_intact, sealed
+from pipelines.storage.sealed import digest, require_intact, sealed
 from pipelines.storage.temporary import sweep
 
 SEALED = ("hash", "time", "name", "anchor", "finished_before", "finished_runs")

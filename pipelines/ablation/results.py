@@ -15,7 +15,7 @@ from pipelines import report
 from pipelines.ablation import sides
 from pipelines.ablation.anchor import read_anchor
 from pipelines.ablation.cell import Cell, Outcome
-from pipelines.ablation.declaration import Deviation, digest
+from pipelines.ablation.declaration import Deviation
 from pipelines.ablation.folder import StoredAblation, open_ablation, written_by_ablate
 from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.recipe import of_cell
@@ -28,6 +28,7 @@ from pipelines.report.data import RunLink
 from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import RESULTS, RUNS, SEARCH, TOGETHER
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import digest
 
 TOLD = ("declared", "hash", "time", "anchor", "finished_before")  # of a registration, in results.json
 MOST_CHANGES = 5  # told in a flag

@@ -13,7 +13,6 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 from pipelines import report
 from pipelines.ablation import anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
-from pipelines.ablation.declaration import digest
 from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
 from pipelines.actions import replay as replaying
@@ -36,6 +35,7 @@ from pipelines.storage.names import (
 )
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import digest
 
 RECIPE, LEDGER_IN_RESULTS = "recipe", "ledger"  # of results.json, since 0.2
 TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a float64

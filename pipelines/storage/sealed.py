@@ -13,6 +13,11 @@ from pipelines.errors import UserError
 DIGEST = "sha256_of_the_rest"
 
 
+def digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of content as JSON, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the hash of everything else in it."""
     return {**record, DIGEST: _digest(record)}
@@ -34,5 +39,4 @@ def require_intact(record: Mapping[str, Any], where: Path, remedy: str) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in record.items() if name != DIGEST}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return digest({name: value for name, value in record.items() if name != DIGEST})
