@@ -102,16 +102,15 @@ def trainer_of(
     collate: Callable[[Sequence[Item]], Item],
     options: dict[str, Any],
 ) -> Seq2SeqTrainer:
-    """Return a Trainer without logging and saving."""
+    """Return a Trainer without logging and saving, on the CPU unless `options` say otherwise."""
     arguments = Seq2SeqTrainingArguments(
         output_dir=str(folder / "trainer"),
-        use_cpu=True,
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
         disable_tqdm=True,
         remove_unused_columns=False,
-        **options,
+        **({"use_cpu": True} | options),
     )
     return Seq2SeqTrainer(model=model, args=arguments, data_collator=collate)
 
