@@ -43,7 +43,7 @@ def claims_table(verdicts: Sequence[Verdict]) -> str:
 
 def _card(card: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     products, copied = card.get("tflops", {}), card.get("copied_gb_per_second")
-    device = card.get("device", "a card that did not answer")
+    device = card.get("device", "one device")
     versions = f"torch {card.get('torch', UNMEASURED)}, CUDA {card.get('cuda') or 'none'}"
     return (
         f"Measured on {device}, {versions}, sources {record['sources']}, in {record['seconds']:.0f} seconds. "
