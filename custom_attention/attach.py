@@ -53,8 +53,9 @@ def attach(
         model: any transformers model whose attention dispatches, on the sdpa or eager kernel.
         spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through the
             dispatcher of this package, the control of an ablation.
-        where: which sites, an object or dict with `kind` ("all", "self", "cross"), `stack` ("all", "encoder",
-            "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every site.
+        where: which sites, an object or dict with `kind` ("all", "self", "cross", "merged"), `stack` ("all",
+            "encoder", "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every
+            site.
         example: keyword arguments of one forward of the model that reaches every attention module; made up
             from the config when None.
 
@@ -172,7 +173,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
     """
     kind, stack, layers = (_field(where, name) for name in ("kind", "stack", "layers"))
     for name, value, accepted in (
-        ("kind", kind, ("all", "self", "cross")),
+        ("kind", kind, ("all", *KINDS)),
         ("stack", stack, ("all", *_STACKS)),
     ):
         if value not in (None, *accepted):
@@ -181,7 +182,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
 
     def fits(site: Site) -> bool:
         return (
-            (kind in (None, "all") or site.is_cross == (kind == "cross"))
+            kind in (None, "all", site.kind)
             and stack in (None, "all", site.stack)
             and (numbers is None or site.layer in numbers)
         )
@@ -193,6 +194,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
     return chosen
 
 
+KINDS = ("self", "cross", "merged")
 _STACKS = ("encoder", "decoder")
 
 
@@ -218,9 +220,7 @@ def _numbers(layers: str | int) -> set[int]:
 def _summary(found: list[Found]) -> str:
     groups: dict[str, list[int]] = {}
     for f in found:
-        groups.setdefault(f"{f.site.stack} {'cross' if f.site.is_cross else 'self'}-attention", []).append(
-            f.site.layer
-        )
+        groups.setdefault(f"{f.site.stack} {f.site.kind}-attention", []).append(f.site.layer)
     return ", ".join(f"{name} in layers {min(layers)}-{max(layers)}" for name, layers in groups.items())
 
 

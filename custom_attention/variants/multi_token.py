@@ -11,7 +11,7 @@ class MultiToken(Variant):
 
     Source: Golovneva et al. 2025 (arXiv 2504.00927), without its mixing of heads and its normalisation. The
     convolution sees `queries` rows up to its own and `keys` keys around its own; hidden scores count as 0.
-    Refused at cross-attention. With a cache, queries are kept too.
+    Refused at cross-attention and merged attention. With a cache, queries are kept too.
 
     Options:
         queries: rows of the convolution
@@ -22,8 +22,8 @@ class MultiToken(Variant):
 
     def __init__(self, site: Site, *, queries: int = 6, keys: int = 11) -> None:
         super().__init__(site)
-        if site.is_cross:
-            what = f"{site.name} is cross-attention, where queries and keys have no common order"
+        if site.kind != "self":
+            what = f"{site.name} is {site.kind}-attention, where queries and keys have no common order"
             raise VariantError("multi_token", what, accepted="where: {kind: self} selects self-attention")
         self.weight = nn.Parameter(torch.zeros(site.num_heads, 1, queries, keys // 2 * 2 + 1))
 

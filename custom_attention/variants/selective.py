@@ -12,7 +12,7 @@ class Selective(Variant):
     """softmax(s_ij - m_h sum_{k<i} relu(s_kj of the first head)) v, with m = 0 at the start.
 
     Source: Leviathan et al. 2024 (arXiv 2410.02703), where m = 1. No token selects itself or the first token.
-    Refused at cross-attention. With a cache, queries are kept too.
+    Refused at cross-attention and merged attention. With a cache, queries are kept too.
 
     Options:
         form: m learned from 0 as tanh, or fixed at 1 (learned, fixed)
@@ -22,8 +22,8 @@ class Selective(Variant):
 
     def __init__(self, site: Site, *, form: Literal["learned", "fixed"] = "learned") -> None:
         super().__init__(site)
-        if site.is_cross:
-            what = f"{site.name} is cross-attention, where queries do not come after keys"
+        if site.kind != "self":
+            what = f"{site.name} is {site.kind}-attention, where not every key comes before or after a query"
             raise VariantError("selective", what, accepted="where: {kind: self} selects self-attention")
         self.form = form
         if form == "learned":
