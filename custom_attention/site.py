@@ -25,6 +25,7 @@ class Site:
         query_input, key_input: the arguments of the module that hold these states; "" where none was found.
         more_keys_input: at merged attention, the argument that holds the states of the further keys, which
             stand behind the queries' own; "" elsewhere.
+        has_own_keys: each query has a key of its own: not at cross-attention, nor where keys are pooled.
         projection: path of the linear layer that reads the heads' output; "" where none was found.
         projected_size: length of its output.
     """
@@ -45,6 +46,7 @@ class Site:
     query_input: str = ""
     key_input: str = ""
     more_keys_input: str = ""
+    has_own_keys: bool = True
     projection: str = ""
     projected_size: int = 0
 

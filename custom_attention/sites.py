@@ -52,6 +52,7 @@ class _Observed:
     sources: tuple[str, str] = ("", "")  # the arguments that hold what queries, and keys, are made from
     more_keys: str = ""  # at merged attention, the argument that holds what the further keys are made from
     mask: Tensor | None = None
+    num_keys: int = 0
 
 
 def sites(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> list[Site]:
@@ -102,7 +103,17 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         else:
             is_cross = query.shape[2] != key.shape[2] if before is None else before.is_cross
         calls[module] = _Observed(
-            order, query.shape, key.shape[1], scaling, kwargs, is_cross, inputs, sources, more_keys, mask
+            order,
+            query.shape,
+            key.shape[1],
+            scaling,
+            kwargs,
+            is_cross,
+            inputs,
+            sources,
+            more_keys,
+            mask,
+            key.shape[2],
         )
         output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
         projections.outputs[module] = output
@@ -332,6 +343,7 @@ def _describe(
             query_input=call.sources[0],
             key_input=call.sources[1],
             more_keys_input=call.more_keys,
+            has_own_keys=not call.is_cross and (bool(call.more_keys) or call.num_keys == call.query_shape[2]),
             projection="" if projection is None else names[projection],
             projected_size=projected_size,
         )

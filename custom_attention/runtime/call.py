@@ -206,6 +206,7 @@ class Call:
 
         Raises:
             ValueError: at cross-attention, where a query has no value of its own.
+            VariantError: as `own_positions`.
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention has no value of its own.")
@@ -221,9 +222,13 @@ class Call:
 
         Raises:
             ValueError: at cross-attention, where queries are not among the keys.
+            VariantError: the keys are not one for each query, as where they are pooled.
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention is not among the keys.")
+        if not self.stack.site.has_own_keys:
+            what = "its keys are not one for each query, so a query has no key and value of its own"
+            raise VariantError(self.stack.site.name, what, accepted=_OTHERS)
         if self._whole is not None:
             whole, examples, rows = self._whole
             return cut_to_block(whole.own_positions(), (examples, rows))
