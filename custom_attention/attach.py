@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from custom_attention import registry
+from custom_attention import adapters, registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
 from custom_attention.hook_names import refuse_wrong_hooks
+from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
 from custom_attention.runtime.forward import ForwardState
 from custom_attention.runtime.restored_model import kernel_function
@@ -115,6 +116,7 @@ def _attach(
     _share_parameters(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
     state = ForwardState()
+    put_on(model, adapters.of(model))
     for f in found:
         kernel = kernel_function(f.module, f.kernel_name)
         stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site, state)
@@ -138,6 +140,7 @@ def detach(model: AnyModule) -> AnyModule:
         for block, factor in stack.weight_edits:
             block.multiply(module, 1 / factor)
         take(model, module)
+    take_off(model.modules())
     for config in attention_configs(model):
         config._attn_implementation_internal = stock_kernel_name(config)
         if "attn_implementation" in vars(config):

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from custom_attention import adapters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
+from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.call import OWN_SCORE_TERMS, visible
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
 from custom_attention.site import Site
@@ -126,8 +128,8 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         if calls and failure is None:
             with _cutting_graph_at_inputs(calls), projections.observed(model):
                 failure = _try_forward(model, batch, grad=True)
-    _require_calls(model, example, bool(calls), failure)
-    return _describe(model, calls, projections.found)
+        _require_calls(model, example, bool(calls), failure)
+        return _describe(model, calls, projections.found)
 
 
 def _require_calls(
@@ -173,15 +175,23 @@ def _attention_config(module: nn.Module) -> PreTrainedConfig | None:
 @contextmanager
 def dispatching(model: nn.Module) -> Iterator[None]:
     """Make the model call the dispatcher of this package, attached or not."""
-    with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
-        yield
+    changed = put_on(model, adapters.of(model))
+    try:
+        with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
+            yield
+    finally:
+        take_off(changed)
 
 
 @contextmanager
 def bypassing(model: nn.Module) -> Iterator[None]:
     """Make the model call its own kernel, as if nothing were attached."""
-    with on_own_kernels(), _renamed(model, lambda kernel: kernel):
-        yield
+    take_off(model.modules())
+    try:
+        with on_own_kernels(), _renamed(model, lambda kernel: kernel):
+            yield
+    finally:
+        put_on(model, adapters.of(model))
 
 
 @contextmanager

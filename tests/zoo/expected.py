@@ -11,7 +11,7 @@ NO_OFFSETS = "the tokenizer has no fast form"
 REFUSED: Mapping[tuple[str, str], str] = {
     **{
         (family, task): NOT_DISPATCHED
-        for family in ("deberta-v3", "mpnet", "longformer")
+        for family in ("mpnet", "longformer")
         for task in (*READING, "language_modelling")
     },
     **{("bloom", task): NOT_DISPATCHED for task in (*READING, *WRITING, "language_modelling")},
