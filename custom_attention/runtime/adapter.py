@@ -39,5 +39,5 @@ def take_off(modules: Iterable[nn.Module]) -> list[Adapter]:
     """Turn the adapters among `modules` back, and return them."""
     changed = [module for module in modules if isinstance(module, Adapter)]
     for module in changed:
-        module.__class__ = module.stock_class()
+        module.__class__ = module.stock_class()  # type: ignore[assignment]
     return changed
