@@ -146,8 +146,8 @@ def _require_calls(
         raise VariantError(
             type(model).__name__,
             "its attention does not go through transformers' attention interface",
-            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...)"
-            + (" or pass example=batch" if example is None else ""),
+            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...), write its adapter "
+            "(docs/attach.md)" + (" or pass example=batch" if example is None else ""),
         )
     if failure is not None:
         raise VariantError(

@@ -191,17 +191,18 @@ def test_probing_leaves_no_trace():
                 attention_types=[[["global", "local"], 1]],
             )
         ),
-        lambda: hf.DebertaV2Model(
-            hf.DebertaV2Config(
+        lambda: hf.LongformerModel(
+            hf.LongformerConfig(
                 vocab_size=61,
                 hidden_size=32,
                 num_hidden_layers=1,
                 num_attention_heads=4,
                 intermediate_size=37,
+                attention_window=[4],
             )
         ),
     ],
-    ids=["bloom", "gpt-neo", "deberta-v2"],
+    ids=["bloom", "gpt-neo", "longformer"],
 )
 def test_a_model_that_does_not_dispatch_is_refused_by_name(build):
     model = build()
