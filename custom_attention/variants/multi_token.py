@@ -32,7 +32,8 @@ class MultiToken(Variant):
         queries = call.along_keys(call.query.transpose(1, 2)).transpose(1, 2)
         keys = call.key.repeat_interleave(heads // call.key.shape[1], 1)
         scores = (queries.float() @ keys.float().mT) * call.scale
-        real = call.visible_keys()[:, :1, -1:].expand(len(scores), -1, -1, -1)  # the last query sees all
+        real = call.visible_keys()[:, :1].any(2, keepdim=True)  # a padding query may see none
+        real = real.expand(len(scores), -1, -1, -1)
         seen = real & real.mT
         scores = torch.where(seen.tril() if self.site.is_causal else seen, scores, 0)
         padded = nn.functional.pad(scores, (columns // 2, columns // 2, rows - 1, 0))

@@ -32,7 +32,7 @@ class Selective(Variant):
     def position_bias(self, bias: Tensor | None, call: Call) -> Tensor:
         queries = call.along_keys(call.query[:, 0])
         scores = torch.matmul(queries.float(), call.key[:, 0].float().mT) * call.scale
-        real = call.visible_keys()[:, 0, -1].expand(len(scores), -1)  # the last query sees every real key
+        real = call.visible_keys()[:, 0].any(1).expand(len(scores), -1)  # a padding query may see none
         may = real[:, :, None] & real[:, None] & (real.cumsum(1) > 1)[:, None]  # all but the first real key
         selected = torch.where(may, scores.relu(), 0).tril(-1)
         before = (selected.cumsum(1) - selected)[:, None]

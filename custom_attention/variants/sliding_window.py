@@ -28,7 +28,7 @@ class SlidingWindow(Variant):
 
     def mask(self, visible: Tensor, call: Call) -> Tensor:
         near = call.offsets().abs()[:, None] <= self.window
-        real = visible[:, :1, -1:]  # the last query sees every real key
+        real = visible[:, :1].any(2, keepdim=True)  # a padding query may see none
         first = (real & (real.cumsum(-1) <= self.num_global)).expand(-1, -1, -1, call.key.shape[2])
         places = call.own_positions()[:, None, None]
         batch = max(len(first), len(places))

@@ -185,6 +185,8 @@ def test_a_copy_projects_with_its_own_variants():
 
 PROJECTIONS = {  # of queries and keys, below an attention module
     "bert": ("query", "key"),
+    "modernbert": ("Wqkv", "Wqkv"),
+    "deberta": ("query_proj", "key_proj"),
     "t5": ("q", "k"),
     "bart": ("q_proj", "k_proj"),
     "bert2bert": ("query", "key"),
