@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from custom_attention import registry
+from custom_attention import adapters, registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
 from custom_attention.hook_names import refuse_wrong_hooks
+from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
 from custom_attention.runtime.forward import ForwardState
 from custom_attention.runtime.restored_model import kernel_function
@@ -53,8 +54,9 @@ def attach(
         model: any transformers model whose attention dispatches, on the sdpa or eager kernel.
         spec: a variant name, {name: options}, or a list of those in order; [] is stock attention through the
             dispatcher of this package, the control of an ablation.
-        where: which sites, an object or dict with `kind` ("all", "self", "cross"), `stack` ("all", "encoder",
-            "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every site.
+        where: which sites, an object or dict with `kind` ("all", "self", "cross", "merged"), `stack` ("all",
+            "encoder", "decoder") and `layers` ("0-3,5", counted within the stack, or None); None is every
+            site.
         example: keyword arguments of one forward of the model that reaches every attention module; made up
             from the config when None.
 
@@ -114,6 +116,7 @@ def _attach(
     _share_parameters(list(variants.values()))
     edits = _weight_edits(model, chosen, variants, example)
     state = ForwardState()
+    put_on(model, adapters.of(model))
     for f in found:
         kernel = kernel_function(f.module, f.kernel_name)
         stack = Stack(variants.get(f.module, []), kernel, f.kernel_name, f.site, state)
@@ -137,6 +140,7 @@ def detach(model: AnyModule) -> AnyModule:
         for block, factor in stack.weight_edits:
             block.multiply(module, 1 / factor)
         take(model, module)
+    take_off(model.modules())
     for config in attention_configs(model):
         config._attn_implementation_internal = stock_kernel_name(config)
         if "attn_implementation" in vars(config):
@@ -172,7 +176,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
     """
     kind, stack, layers = (_field(where, name) for name in ("kind", "stack", "layers"))
     for name, value, accepted in (
-        ("kind", kind, ("all", "self", "cross")),
+        ("kind", kind, ("all", *KINDS)),
         ("stack", stack, ("all", *_STACKS)),
     ):
         if value not in (None, *accepted):
@@ -181,7 +185,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
 
     def fits(site: Site) -> bool:
         return (
-            (kind in (None, "all") or site.is_cross == (kind == "cross"))
+            kind in (None, "all", site.kind)
             and stack in (None, "all", site.stack)
             and (numbers is None or site.layer in numbers)
         )
@@ -193,6 +197,7 @@ def select(found: list[Found], where: Where | Mapping[str, Any] | None) -> list[
     return chosen
 
 
+KINDS = ("self", "cross", "merged")
 _STACKS = ("encoder", "decoder")
 
 
@@ -218,9 +223,7 @@ def _numbers(layers: str | int) -> set[int]:
 def _summary(found: list[Found]) -> str:
     groups: dict[str, list[int]] = {}
     for f in found:
-        groups.setdefault(f"{f.site.stack} {'cross' if f.site.is_cross else 'self'}-attention", []).append(
-            f.site.layer
-        )
+        groups.setdefault(f"{f.site.stack} {f.site.kind}-attention", []).append(f.site.layer)
     return ", ".join(f"{name} in layers {min(layers)}-{max(layers)}" for name, layers in groups.items())
 
 

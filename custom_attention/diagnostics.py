@@ -54,10 +54,11 @@ class SiteDiagnostics:
     learned: dict[str, list[float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return values for JSON, with the site as its name, stack, layer and kind ("self", "cross")."""
+        """Return values for JSON, with the site as its name, stack, layer and kind ("self", "cross",
+        "merged")."""
         values = {name: value for name, value in asdict(self).items() if name != "site"}
-        kind = "cross" if self.site.is_cross else "self"
-        where = {"name": self.site.name, "stack": self.site.stack, "layer": self.site.layer, "kind": kind}
+        site = self.site
+        where = {"name": site.name, "stack": site.stack, "layer": site.layer, "kind": site.kind}
         return where | values
 
 
@@ -126,7 +127,8 @@ class _Probe:
         batch, query_len, key_len = seen.shape
         real = seen.new_ones(batch, query_len)
         if not site.is_cross and key_len >= query_len:
-            real = seen.diagonal(key_len - query_len, 1, 2)
+            own_keys = query_len if site.kind == "merged" else key_len  # without a cache
+            real = seen.diagonal(own_keys - query_len, 1, 2)
         targets = self.targets
         if site.stack == "decoder" and targets is not None and targets.shape == real.shape:
             real = real & targets.to(real.device)

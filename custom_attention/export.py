@@ -18,9 +18,17 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import errors, option_types, registry, site, variant
+from custom_attention import adapters, errors, option_types, registry, site, variant
 from custom_attention.errors import VariantError
-from custom_attention.runtime import blockwise, call, dispatch, forward, paired_dropout, restored_model
+from custom_attention.runtime import (
+    adapter,
+    blockwise,
+    call,
+    dispatch,
+    forward,
+    paired_dropout,
+    restored_model,
+)
 from custom_attention.runtime.dispatch import Recipe
 
 PACKAGE = "custom_attention"
@@ -35,9 +43,11 @@ RUN_TIME = (
     call,
     variant,
     dispatch,
+    adapter,
     restored_model,
 )
 PREFIX = "Attnlab"
+LINE_LENGTH = 110
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,9 @@ def modeling_source(model_class: type[PreTrainedModel], model_type: str, recipe:
         VariantError: a variant's file imports from its own package, or two files define the same name.
     """
     classes = {name: registry.find(name) for name, _ in recipe}
-    modules = _with_variant_modules(list(RUN_TIME), [cls.__module__ for cls in classes.values()])
+    adapting = adapters.file_of(model_class)
+    first = [*RUN_TIME, adapting] if adapting else list(RUN_TIME)
+    modules = _with_variant_modules(first, [cls.__module__ for cls in classes.values()])
     names = names_of(model_class, model_type)
     stock = f"from transformers import {names.stock_config}, {names.stock_model}"
     parts = [_Part.of(module) for module in modules]
@@ -110,6 +122,9 @@ def modeling_source(model_class: type[PreTrainedModel], model_type: str, recipe:
     table = {name: cls.__qualname__ for name, cls in classes.items()}
     found_by = {name: json.dumps(place) for name, place in auto_map(model_class, model_type).items()}
     last = _model_classes(names, model_type, table, found_by)
+    if adapting:
+        adapted = ", ".join(found.__name__ for found in adapters.of_class(model_class))
+        last += f"\n    adapters: ClassVar = ({adapted},)"
     return f"{header}\n\n{imports}\n\n" + "\n\n\n".join([*bodies, last]) + "\n"
 
 
@@ -123,7 +138,7 @@ def _header(names: Names, recipe: Recipe) -> str:
             *variants,
             "",
             "It has the dispatcher, the variants, and the classes that AutoConfig and AutoModel find.",
-            "Clean by ruff check and ruff format, lines of up to 110 characters.",
+            f"Clean by ruff check and ruff format, lines of up to {LINE_LENGTH} characters.",
             '"""',
         ]
     )
@@ -145,7 +160,9 @@ class {names.model}(Restored, {names.stock_model}):
 
 def _written(table: dict[str, str]) -> str:
     """Return the source of a dict in a class body: keys quoted, values as they are, one entry a line."""
-    return "{\n" + "".join(f"        {json.dumps(key)}: {value},\n" for key, value in table.items()) + "    }"
+    lines = (f"        {json.dumps(key)}: {value}," for key, value in table.items())
+    marked = (line if len(line) <= LINE_LENGTH else f"{line}  # noqa: E501" for line in lines)
+    return "{\n" + "".join(f"{line}\n" for line in marked) + "    }"
 
 
 def _with_variant_modules(modules: list[ModuleType], more: list[str]) -> list[ModuleType]:

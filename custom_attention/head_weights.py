@@ -18,7 +18,7 @@ from custom_attention.modes import quiet, without_cache
 from custom_attention.runtime.dispatch import ATTRIBUTE, observed
 from custom_attention.sites import Found, dispatching
 
-STATES = ("query", "key", "value")
+STATES = ("query", "key", "value", "position_bias")
 # A smaller change, relative to the largest state, is rounding. A linear map of doubled weights doubles up to
 # 1e-6 in float32 and 1e-2 in bfloat16; a normalised one does not double at all.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -52,7 +52,7 @@ class WeightBlock:
 
 BlocksOfHeads = dict[nn.Module, list[list[WeightBlock]]]  # for each attention module, the blocks of each head
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments of a module
-States = tuple[Tensor, ...]  # query, key and value, (batch, heads | key_heads, len, head_dim)
+States = tuple[Tensor, ...]  # as STATES: (batch, heads | key_heads, len, size)
 
 
 def head_blocks(
@@ -63,8 +63,8 @@ def head_blocks(
 ) -> BlocksOfHeads:
     """Return for each site the blocks that make each head of `state` ("query", "key", "value").
 
-    A block belongs to a head if a change of it changes that head of that state and no other state. The
-    blocks of a head are complete if doubling all of them doubles the head.
+    A block belongs to a head if a change of it changes that head of that state and no other state, nor the
+    position bias. The blocks of a head are complete if doubling all of them doubles the head.
 
     Raises:
         VariantError: no blocks are found, for example because the model normalises its queries.
@@ -172,8 +172,10 @@ def _states_of(module: nn.Module, arguments: Arguments) -> Callable[[], States]:
         args, kwargs = arguments
         seen: list[States] = []
 
-        def keep(_: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: object) -> Tensor:
-            seen.append((query.clone(), key.clone(), value.clone()))
+        def keep(_: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
+            bias = rest[-1].get("position_bias")
+            bias = query.new_zeros(1, 1, 1, 1) if bias is None else bias
+            seen.append((query.clone(), key.clone(), value.clone(), bias.clone()))
             return query.new_zeros(_output_shape(query, value))
 
         with observed(keep):
@@ -201,16 +203,16 @@ def _blocks_of_site(found: Found, states: Callable[[], States], which: int) -> l
             with _noise_added(block.of(module)):
                 after = states()
             changed = _changed_heads(before, after, which)
-            others = any(_changed_heads(before, after, w).any() for w in range(3) if w != which)
+            others = any(_changed_heads(before, after, w).any() for w in range(len(STATES)) if w != which)
             if changed.sum() == 1 and not others and _is_over_channels(module, block, states, before, which):
                 heads[int(changed.nonzero())].append(block)
     for head, blocks in enumerate(heads):
         if not _is_complete(module, blocks, head, states, before, which):
-            raise VariantError(
-                found.site.name,
-                f"no stored weights make head {head} of the {STATES[which]} by a linear map",
-                accepted="choose a model without normalised queries and keys",
+            what = f"no stored weights make head {head} of the {STATES[which]} alone by a linear map"
+            fix = (
+                "choose a model that does not normalise queries and keys, nor make its position bias of them"
             )
+            raise VariantError(found.site.name, what, accepted=fix)
     return heads
 
 

@@ -19,10 +19,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import export, registry
+from custom_attention import adapters, export, registry
 from custom_attention.attach import attach_saved, attached, variant_parameters
 from custom_attention.errors import VariantError
 from custom_attention.permissions import follow_umask
+from custom_attention.runtime.adapter import Adapter
 from custom_attention.runtime.dispatch import ATTRIBUTE, Recipe
 from custom_attention.runtime.restored_model import KEY, Restored
 from custom_attention.training import progress_of, set_progress
@@ -121,6 +122,12 @@ def _exported(model: PreTrainedModel) -> _Exported:
             type(model).__name__, "one kernel for the whole model is needed to save it", kernels
         )
     stock = export.stock_class(model)
+    foreign = {type(module).__name__ for module, _ in attached(model) if isinstance(module, Adapter)} - {
+        adapter.__name__ for adapter in adapters.of_class(stock)
+    }
+    if foreign:
+        what = f"a part of it has an adapter of another architecture, which {stock.__name__} cannot carry"
+        raise VariantError(type(model).__name__, what, sorted(foreign))
     recipe = changed[0].recipe
     model_type = MODEL_TYPE + export.config_class_of(stock).model_type
     source = export.modeling_source(stock, model_type, recipe)
@@ -237,6 +244,7 @@ def _classes(architecture: str, model_type: str, recipe: str) -> type[PreTrained
         "config_class": config,
         "variant_classes": {name: registry.find(name) for name, _ in variants},
         "auto_map": export.auto_map(stock, model_type),
+        "adapters": tuple(adapters.of_class(stock)),
         "modeling_source": classmethod(modeling_source),
         "__module__": __name__,
     }

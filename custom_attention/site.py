@@ -16,13 +16,16 @@ class Site:
         num_heads, num_key_heads: query heads, and key/value heads (fewer in grouped-query attention).
         head_dim: length of one query vector of one head.
         scale: the factor of the model on query @ key, 1.0 for T5.
-        is_cross: the keys come from other hidden states than the queries.
+        is_cross: all keys come from other hidden states than the queries.
         is_causal: a query sees no later key.
         stack: "encoder" or "decoder".
         layer: index of the layer within its stack, from 0.
         hidden_size, key_hidden_size: length of a hidden state that the queries, and the keys, are made from;
             0 where none was found.
         query_input, key_input: the arguments of the module that hold these states; "" where none was found.
+        more_keys_input: at merged attention, the argument that holds the states of the further keys, which
+            stand behind the queries' own; "" elsewhere.
+        has_own_keys: each query has a key of its own: not at cross-attention, nor where keys are pooled.
         projection: path of the linear layer that reads the heads' output; "" where none was found.
         projected_size: length of its output.
     """
@@ -42,5 +45,14 @@ class Site:
     key_hidden_size: int = 0
     query_input: str = ""
     key_input: str = ""
+    more_keys_input: str = ""
+    has_own_keys: bool = True
     projection: str = ""
     projected_size: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The keys of a query: "self", its own stack's; "cross", another's; "merged", both in one call."""
+        if self.is_cross:
+            return "cross"
+        return "merged" if self.more_keys_input else "self"

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from custom_attention import adapters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
-from custom_attention.runtime.call import OWN_SCORE_TERMS
+from custom_attention.runtime.adapter import put_on, take_off
+from custom_attention.runtime.call import OWN_SCORE_TERMS, visible
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
 from custom_attention.site import Site
 
@@ -50,6 +52,9 @@ class _Observed:
     is_cross: bool
     inputs: Mapping[str, Tensor] = field(default_factory=dict)  # by argument: where the graph is cut
     sources: tuple[str, str] = ("", "")  # the arguments that hold what queries, and keys, are made from
+    more_keys: str = ""  # at merged attention, the argument that holds what the further keys are made from
+    mask: Tensor | None = None
+    num_keys: int = 0
 
 
 def sites(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> list[Site]:
@@ -94,12 +99,23 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         order = len(calls) if before is None else before.order
         inputs = {} if before is None else before.inputs
         sources = _source(query, inputs), _source(key, inputs)
+        more_keys = _source_of_more_keys(query, key, inputs, sources[0])
         if inputs:
             is_cross = not _depends(key, next(iter(inputs.values())))
         else:
             is_cross = query.shape[2] != key.shape[2] if before is None else before.is_cross
         calls[module] = _Observed(
-            order, query.shape, key.shape[1], scaling, kwargs, is_cross, inputs, sources
+            order,
+            query.shape,
+            key.shape[1],
+            scaling,
+            kwargs,
+            is_cross,
+            inputs,
+            sources,
+            more_keys,
+            mask,
+            key.shape[2],
         )
         output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
         projections.outputs[module] = output
@@ -112,8 +128,8 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         if calls and failure is None:
             with _cutting_graph_at_inputs(calls), projections.observed(model):
                 failure = _try_forward(model, batch, grad=True)
-    _require_calls(model, example, bool(calls), failure)
-    return _describe(model, calls, projections.found)
+        _require_calls(model, example, bool(calls), failure)
+        return _describe(model, calls, projections.found)
 
 
 def _require_calls(
@@ -130,8 +146,8 @@ def _require_calls(
         raise VariantError(
             type(model).__name__,
             "its attention does not go through transformers' attention interface",
-            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...)"
-            + (" or pass example=batch" if example is None else ""),
+            accepted="choose a model that dispatches (BERT, GPT-2, T5, Llama, ...), write its adapter "
+            "(docs/attach.md)" + (" or pass example=batch" if example is None else ""),
         )
     if failure is not None:
         raise VariantError(
@@ -159,15 +175,23 @@ def _attention_config(module: nn.Module) -> PreTrainedConfig | None:
 @contextmanager
 def dispatching(model: nn.Module) -> Iterator[None]:
     """Make the model call the dispatcher of this package, attached or not."""
-    with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
-        yield
+    changed = put_on(model, adapters.of(model))
+    try:
+        with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
+            yield
+    finally:
+        take_off(changed)
 
 
 @contextmanager
 def bypassing(model: nn.Module) -> Iterator[None]:
     """Make the model call its own kernel, as if nothing were attached."""
-    with on_own_kernels(), _renamed(model, lambda kernel: kernel):
-        yield
+    take_off(model.modules())
+    try:
+        with on_own_kernels(), _renamed(model, lambda kernel: kernel):
+            yield
+    finally:
+        put_on(model, adapters.of(model))
 
 
 @contextmanager
@@ -200,6 +224,25 @@ def _source(states: Tensor, inputs: Mapping[str, Tensor]) -> str:
     """Return the first argument (batch, len, size) that queries or keys depend on, or ""."""
     made_from = (name for name, leaf in inputs.items() if leaf.dim() == 3 and _depends(states, leaf))
     return next(made_from, "")
+
+
+def _source_of_more_keys(query: Tensor, key: Tensor, inputs: Mapping[str, Tensor], own: str) -> str:
+    """Return the argument that holds the states of keys behind the queries' own, of another stack, or ""."""
+    if not own or key.shape[2] <= query.shape[2]:
+        return ""
+    first, more = key[:, :, : query.shape[2]], key[:, :, query.shape[2] :]
+    if not _reaches(inputs[own], first) or _reaches(inputs[own], more):
+        return ""
+    fitting = {n: leaf for n, leaf in inputs.items() if leaf.dim() == 3 and leaf.shape[1] == more.shape[2]}
+    return next((name for name, leaf in fitting.items() if _reaches(leaf, more)), "")
+
+
+def _reaches(source: Tensor, states: Tensor) -> bool:
+    """Return whether a change of `source` changes these rows, which can be a part of what depends on it."""
+    if not states.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(states.sum(), source, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient.any())
 
 
 class _Projections:
@@ -309,6 +352,8 @@ def _describe(
             key_hidden_size=sizes[1],
             query_input=call.sources[0],
             key_input=call.sources[1],
+            more_keys_input=call.more_keys,
+            has_own_keys=not call.is_cross and (bool(call.more_keys) or call.num_keys == call.query_shape[2]),
             projection="" if projection is None else names[projection],
             projected_size=projected_size,
         )
@@ -318,6 +363,10 @@ def _describe(
 
 
 def _is_causal(module: nn.Module, call: _Observed) -> bool:
+    if call.more_keys and call.mask is not None:  # one mask for both kinds of keys
+        query_len = call.query_shape[2]
+        own = visible(call.mask)[..., :query_len]
+        return query_len > 1 and not bool(own.triu(1).any())
     given = call.kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if given is None else given
     return bool(causal) and not call.is_cross

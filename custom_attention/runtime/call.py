@@ -135,7 +135,12 @@ class Call:
 
     # ---- a bias by offset
     def every_offset(self) -> Tensor:
-        """Return all values of key position minus query position, 1 - key_len .. key_len - 1."""
+        """Return all values of key position minus query position, 1 - key_len .. key_len - 1.
+
+        Raises:
+            VariantError: as `offsets`.
+        """
+        self._require_one_order()
         key_len = self.key.shape[2]
         return torch.arange(1 - key_len, key_len, device=self.query.device)
 
@@ -201,6 +206,7 @@ class Call:
 
         Raises:
             ValueError: at cross-attention, where a query has no value of its own.
+            VariantError: as `own_positions`.
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention has no value of its own.")
@@ -216,25 +222,52 @@ class Call:
 
         Raises:
             ValueError: at cross-attention, where queries are not among the keys.
+            VariantError: the keys are not one for each query, as where they are pooled.
         """
         if self.stack.site.is_cross:
             raise ValueError(f"{self.stack.site.name}: a query of cross-attention is not among the keys.")
+        if not self.stack.site.has_own_keys:
+            what = "its keys are not one for each query, so a query has no key and value of its own"
+            raise VariantError(self.stack.site.name, what, accepted=_OTHERS)
         if self._whole is not None:
             whole, examples, rows = self._whole
             return cut_to_block(whole.own_positions(), (examples, rows))
-        query_len, key_len = self.query.shape[2], self.key.shape[2]
+        query_len, key_len = self.query.shape[2], self.num_own_keys
         from_the_start = torch.arange(query_len, device=self.query.device)[None]
         if self._kernel_hides_later_keys:  # also the prefill of a static cache
             return from_the_start
         if query_len == key_len or self._model_mask is None or not self.stack.site.is_causal:
             return from_the_start + (key_len - query_len)
-        seen = visible(self._model_mask)[
-            :, 0
-        ]  # a step with a cache: the own position is the last visible one
+        # A step with a cache: the own position is the last visible one.
+        seen = visible(self._model_mask)[:, 0, :, :key_len]
         return key_len - 1 - seen.flip(-1).to(torch.uint8).argmax(-1)
 
+    @property
+    def num_own_keys(self) -> int:
+        """The keys of the queries' own stack; at merged attention the others stand behind them."""
+        return self.key.shape[2] - (self._more_keys.shape[1] if self._has_more_keys else 0)
+
+    @property
+    def _has_more_keys(self) -> bool:
+        return bool(self.stack.site.more_keys_input)
+
+    @property
+    def _more_keys(self) -> Tensor:
+        return self._input(self.stack.site.more_keys_input)
+
+    def _require_one_order(self) -> None:
+        site = self.stack.site
+        if site.kind != "self":
+            what = f"this is {site.kind}-attention, where not every key has a distance from a query"
+            raise VariantError(site.name, what, accepted="where: {kind: self} selects self-attention")
+
     def offsets(self) -> Tensor:
-        """Return key position minus query position, (1 | batch, query_len, key_len)."""
+        """Return key position minus query position, (1 | batch, query_len, key_len).
+
+        Raises:
+            VariantError: at cross-attention and at merged attention, where not every key has a distance.
+        """
+        self._require_one_order()
         keys = torch.arange(self.key.shape[2], device=self.query.device)
         return keys[None, None] - self.own_positions()[..., None]
 
@@ -255,7 +288,7 @@ class Call:
     def key_hidden(self) -> Tensor:
         """The hidden states that keys and values are made from, (batch, key_len, site.key_hidden_size).
 
-        At self-attention with a cache, those of earlier steps are kept with it.
+        With a cache, those of earlier steps are kept with it, but at cross-attention.
 
         Raises:
             VariantError: as `hidden`.
@@ -265,7 +298,9 @@ class Call:
             return whole.key_hidden[examples]
         if self._key_hidden is None:
             of_call = self._input(self.stack.site.key_input)
-            of_keys = of_call if self.stack.site.is_cross else self.along_keys(of_call)
+            of_keys = of_call if self.stack.site.is_cross else self._along_own_keys(of_call)
+            if self._has_more_keys:
+                of_keys = torch.cat([of_keys, self._more_keys], 1)
             self._key_hidden = self._one_each(of_keys, self.key)
         return self._key_hidden
 
@@ -291,16 +326,19 @@ class Call:
 
         With a cache, states of earlier steps are kept with it. At self-attention, before the kernel.
         """
-        if self._whole is not None or self.stack.site.is_cross:
+        if self._whole is not None or self.stack.site.kind != "self":
             what = "along_keys is for self-attention, in a hook that gets no block of scores"
             raise VariantError(self.stack.site.name, what)
+        return self._along_own_keys(states)
+
+    def _along_own_keys(self, states: Tensor) -> Tensor:
         cache = None if self.arguments is None else self.arguments.cache
         if self.arguments is None or cache is None:
             return states
         slot, kept = self._num_kept, self.arguments.kept
         self._num_kept += 1
         if slot == len(kept):
-            kept.append(keep_with_cache(cache, self.stack.site, slot, states)[:, -self.key.shape[2] :])
+            kept.append(keep_with_cache(cache, self.stack.site, slot, states)[:, -self.num_own_keys :])
         return kept[slot]
 
     def publish(self, name: str, states: Tensor) -> None:

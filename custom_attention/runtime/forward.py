@@ -101,7 +101,7 @@ class ForwardState:
         found = [
             states
             for index, (other, states) in self._published.get(name, {}).items()
-            if index < site.index and (other.stack, other.is_cross) == (site.stack, site.is_cross)
+            if index < site.index and (other.stack, other.kind) == (site.stack, site.kind)
         ]
         if not _runs_again():
             self._with_gradient = torch.is_grad_enabled()
@@ -172,8 +172,9 @@ def _layer_of(cache: Cache, place: tuple[int, int], most_layers: int) -> CacheLa
             return layer
     while cache.layer_class_to_replicate is not None and len(cache.layers) < most_layers:
         cache.layers.append(cache.layer_class_to_replicate())
-    most = cache.get_max_length()
-    made = DynamicLayer() if most < 0 else StaticLayer(most)
+    # A sliding window has a maximum too, but only a static layer has room for it from the start.
+    is_static = any(isinstance(layer, StaticLayer) for layer in cache.layers)
+    made = StaticLayer(cache.get_max_length()) if is_static else DynamicLayer()
     vars(made)[PLACE] = place
     cache.layers.append(made)
     return made

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from custom_attention.runtime.adapter import Adapter, put_on
 from custom_attention.runtime.call import Kernel
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, put
 from custom_attention.runtime.forward import ForwardState
@@ -35,6 +36,7 @@ class Restored(PreTrainedModel):
 
     variant_classes: ClassVar[dict[str, type[Variant]]] = {}
     auto_map: ClassVar[dict[str, str]] = {}  # where an Auto class finds its class
+    adapters: ClassVar[tuple[type[Adapter], ...]] = ()
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
         record = getattr(config, KEY, None)
@@ -50,6 +52,7 @@ class Restored(PreTrainedModel):
             self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), ATTRIBUTE}
 
     def _attach(self, record: dict[str, Any]) -> None:
+        put_on(self, self.adapters)
         state = ForwardState()
         state.progress = record.get("progress", 0.0)
         for facts in record["sites"]:

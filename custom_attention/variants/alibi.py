@@ -17,9 +17,13 @@ class Alibi(Variant):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        if site.is_cross:
+        if site.kind != "self":
             where = "where: {kind: self} selects self-attention"
-            raise VariantError("alibi", f"{site.name} is cross-attention, without distances", accepted=where)
+            raise VariantError(
+                "alibi",
+                f"{site.name} is {site.kind}-attention, where not every key has a distance",
+                accepted=where,
+            )
         self.slope = nn.Parameter(torch.zeros(site.num_heads))
 
     def offset_bias(self, offsets: Tensor, call: Call) -> Tensor:

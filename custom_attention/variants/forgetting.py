@@ -13,7 +13,8 @@ class Forgetting(Variant):
     start.
 
     Source: the forgetting transformer (Lin et al. 2025, arXiv 2503.02130), where m = 1. The sum runs over l
-    from j + 1 to i; in a stack that is not causal also from i + 1 to j. Refused at cross-attention.
+    from j + 1 to i; in a stack that is not causal also from i + 1 to j. Refused at cross-attention and
+    merged attention.
 
     Options:
         form: m learned from 0 as tanh, or fixed at 1 (learned, fixed)
@@ -23,8 +24,8 @@ class Forgetting(Variant):
 
     def __init__(self, site: Site, *, form: Literal["learned", "fixed"] = "learned") -> None:
         super().__init__(site)
-        if site.is_cross:
-            what = f"{site.name} is cross-attention, where no token lies between a query and a key"
+        if site.kind != "self":
+            what = f"{site.name} is {site.kind}-attention, where not every key comes before or after a query"
             raise VariantError("forgetting", what, accepted="where: {kind: self} selects self-attention")
         self.form = form
         self.weight = nn.Parameter(torch.zeros(site.num_heads, site.hidden_size))

@@ -11,7 +11,7 @@ class MultiToken(Variant):
 
     Source: Golovneva et al. 2025 (arXiv 2504.00927), without its mixing of heads and its normalisation. The
     convolution sees `queries` rows up to its own and `keys` keys around its own; hidden scores count as 0.
-    Refused at cross-attention. With a cache, queries are kept too.
+    Refused at cross-attention and merged attention. With a cache, queries are kept too.
 
     Options:
         queries: rows of the convolution
@@ -22,8 +22,8 @@ class MultiToken(Variant):
 
     def __init__(self, site: Site, *, queries: int = 6, keys: int = 11) -> None:
         super().__init__(site)
-        if site.is_cross:
-            what = f"{site.name} is cross-attention, where queries and keys have no common order"
+        if site.kind != "self":
+            what = f"{site.name} is {site.kind}-attention, where queries and keys have no common order"
             raise VariantError("multi_token", what, accepted="where: {kind: self} selects self-attention")
         self.weight = nn.Parameter(torch.zeros(site.num_heads, 1, queries, keys // 2 * 2 + 1))
 
@@ -32,7 +32,8 @@ class MultiToken(Variant):
         queries = call.along_keys(call.query.transpose(1, 2)).transpose(1, 2)
         keys = call.key.repeat_interleave(heads // call.key.shape[1], 1)
         scores = (queries.float() @ keys.float().mT) * call.scale
-        real = call.visible_keys()[:, :1, -1:].expand(len(scores), -1, -1, -1)  # the last query sees all
+        real = call.visible_keys()[:, :1].any(2, keepdim=True)  # a padding query may see none
+        real = real.expand(len(scores), -1, -1, -1)
         seen = real & real.mT
         scores = torch.where(seen.tril() if self.site.is_causal else seen, scores, 0)
         padded = nn.functional.pad(scores, (columns // 2, columns // 2, rows - 1, 0))

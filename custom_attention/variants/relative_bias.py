@@ -30,10 +30,12 @@ class RelativeBias(Variant):
         max_distance: Annotated[int, Range(above="num_buckets / 4")] = 128,
     ) -> None:
         super().__init__(site)
-        if site.is_cross:
+        if site.kind != "self":
             where = "where: {kind: self} selects self-attention"
             raise VariantError(
-                "relative_bias", f"{site.name} is cross-attention, without distances", accepted=where
+                "relative_bias",
+                f"{site.name} is {site.kind}-attention, where not every key has a distance",
+                accepted=where,
             )
         self.side, self.max_distance = num_buckets // 2, max_distance
         self.table = nn.Parameter(torch.zeros(num_buckets, site.num_heads))

@@ -12,7 +12,7 @@ class Selective(Variant):
     """softmax(s_ij - m_h sum_{k<i} relu(s_kj of the first head)) v, with m = 0 at the start.
 
     Source: Leviathan et al. 2024 (arXiv 2410.02703), where m = 1. No token selects itself or the first token.
-    Refused at cross-attention. With a cache, queries are kept too.
+    Refused at cross-attention and merged attention. With a cache, queries are kept too.
 
     Options:
         form: m learned from 0 as tanh, or fixed at 1 (learned, fixed)
@@ -22,8 +22,8 @@ class Selective(Variant):
 
     def __init__(self, site: Site, *, form: Literal["learned", "fixed"] = "learned") -> None:
         super().__init__(site)
-        if site.is_cross:
-            what = f"{site.name} is cross-attention, where queries do not come after keys"
+        if site.kind != "self":
+            what = f"{site.name} is {site.kind}-attention, where not every key comes before or after a query"
             raise VariantError("selective", what, accepted="where: {kind: self} selects self-attention")
         self.form = form
         if form == "learned":
@@ -32,7 +32,7 @@ class Selective(Variant):
     def position_bias(self, bias: Tensor | None, call: Call) -> Tensor:
         queries = call.along_keys(call.query[:, 0])
         scores = torch.matmul(queries.float(), call.key[:, 0].float().mT) * call.scale
-        real = call.visible_keys()[:, 0, -1].expand(len(scores), -1)  # the last query sees every real key
+        real = call.visible_keys()[:, 0].any(1).expand(len(scores), -1)  # a padding query may see none
         may = real[:, :, None] & real[:, None] & (real.cumsum(1) > 1)[:, None]  # all but the first real key
         selected = torch.where(may, scores.relu(), 0).tril(-1)
         before = (selected.cumsum(1) - selected)[:, None]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import custom_attention
+from custom_attention import Site
 from custom_attention.maps import AttentionMap, attention_maps
 from pipelines.actions.predict import answers, input_examples, line_table
 from pipelines.config.describe import attention as in_words
@@ -93,16 +94,24 @@ def _sites(
     sites = []
     for one in first:
         site, (_, queries, keys) = one.site, one.weights.shape
-        kind = "cross" if site.is_cross else "self"
         sites.append(
             SiteMaps(
-                f"{site.stack} {site.layer}, {kind}",
+                f"{site.stack} {site.layer}, {site.kind}",
                 _tokens(finished, inputs, queries, site.stack),
-                _tokens(finished, inputs, keys, "encoder" if site.is_cross else site.stack),
+                _tokens_of_keys(finished, inputs, queries, keys, site),
                 {name: found[site.name].weights.numpy() for name, found in by_site.items()},
             )
         )
     return sites
+
+
+def _tokens_of_keys(
+    finished: LoadedRun, inputs: Mapping[str, torch.Tensor], queries: int, keys: int, site: Site
+) -> list[str]:
+    if site.kind == "merged":
+        own = _tokens(finished, inputs, queries, site.stack)
+        return [*own, *_tokens(finished, inputs, keys - queries, "encoder")]
+    return _tokens(finished, inputs, keys, "encoder" if site.is_cross else site.stack)
 
 
 def _tokens(finished: LoadedRun, inputs: Mapping[str, torch.Tensor], count: int, stack: str) -> list[str]:

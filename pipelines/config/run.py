@@ -194,8 +194,9 @@ class ModelConfig(Section):
 class WhereConfig(Section):
     """Which attention sites get the variant."""
 
-    kind: Literal["all", "self", "cross"] = Field(
-        "all", description="self-attention, cross-attention or both"
+    kind: Literal["all", "self", "cross", "merged"] = Field(
+        "all",
+        description="self-attention, cross-attention, merged attention (both in one call, T5Gemma 2) or all",
     )
     stack: Literal["all", "encoder", "decoder"] = Field(
         "all", description="the stack of an encoder-decoder model"

@@ -21,17 +21,22 @@ def of_forward(model: torch.nn.Module, batch: Mapping[str, Any]) -> int:
     """Count the floating-point operations of the matrix products in one forward; a multiply-add is two.
 
     Softmax, norms, activations and other elementwise work is not counted. No random number is drawn, and the
-    modes of the model are restored.
+    modes of the model and what it learns are restored.
     """
     training = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
     counter = FlopCounterMode(display=False, custom_mapping=KERNELS)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         model.eval()
+        for parameter in learned:  # the counter stops at a view of one that a module reads (DeBERTa)
+            parameter.requires_grad_(False)
         with torch.no_grad(), counter:
             model(**inputs)
     finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
         for module, mode in training.items():
             module.training = mode
     return counter.get_total_flops()

@@ -80,8 +80,9 @@ def _names(sites: Sites) -> tuple[str, ...]:
     kinds = {(site["stack"], site["kind"]) for site in sites}
     if len(kinds) < 2:
         return tuple(str(site["layer"]) for site in sites)
+    of_self = {site["stack"]: STACKS.get(site["stack"], site["stack"]) for site in sites}
     return tuple(
-        f"{'cross' if site['kind'] == 'cross' else STACKS.get(site['stack'], site['stack'])} {site['layer']}"
+        f"{of_self[site['stack']] if site['kind'] == 'self' else site['kind']} {site['layer']}"
         for site in sites
     )
 

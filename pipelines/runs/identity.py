@@ -30,7 +30,9 @@ NO_NUMBER = ("data.publish_text", "data.streaming")  # what is shown, where rows
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
     "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "training", "variant"),
+    "custom_attention.adapters": ("deberta_v2", "mpnet"),
     "custom_attention.runtime": (
+        "adapter",
         "blockwise",
         "call",
         "dispatch",

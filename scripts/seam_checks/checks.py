@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,6 +13,7 @@ import transformers as hf
 from custom_attention import VariantError, attach, attached, detach, prove, variant_parameters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.proof import largest_difference, outputs
+from seam_checks.own_place import WITNESS, NotComparable, misplaced
 
 ON_THE_KERNEL, ON_THE_SCORES = ["temperature", "gate"], ["sink"]
 TEXT_LEN, SHORT, PAD, SEEN = 9, 5, 0, 4
@@ -178,6 +180,43 @@ def cache(subject: Subject) -> Cell:
     return subject.compared(difference)
 
 
+def own_place(subject: Subject) -> Cell:
+    """Check that a moved hidden state moves the own value of its query and no other, from a cache too."""
+    detach(subject.model)
+    attach(subject.model, WITNESS, example=subject.example)
+    runs = [(lambda: None, lambda: subject.model(**subject.example))]
+    with contextlib.suppress(Inapplicable):  # no cache
+        runs.append(_steps(subject))
+    found = []
+    for before, last_step in runs:
+        try:
+            found.append(misplaced(subject.model, before, last_step))
+        except NotComparable as reason:
+            raise Inapplicable(str(reason)) from reason
+    wrong = next((one for one in found if one), None)
+    return f"fail: {wrong}" if wrong else "pass"
+
+
+def _steps(subject: Subject) -> tuple[Callable, Callable]:
+    """Return the start of a cache, and one step from it."""
+    if "past_key_values" not in subject.accepted or "use_cache" not in subject.accepted:
+        raise Inapplicable("no cache")
+    if not any(stack.site.is_causal for _, stack in attached(subject.model)):
+        raise Inapplicable("no causal attention")
+    name = subject.own_ids
+    ids = subject.example[name][:, : SEEN + 1]
+    rest = {k: v for k, v in subject.example.items() if k not in (name, "use_cache")}
+    past = []
+
+    def start() -> None:
+        past[:] = [subject.model(**rest, **{name: ids[:, :SEEN]}, use_cache=True).past_key_values]
+
+    def step() -> None:
+        subject.model(**rest, **{name: ids[:, SEEN:]}, past_key_values=past[0], use_cache=True)
+
+    return start, step
+
+
 def cross_attention(subject: Subject) -> Cell:
     """Check that variants at cross-attention alone are reached, and change the output."""
     cross = [stack for _, stack in attached(subject.model) if stack.site.is_cross]
@@ -226,6 +265,7 @@ CHECKS = {
     "causality": causality,
     "padding": padding,
     "cache": cache,
+    "own place": own_place,
     "cross-attention": cross_attention,
     "gradient": gradient,
     "explicit path": explicit,

@@ -17,6 +17,7 @@ its config (width 32, two layers, random weights, torch {torch}, CPU, float32), 
 | causality | with the parameters moved away from neutral, later positions do not change earlier ones |
 | padding | a padded example gives the same output as alone |
 | cache | decoding from a cache gives the same output as the whole sequence |
+| own place | a hidden state that is moved moves the own value of its query and no other, from a cache too |
 | cross-attention | variants at cross-attention alone are reached, exact at the start, and change the output |
 | gradient | every parameter of every site gets a finite gradient that is not zero |
 | explicit path | a variant that sees the scores (`sink`, neutral) equals stock within 50 eps |

@@ -98,9 +98,11 @@ def attach_where_possible(model, arm: dict, family: str):
     return attach(model, arm, where=where)
 
 
-def changes_nothing(arm: dict, family: str) -> bool:
-    """Return whether the factor is the model's own, so that the arm is refused."""
+def is_refused(arm: dict, family: str) -> bool:
+    """Return whether a family refuses the arm: the factor is its own, or W_q makes its position bias too."""
     [(name, options)] = arm.items()
+    if family == "deberta" and options.get("mode") == "compensated":
+        return True
     if name == "constant_scale" and options.get("of") == "root_dim":
         return family != "t5"
     return name == "unscaled" and family == "t5"
@@ -111,7 +113,7 @@ def pytest_collection_modifyitems(items):
         params = getattr(getattr(item, "callspec", None), "params", {})
         if "arm" not in params:
             return True
-        return not changes_nothing(params["arm"], params.get("family", "bert"))
+        return not is_refused(params["arm"], params.get("family", "bert"))
 
     items[:] = [item for item in items if runs(item)]
 

@@ -3,6 +3,7 @@
 from custom_attention.battery.models import (
     CAUSAL,
     ENCODER_DECODER,
+    ENCODERS,
     EOS,
     FAMILIES,
     GENERATING,
@@ -18,6 +19,7 @@ from custom_attention.battery.models import (
 
 __all__ = [
     "CAUSAL",
+    "ENCODERS",
     "ENCODER_DECODER",
     "EOS",
     "FAMILIES",

@@ -22,7 +22,7 @@ from custom_attention import (
 from custom_attention.head_weights import head_blocks
 from custom_attention.sites import probe
 from custom_attention.variant import Site, Variant
-from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, changes_nothing
+from tests.custom_attention.conftest import arm_id, arms, attach_where_possible, is_refused
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
 COMPENSATED = {"unscaled": {"mode": "compensated"}}
@@ -266,7 +266,7 @@ def test_finding_blocks_leaves_the_weights_alone():
 @pytest.mark.parametrize("choice", arms(), ids=arm_id)
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_a_factor_that_the_model_has_already_is_refused(choice, name):
-    if changes_nothing(choice, name):
+    if is_refused(choice, name):
         with pytest.raises(VariantError, match="already"):
             attach(tiny(name), choice)
     else:

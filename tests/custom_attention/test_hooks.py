@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+import transformers as hf
 from torch import nn
 
 from custom_attention import (
@@ -184,6 +185,8 @@ def test_a_copy_projects_with_its_own_variants():
 
 PROJECTIONS = {  # of queries and keys, below an attention module
     "bert": ("query", "key"),
+    "modernbert": ("Wqkv", "Wqkv"),
+    "deberta": ("query_proj", "key_proj"),
     "t5": ("q", "k"),
     "bart": ("q_proj", "k_proj"),
     "bert2bert": ("query", "key"),
@@ -360,3 +363,14 @@ def test_attend_gets_a_bias_by_offset_written_out(monkeypatch):
         model.train()(**padded("bert").inputs)
     assert all(bias is not None and bool((bias == 0.3).all()) for bias in seen)
     assert len(seen) == 2
+
+
+def test_states_of_earlier_tokens_follow_the_window_of_a_sliding_cache():
+    """Such a cache has a maximum, but it is no static one."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = hf.MistralConfig(vocab_size=53, intermediate_size=29, head_dim=6, sliding_window=3, **sizes)
+    model = nudged(attach(hf.MistralForCausalLM(config).eval(), "token_temperature"))
+    asked = {"input_ids": torch.arange(9, 19).view(2, 5), **GREEDY, "output_logits": True}
+    asked["return_dict_in_generate"] = True
+    cached, full = (torch.stack(model.generate(**asked, use_cache=use).logits) for use in (True, False))
+    torch.testing.assert_close(cached, full, **CLOSE)

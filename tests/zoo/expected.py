@@ -9,11 +9,7 @@ from tests.zoo.families import READING, WRITING
 NOT_DISPATCHED = "its attention does not go through transformers' attention interface"
 NO_OFFSETS = "the tokenizer has no fast form"
 REFUSED: Mapping[tuple[str, str], str] = {
-    **{
-        (family, task): NOT_DISPATCHED
-        for family in ("deberta-v3", "mpnet", "longformer")
-        for task in (*READING, "language_modelling")
-    },
+    **{("longformer", task): NOT_DISPATCHED for task in (*READING, "language_modelling")},
     **{("bloom", task): NOT_DISPATCHED for task in (*READING, *WRITING, "language_modelling")},
     **{("led", task): NOT_DISPATCHED for task in ("question_answering", *WRITING)},
     **{("byt5", task): NO_OFFSETS for task in (*READING, "language_modelling")},

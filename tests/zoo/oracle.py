@@ -201,8 +201,8 @@ class Oracle:
     def _batch(self, *texts: Any, **options: Any) -> Any:
         batch = self.tokenizer(*texts, return_tensors="pt", **options)
         takes_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
-        has_one_type = getattr(self.model.config, "type_vocab_size", 2) == 1
-        if "token_type_ids" in batch and (has_one_type or not takes_types):
+        has_no_types = getattr(self.model.config, "type_vocab_size", 2) < 2
+        if "token_type_ids" in batch and (has_no_types or not takes_types):
             del batch["token_type_ids"]  # as KLUE's and DistilBERT's own code do
         return batch
 

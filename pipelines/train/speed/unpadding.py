@@ -145,7 +145,7 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
 def _layers(model: PreTrainedModel) -> nn.ModuleList | None:
     """Return the layers, if each has one self-attention site, no other site exists, and none is skipped."""
     sites = {module for module, _ in custom_attention.attached(model)}
-    if any(site.is_cross for site in custom_attention.sites(model)) or layerdrop(model):
+    if any(site.kind != "self" for site in custom_attention.sites(model)) or layerdrop(model):
         return None
     for candidate in model.modules():
         if isinstance(candidate, nn.ModuleList) and len(candidate) == len(sites):

@@ -23,6 +23,7 @@ NO_NUMBERS = (
     "custom_attention",
     *(f"custom_attention.{name}" for name in ("dead", "diagnostics", "dummy_inputs", "hook_names")),
     *(f"custom_attention.{name}" for name in ("export", "fold", "observation", "proof")),
+    "custom_attention.adapters",  # finds them
     *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "trainer", "variants")),
     "custom_attention.scaled_self_attention",
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
@@ -165,6 +166,11 @@ def test_every_module_that_a_run_imports_is_part_of_it_or_known_to_decide_no_num
         if not name.startswith((*NO_NUMBERS_PACKAGES, *BY_TASK))
     }
     assert unknown == set()
+
+
+def test_every_adapter_of_an_architecture_is_part_of_it():
+    files = (Path(__file__).parents[3] / "custom_attention" / "adapters").glob("[!_]*.py")
+    assert sorted(path.stem for path in files) == list(identity.TRAINING["custom_attention.adapters"])
 
 
 # ---- a user's own variants
