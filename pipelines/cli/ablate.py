@@ -29,7 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prepare",
         action="store_true",
-        help="write the plan but run nothing; print a command per run",
+        help="write the plan but run nothing; print a command per run, or the one of the executor",
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipelines.config.run import Count, Name, Section
 
-ExecutorName = Literal["local", "slurm", "ray"]
+ExecutorName = Literal["local", "slurm", "ray", "kubernetes"]
 
 
 class SlurmConfig(Section):
@@ -54,3 +54,29 @@ class RayConfig(Section):
     runtime_env: dict[Name, Any] = Field(
         {}, description="Ray's runtime environment of the runs, such as {env_vars: {NCCL_DEBUG: INFO}}"
     )
+
+
+class KubernetesConfig(Section):
+    """Settings of the Job of Kubernetes that `ablate --prepare` writes: one index, and one pod, per run."""
+
+    image: Name | None = Field(None, description="container image that has attnlab; needed")
+    claim: Name | None = Field(None, description="PersistentVolumeClaim that holds the runs; needed")
+    mount: Annotated[str, Field(pattern="^/")] = Field(
+        "/shared", description="where that volume is mounted, in the pods and on this machine"
+    )
+    namespace: Name | None = Field(None, description="namespace; null: that of kubectl's context")
+    queue: Name | None = Field(None, description="local queue of Kueue; null: no Kueue")
+    at_once: Count | None = Field(None, description="most pods running at a time; null: no limit")
+    gpus: int = Field(0, ge=0, description="GPUs per process")
+    cpus: Count | None = Field(None, description="CPUs per process; null: its threads")
+    memory_gb: float | None = Field(
+        None, gt=0, description="memory per run in GB; null: the cluster's default"
+    )
+    grace_seconds: Count = Field(
+        120, description="seconds a run has to save when its pod is stopped: a step and a checkpoint must fit"
+    )
+    env: dict[Name, str] = Field({}, description="environment variables of the runs")
+    secrets: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        (), description="Secrets whose keys become environment variables, such as one with HF_TOKEN"
+    )
+    node_selector: dict[Name, str] = Field({}, description="labels that a node must have")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
@@ -44,6 +44,8 @@ class RayExecutor:
 
     at_a_time = None
     when_stopped = "its runs have saved a checkpoint: start the same command again to resume"
+
+    prepare = staticmethod(run_cell_commands)
 
     def __init__(self, settings: RayConfig, ablation: Path, say: Callable[[str], None]) -> None:
         if importlib.util.find_spec("ray") is None:

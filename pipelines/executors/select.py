@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.ablation.cell import Executor
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
+from pipelines.executors.kubernetes import KubernetesExecutor
 from pipelines.executors.local import LocalExecutor
 from pipelines.executors.ray import RayExecutor
 
@@ -25,6 +26,8 @@ def executor_of(
         return LocalExecutor(jobs or config.jobs)
     if chosen == "ray":
         return RayExecutor(config.ray, folder, say)
+    if chosen == "kubernetes":
+        return KubernetesExecutor(config.kubernetes, folder)
     try:
         from pipelines.executors.slurm import SlurmExecutor
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import submitit
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
 from pipelines.config.ablation import SlurmConfig
 from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
@@ -74,6 +74,8 @@ class SlurmExecutor:
         "its jobs stay in the queue: start the same command again to continue watching, or cancel them with "
         "attnlab status DIR --cancel"
     )
+
+    prepare = staticmethod(run_cell_commands)
 
     def __init__(self, settings: SlurmConfig, ablation: Path, say: Callable[[str], None]) -> None:
         for program in ("sbatch", "squeue"):
