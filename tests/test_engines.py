@@ -16,12 +16,13 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from pipelines.ablation.folder import open_ablation
 from pipelines.cli.main import main
-from pipelines.storage.lock import _lease
+from pipelines.storage.lock import _lease, is_held
 from pipelines.storage.names import LOCK, LOG, RUN
 from tests.conftest import REPOSITORY
 from tests.engines import ENGINES, Engine
@@ -183,3 +184,46 @@ def test_nine_runs_disturbed_in_every_way_end_with_the_bits_of_undisturbed_ones(
     assert ablation.results() == undisturbed
     failures = json.loads((ablation.out / "results.json").read_text())["failures"]
     assert [failure["status"] for failure in failures] == ["diverged"] * 3
+
+
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_a_lost_worker_node_driver_and_head_of_ray_change_no_bit(engine, undisturbed, tmp_path):
+    ablation = Ablation(tmp_path / "work", engine, arms={"slow": ARMS["slow"], "stock": []}, seeds=[1, 2])
+    assert ablation.ends(ablation.start("--prepare"))[0] == 0
+    first, second = (ablation.runs["slow", seed] for seed in (1, 2))
+    head, node = engine.ray.nodes
+
+    ablation.slowly.touch()
+    process = ablation.start()
+    wait_for(lambda: is_at_work(first), process)
+    fork_server = psutil.Process(worker_of(first)).parent()
+    fork_server.parent().kill()
+    wait_for(lambda: "resumed at step" in said(first), process)
+
+    def at_work_on_the_node() -> list[Path]:
+        pids = {one.pid for one in node.processes()}
+        return [run for run in (first, second) if is_at_work(run) and worker_of(run) in pids]
+
+    wait_for(at_work_on_the_node, process)
+    [lost] = at_work_on_the_node()
+    before = said(lost).count("resumed at step")
+    node.kill()
+    engine.ray.nodes.remove(node)
+    engine.ray.add_node()
+    wait_for(lambda: said(lost).count("resumed at step") > before and is_at_work(lost), process)
+
+    process.kill()
+    wait_for(lambda: not any(is_held(run / LOCK) for run in (first, second)), _Patient(process))
+    process = ablation.start()
+    wait_for(lambda: is_held(first / LOCK), process)
+    head.kill()
+    status, text = ablation.ends(process)
+    assert status == 1, text
+    assert re.fullmatch(
+        r"ray: the cluster at [\d.:]+ is lost; when it answers again, .*", text.splitlines()[-1]
+    ), text
+
+    ablation.slowly.unlink()
+    status, text = ablation.ends(ablation.start("--executor", "local", "--jobs", "2"))
+    assert status == 0, text
+    assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
