@@ -30,15 +30,16 @@ from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import states
 from tests.pipelines.waiting import wait_for
 
-# Stock attention, and as slow as a test wants while a file exists. It computes the same numbers.
+# Stock attention that is slow while a file exists. It computes the same numbers.
 SLOW = """
+import os
 import time
 from pathlib import Path
 from custom_attention.variant import Variant
 
 class Slow(Variant):
     def output(self, output, call):
-        if Path({file!r}).exists():
+        if Path(os.environ["ATTNLAB_SLOWLY"]).exists():
             time.sleep(0.6)
         return output
 """
@@ -57,7 +58,7 @@ class Ablation:
         self.folder, self.engine, self.slowly = folder, engine, folder / "slowly"
         self.out = folder / "runs" / "toy"
         folder.mkdir()
-        (folder / "slow.py").write_text(SLOW.format(file=str(self.slowly)))
+        (folder / "slow.py").write_text(SLOW)
         cell = TINY["cells"]["toy"][0] | {"num_epochs": 3, "eval_every_steps": 12}
         values = TINY | {"cells": {"toy": [cell]}, "arms": ARMS, "keep": "model"} | changes
         (folder / "ablation.yaml").write_text(yaml.safe_dump(values))
@@ -65,7 +66,8 @@ class Ablation:
 
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines", "ablate", "ablation.yaml", "--out", "runs/toy"]
-        environment = os.environ | self.engine.environment | {"PYTHONPATH": f"{REPOSITORY}:{self.folder}"}
+        environment = os.environ | self.engine.environment
+        environment |= {"PYTHONPATH": f"{REPOSITORY}:{self.folder}", "ATTNLAB_SLOWLY": str(self.slowly)}
         with open(self.log, "wb") as said:
             return subprocess.Popen(
                 [*command, *(options or self.engine.options)],

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipelines.config.engines import ExecutorName, KubernetesConfig, RayConfig, SlurmConfig
+from pipelines.config.engines import ExecutorName, HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
 from pipelines.config.run import Attention, Count, Name, RunConfig, Section, WhereConfig
 from pipelines.config.yaml_source import merge_values
 
@@ -22,7 +22,7 @@ def _file_or_settings(part: Any) -> Any:
 
 
 ABLATION_EXECUTION_KEYS = frozenset(
-    {"anchor", "jobs", "executor", "slurm", "ray", "kubernetes"}
+    {"anchor", "jobs", "executor", "slurm", "ray", "kubernetes", "hf_jobs"}
 )  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
@@ -114,6 +114,7 @@ class AblationBase(Section):
     slurm: SlurmConfig = Field(SlurmConfig(), description="settings of the Slurm jobs")
     ray: RayConfig = Field(RayConfig(), description="settings of the Ray tasks")
     kubernetes: KubernetesConfig = Field(KubernetesConfig(), description="settings of the Kubernetes Job")
+    hf_jobs: HfJobsConfig = Field(HfJobsConfig(), description="settings of the HF Jobs")
     keep: Literal["model", "best_seed", "none"] = Field(
         "best_seed", description="which weights are kept: of every run, of the best seed of each arm, or none"
     )

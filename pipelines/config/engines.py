@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipelines.config.run import Count, Name, Section
 
-ExecutorName = Literal["local", "slurm", "ray", "kubernetes"]
+ExecutorName = Literal["local", "slurm", "ray", "kubernetes", "hf-jobs"]
 
 
 class SlurmConfig(Section):
@@ -80,3 +80,22 @@ class KubernetesConfig(Section):
         (), description="Secrets whose keys become environment variables, such as one with HF_TOKEN"
     )
     node_selector: dict[Name, str] = Field({}, description="labels that a node must have")
+
+
+class HfJobsConfig(Section):
+    """Settings of the HF Jobs that `ablate --prepare` writes: one job per run."""
+
+    image: Name | None = Field(None, description="container image that has attnlab; needed")
+    bucket: Annotated[str, Field(pattern="^[^/:]+/[^/:]+$")] | None = Field(
+        None, description="ORG/NAME of the bucket that holds the runs; needed"
+    )
+    mount: Annotated[str, Field(pattern="^/[^:]+$")] = Field(
+        "/outputs", description="where that bucket is mounted, in the jobs and on this machine"
+    )
+    flavor: Name = Field("cpu-basic", description="hardware of a job, such as a10g-small")
+    minutes: Count = Field(240, description="time limit of a job in minutes; the Hub's own default is 30")
+    namespace: Name | None = Field(None, description="user or organization that pays; null: the user")
+    env: dict[Name, str] = Field({}, description="environment variables of the runs")
+    secrets: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        (), description="variables of the shell that starts the jobs, passed as secrets, such as HF_TOKEN"
+    )

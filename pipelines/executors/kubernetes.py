@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from pipelines.ablation.cell import Cell, OnOutcome
+from pipelines.ablation.cell import Cell
 from pipelines.config.ablation import KubernetesConfig
-from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
-from pipelines.errors import UserError
+from pipelines.distributed.stop import EXIT_INTERRUPTED
+from pipelines.executors.prepared import PreparedExecutor
 from pipelines.storage import atomic
 from pipelines.storage.names import CANCELLED, KUBERNETES
 
@@ -28,38 +28,17 @@ exec attnlab run-cell "$0" "$1"
 """
 
 
-class KubernetesExecutor:
+class KubernetesExecutor(PreparedExecutor):
     """Writes Jobs for kubectl. They need no process of ours; `ablate` reports when their runs have ended.
 
-    Args:
-        ablation: the ablation's folder, on the volume that the pods mount.
-
     Raises:
-        UserError: a setting is missing, or the folder is not on that volume.
+        UserError: a setting is missing, or the folder is not on the volume of the pods.
     """
 
-    at_a_time = None
-    when_stopped = "nothing was started"
-
     def __init__(self, settings: KubernetesConfig, ablation: Path) -> None:
-        self.settings, self.ablation = settings, ablation.absolute()
-        for name in ("image", "claim"):
-            if getattr(settings, name) is None:
-                raise UserError(f"kubernetes.{name}", "is not stated", accepted="a Job needs it")
-        if not self.ablation.is_relative_to(settings.mount):
-            what = "the ablation's folder is not on the volume that the pods mount"
-            accepted = f"--out in {settings.mount}, or kubernetes.mount"
-            raise UserError("kubernetes.mount", what, str(self.ablation), accepted)
-
-    def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
-        """Refuse to run: kubectl starts the Jobs.
-
-        Raises:
-            UserError: always.
-        """
-        what = f"{len(cells)} runs have not ended, and kubectl starts those on Kubernetes"
-        accepted = "the same command with --prepare writes their Job"
-        raise UserError("--executor kubernetes", what, accepted=accepted)
+        needed = {"image": settings.image, "claim": settings.claim}
+        super().__init__("kubernetes", "kubectl", ablation, settings.mount, needed)
+        self.settings = settings
 
     def prepare(self, cells: Sequence[Cell]) -> list[str]:
         """Write the Jobs of the cells into the ablation's folder; return the command that starts them."""

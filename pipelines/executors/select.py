@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.ablation.cell import Executor
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
+from pipelines.executors.hf_jobs import HfJobsExecutor
 from pipelines.executors.kubernetes import KubernetesExecutor
 from pipelines.executors.local import LocalExecutor
 from pipelines.executors.ray import RayExecutor
@@ -28,6 +29,8 @@ def executor_of(
         return RayExecutor(config.ray, folder, say)
     if chosen == "kubernetes":
         return KubernetesExecutor(config.kubernetes, folder)
+    if chosen == "hf-jobs":
+        return HfJobsExecutor(config.hf_jobs, folder)
     try:
         from pipelines.executors.slurm import SlurmExecutor
     except ModuleNotFoundError as error:

@@ -175,13 +175,13 @@ def test_without_prepare_it_says_that_kubectl_starts_the_runs(tmp_path, capsys):
     file, out = write(tmp_path), tmp_path / "runs" / "toy"
     assert prepare(file, out, tmp_path) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "2 runs have not ended, and kubectl starts those on Kubernetes; the same command with" in said
+    assert "2 runs have not ended, and kubectl starts them there; the same command with" in said
 
 
 def test_a_folder_that_no_pod_sees_is_refused(tmp_path, capsys):
     file, out = write(tmp_path), tmp_path / "runs" / "toy"
     assert prepare(file, out, tmp_path / "elsewhere", "--prepare") == 2
-    assert "is not on the volume that the pods mount" in capsys.readouterr().err
+    assert "is not on the volume that the runs mount" in capsys.readouterr().err
     assert not out.exists()
 
 
