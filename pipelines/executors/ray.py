@@ -104,7 +104,8 @@ class RayExecutor:
         asked = {tuple(sorted(resources(self.settings, cell.config).items())) for cell in cells}
         for kind in sorted(asked):
             if not any(all(node.get(name, 0) >= amount for name, amount in kind) for node in nodes):
-                wanted = ", ".join(f"{name} {amount:g}" for name, amount in kind)
+                told = {name: amount / 1e9 if name == "memory" else amount for name, amount in kind}  # in GB
+                wanted = ", ".join(f"{name} {amount:g}" for name, amount in told.items())
                 self.say(f"no node of the Ray cluster has {wanted}; these runs wait until one joins")
 
 

@@ -115,9 +115,7 @@ def test_a_run_that_another_process_works_on_is_submitted_when_it_is_free(cell, 
 def test_a_request_that_no_node_can_fulfil_is_told(cell, monkeypatch):
     said = []
     run(cell, monkeypatch, fails_at(cell, 1), said=said.append, gpus=2, memory_gb=4)
-    assert said == [
-        "no node of the Ray cluster has CPU 1, GPU 2, memory 4e+09; these runs wait until one joins"
-    ]
+    assert said == ["no node of the Ray cluster has CPU 1, GPU 2, memory 4; these runs wait until one joins"]
     said.clear()
     run(cell, monkeypatch, fails_at(cell, 1), said=said.append, memory_gb=4)
     assert said == []
