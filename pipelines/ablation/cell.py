@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,14 @@ class Executor(Protocol):
         A cell that another process works on is waited for, never run twice. When a stop is requested or the
         ablation is cancelled (`cancellation.is_cancelled`), it returns early and need not report the rest.
         """
+
+    def prepare(self, cells: Sequence[Cell]) -> list[str]:
+        """Return the commands that make the cells without this executor, for `ablate --prepare` to print."""
+
+
+def run_cell_commands(cells: Sequence[Cell]) -> list[str]:
+    """Return one command for each cell, for any scheduler."""
+    return [f"attnlab run-cell {shlex.quote(str(cell.ablation))} {cell.folder.name}" for cell in cells]
 
 
 def outcome_of(cell: Cell) -> Outcome:

@@ -77,7 +77,7 @@ def run_ablation(
         executor: where the runs are made; None: as the ablation configures it.
         fresh: run everything again, in new run folders.
         dry_run: only print what would be run.
-        prepare: write the plan but run nothing; print an `attnlab run-cell` command per missing run.
+        prepare: write the plan but run nothing; print the commands that make the missing runs.
 
     Raises:
         UserError: two arms are the same run, or runs that cannot be compared, or the registration cannot be
@@ -103,7 +103,7 @@ def run_ablation(
     cancellation.revoke(folder)
     if prepare:
         remember_folders([*tries, *cells], folder)
-        print_commands(cells or tries, folder)
+        print_commands(cells or tries, place)
         return {}
     with listening() as stop:
         if tries:
@@ -198,11 +198,10 @@ def search(
     return chosen_rates(record)
 
 
-def print_commands(cells: Sequence[Cell], folder: Path) -> None:
-    """Print one command for every missing run, for the user's own scheduler."""
-    for cell in cells:
-        if earlier_outcome(cell) is None:
-            print(printable(f"attnlab run-cell {folder} {cell.folder.name}"))
+def print_commands(cells: Sequence[Cell], executor: Executor) -> None:
+    """Print the commands that make the missing runs: one for each, or what the executor has instead."""
+    for command in executor.prepare([cell for cell in cells if earlier_outcome(cell) is None]):
+        print(printable(command))
     print("when these have ended, start the same command without --prepare for the report", file=sys.stderr)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from pipelines.cli.command import Command, add_settings, count, one_ablation, out_folder
+from pipelines.config.engines import ExecutorName
 from pipelines.distributed.stop import leaving_at_once
 
 
@@ -19,7 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--executor",
-        choices=("local", "slurm"),
+        choices=get_args(ExecutorName),
         help="where the runs are made; default: the executor in the file",
     )
     parser.add_argument("--fresh", action="store_true", help="run everything again, in new run folders")
@@ -27,7 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prepare",
         action="store_true",
-        help="write the plan but run nothing; print a command per run",
+        help="write the plan but run nothing; print a command per run, or the one of the executor",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pipelines.config.engines import ExecutorName, HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
 from pipelines.config.run import Attention, Count, Name, RunConfig, Section, WhereConfig
 from pipelines.config.yaml_source import merge_values
 
@@ -21,7 +22,7 @@ def _file_or_settings(part: Any) -> Any:
 
 
 ABLATION_EXECUTION_KEYS = frozenset(
-    {"anchor", "jobs", "executor", "slurm"}
+    {"anchor", "jobs", "executor", "slurm", "ray", "kubernetes", "hf_jobs"}
 )  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
@@ -59,34 +60,6 @@ class SearchConfig(Section):
         if len(set(rates)) < len(rates):
             raise ValueError("a learning rate is in the list twice")
         return rates
-
-
-class SlurmConfig(Section):
-    """Settings of the Slurm jobs, one job per run."""
-
-    partition: Name | None = Field(None, description="sbatch --partition; null: the cluster's default")
-    account: Name | None = Field(None, description="sbatch --account")
-    qos: Name | None = Field(None, description="sbatch --qos")
-    minutes: Count = Field(
-        60, description="time limit of a job in minutes; a longer run saves a checkpoint and is queued again"
-    )
-    signal_seconds: Count = Field(
-        120,
-        description="seconds before the limit when a run is asked to stop; a step and a checkpoint must fit",
-    )
-    at_once: Count | None = Field(None, description="most jobs running at a time; null: no limit")
-    nodes: Count = Field(1, description="nodes of each run, which share its processes")
-    gpus: int = Field(0, ge=0, description="GPUs per process")
-    cpus: Count | None = Field(None, description="CPUs per process; null: its threads")
-    memory_gb: float | None = Field(
-        None, gt=0, description="memory per node in GB; null: the cluster's default"
-    )
-    setup: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
-        (), description="shell commands before the run, such as module load cuda"
-    )
-    options: dict[Name, str | int | bool] = Field(
-        {}, description="more options of sbatch, such as {constraint: a100}"
-    )
 
 
 class StoppingConfig(Section):
@@ -137,8 +110,11 @@ class AblationBase(Section):
         None,
         description="runs at the same time on this machine; null: one per GPU, or one per core without GPUs",
     )
-    executor: Literal["local", "slurm"] = Field("local", description="where the runs are executed")
+    executor: ExecutorName = Field("local", description="where the runs are executed")
     slurm: SlurmConfig = Field(SlurmConfig(), description="settings of the Slurm jobs")
+    ray: RayConfig = Field(RayConfig(), description="settings of the Ray tasks")
+    kubernetes: KubernetesConfig = Field(KubernetesConfig(), description="settings of the Kubernetes Job")
+    hf_jobs: HfJobsConfig = Field(HfJobsConfig(), description="settings of the HF Jobs")
     keep: Literal["model", "best_seed", "none"] = Field(
         "best_seed", description="which weights are kept: of every run, of the best seed of each arm, or none"
     )

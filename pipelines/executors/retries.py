@@ -12,7 +12,8 @@ from pathlib import Path
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.storage import atomic, reading
-from pipelines.storage.names import STARTS
+from pipelines.storage.lock import is_held
+from pipelines.storage.names import FAILURE, LOCK, LOG, STARTS
 from pipelines.storage.run_folder import RunFolder
 
 MOST_FRUITLESS = 4  # starts in a row without a new checkpoint
@@ -23,6 +24,21 @@ class Starts(TypedDict):
 
     step: int
     fruitless: int
+
+
+def is_given_up(folder: Path) -> bool:
+    """Count this start of a run; write why it fails if too many before it brought no checkpoint.
+
+    A start that will do nothing is not counted: the run has ended, or another process works on it.
+    """
+    if RunFolder(folder).manifest() is not None or is_held(folder / LOCK):
+        return False
+    fruitless = count(folder)
+    if fruitless < MOST_FRUITLESS:
+        return False
+    why = sentence(fruitless, f"see {LOG} beside this")
+    (folder / FAILURE).write_text(f"{why}\n", encoding="utf-8")
+    return True
 
 
 def count(folder: Path) -> int:

@@ -8,7 +8,10 @@ from pathlib import Path
 from pipelines.ablation.cell import Executor
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
+from pipelines.executors.hf_jobs import HfJobsExecutor
+from pipelines.executors.kubernetes import KubernetesExecutor
 from pipelines.executors.local import LocalExecutor
+from pipelines.executors.ray import RayExecutor
 
 
 def executor_of(
@@ -19,8 +22,15 @@ def executor_of(
     Raises:
         UserError: it cannot work on this machine.
     """
-    if (name or config.executor) == "local":
+    chosen = name or config.executor
+    if chosen == "local":
         return LocalExecutor(jobs or config.jobs)
+    if chosen == "ray":
+        return RayExecutor(config.ray, folder, say)
+    if chosen == "kubernetes":
+        return KubernetesExecutor(config.kubernetes, folder)
+    if chosen == "hf-jobs":
+        return HfJobsExecutor(config.hf_jobs, folder)
     try:
         from pipelines.executors.slurm import SlurmExecutor
     except ModuleNotFoundError as error:

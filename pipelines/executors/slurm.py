@@ -15,7 +15,7 @@ from typing import Any
 
 import submitit
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
 from pipelines.config.ablation import SlurmConfig
 from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
@@ -23,7 +23,7 @@ from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
 from pipelines.executors.worker import limit_threads, run_cell
 from pipelines.storage.lock import is_held, lock
-from pipelines.storage.names import FAILURE, LOCK, LOG
+from pipelines.storage.names import FAILURE, LOCK
 from pipelines.storage.run_folder import RunFolder
 
 FOLDER = "queue"  # in the ablation's folder: submitit's files
@@ -41,12 +41,8 @@ class RunCell(submitit.helpers.Checkpointable):
     def __call__(self, cell: Cell) -> int:
         limit_threads(cell.config["threads"])
         adopt_slurm_rank()
-        if is_first_rank() and RunFolder(cell.folder).manifest() is None and not is_held(cell.folder / LOCK):
-            fruitless = retries.count(cell.folder)
-            if fruitless >= retries.MOST_FRUITLESS:
-                why = retries.sentence(fruitless, f"see {LOG} beside this")
-                (cell.folder / FAILURE).write_text(f"{why}\n", encoding="utf-8")
-                return 1
+        if is_first_rank() and retries.is_given_up(cell.folder):
+            return 1
         code = run_cell(cell)
         if code == EXIT_INTERRUPTED and is_first_rank() and _continues(cell):
             signal.raise_signal(signal.SIGUSR2)
@@ -78,6 +74,8 @@ class SlurmExecutor:
         "its jobs stay in the queue: start the same command again to continue watching, or cancel them with "
         "attnlab status DIR --cancel"
     )
+
+    prepare = staticmethod(run_cell_commands)
 
     def __init__(self, settings: SlurmConfig, ablation: Path, say: Callable[[str], None]) -> None:
         for program in ("sbatch", "squeue"):

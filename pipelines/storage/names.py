@@ -20,6 +20,7 @@ REPORT_FILES = (REPORT, "report.md", "report.tex", "forest.svg", "results.csv")
 REPORTS = "reports.json"  # what rendered the reports, and their hashes
 TOGETHER = "ablations.json"  # folders of the ablations that one report compares
 JOBS = "jobs.json"  # name of a run folder -> id of its Slurm job
+KUBERNETES = "kubernetes.yaml"  # the Job of its runs, for kubectl
 CANCELLED = "cancelled"  # exists while the ablation is cancelled
 
 # ---- in the folder of a run

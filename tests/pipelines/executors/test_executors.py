@@ -22,7 +22,7 @@ from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
 from pipelines.executors.select import executor_of
 from pipelines.executors.slurm import parameters
-from pipelines.storage.names import SEAL
+from pipelines.storage.names import FAILURE, SEAL
 from tests.conftest import REPOSITORY
 from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import held_elsewhere, states
@@ -187,6 +187,12 @@ def test_starts_that_bring_no_checkpoint_are_counted_and_one_that_does_ends_the_
     assert [retries.count(tmp_path) for _ in range(2)] == [0, 1]
     retries.forget(tmp_path)
     assert retries.count(tmp_path) == 0
+
+
+def test_a_run_is_given_up_with_its_reason_when_four_starts_brought_no_checkpoint(tmp_path):
+    starts = [retries.is_given_up(tmp_path) for _ in range(retries.MOST_FRUITLESS + 1)]
+    assert starts == [False] * retries.MOST_FRUITLESS + [True]
+    assert "started 4 times in a row without a new checkpoint" in (tmp_path / FAILURE).read_text()
 
 
 def test_a_job_asks_for_what_the_file_says():
