@@ -18,6 +18,7 @@ CASES: dict[str, tuple[list[str], float | None]] = {  # the command and its budg
     "attnlab --help": ([*ATTNLAB, "--help"], 0.3),
     "attnlab ls variants": ([*ATTNLAB, "ls", "variants"], None),
     "attnlab validate quickstart": ([*ATTNLAB, "validate", "configs/quickstart.yaml"], 0.6),
+    "attnlab predict, no such run": ([*ATTNLAB, "predict", "no-such-run", "--input", "lines.txt"], 0.3),
     "import torch, transformers' BERT": (
         [sys.executable, "-c", "import torch; from transformers.models.bert import modeling_bert"],
         None,
@@ -46,6 +47,6 @@ def run() -> Table:
 def cpu_seconds(command: list[str]) -> float:
     """Return the user and system time of one command, its children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
+    subprocess.run(command, capture_output=True, cwd=REPOSITORY)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
