@@ -12,6 +12,7 @@ from benchmarks.table import Table, with_range
 
 REPOSITORY = Path(__file__).parents[2]
 REPETITIONS = 7
+EXIT_USER = 2  # of a command that answers that there is no such run
 ATTNLAB = [sys.executable, "-m", "pipelines"]
 CASES: dict[str, tuple[list[str], float | None]] = {  # the command and its budget in CPU seconds
     "a bare Python": ([sys.executable, "-c", "pass"], None),
@@ -47,6 +48,8 @@ def run() -> Table:
 def cpu_seconds(command: list[str]) -> float:
     """Return the user and system time of one command, its children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, capture_output=True, cwd=REPOSITORY)
+    done = subprocess.run(command, capture_output=True, cwd=REPOSITORY)
+    if done.returncode not in (0, EXIT_USER):
+        raise SystemExit(done.stderr.decode())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
