@@ -8,8 +8,7 @@ from custom_attention.runtime.paired_dropout import site_dropout
 from custom_attention.saving import load, save
 from custom_attention.scaled_self_attention import ScaledSelfAttention
 from custom_attention.sites import sites
-from custom_attention.trainer import trainer_callback
-from custom_attention.training import penalty, set_progress
+from custom_attention.training import penalty, set_progress, trainer_callback
 from custom_attention.variant import Call, Site, Variant, VariantError
 
 __all__ = [

@@ -21,21 +21,15 @@ from custom_attention.permissions import follow_umask
 FILE = "variants.safetensors"  # in the folder of a checkpoint
 
 
-def trainer_callback(resume_from: str | Path | None = None) -> TrainerCallback:
-    """Return a callback for `Trainer(callbacks=[...])` that saves and restores the variants' parameters.
+class VariantCheckpoints(TrainerCallback):
+    """Write the variants' parameters into every checkpoint; load them where the Trainer loads one.
 
     Args:
-        resume_from: the checkpoint that `train(resume_from_checkpoint=...)` is given, if it is not in the
-            output folder of this training.
+        resume_from: as of `custom_attention.trainer_callback`.
     """
-    return VariantCheckpoints(None if resume_from is None else Path(resume_from))
 
-
-class VariantCheckpoints(TrainerCallback):
-    """Write the variants' parameters into every checkpoint; load them where the Trainer loads one."""
-
-    def __init__(self, resume_from: Path | None) -> None:
-        self._resume_from = resume_from
+    def __init__(self, resume_from: str | Path | None) -> None:
+        self._resume_from = None if resume_from is None else Path(resume_from)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from custom_attention.attach import attached
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 def set_progress(model: nn.Module, progress: float) -> None:
@@ -35,3 +41,15 @@ def penalty(model: nn.Module) -> Tensor | None:
             part = variant.penalty()
             total = part if total is None else total + part
     return total
+
+
+def trainer_callback(resume_from: str | Path | None = None) -> TrainerCallback:
+    """Return a callback for `Trainer(callbacks=[...])` that saves and restores the variants' parameters.
+
+    Args:
+        resume_from: the checkpoint that `train(resume_from_checkpoint=...)` is given, if it is not in the
+            output folder of this training.
+    """
+    from custom_attention.trainer import VariantCheckpoints  # imports PEFT, which other loops do not need
+
+    return VariantCheckpoints(resume_from)

@@ -75,7 +75,7 @@ class Call:
         self.read = read  # see `Stack.forward`
         self.query, self.key, self.value = query, key, value
         self.states = query, key, value
-        self.arguments, self.layout = stack.state.arguments, stack.state.layout
+        self.arguments = stack.state.arguments
         self._model_mask = mask
         self._key_hidden: Tensor | None = None
         self._num_kept = 0  # calls of `along_keys` so far
@@ -310,7 +310,7 @@ class Call:
         if not isinstance(given, Tensor):
             what = "the hidden states that its projections read were not found, so no variant can read them"
             raise VariantError(self.stack.site.name, what, accepted=_OTHERS)
-        return given if self.layout is None else self.layout.spread(given)
+        return given
 
     def _one_each(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the states of tokens; refused where there is not one for each."""

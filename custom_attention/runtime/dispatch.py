@@ -255,11 +255,9 @@ class Stack(nn.ModuleList):
         call, self.call = self.call, None
         if call is None:  # the model runs on its own kernel
             return None
-        layout = call.layout
-        states = output if layout is None else layout.spread(output)
         for variant in self.having("projected"):
-            states = variant.projected(states, call)
-        return states if layout is None else layout.pack(states)
+            output = variant.projected(output, call)
+        return output
 
     def enter(self, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Run the hooks before the kernel: return queries, keys and values, and set what `call` has of mask,

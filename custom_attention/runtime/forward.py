@@ -6,7 +6,7 @@ Needs only torch and transformers: an exported model carries a copy of this file
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +17,6 @@ from custom_attention.site import Site
 
 PLACE = "attnlab"  # on a layer of a cache: whose states it keeps
 ALIKE = 1e-2  # relative: a query that is computed again for the backward pass is the same up to rounding
-
-
-class TokenPlaces(Protocol):
-    """Where the tokens of a batch are while the layers of a model compute no padding."""
-
-    def pack(self, states: Tensor) -> Tensor:
-        """Return `(batch, length, ...)` as one row without padding."""
-
-    def spread(self, tokens: Tensor) -> Tensor:
-        """Return one row of tokens as `(batch, length, ...)`."""
 
 
 class Arguments:
@@ -65,13 +55,11 @@ class ForwardState:
         progress: of training: 0.0 at the first step, 1.0 at the last and after it.
         follows_progress: whether a variant asked for it, so that it belongs to the model.
         arguments: of the attention module that is running, or None.
-        layout: where the tokens are, if the layers compute no padding.
     """
 
     def __init__(self) -> None:
         self.progress, self.follows_progress = 0.0, False
         self.arguments: Arguments | None = None
-        self.layout: TokenPlaces | None = None
         self._published: dict[str, dict[int, tuple[Site, Tensor]]] = {}
         self._readers: dict[int, Tensor] = {}
         self._last, self._with_gradient = -1, False

@@ -40,6 +40,9 @@ def _run(arguments: argparse.Namespace) -> None:
 def _run_or_config(settings: Sequence[str]) -> str | RunConfig:
     """Return the folder or address of a run, or the configuration that YAML files give."""
     if len(settings) == 1 and not settings[0].endswith((".yaml", ".yml")):
+        from pipelines.runs.finished import require_finished
+
+        require_finished(settings[0])
         return settings[0]
     from pipelines.config.load import load_run
 

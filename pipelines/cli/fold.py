@@ -13,6 +13,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.runs.finished import require_finished
+
+    require_finished(arguments.folder)
     from pipelines.actions.fold import fold_command
 
     fold_command(arguments.folder, arguments.out)

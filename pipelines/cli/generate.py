@@ -49,6 +49,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.runs.finished import require_finished
+
+    require_finished(arguments.folder)
     from pipelines.actions.generate import Sampling, generate_command
 
     generate_command(

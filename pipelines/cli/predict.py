@@ -19,6 +19,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.runs.finished import require_finished
+
+    require_finished(arguments.folder)
     from pipelines.actions.predict import predict_command
 
     predict_command(arguments.folder, arguments.input, arguments.out)

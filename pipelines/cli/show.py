@@ -16,6 +16,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from pipelines.runs.finished import require_finished
+
+    require_finished(arguments.folder)
     from pipelines.actions.show import show_command
 
     show_command(arguments.folder, arguments.input, arguments.out)

@@ -95,10 +95,5 @@ def load(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
-def is_there(folder: Path) -> bool:
-    """Return whether a folder holds a model."""
-    return (folder / CONFIG).is_file()
-
-
 def _is_changed(model: PreTrainedModel) -> bool:
     return any(len(stack) for _, stack in custom_attention.attached(model))

@@ -20,7 +20,6 @@ from pipelines.errors import UserError, raise_all, without_values
 from pipelines.hub import contents
 from pipelines.hub.fetch import ABLATION
 from pipelines.hub.worker import ask
-from pipelines.models import saving
 from pipelines.publish import ablation_card, portable, run_repository, staging
 from pipelines.publish.ablation_card import Branch, BranchModel
 from pipelines.publish.send import only_push, preflight_request, show, upload
@@ -29,7 +28,7 @@ from pipelines.runs import intact
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import ABLATION as ABLATION_YAML
 from pipelines.storage.names import ANCHOR, CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
-from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.run_folder import RunFolder, holds_model
 
 COPIED = (RUNS, SEARCH, REGISTRATION, ANCHOR)
 
@@ -89,7 +88,7 @@ def branches(stored: StoredAblation) -> Iterator[Branch]:
 
 
 def _has_model(run: RunFolder) -> bool:
-    return run.manifest() is not None and saving.is_there(run.model)
+    return run.manifest() is not None and holds_model(run.model)
 
 
 def stage(stored: StoredAblation, models: Sequence[BranchModel], request: PushRequest) -> Staged:

@@ -18,6 +18,7 @@ from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.publish.load_check import write_probe
 from pipelines.publish.loading_code import ModelKind
 from pipelines.storage.names import PROCESSOR_FILES, WEIGHT_FILES
+from pipelines.storage.run_folder import holds_model
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def write(source: Path, target: Path) -> StagedModel:
     """
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    if not saving.is_there(source):
+    if not holds_model(source):
         what = "has no model: it was not kept, or an earlier version of attnlab wrote it"
         raise UserError(str(source), what, accepted="train the run again with --fresh")
     _copy(source, target, PROCESSOR_FILES)

@@ -11,7 +11,6 @@ import torch
 
 import custom_attention
 from pipelines.data.features import Prepared
-from pipelines.metrics.adapter import reported_score
 from pipelines.metrics.base import Metric
 from pipelines.runs import identity
 from pipelines.runs.baselines import baseline_record
@@ -82,6 +81,8 @@ def collect_manifest(
 
 def _reported(evaluation: Evaluation) -> dict[str, float]:
     """Return the score of each metric by its own library, checked against the stored statistics."""
+    from pipelines.metrics.adapter import reported_score  # imports evaluate, which no step needs
+
     return {
         name: reported_score(
             metric, evaluation.predictions, evaluation.references, evaluation.statistics[name]

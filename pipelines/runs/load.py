@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
@@ -16,8 +17,9 @@ from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.models.processor import load_processor
 from pipelines.runs import intact
+from pipelines.runs.finished import finished_manifest
 from pipelines.runs.locate import find_run_folder
-from pipelines.runs.manifest import Manifest, read_manifest
+from pipelines.runs.manifest import Manifest
 from pipelines.runs.prepare import set_up_libraries
 from pipelines.storage import run_files
 from pipelines.storage.run_folder import RunFolder
@@ -59,17 +61,7 @@ def load_run_model(folder: str | Path) -> LoadedRun:
 
 def _verified_manifest(run: RunFolder) -> Manifest:
     """Return the manifest of a finished run, its model files verified against their hashes."""
-    where, manifest = str(run.path), read_manifest(run)
-    if manifest is None:
-        what = "is a file, not a folder" if run.path.is_file() else "there is no such folder"
-        if run.path.is_dir():
-            what = "this run is not finished: it has no manifest.json"
-        raise UserError(where, what, accepted="name the folder of a finished run (attnlab ls runs)")
-    if manifest["status"] != "finished":
-        raise UserError(where, f"this run has no model to predict with: it {manifest['status']}")
-    if not saving.is_there(run.model):
-        fix = "train it on its own with attnlab train, or keep it with keep: model in the ablation"
-        raise UserError(where, "the model of this run was not kept", accepted=fix)
+    manifest = cast(Manifest, finished_manifest(run))
     run_files.require(run.path, manifest, run_files.is_of_model)
     for name, what in intact.unlisted(run, manifest):
         raise UserError(str(run.path / name), what, accepted="remove it")

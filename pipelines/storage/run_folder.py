@@ -76,6 +76,11 @@ class ScoredSplit(Protocol):
     def statistics(self) -> Mapping[str, np.ndarray | csr_array]: ...  # metric -> (examples, statistics)
 
 
+def holds_model(folder: Path) -> bool:
+    """Return whether a folder holds a model as transformers saves it."""
+    return (folder / "config.json").is_file()
+
+
 class RunFolder:
     """Paths and files of one run. `manifest.json` is written last: a run that has one is finished."""
 

@@ -129,8 +129,7 @@ class LanguageModelling(Task):
         if model.training:
             random = Random(int(torch.randint(2**62, ())))
             fresh = self._objective.training_batch(batch["blocks"], random, len(self.processor))
-            del fresh["num_bytes"]
-            batch = {name: value.to(batch["labels"].device) for name, value in fresh.items()}
+            batch = _on(batch["labels"].device, fresh)
         return self._objective.losses(model, batch).sum()
 
     def predict(self, model: Module, batch: Batch) -> list[Raw]:
@@ -161,7 +160,7 @@ class LanguageModelling(Task):
             raise UserError("--max-new-tokens", what, needed, f"at most {self._encoder.max_len} together")
         form = Continuation(self._encoder)
         batch = form.collate([prompt_ids] * count, [[]] * count)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        batch = _on(model.device, batch)
         # Decoded together with the prompt: alone, some tokenizers drop the space before the first word.
         decoded_prompt = self._decode(prompt_ids)
         return [
@@ -205,6 +204,11 @@ class LanguageModelling(Task):
     def reference(self, example: Example) -> None:
         """Return None: a text is its own reference."""
         return None
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    """Return a batch with its tensors on the device."""
+    return {n: value.to(device) if isinstance(value, Tensor) else value for n, value in batch.items()}
 
 
 def _block(feature: Feature) -> TextBlock:

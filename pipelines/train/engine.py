@@ -177,9 +177,7 @@ class Engine:
         features = [self.train.features[index] for index in batch or (0,)]
         seed = derive(self.config.seed, "dropout", step, *(feature["example_id"] for feature in features))
         collated, device = self.task.collate(features), self.accelerator.device
-        skipping = (
-            self.unpadding.skip(collated["attention_mask"], device) if self.unpadding else nullcontext()
-        )
+        skipping = self.unpadding.skip(collated, device) if self.unpadding else nullcontext()
         inputs = to_device(collated, device)
         with custom_attention.site_dropout(seed), skipping:
             with self.accelerator.autocast():

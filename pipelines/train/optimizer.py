@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from transformers.optimization import Adafactor
 
 from pipelines.config.load import RunConfig
 from pipelines.errors import UserError
@@ -63,6 +62,8 @@ def _adamw(config: RunConfig, model: torch.nn.Module, groups: list[Group]) -> to
 
 def _adafactor(config: RunConfig, model: torch.nn.Module, groups: list[Group]) -> torch.optim.Optimizer:
     """Build Adafactor with the learning rate of the schedule, as transformers' Trainer does."""
+    from transformers.optimization import Adafactor  # imports PEFT, which no other run needs
+
     return Adafactor(groups, lr=config.learning_rate, scale_parameter=False, relative_step=False)
 
 

@@ -89,6 +89,20 @@ def _cases() -> list[Case]:
             training_target=1.25,
         ),
         Case(
+            "NER, ModernBERT of 11 M, batch 8",
+            ("task/ner-btc.yaml", "model/modernbert-small-scratch.yaml"),
+            (
+                "data.max_train_examples=1500",
+                "data.max_validation_examples=300",
+                "data.max_test_examples=1",
+                "model.vocab_size=8000",
+                "model.config={hidden_size: 384, num_hidden_layers: 6, num_attention_heads: 12,"
+                " intermediate_size: 768}",
+            ),
+            num_steps=12,
+            training_target=1.5,
+        ),
+        Case(
             "summarization, T5 of 9 M, batch 4",
             ("task/summarization-dialogsum.yaml", T5_MINI),
             (

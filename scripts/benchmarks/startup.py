@@ -12,12 +12,14 @@ from benchmarks.table import Table, with_range
 
 REPOSITORY = Path(__file__).parents[2]
 REPETITIONS = 7
+EXIT_USER = 2  # of a command that answers that there is no such run
 ATTNLAB = [sys.executable, "-m", "pipelines"]
 CASES: dict[str, tuple[list[str], float | None]] = {  # the command and its budget in CPU seconds
     "a bare Python": ([sys.executable, "-c", "pass"], None),
     "attnlab --help": ([*ATTNLAB, "--help"], 0.3),
     "attnlab ls variants": ([*ATTNLAB, "ls", "variants"], None),
     "attnlab validate quickstart": ([*ATTNLAB, "validate", "configs/quickstart.yaml"], 0.6),
+    "attnlab predict, no such run": ([*ATTNLAB, "predict", "no-such-run", "--input", "lines.txt"], 0.3),
     "import torch, transformers' BERT": (
         [sys.executable, "-c", "import torch; from transformers.models.bert import modeling_bert"],
         None,
@@ -46,6 +48,8 @@ def run() -> Table:
 def cpu_seconds(command: list[str]) -> float:
     """Return the user and system time of one command, its children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
+    done = subprocess.run(command, capture_output=True, cwd=REPOSITORY)
+    if done.returncode not in (0, EXIT_USER):
+        raise SystemExit(done.stderr.decode())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)

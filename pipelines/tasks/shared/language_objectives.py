@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipelines.errors import UserError
 from pipelines.tasks.shared.text_encoder import TextEncoder
-from pipelines.tasks.shared.token_loss import IGNORED, token_losses
-from pipelines.tasks.shared.writing_forms import Continuation, Pair, padded
+from pipelines.tasks.shared.token_loss import IGNORED, target_losses
+from pipelines.tasks.shared.writing_forms import Continuation, Pair, num_targets, padded
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Objective(ABC):
         return self.evaluation_batch(blocks, [random] * len(blocks))
 
     @abstractmethod
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
         """Return the loss of each target, `(batch, len)`, 0 elsewhere."""
 
     def _num_hidden(self, block: TextBlock) -> int:
@@ -105,16 +105,18 @@ class Masked(Objective):
             inputs.append([*before, *visible, *after])
             labels.append([IGNORED] * len(before) + targets + [IGNORED] * len(after))
             num_bytes.append(sum(block.sizes[position] for position in hidden))
+        of_batch = padded(labels, IGNORED)
         return {
             "input_ids": padded(inputs, self._encoder.pad),
             "attention_mask": padded([[1] * len(ids) for ids in inputs], 0),
-            "labels": padded(labels, IGNORED),
+            "labels": of_batch,
+            "num_targets": num_targets(of_batch),
             "num_bytes": num_bytes,
         }
 
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        return token_losses(output.logits, batch["labels"])
+    def losses(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return target_losses(model, inputs, batch["labels"], batch["num_targets"])[0]
 
 
 class Next(Objective):
@@ -143,7 +145,7 @@ class Next(Objective):
         batch = form.collate([b.ids[: b.first] for b in blocks], [b.ids[b.first :] for b in blocks])
         return batch | {"num_bytes": [sum(block.sizes[block.first :]) for block in blocks]}
 
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
         return Continuation(self._encoder).losses(model, batch)
 
 
@@ -199,7 +201,7 @@ class Spans(Objective):
             yield at, at + length
             at += length
 
-    def losses(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
         return Pair(self._encoder).losses(model, batch)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
 from pipelines.tasks.shared.text_encoder import TextEncoder
-from pipelines.tasks.shared.token_loss import IGNORED, token_losses
+from pipelines.tasks.shared.token_loss import IGNORED, target_losses
 
 Model = Any  # a model of transformers with `generate` and `config`
 
@@ -32,14 +33,15 @@ class Form(ABC):
         """Return the ids of a target with its special tokens."""
 
     @abstractmethod
-    def collate(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> dict[str, Tensor]:
-        """Return one batch (batch, len), padded on the right; `labels` has at least one column."""
+    def collate(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Return one batch (batch, len), padded on the right; `labels` has at least one column.
+
+        Beside the tensors, `num_targets` is the number of labels that count.
+        """
 
     @abstractmethod
-    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
-        """Return the loss of each label, `(batch, len)`, 0 where there is no target; see `token_losses`."""
+    def losses(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> Tensor:
+        """Return the loss of each label, `(batch, len)`, 0 where there is no target; see `target_losses`."""
 
     @abstractmethod
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
@@ -84,35 +86,35 @@ class Pair(Form):
         suffix = self._encoder.around_target[1]
         return suffix[0] if suffix and self._encoder.end not in suffix else self._encoder.end
 
-    def collate(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> dict[str, Tensor]:
+    def collate(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, Any]:
+        labels = padded([list(target) or [IGNORED] for target in targets], IGNORED)
         return {
             "input_ids": padded(sources, self._encoder.pad),
             "attention_mask": padded([[1] * len(source) for source in sources], 0),
-            "labels": padded([list(target) or [IGNORED] for target in targets], IGNORED),
+            "labels": labels,
+            "num_targets": num_targets(labels),
         }
 
-    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
-        return token_losses(self._forced(model, batch).logits, batch["labels"], smoothing)
+    def losses(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> Tensor:
+        return self._forced(model, batch, smoothing)[0]
 
     def predict(
         self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
         """Return `losses` and `generate`; the encoder runs once for both."""
-        output = self._forced(model, batch)
+        losses, output = self._forced(model, batch)
         encoded = BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)
-        losses = token_losses(output.logits, batch["labels"])
         return losses, self.generate(model, {**batch, "encoder_outputs": encoded}, search)
 
-    def _forced(self, model: Model, batch: Mapping[str, Tensor]) -> Any:
-        """Return the output of the model with the target as decoder input (teacher forcing)."""
-        return model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=self._shifted(batch["labels"], start_token(model)),
-            use_cache=False,
-        )
+    def _forced(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> tuple[Tensor, Any]:
+        """Return losses and output of the model with the target as decoder input (teacher forcing)."""
+        inputs = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "decoder_input_ids": self._shifted(batch["labels"], start_token(model)),
+            "use_cache": False,
+        }
+        return target_losses(model, inputs, batch["labels"], batch["num_targets"], smoothing)
 
     def _shifted(self, labels: Tensor, start: int) -> Tensor:
         """Return the decoder input for `labels`: shifted right by one, after the start token."""
@@ -134,21 +136,26 @@ class Continuation(Form):
     def target(self, ids: list[int]) -> list[int]:
         return [*ids, self._encoder.end]
 
-    def collate(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> dict[str, Tensor]:
+    def collate(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, Any]:
         whole = [[*source, *target] for source, target in zip(sources, targets)]
-        labels = [[IGNORED] * len(source) + list(target) for source, target in zip(sources, targets)]
+        rows = [[IGNORED] * len(source) + list(target) for source, target in zip(sources, targets)]
+        labels = padded(rows, IGNORED)
         return {
             "input_ids": padded(whole, self._encoder.pad),
             "attention_mask": padded([[1] * len(ids) for ids in whole], 0),
-            "labels": padded(labels, IGNORED),
+            "labels": labels,
+            "num_targets": num_targets(labels[:, 1:]),  # nothing stands before the first token
         }
 
-    def losses(self, model: Model, batch: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
-        """Return the loss of each label; padding is on the right, so that positions count from 0."""
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-        return token_losses(output.logits[:, :-1], batch["labels"][:, 1:], smoothing)
+    def losses(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> Tensor:
+        """Return the loss of the label after each token, of the last one 0.
+
+        Padding is on the right, so that positions count from 0.
+        """
+        names = ("input_ids", "attention_mask")
+        inputs = {**{name: batch[name] for name in names}, "use_cache": False}
+        following = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+        return target_losses(model, inputs, following, batch["num_targets"], smoothing)[0]
 
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         """Return the generated ids; prompts are padded on the left, so that new tokens follow directly."""
@@ -167,6 +174,11 @@ def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
     """Return rows as one tensor `(rows, longest)`, padded on the right."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return pad_sequence(tensors, batch_first=True, padding_value=filler)
+
+
+def num_targets(labels: Tensor) -> int:
+    """Return the number of labels that count; they are still on the CPU."""
+    return int((labels != IGNORED).sum())
 
 
 def start_token(model: Model) -> int:

@@ -1,183 +1,303 @@
-"""Unpadding: between the first and the last layer, a batch is one row of its tokens, without padding.
+"""Unpadding: the layers of a model compute one row of the tokens of a batch, without padding.
 
 All parts of a layer but attention treat tokens one by one, so computing padding there is wasted work; without
-it a step needs fewer micro-batches. At each attention site the tokens are put back into the padded batch, so
-kernels, masks and variants get their usual inputs, and no example sees another.
+it a step needs fewer micro-batches. An attention module gets the padded batch, and only its linear layers
+compute the row of tokens: positions (rotary, relative), masks, kernels and variants are those of each example
+by itself, and no example sees another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 import custom_attention
 from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack
+from custom_attention.runtime.forward import Arguments
 from pipelines.distributed.skipped import layerdrop
-from pipelines.distributed.transfer import send
 from pipelines.tasks.base import Task
+from pipelines.tasks.shared.target_loss import IGNORED
+from pipelines.train.speed.token_layout import TokenLayout
 
-TOLERANCE = 3e-4  # relative to the largest output of the last layer: the square root of float32's eps
+TOLERANCE = 3e-4  # relative to the largest output of a last layer: the square root of float32's eps
 
 Args = tuple[Any, ...]  # positional arguments or outputs of a module
-
-
-@dataclass(frozen=True)
-class TokenLayout:
-    """The positions of the tokens of a padded batch."""
-
-    batch: int
-    length: int  # of the padded batch
-    rows: Tensor  # (num_tokens,): positions of the tokens in the flattened (batch * length)
-    ends: list[int]  # of each example, the position after its last token
-
-    @classmethod
-    def of(cls, mask: Tensor, device: torch.device) -> TokenLayout:
-        """Return the layout of a mask `(batch, length)`, 0 at padding; `rows` is sent to `device`."""
-        batch, length = mask.shape
-        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        rows = mask.flatten().nonzero().flatten()
-        ends = (mask.bool() * places).amax(1).tolist()
-        return cls(batch, length, send(rows, device), ends)
-
-    def pack(self, states: Tensor) -> Tensor:
-        """Remove padding: `(batch, length, ...)` -> `(1, num_tokens, ...)`."""
-        if states.shape[:2] != (self.batch, self.length):
-            raise ValueError(f"not the states of this batch: {tuple(states.shape)}")
-        return states.flatten(0, 1).index_select(0, self.rows)[None]
-
-    def spread(self, tokens: Tensor) -> Tensor:
-        """Put tokens back: `(1, num_tokens, ...)` -> `(batch, length, ...)`, zero at padding."""
-        states = tokens.new_zeros(self.batch * self.length, *tokens.shape[2:])
-        return states.index_add(0, self.rows, tokens[0]).unflatten(0, (self.batch, self.length))
+Kwargs = dict[str, Any]
+Packed = tuple[Tensor, Tensor, TokenLayout]  # padded states, the tokens in them, and where these are
 
 
 class Unpadding:
-    """Hooks by which the layers of a model compute no padding inside `skip`; made by `unpadding_for`."""
+    """Hooks by which the layers of a model compute no padding inside `skip`; made by `unpadding_for`.
 
-    def __init__(self, layers: nn.ModuleList, stacks: list[Stack]) -> None:
-        self._state = stacks[0].state  # the stacks spread hidden states by it, for variants that read them
-        self._layout: TokenLayout | None = None
-        self._hooks = [
-            layers[0].register_forward_pre_hook(self._enter, with_kwargs=True),
-            layers[-1].register_forward_hook(self._leave),
-            *(stack.register_forward_pre_hook(self._enter_site) for stack in stacks),
-            *(stack.register_forward_hook(self._leave_site) for stack in stacks),
+    Args:
+        layers: by stack, "encoder" or "decoder".
+
+    Attributes:
+        layouts: where the tokens are in each stack in the forward that is running; None: no padding.
+    """
+
+    def __init__(self, model: nn.Module, layers: Mapping[str, nn.ModuleList]) -> None:
+        attached = custom_attention.attached(model)
+        self._reads_another = {stack.site.stack for _, stack in attached if stack.site.is_cross}
+        self._known: dict[str, list[TokenLayout]] = {}  # by stack, those that its states may have
+        self.layouts: dict[str, TokenLayout | None] = {}
+        self._sites = [
+            _Site(module, stack, _projection(model, stack), self.layouts) for module, stack in attached
         ]
+        self._hooks = [hook for name, own in layers.items() for hook in self._at(name, own)]
+
+    def _at(self, name: str, layers: nn.ModuleList) -> Iterator[Any]:
+        """Register the hooks of a stack, which its states pass where they enter and leave the layers."""
+
+        def enter(layer: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+            if not self._known:
+                return None
+            layout = self.layouts[name] = self._choose(name, args[0] if args else kwargs["hidden_states"])
+            if layout is None:
+                return None
+            if args:
+                return (layout.pack(args[0]), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": layout.pack(kwargs["hidden_states"])}
+
+        def leave(layer: nn.Module, args: Args, output: Tensor | Args) -> Tensor | Args | None:
+            layout = self.layouts.get(name)
+            if layout is None:
+                return None
+            if isinstance(output, tuple):
+                return (layout.spread(output[0]), *output[1:])
+            return layout.spread(output)
+
+        yield layers[0].register_forward_pre_hook(enter, with_kwargs=True)
+        yield layers[-1].register_forward_hook(leave)
 
     def remove(self) -> None:
         """Remove the hooks from the model."""
-        for hook in self._hooks:
+        for hook in (*self._hooks, *(hook for site in self._sites for hook in site.hooks)):
             hook.remove()
 
     @contextmanager
-    def skip(self, attention_mask: Tensor, device: torch.device) -> Iterator[None]:
+    def skip(self, batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
         """Skip padding in forward and backward of one batch, inside the block.
 
         Args:
-            attention_mask: of the batch, `(batch, length)`, 0 at padding. Its values are read, so it should
-                still be on the CPU: reading it from `device` would wait for the device.
+            batch: as the task collates it. The values of its `attention_mask` and `labels` are read, so they
+                should still be on the CPU: reading them from `device` would wait for the device.
             device: where the model computes.
         """
-        if not attention_mask.all():
-            self._layout = self._state.layout = TokenLayout.of(attention_mask, device)
+        read = TokenLayout.of(batch["attention_mask"], device)
+        written = _up_to_last_target(batch.get("labels"))
+        self._known.update(encoder=[read], decoder=[read])
+        if written is not None:
+            layouts = [TokenLayout.of(written, device), read]
+            self._known.update(dict.fromkeys(self._reads_another, layouts))
         try:
             yield
         finally:
-            self._layout = self._state.layout = None
+            self._known.clear()
+            self.layouts.clear()
 
-    def _enter(
-        self, layer: nn.Module, args: Args, kwargs: dict[str, Any]
-    ) -> tuple[Args, dict[str, Any]] | None:
-        if self._layout is None:
+    def _choose(self, name: str, states: Tensor) -> TokenLayout | None:
+        """Return the layout of the states of a stack; None where they hold no padding."""
+        layout = next((layout for layout in self._known[name] if layout.fits(states)), None)
+        if layout is None:
+            raise ValueError(f"not the states of this batch: {tuple(states.shape)}")
+        return layout if layout.has_padding else None
+
+
+def _projection(model: nn.Module, stack: Stack) -> nn.Module | None:
+    return model.get_submodule(stack.site.projection) if stack.site.projection else None
+
+
+def _up_to_last_target(labels: object) -> Tensor | None:
+    """Return the mask of the positions of a decoder that some target depends on; None if labels have none.
+
+    What a decoder that reads an encoder gives after the last target of an example, no loss reads.
+    """
+    if not isinstance(labels, Tensor) or labels.ndim != 2:
+        return None
+    return (labels != IGNORED).flip(1).cummax(1).values.flip(1)
+
+
+class _Site:
+    """The hooks of one attention module: it gets padded states, and its linear layers none.
+
+    Args:
+        projection: the layer that reads the heads' output, or None; it may lie outside `module`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        stack: Stack,
+        projection: nn.Module | None,
+        layouts: Mapping[str, TokenLayout | None],
+    ) -> None:
+        self._stack, self._projection, self._layouts = stack, projection, layouts
+        self._padded: dict[int, Packed] = {}  # padded states of this call by their `id`
+        self._inside: dict[nn.Module, TokenLayout] = {}  # linear layers that run on tokens now
+        linear: list[nn.Module] = [
+            layer
+            for layer in module.modules()
+            if isinstance(layer, nn.Linear | Conv1D) or layer is projection
+        ]
+        self.hooks = [
+            # First of all hooks, so that what variants read is padded, too.
+            module.register_forward_pre_hook(self._enter, with_kwargs=True, prepend=True),
+            module.register_forward_hook(self._leave),
+            stack.register_forward_pre_hook(self._leave_padding_unread),
+            *(layer.register_forward_pre_hook(self._enter_linear) for layer in linear),
+            *(layer.register_forward_hook(self._leave_linear, prepend=True) for layer in linear),
+        ]
+        if projection is not None and projection not in linear and stack.having("projected"):
+            spread, pack = self._spread_projected, self._pack_projected
+            self.hooks += [projection.register_forward_hook(spread, prepend=True)]
+            self.hooks += [projection.register_forward_hook(pack)]
+
+    @property
+    def _layout(self) -> TokenLayout | None:
+        return self._layouts.get(self._stack.site.stack)
+
+    def _enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+        """Put the tokens of the hidden states back, and take those of an encoder's out for its keys."""
+        self._padded, self._inside = {}, {}
+        layout, site = self._layout, self._stack.site
+        of_keys = self._layouts.get("encoder") if site.is_cross else None
+        if of_keys is not None:
+            states = self._argument(site.key_input, args, kwargs)
+            self._padded[id(states)] = states, of_keys.pack(states), of_keys
+        if layout is None:
             return None
-        if args:
-            return (self._layout.pack(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": self._layout.pack(kwargs["hidden_states"])}
+        tokens = self._argument(site.query_input, args, kwargs)
+        padded = self._spread(tokens, layout)
+        args = tuple(padded if value is tokens else value for value in args)
+        return args, {name: padded if value is tokens else value for name, value in kwargs.items()}
 
-    def _leave(self, layer: nn.Module, args: Args, output: Tensor | Args) -> Tensor | Args | None:
-        if self._layout is None:
+    def _leave(self, module: nn.Module, args: Args, output: Tensor | Args) -> Tensor | Args | None:
+        layout, known = self._layout, self._padded
+        self._padded, self._inside = {}, {}
+        if layout is None:
             return None
-        if isinstance(output, tuple):
-            return (self._layout.spread(output[0]), *output[1:])
-        return self._layout.spread(output)
+        states, *others = output if isinstance(output, tuple) else (output,)
+        packed = known[id(states)][1] if id(states) in known else layout.pack(states)
+        return (packed, *others) if isinstance(output, tuple) else packed
 
-    def _enter_site(self, stack: nn.Module, args: Args) -> Args | None:
-        """Put tokens back: `(1, heads, num_tokens, head_dim)` -> `(batch, heads, length, head_dim)`.
+    def _leave_padding_unread(self, stack: nn.Module, args: Args) -> Args | None:
+        """Tell the kernel which queries are padding, whose output is dropped."""
+        layout = self._layout
+        return None if layout is None else (*args, layout.ends)
 
-        This is done to query, key and value, and by the stack to hidden states. Attention's output at padding
-        is dropped by `_leave_site`.
-        """
-        if self._layout is None:
+    def _enter_linear(self, layer: nn.Module, args: Args) -> Args | None:
+        states, layout = args[0], self._layout
+        if id(states) in self._padded:
+            _, tokens, self._inside[layer] = self._padded[id(states)]
+        elif layer is self._projection and layout is not None:
+            tokens, self._inside[layer] = layout.pack(states), layout
+        else:
             return None
-        module, *states = args[:4]
-        spread = (self._layout.spread(state.transpose(1, 2)).transpose(1, 2) for state in states)
-        return (module, *spread, *args[4:], self._layout.ends)
+        return (tokens, *args[1:])
 
-    def _leave_site(self, stack: nn.Module, args: Args, output: Args) -> Args | None:
-        if self._layout is None:
-            return None
-        return self._layout.pack(output[0]), None
+    def _leave_linear(self, layer: nn.Module, args: Args, output: Tensor) -> Tensor | None:
+        layout = self._inside.pop(layer, None)
+        return None if layout is None else self._spread(output, layout)
+
+    def _spread(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Return the padded states of tokens, and keep in mind for this call which they are."""
+        padded = layout.spread(tokens)
+        self._padded[id(padded)] = padded, tokens, layout
+        return padded
+
+    def _spread_projected(self, layer: nn.Module, args: Args, output: Tensor) -> Tensor | None:
+        return None if self._layout is None else self._layout.spread(output)
+
+    def _pack_projected(self, layer: nn.Module, args: Args, output: Tensor) -> Tensor | None:
+        return None if self._layout is None else self._layout.pack(output)
+
+    def _argument(self, name: str, args: Args, kwargs: Kwargs) -> Tensor:
+        found = Arguments(args, kwargs).get(name, self._stack.positions.get(name))
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{self._stack.site.name}: no states under the name {name!r}")
+        return found
 
 
 def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> Unpadding | None:
     """Return an `Unpadding` for the layers of `model`; None where it would change the model's outputs.
 
-    A layer may mix tokens outside attention (convolutions), or use their position in the batch (rotary and
-    T5's positions). This is tested on `batch`, which must have padding.
+    A layer may mix tokens outside attention (convolutions). This is tested on `batch`, which must have
+    padding.
     """
-    mask, layers = batch.get("attention_mask"), _layers(model)
+    mask, layers = batch.get("attention_mask"), layers_of(model)
     if mask is None or mask.ndim != 2 or layers is None:
         return None
-    unpadding = Unpadding(layers, [stack for _, stack in custom_attention.attached(model)])
-    if _same_states(model, task, batch, layers[-1], unpadding):
+    unpadding = Unpadding(model, layers)
+    if _same_states(model, task, batch, layers, unpadding):
         return unpadding
     unpadding.remove()
     return None
 
 
-def _layers(model: PreTrainedModel) -> nn.ModuleList | None:
-    """Return the layers, if each has one self-attention site, no other site exists, and none is skipped."""
-    sites = {module for module, _ in custom_attention.attached(model)}
-    if any(site.kind != "self" for site in custom_attention.sites(model)) or layerdrop(model):
+def layers_of(model: PreTrainedModel) -> dict[str, nn.ModuleList] | None:
+    """Return the layers of each stack, if each has one self-attention site, others lie in them, and none is
+    skipped."""
+    attached = custom_attention.attached(model)
+    if any(stack.site.kind == "merged" for _, stack in attached):  # its keys are those of two stacks
         return None
-    for candidate in model.modules():
-        if isinstance(candidate, nn.ModuleList) and len(candidate) == len(sites):
-            found = [sum(module in sites for module in layer.modules()) for layer in candidate]
-            if found == [1] * len(sites):
-                return candidate
-    return None
+    found = {}
+    for name in {stack.site.stack for _, stack in attached}:
+        own = {module for module, stack in attached if stack.site.stack == name and not stack.site.is_cross}
+        cross = {module for module, stack in attached if stack.site.stack == name and stack.site.is_cross}
+        lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+        layers = next((layers for layers in lists if _holds_one_each(layers, own)), None)
+        if layers is None or not cross <= set(layers.modules()) or layerdrop(model):
+            return None
+        found[name] = layers
+    return found
+
+
+def _holds_one_each(layers: nn.ModuleList, own: set[nn.Module]) -> bool:
+    return [sum(module in own for module in layer.modules()) for layer in layers] == [1] * len(own)
 
 
 def _same_states(
-    model: PreTrainedModel, task: Task, batch: dict[str, Any], last: nn.Module, unpadding: Unpadding
+    model: PreTrainedModel,
+    task: Task,
+    batch: dict[str, Any],
+    layers: Mapping[str, nn.ModuleList],
+    unpadding: Unpadding,
 ) -> bool:
-    """Return whether the last layer's outputs at tokens are the same with and without padding."""
-    outputs: list[Tensor] = []  # a layer that is shared runs several times in one forward
+    """Return whether the outputs of the last layers at tokens are the same with and without padding."""
+    outputs: dict[nn.Module, Tensor] = {}  # of a layer that is shared, those of the last time
 
     def keep(layer: nn.Module, args: Args, output: Tensor | Args) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+        outputs[layer] = output[0] if isinstance(output, tuple) else output
 
-    def last_states() -> Tensor:
-        outputs.clear()
-        task.loss(model, batch)
-        return outputs[-1][batch["attention_mask"].bool()]
-
-    hook = last.register_forward_hook(keep)
+    hooks = [own[-1].register_forward_hook(keep) for own in layers.values()]
     try:
         with quiet(model), torch.no_grad():
-            padded = last_states()
-            with unpadding.skip(batch["attention_mask"], batch["attention_mask"].device):
-                unpadded = last_states()
+            task.loss(model, batch)
+            padded = dict(outputs)
+            with unpadding.skip(batch, batch["attention_mask"].device):
+                task.loss(model, batch)
+                layouts = dict(unpadding.layouts)
+            return all(
+                _same(outputs[own[-1]], padded[own[-1]], layouts[name]) for name, own in layers.items()
+            )
     except (RuntimeError, ValueError):  # shapes do not fit: a layer needs to know which example a token is of
         return False
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _same(unpadded: Tensor, padded: Tensor, layout: TokenLayout | None) -> bool:
+    """Return whether states are equal at tokens, up to rounding."""
     bound = TOLERANCE * float(padded.abs().max())
+    if layout is not None:
+        unpadded, padded = layout.pack(unpadded), layout.pack(padded)
     return torch.allclose(unpadded, padded, rtol=0.0, atol=bound, equal_nan=True)

@@ -73,6 +73,11 @@ def _imported(*arguments: str) -> set[str]:
         ("ls", "tasks"),
         ("ls", "configs"),
         ("init", "--model", "t5"),
+        ("predict", "no-such-run", "--input", "lines.txt"),
+        ("evaluate", "no-such-run"),
+        ("generate", "no-such-run"),
+        ("show", "no-such-run", "--input", "a line"),
+        ("fold", "no-such-run", "folded"),
     ],
     ids=" ".join,
 )

@@ -175,19 +175,21 @@ def test_a_decoder_learns_the_target_only():
     for feature, labels in zip(features, batch["labels"]):
         assert (labels != IGNORED).sum() == feature["num_targets"]
         assert (labels[: len(feature["input_ids"])] == IGNORED).all()
-    # scores at the prompt's own tokens have no gradient
+    # at the prompt's own tokens no logits are formed, and states have no gradient from them
     seen = {}
-    forward = built.forward
 
-    def noting(**inputs):
-        output = forward(**inputs)
-        output.logits.retain_grad()
-        seen["logits"] = output.logits
-        return output
+    def noting(name):
+        def note(module, args, output):
+            output.retain_grad()
+            seen[name] = output
 
-    built.forward = noting
+        return note
+
+    built.transformer.ln_f.register_forward_hook(noting("states"))
+    built.lm_head.register_forward_hook(noting("logits"))
     task.loss(built, batch).backward()
-    felt = seen["logits"].grad.abs().sum(-1) > 0
+    assert seen["logits"].shape[:2] == (1, sum(feature["num_targets"] for feature in features))
+    felt = seen["states"].grad.abs().sum(-1) > 0
     for feature, places in zip(features, felt):
         begin = len(feature["input_ids"]) - 1
         wanted = [begin <= place < begin + feature["num_targets"] for place in range(len(places))]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 
 from pipelines.tasks.shared import token_loss
-from pipelines.tasks.shared.token_loss import IGNORED, token_losses
+from pipelines.tasks.shared.token_loss import IGNORED, target_losses, token_losses
+from tests.custom_attention.models import padded, tiny
 
 
 def naive(logits, labels):
@@ -42,6 +44,25 @@ def test_every_cut_gives_the_loss_by_definition_and_its_gradient(batch, elements
     [found] = torch.autograd.grad(losses.sum(), logits)
     [wanted] = torch.autograd.grad(expected.sum(), logits)
     assert torch.allclose(found, wanted, atol=20 * torch.finfo(torch.float32).eps)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "bart", "bert2bert", "llama"])
+def test_logits_are_formed_at_targets_only_and_the_loss_is_that_of_all(family):
+    model, inputs = tiny(family), padded(family).inputs
+    if family == "bert":
+        model = transformers.BertForMaskedLM(model.config).eval()
+    everywhere = model(**inputs).logits
+    labels = torch.full(everywhere.shape[:2], IGNORED)
+    labels[0, 1:4], labels[1, 0] = torch.tensor([3, 9, 5]), 7
+    expected = token_losses(everywhere, labels)
+    rows = []
+    model.get_output_embeddings().register_forward_hook(lambda *call: rows.append(call[-1].shape[:2]))
+    losses, output = target_losses(model, inputs, labels, 4)
+    assert rows == [output.logits.shape[:2]] == [(1, 4)]
+    assert torch.allclose(losses, expected, atol=0.0, rtol=200 * torch.finfo(torch.float32).eps)
+    model.get_output_embeddings = lambda: None  # a head that is no module gives all of them
+    assert torch.equal(target_losses(model, inputs, labels, 4)[0], expected)
+    assert target_losses(model, inputs, labels.fill_(IGNORED), 0)[0].sum() == 0
 
 
 def test_half_precision_logits_are_summed_in_float32(batch):

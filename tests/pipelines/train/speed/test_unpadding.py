@@ -7,20 +7,12 @@ import transformers
 import custom_attention
 from custom_attention.runtime import blockwise, call
 from pipelines.train.speed import unpadding
-from pipelines.train.speed.unpadding import TokenLayout
-from tests.pipelines.train.harness import ARCHITECTURES, DROPOUTS, ToyTagging, rows, tiny_model
+from pipelines.train.speed.token_layout import TokenLayout
+from tests.pipelines.train.harness import DROPOUTS, ToyTagging, rows, tiny_model
 
 CPU = torch.device("cpu")
 EPS = torch.finfo(torch.float32).eps
-OTHERS = {  # whose layers know their tokens by more than what attention is told
-    "modernbert": {
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 29,
-    },
-    "t5": ARCHITECTURES["t5"],
-}
+TAGGING = ToyTagging()
 
 
 def batch(count=5):
@@ -35,14 +27,14 @@ def attached(architecture, variants=()):
     return custom_attention.attach(model, list(variants), example=batch())
 
 
-def loss_and_gradients(model, made, skipping=None):
+def loss_and_gradients(model, made, skipping=None, task=TAGGING):
     model.zero_grad()
     if skipping is None:
-        loss = ToyTagging().loss(model, made)
+        loss = task.loss(model, made)
         loss.backward()
     else:
-        with skipping.skip(made["attention_mask"], CPU):
-            loss = ToyTagging().loss(model, made)
+        with skipping.skip(made, CPU):
+            loss = task.loss(model, made)
             loss.backward()
     return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
@@ -114,7 +106,7 @@ def test_the_layers_get_tokens_and_no_padding(architecture):
     for module in model.modules():
         if isinstance(module, (torch.nn.LayerNorm,)):
             module.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[:2]))
-    with skipping.skip(made["attention_mask"], CPU):
+    with skipping.skip(made, CPU):
         ToyTagging().loss(model, made)
     inside = [shape for shape in seen if shape == (1, int(made["attention_mask"].sum()))]
     assert len(inside) == 2 * 2  # two norms in each of two layers
@@ -129,28 +121,13 @@ def test_no_example_sees_another(architecture):
     model, made = attached(architecture), batch()
     skipping = unpadding.unpadding_for(model, ToyTagging(), made)
     inputs = model.get_input_embeddings()(made["input_ids"]).detach().requires_grad_()
-    with skipping.skip(made["attention_mask"], CPU):
+    with skipping.skip(made, CPU):
         logits = model(inputs_embeds=inputs, attention_mask=made["attention_mask"]).logits
         for example in range(len(inputs)):
             [gradient] = torch.autograd.grad(logits[example].sum(), inputs, retain_graph=True)
             assert gradient[example].abs().max() > 0
             others = [other for other in range(len(inputs)) if other != example]
             assert not gradient[others].any()
-
-
-@pytest.mark.parametrize("architecture", sorted(OTHERS))
-def test_a_model_that_places_tokens_by_their_row_is_left_as_it_is(architecture):
-    sizes = {"vocab_size": 37, "num_labels": 3, "pad_token_id": 0, **OTHERS[architecture]}
-    torch.manual_seed(1)
-    model = transformers.AutoModelForTokenClassification.from_config(
-        transformers.AutoConfig.for_model(architecture, **sizes)
-    )
-    made = batch()
-    custom_attention.attach(model, [], example=made)
-    before = ToyTagging().loss(model.eval(), made)
-    assert unpadding.unpadding_for(model, ToyTagging(), made) is None
-    assert torch.equal(ToyTagging().loss(model, made), before)
-    assert not any(module._forward_pre_hooks for _, module in custom_attention.attached(model))
 
 
 def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
@@ -206,7 +183,7 @@ def test_dropout_is_paired_across_arms():
         custom_attention.attach(model, variants, example=made)
         skipping = unpadding.unpadding_for(model, ToyTagging(), made)
         model.train()
-        with custom_attention.site_dropout(5), skipping.skip(made["attention_mask"], CPU):
+        with custom_attention.site_dropout(5), skipping.skip(made, CPU):
             losses.append(ToyTagging().loss(model, made))
     assert abs(losses[0] - losses[1]) <= 50 * EPS * losses[0]
 
