@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -128,6 +129,20 @@ class ScoredCell:
             if found := without_model.note(runs):
                 return f"{side} did not learn: {found}"
         return ""
+
+    def fall(self, side: str, name: str) -> float | None:
+        """Return how far a side is from what needs no model, in the unit of differences; None: unknown."""
+        runs = [self.runs[side, seed] for seed in self.seeds if (side, seed) in self.runs]
+        metric = self.metric(name)
+        if metric is None or not runs:
+            return None
+        floor = without_model.lowest(runs[0].manifest, name, metric.higher_is_better)
+        if floor is None or (metric.scale == "log" and floor <= 0):
+            return None
+        value = 100 * math.log(floor) if metric.scale == "log" else floor
+        turned = value if metric.higher_is_better else -value
+        found = fmean(run.deletions(name).whole for run in runs) - turned
+        return max(0.0, found) if math.isfinite(found) else None
 
     def part(self, num_seeds: int, comparisons: int = 1) -> float:
         """Return the part of a level that a look after so many seeds may use; 1 in a fixed design."""

@@ -116,7 +116,9 @@ class AblationBase(Section):
         {}, description="metric -> the smallest difference that matters, in points"
     )
     collapse: dict[Name, Margin] = Field(
-        {}, description="metric -> the fall of a seed that must be excluded before an arm is called better"
+        {},
+        description="metric -> the fall of a seed to exclude before a difference is more than usual; else to "
+        "the score without a model",
     )
     assay: Name | None = Field(
         None,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
+from pipelines.comparison.verdict import DIFFERENT
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report import looks, recipe, settling
@@ -16,6 +17,8 @@ BEST = "best on validation"  # the reason of an ordinary choice in a search; any
 MEANINGS = {
     "better": "the 95 % interval lies above 0 and the Holm-adjusted p is below 0.05",
     "worse": "the 95 % interval lies below 0 and the Holm-adjusted p is below 0.05",
+    "usually better": "as better, but falls that no seed showed, at a rate they allow, would undo it",
+    "usually worse": "as worse, but falls that no seed showed, at a rate they allow, would undo it",
     "equivalent": "the 90 % interval lies inside the margin, also adjusted for its family",
     "non-inferior": "the 90 % interval stays above minus the margin, also adjusted for its family",
     "insensitive": "no harm, but none would be seen: a run learned nothing, or the assay found no harm",
@@ -35,7 +38,7 @@ def _finding(row: Row) -> str:
     """Return the difference, its interval, and what could have been detected."""
     difference = f"{fmt.signed(row.difference, row.places)} {row.unit}"
     found = f"{row.metric} {difference}, 95 % interval {_range(row)}{_ratio(row)}"
-    if row.word in ("better", "worse"):
+    if row.word in DIFFERENT:
         aside = ", within the margin" if "within the margin" in row.verdict else ""
         return f"{row.word} than {row.baseline}{aside} ({found}{_shrunken(row)})"
     if row.word == "equivalent":
@@ -62,7 +65,8 @@ def arm(facts: ReportData, name: str) -> str:
     if planted := [row for row in facts.rows if row.planted and row.arm == name]:
         by_cell = {row.cell: row for row in reversed(planted)}  # the first of a cell is its primary metric
         found = [
-            f"{'found' if row.word == 'worse' else 'not found'} on {cell}" for cell, row in by_cell.items()
+            f"{'found' if row.word.endswith('worse') else 'not found'} on {cell}"
+            for cell, row in by_cell.items()
         ]
         return f"planted harm, {fmt.listing(found)}."
     if not rows:
