@@ -130,10 +130,11 @@ class AblationBase(Section):
     search: SearchConfig | None = Field(
         None, description="learning rates to try for every arm; null: use the learning rates of the files"
     )
-    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+)$")] | None = Field(
+    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+|https?://[^@\s]+)$")] | None = Field(
         None,
         description="what dates the registration before the first run: git (a commit in the repository of "
-        "the working folder) or hub:ORG/NAME (an empty repository); null: nothing",
+        "the working folder), hub:ORG/NAME (an empty repository), or the URL of an authority (time stamp by "
+        "RFC 3161); null: nothing",
     )
     jobs: Count | None = Field(
         None,

@@ -214,7 +214,8 @@ def _anchor(known: Registration) -> str:
     """Return where a registration was put before the first run; several as one have no such place."""
     if known.anchor is None:
         return ""
-    return f", anchored at {known.anchor['kind']} commit {known.anchor['commit'][:16]}"
+    what = "time stamp" if known.anchor["kind"].startswith("http") else "commit"
+    return f", anchored at {known.anchor['kind']} {what} {known.anchor['commit'][:16]}"
 
 
 def _declared(facts: ReportData) -> str:
