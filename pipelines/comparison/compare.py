@@ -35,7 +35,7 @@ from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import LEVEL, Bootstrap, TwoWay
-from pipelines.comparison.summary import Summary, summarise
+from pipelines.comparison.summary import Estimate, summaries
 from pipelines.comparison.verdict import Verdict
 from pipelines.metrics.base import Metric
 
@@ -99,7 +99,7 @@ def combine(
         ),
         environment=_shared(environments),
         comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
-        summaries=_summaries(comparisons),
+        summaries=summaries([found for one in comparisons if (found := _estimate(one))], _grouping(parts)),
         arms=arms,
         failures=tuple(failures),
         publish_text={
@@ -109,6 +109,12 @@ def combine(
         },
     )
     return to_json(results)
+
+
+def _grouping(parts: Sequence[Part]) -> str | None:
+    """Return what the cells are grouped by: what all ablations of a report declare."""
+    [first, *others] = {part.ablation.get("by") for part in parts}
+    return None if others else first
 
 
 @dataclass
@@ -344,16 +350,13 @@ def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] 
     return ratio, (low, high)
 
 
-def _summaries(comparisons: Sequence[Comparison]) -> tuple[Summary, ...] | None:
-    """Return what each arm does over all of its cells, in margins; None where no arm has enough of them."""
-    by_arm: dict[str, list[tuple[float, float]]] = {}
-    for one in comparisons:
-        if one.primary and one.margin is not None and one.result is not None and one.may_claim:
-            by_arm.setdefault(one.arm, []).append(
-                (one.result.difference / one.margin, one.result.se / one.margin)
-            )
-    found = (summarise(arm, *zip(*pairs)) for arm, pairs in by_arm.items())
-    return tuple(one for one in found if one is not None) or None
+def _estimate(one: Comparison) -> Estimate | None:
+    """Return what a primary comparison says of its arm, in margins; None where it may not claim."""
+    if not one.primary or one.margin is None or one.result is None or not one.may_claim:
+        return None
+    by = one.cell.ablation.get("by")
+    group = one.cell.group(by) if by else ""
+    return Estimate(one.arm, one.result.difference / one.margin, one.result.se / one.margin, group)
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> None:

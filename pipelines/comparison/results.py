@@ -74,6 +74,10 @@ LEFT_OUT = frozenset(
         "looks",
         "unseen",
         "needed",
+        "by",
+        "groups",
+        "p_groups",
+        "spread_within",
         "rules",
         "summaries",
     }

@@ -76,6 +76,19 @@ class ScoredCell:
         path = PurePath(model["name"])
         return path.parent.name if path.name == "model" else path.name  # the model of a run
 
+    def group(self, by: str) -> str:
+        """Return the group of cells that this one belongs to: those of its family, task or size."""
+        if by == "task":
+            return self.task
+        if by == "family":
+            return str(self.ablation["cells"][self.name]["model"]["family"]).replace("_", "-")
+        count = max(
+            (run.manifest["num_parameters"] for (arm, _), run in self.runs.items() if arm == self.baseline)
+        )
+        power = len(str(count)) - 1
+        low, high = (f"{10 ** (n % 3)}{' kMGT'[n // 3].strip()}" for n in (power, power + 1))
+        return f"{low} to {high} parameters"
+
     @property
     def primary(self) -> str | None:
         """The declared metric of the task, else the metric that chose checkpoints; None without a run."""

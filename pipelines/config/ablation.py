@@ -120,6 +120,9 @@ class AblationBase(Section):
         description="metric -> the fall of a seed to exclude before a difference is more than usual; else to "
         "the score without a model",
     )
+    by: Literal["family", "task", "size"] | None = Field(
+        None, description="what the summary over cells compares: groups of family, task or size; null: none"
+    )
     assay: Name | None = Field(
         None,
         description="name of an arm of known harm, or such an arm: unless it is found, none is equivalent",
@@ -206,7 +209,7 @@ class AblationConfig(AblationBase):
         What an earlier version stored lacks the settings that came later; they are left out where they change
         nothing, so that the hash of the ablation stays what it was.
         """
-        later: dict[str, Any] = {"assay": None, "collapse": {}, "stopping": None}
+        later: dict[str, Any] = {"assay": None, "collapse": {}, "by": None, "stopping": None}
         values = {
             key: value
             for key, value in self.to_dict().items()

@@ -9,7 +9,7 @@ from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registrat
 from pipelines.comparison.verdict import DIFFERENT
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
-from pipelines.report import looks, recipe, settling
+from pipelines.report import looks, over_cells, recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -79,21 +79,7 @@ def arm(facts: ReportData, name: str) -> str:
         counts, key=lambda word: list(VERDICTS).index(word) if word in VERDICTS else len(VERDICTS)
     )
     parts = [f"{word.replace('no-verdict', 'without a verdict')} in {counts[word]}" for word in ordered]
-    return f"{fmt.listing(parts)} of {len(rows)} primary comparisons.{over_cells(facts, name)}"
-
-
-def over_cells(facts: ReportData, name: str) -> str:
-    """Return the summary of an arm over its cells, as a sentence after a space; empty where there is none."""
-    found = next((one for one in facts.results.summaries or () if one.arm == name), None)
-    if found is None:
-        return ""
-    ranges = [
-        f"{fmt.signed(low, 2)} to {fmt.signed(high, 2)}" for low, high in (found.interval, found.prediction)
-    ]
-    return (
-        f" Over {found.cells} cells, in margins: {fmt.signed(found.mean, 2)} ({ranges[0]}); in a new cell of "
-        f"this kind {ranges[1]}; heterogeneity {100 * found.heterogeneity:.0f} %."
-    )
+    return f"{fmt.listing(parts)} of {len(rows)} primary comparisons.{over_cells.sentence(facts, name)}"
 
 
 def introduction(facts: ReportData) -> str:
