@@ -1,11 +1,13 @@
 """Anchor a registration outside of its author's folder, before the first run, and hold it against its anchor.
 
 `anchor: git` makes a commit that changes no file and names the digest of the registration; `anchor:
-hub:ORG/NAME` commits the registration to an empty repository of the Hub. Runs are chained to the same digest.
+hub:ORG/NAME` commits the registration to an empty repository of the Hub; `anchor: https://...` has an
+authority sign the digest with the time. Runs are chained to the same digest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +15,16 @@ from typing import cast
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from pipelines.ablation import git
+from pipelines.ablation import git, timestamp
 from pipelines.ablation.preregistration import Registered, manifests, read_registration, seal, short
 from pipelines.config.load import AblationConfig
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import parse
 from pipelines.hub.worker import ask
 from pipelines.storage import atomic, reading
-from pipelines.storage.names import ANCHOR, CELLS, REGISTRATION
+from pipelines.storage.names import ANCHOR, CELLS, REGISTRATION, STAMP
 
-GIT = "git"
+GIT, HUB = "git", "hub:"
 TRAILER = "attnlab-registration: "
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 FIX = "put it back from a copy: the anchor itself is where it was put"
@@ -32,9 +34,9 @@ OTHER_OUT = "choose another --out, whose registration is anchored before its fir
 class Anchored(TypedDict):
     """The content of anchor.json: where the digest of a registration was put."""
 
-    kind: str  # "git", or "hub:ORG/NAME"
-    commit: str
-    time: str  # as the commit states it; "" where only the place knows
+    kind: str  # "git", "hub:ORG/NAME", or the URL of an authority
+    commit: str  # of a time stamp: the SHA-256 of its file
+    time: str  # as the commit or the time stamp states it; "" where only the place knows
 
 
 @dataclass
@@ -65,6 +67,8 @@ def refuse_late(config: AblationConfig, folder: Path) -> None:
             raise UserError(str(folder / ANCHOR), what, accepted=FIX)
     if config.anchor == GIT:
         git.refuse_dirty(folder.resolve().parent)
+    elif not config.anchor.startswith(HUB):
+        timestamp.require_installed(config.anchor)
 
 
 def anchor(config: AblationConfig, folder: Path) -> Anchored | None:
@@ -72,7 +76,7 @@ def anchor(config: AblationConfig, folder: Path) -> Anchored | None:
 
     Raises:
         UserError: there is no git repository, or the one of the Hub is not empty.
-        RunFailed: the Hub cannot be reached; nothing was trained.
+        RunFailed: the Hub or the authority cannot be reached; nothing was trained.
     """
     if config.anchor is None:
         return None
@@ -83,13 +87,23 @@ def anchor(config: AblationConfig, folder: Path) -> Anchored | None:
     title = f"Register {registered.get('name', folder.name)} with attnlab"
     if config.anchor == GIT:
         commit, time = git.empty_commit(f"{title}\n\n{TRAILER}{seal(registered)}\n")
+    elif not config.anchor.startswith(HUB):
+        answer, time = timestamp.request(config.anchor, seal(registered))
+        atomic.write_bytes(folder / STAMP, answer)
+        commit = hashlib.sha256(answer).hexdigest()
     else:
         text = (folder / REGISTRATION).read_text(encoding="utf-8")
-        answer = ask("anchor", {"repo": parse(config.anchor).repo, "title": title, "text": text})
-        commit, time = answer["commit"], ""
+        repo = parse(config.anchor).repo
+        commit, time = ask("anchor", {"repo": repo, "title": title, "text": text})["commit"], ""
     found: Anchored = {"kind": config.anchor, "commit": commit, "time": time}
     atomic.write_json(folder / ANCHOR, found)
     return found
+
+
+def described(anchored: Anchored) -> str:
+    """Return where a registration was anchored, and as what."""
+    is_commit = anchored["kind"].startswith((GIT, HUB))
+    return f"{anchored['kind']}, {'commit' if is_commit else 'time stamp'} {anchored['commit']}"
 
 
 def read_anchor(folder: Path) -> Anchored | None:
@@ -117,6 +131,8 @@ def check(folder: Path, registered: Registered) -> Checked:
         )
     elif stated == GIT:
         _check_git(known, seal(registered), found)
+    elif not stated.startswith(HUB):
+        _check_stamp(folder, known, seal(registered), found)
     else:
         _check_hub(known, seal(registered), found)
     return found
@@ -135,6 +151,31 @@ def _check_git(known: Anchored, digest: str, found: Checked) -> None:
         found.notes.append(
             f"the git commit {short(commit)} is on no remote branch: only this machine dates it"
         )
+
+
+def _check_stamp(folder: Path, known: Anchored, digest: str, found: Checked) -> None:
+    if not reading.is_there(folder / STAMP):
+        found.findings.append(f"was stamped by {known['kind']}, but {STAMP} is missing")
+        return
+    answer = reading.content(folder / STAMP, FIX)
+    if hashlib.sha256(answer).hexdigest() != known["commit"]:
+        found.findings.append(f"has another {STAMP} than {ANCHOR} names")
+        return
+    if not timestamp.is_installed():
+        found.notes.append(f"{STAMP} is not checked: rfc3161-client is not installed; {timestamp.INSTALL}")
+        return
+    try:
+        stamp = timestamp.read(answer)
+    except ValueError as error:
+        found.findings.append(f"{STAMP}: {error}")
+        return
+    checked, time = timestamp.checked(stamp, digest), timestamp.time_of(stamp)
+    if checked.wrong:
+        found.findings.append(f"is not the one that was anchored: the time stamp of {time} {checked.wrong}")
+    elif time != known["time"]:
+        found.findings.append(f"was stamped at {time}, but {ANCHOR} says {known['time']}")
+    elif checked.unvouched:
+        found.notes.append(checked.unvouched)
 
 
 def _check_hub(known: Anchored, digest: str, found: Checked) -> None:

@@ -90,6 +90,7 @@ def _hypotheses(config: AblationConfig) -> dict[str, Any]:
         "cells": sorted(config.cells),
         **({"search": config.search.model_dump(mode="json")} if config.search else {}),
         **({"assay": config.assay} if config.assay else {}),
+        **({"by": config.by} if config.by else {}),
         **({"collapse": dict(config.collapse)} if config.collapse else {}),
         "stopping_rule": "every run of the grid, once"
         if config.stopping is None

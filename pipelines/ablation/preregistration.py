@@ -31,6 +31,7 @@ from pipelines.storage.names import (
     RESULTS,
     RUNS,
     SEARCH,
+    STAMP,
 )
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.sealed import digest, require_intact, sealed
@@ -107,7 +108,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         UserError: it names the file; nothing was written.
     """
-    for name in (ABLATION, ANCHOR, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
+    for name in (ABLATION, ANCHOR, STAMP, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
         if os.path.lexists(folder / name):
             what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"
             raise UserError(str(folder), what, accepted="choose another --out")
@@ -126,7 +127,7 @@ class Registered(TypedDict):
     declared: dict[str, Any]
     hash: str
     time: str
-    anchor: NotRequired[str]  # what was to date it: "git" or "hub:ORG/NAME"
+    anchor: NotRequired[str]  # what was to date it: "git", "hub:ORG/NAME" or a URL
     name: NotRequired[str]  # of the ablation's folder; since 0.2
     finished_before: NotRequired[dict[str, int]]  # arm -> runs in the store, copies included
     finished_runs: NotRequired[list[str]]  # `short` hashes of these runs; since 0.2

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.comparison.verdict import DIFFERENT
 from pipelines.config.load import AblationConfig, ablation_from_dict
 from pipelines.storage import reading
 from pipelines.storage.names import ABLATION
 
-SETTLED = ("better", "worse", "equivalent", "identical", "unstable")  # more seeds would not change the word
+SETTLED = (*DIFFERENT, "equivalent", "identical", "unstable")  # more seeds would not turn the word
 
 
 def with_next_seed(config: AblationConfig, results: Mapping[str, Any]) -> AblationConfig | None:

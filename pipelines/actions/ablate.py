@@ -176,7 +176,7 @@ def declare(config: AblationConfig, folder: Path, terminal: Terminal, *, fresh: 
     register(config, folder, fresh=fresh)
     anchored = anchor.anchor(config, folder)
     if anchored is not None:
-        terminal.say(f"registration anchored: {anchored['kind']}, commit {anchored['commit']}")
+        terminal.say(f"registration anchored: {anchor.described(anchored)}")
 
 
 def search(

@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.comparison import assay, behrens_fisher, collapse, significance
 from pipelines.comparison import margin as margins
 from pipelines.comparison import verdict as comparison_verdict
-from pipelines.comparison.collapse import Collapse
+from pipelines.comparison.collapse import Collapse, Unseen
 from pipelines.comparison.doubts import Doubts, doubts
 from pipelines.comparison.pairing import share_identical
 from pipelines.comparison.results import (
@@ -35,7 +35,7 @@ from pipelines.comparison.scored_cell import Key, ScoredCell
 from pipelines.comparison.scored_run import ScoredRun
 from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import LEVEL, Bootstrap, TwoWay
-from pipelines.comparison.summary import Summary, summarise
+from pipelines.comparison.summary import Estimate, summaries
 from pipelines.comparison.verdict import Verdict
 from pipelines.metrics.base import Metric
 
@@ -99,7 +99,7 @@ def combine(
         ),
         environment=_shared(environments),
         comparisons=tuple(comparison.finish(failures, folder) for comparison in comparisons),
-        summaries=_summaries(comparisons),
+        summaries=summaries([found for one in comparisons if (found := _estimate(one))], _grouping(parts)),
         arms=arms,
         failures=tuple(failures),
         publish_text={
@@ -109,6 +109,12 @@ def combine(
         },
     )
     return to_json(results)
+
+
+def _grouping(parts: Sequence[Part]) -> str | None:
+    """Return what the cells are grouped by: what all ablations of a report declare."""
+    [first, *others] = {part.ablation.get("by") for part in parts}
+    return None if others else first
 
 
 @dataclass
@@ -130,7 +136,8 @@ class Comparison:
         """Return the comparison as results.json holds it; run folders are relative to `folder`."""
         cell, result, metric = self.cell, self.result, self.cell.metric(self.name)
         verdict = self._verdict(failures)
-        aside = ", within the margin" if verdict.word in ("better", "worse") and verdict.within_margin else ""
+        is_different = verdict.word in comparison_verdict.DIFFERENT
+        aside = ", within the margin" if is_different and verdict.within_margin else ""
         ratio, ratio_ci95 = _ratio(result, metric) if result and metric else (None, None)
         return ComparisonResult(
             cell=cell.name,
@@ -166,8 +173,9 @@ class Comparison:
             p_holm=self.p_holm,
             p_margin=self.p_margin,
             planted=True if self.planted else None,
-            shrunken=self._shrunken() if verdict.word in ("better", "worse") else None,
+            shrunken=self._shrunken() if is_different else None,
             collapse=self.collapse,
+            unseen=self._unseen(result) if result and self.collapse else None,
             looks=cell.looks(self.name, self.arm) if self.primary else None,
             margin=self.margin,
             verdict=verdict.word + aside,
@@ -192,11 +200,18 @@ class Comparison:
 
     @property
     def collapse(self) -> Collapse | None:
-        """Which seeds of the arm collapsed; None where nothing was tested."""
+        """Which seeds of the side that is ahead collapsed; None where nothing was tested."""
         if self.result is None or self.result.problem is not None or self.result.identical:
             return None
+        side = math.copysign(1, self.result.difference)
+        return collapse.collapse([side * one for one in self.result.seed_differences])
+
+    def _unseen(self, result: TwoWay) -> Unseen:
+        """Return what falls that no seed has shown would do: as declared, or to what needs no model."""
+        ahead = self.arm if result.difference > 0 else self.cell.baseline
         declared = self.cell.ablation.get("collapse", {}).get(self.name)
-        return collapse.collapse(self.result.seed_differences, declared)
+        fall = declared if declared is not None else self.cell.fall(ahead, self.name)
+        return collapse.unseen(abs(result.difference), fall)
 
     def _shrunken(self) -> float:
         """Return the estimate that allows for the selection of large ones, at the level of its family."""
@@ -240,7 +255,9 @@ class Comparison:
             p_margin=self.p_margin or (1.0, 1.0),
             doubts=Doubts(equal=self.insensitive)
             if result is None or found is None
-            else doubts(result, found, cell.selected, self.insensitive),
+            else doubts(
+                result, found, self._unseen(result), selected=cell.selected, insensitive=self.insensitive
+            ),
         )
 
     def _flags(self, verdict: Verdict) -> list[str]:
@@ -255,7 +272,7 @@ class Comparison:
             found.append("every score is 0: neither arm has learned to predict")
         if self.cell.selected:
             found.append(self.cell.selected)
-        if verdict.word == "better" and self.collapse is not None:
+        if self.collapse is not None and verdict.word in comparison_verdict.CLAIMS:
             found.append(self.collapse.sentence)
         seeds = list(self.cell.pairs(self.arm))
         return found + comparison_verdict.flags(self.result, self.check, seeds)
@@ -333,16 +350,13 @@ def _ratio(result: TwoWay, metric: Metric) -> tuple[float, tuple[float, float]] 
     return ratio, (low, high)
 
 
-def _summaries(comparisons: Sequence[Comparison]) -> tuple[Summary, ...] | None:
-    """Return what each arm does over all of its cells, in margins; None where no arm has enough of them."""
-    by_arm: dict[str, list[tuple[float, float]]] = {}
-    for one in comparisons:
-        if one.primary and one.margin is not None and one.result is not None and one.may_claim:
-            by_arm.setdefault(one.arm, []).append(
-                (one.result.difference / one.margin, one.result.se / one.margin)
-            )
-    found = (summarise(arm, *zip(*pairs)) for arm, pairs in by_arm.items())
-    return tuple(one for one in found if one is not None) or None
+def _estimate(one: Comparison) -> Estimate | None:
+    """Return what a primary comparison says of its arm, in margins; None where it may not claim."""
+    if not one.primary or one.margin is None or one.result is None or not one.may_claim:
+        return None
+    by = one.cell.ablation.get("by")
+    group = one.cell.group(by) if by else ""
+    return Estimate(one.arm, one.result.difference / one.margin, one.result.se / one.margin, group)
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> None:

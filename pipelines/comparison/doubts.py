@@ -1,10 +1,10 @@
-"""What withholds a word from a comparison whose interval would earn it."""
+"""What withholds a word from a comparison whose interval would earn it, or qualifies it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.comparison.collapse import Collapse
+from pipelines.comparison.collapse import Collapse, Unseen
 from pipelines.comparison.significance import TwoWay
 
 SKEWNESS = 25.0  # clusters needed for a mean of normal error, over the square of their skewness
@@ -16,21 +16,33 @@ class Doubts:
 
     better: str = ""
     worse: str = ""
+    usual: str = ""  # why better, or worse, holds for usual seeds and examples only
     equal: str = ""  # equivalent, non-inferior, identical
 
 
 NO_DOUBTS = Doubts()
 
 
-def doubts(result: TwoWay, collapse: Collapse, selected: str = "", insensitive: str = "") -> Doubts:
+def doubts(
+    result: TwoWay,
+    collapse: Collapse,
+    unseen: Unseen,
+    *,
+    selected: str = "",
+    insensitive: str = "",
+) -> Doubts:
     """Return what is to be doubted.
 
     Args:
+        collapse: of the seeds of the side that is ahead.
+        unseen: what falls that no seed has shown would do to it.
         selected: why the scores are those of a selection on the split that is judged; empty: they are not.
         insensitive: why harm would not have been seen; empty: it would.
     """
-    against = [selected, collapse.sentence if collapse.overturned else "", skewed(result, -1)]
-    return Doubts(next(filter(None, against), ""), skewed(result, 1), insensitive)
+    fallen, is_better = collapse.sentence if collapse.overturned else "", result.difference > 0
+    better = next(filter(None, [selected, fallen if is_better else "", skewed(result, -1)]), "")
+    worse = next(filter(None, [fallen if not is_better else "", skewed(result, 1)]), "")
+    return Doubts(better, worse, unseen.within(result.num_seeds), insensitive)
 
 
 def skewed(result: TwoWay, side: int) -> str:

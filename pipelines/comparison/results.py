@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator
 
-from pipelines.comparison.collapse import Collapse
+from pipelines.comparison.collapse import Collapse, Unseen
 from pipelines.comparison.recipe import CellRecipe
 from pipelines.comparison.significance import Bootstrap, Variance
 from pipelines.comparison.summary import Summary
 from pipelines.storage import reading
 
 SCHEMA_VERSION: Literal[1] = 1
-RULES = 2  # by which comparisons are judged; results of 0.1 do not say theirs, which were the first
+RULES = 3  # by which comparisons are judged; results of 0.1 do not say theirs, which were the first
 # The fields of a comparison that follow from the rules, and not from the statistics alone.
 JUDGED = frozenset(
     {
@@ -38,6 +38,7 @@ JUDGED = frozenset(
         "planted",
         "shrunken",
         "collapse",
+        "unseen",
         "looks",
     }
 )
@@ -71,6 +72,12 @@ LEFT_OUT = frozenset(
         "overturns",
         "fall",
         "looks",
+        "unseen",
+        "needed",
+        "by",
+        "groups",
+        "p_groups",
+        "spread_within",
         "rules",
         "summaries",
     }
@@ -152,8 +159,11 @@ class ComparisonResult:
         None  # of being worse, and better, by the margin; adjusted as p_holm
     )
     planted: bool | None = None  # True: the arm is the planted harm of the assay, which claims nothing
-    shrunken: float | None = None  # better and worse only: the difference allowing for the winner's curse
-    collapse: Collapse | None = None  # seeds that fell far below the others, and what their rate may be
+    shrunken: float | None = (
+        None  # (usually) better and worse: the difference allowing for the winner's curse
+    )
+    collapse: Collapse | None = None  # seeds of the side that is ahead that fell, and what their rate may be
+    unseen: Unseen | None = None  # falls of seeds that none has shown, and what they would undo
     looks: tuple[SeedLook, ...] | None = None  # sequential designs only: the interval after each seed
     margin: float | None
     verdict: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -75,6 +76,19 @@ class ScoredCell:
         path = PurePath(model["name"])
         return path.parent.name if path.name == "model" else path.name  # the model of a run
 
+    def group(self, by: str) -> str:
+        """Return the group of cells that this one belongs to: those of its family, task or size."""
+        if by == "task":
+            return self.task
+        if by == "family":
+            return str(self.ablation["cells"][self.name]["model"]["family"]).replace("_", "-")
+        count = max(
+            (run.manifest["num_parameters"] for (arm, _), run in self.runs.items() if arm == self.baseline)
+        )
+        power = len(str(count)) - 1
+        low, high = (f"{10 ** (n % 3)}{' kMGT'[n // 3].strip()}" for n in (power, power + 1))
+        return f"{low} to {high} parameters"
+
     @property
     def primary(self) -> str | None:
         """The declared metric of the task, else the metric that chose checkpoints; None without a run."""
@@ -128,6 +142,20 @@ class ScoredCell:
             if found := without_model.note(runs):
                 return f"{side} did not learn: {found}"
         return ""
+
+    def fall(self, side: str, name: str) -> float | None:
+        """Return how far a side is from what needs no model, in the unit of differences; None: unknown."""
+        runs = [self.runs[side, seed] for seed in self.seeds if (side, seed) in self.runs]
+        metric = self.metric(name)
+        if metric is None or not runs:
+            return None
+        floor = without_model.lowest(runs[0].manifest, name, metric.higher_is_better)
+        if floor is None or (metric.scale == "log" and floor <= 0):
+            return None
+        value = 100 * math.log(floor) if metric.scale == "log" else floor
+        turned = value if metric.higher_is_better else -value
+        found = fmean(run.deletions(name).whole for run in runs) - turned
+        return max(0.0, found) if math.isfinite(found) else None
 
     def part(self, num_seeds: int, comparisons: int = 1) -> float:
         """Return the part of a level that a look after so many seeds may use; 1 in a fixed design."""

@@ -19,6 +19,10 @@ from pipelines.comparison.significance import (
     TwoWay,
 )
 
+USUALLY = "usually "  # before better and worse: in seeds and examples of the kinds that were seen
+DIFFERENT = ("better", "worse", f"{USUALLY}better", f"{USUALLY}worse")
+CLAIMS = (*DIFFERENT, "equivalent", "non-inferior")
+
 
 def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object] = ()) -> list[str]:
     """Return reasons to read a comparison with care, as clauses; empty where there are none."""
@@ -59,7 +63,8 @@ def verdict(
 ) -> Verdict:
     """Return the first word that applies, in this order.
 
-    unstable, no-verdict, insensitive, identical, better / worse, equivalent, non-inferior, inconclusive.
+    unstable, no-verdict, insensitive, identical, (usually) better / worse, equivalent, non-inferior,
+    inconclusive.
 
     Args:
         result: the comparison over the finished pairs; None when there is no pair.
@@ -68,7 +73,7 @@ def verdict(
         num_planned: seeds declared before the first run.
         diverged, missing: names of runs of either arm that diverged, or that failed or never ran.
         p_margin: adjusted p of being worse, and better, by the margin; 0 lets the interval alone decide.
-        doubts: what withholds a word.
+        doubts: what withholds a word, or qualifies it.
     """
     if diverged:
         text = f"{len(diverged)} of {num_planned} seeds diverged ({', '.join(diverged)})"
@@ -104,7 +109,10 @@ def _tested_verdict(
         if doubt:
             return Verdict("inconclusive", f"it would be called {word}, but {doubt}")
         reason = "the 95 % interval excludes 0 and the adjusted p is below 0.05"
-        return Verdict(word, reason + (", within the margin" if inside else ""), inside)
+        reason += ", within the margin" if inside else ""
+        if doubts.usual:
+            return Verdict(USUALLY + word, f"{reason}; in usual seeds, as {doubts.usual}", inside)
+        return Verdict(word, reason, inside)
     unclear = Verdict("inconclusive", f"differences below {result.mde80:.2g} could not be expected to show")
     if margin is None or low <= -margin or p_margin[0] >= LEVEL:
         return unclear

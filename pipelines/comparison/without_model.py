@@ -16,6 +16,16 @@ class BaselineRecord(TypedDict):
     scores: dict[str, dict[str, float]]  # baseline -> metric -> score
 
 
+def lowest(manifest: Mapping[str, Any], metric: str, higher_is_better: bool) -> float | None:
+    """Return what the weakest baseline without a model scores by a metric; None where none was scored.
+
+    It is what a model that learned nothing falls to: such a model need not be the best one without learning.
+    """
+    record = manifest.get("baselines")
+    scores = [found[metric] for found in record["scores"].values() if metric in found] if record else []
+    return (min if higher_is_better else max)(scores, default=None)
+
+
 def note(manifests: Sequence[Mapping[str, Any]]) -> str | None:
     """Return which of some runs of one arm are no better than without a model, as a clause; None: none is."""
     found = [one for one in map(_behind, manifests) if one is not None]

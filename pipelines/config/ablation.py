@@ -89,7 +89,12 @@ class AblationBase(Section):
         {}, description="metric -> the smallest difference that matters, in points"
     )
     collapse: dict[Name, Margin] = Field(
-        {}, description="metric -> the fall of a seed that must be excluded before an arm is called better"
+        {},
+        description="metric -> the fall of a seed to exclude before a difference is more than usual; else to "
+        "the score without a model",
+    )
+    by: Literal["family", "task", "size"] | None = Field(
+        None, description="what the summary over cells compares: groups of family, task or size; null: none"
     )
     assay: Name | None = Field(
         None,
@@ -101,10 +106,11 @@ class AblationBase(Section):
     search: SearchConfig | None = Field(
         None, description="learning rates to try for every arm; null: use the learning rates of the files"
     )
-    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+)$")] | None = Field(
+    anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+|https?://[^@\s]+)$")] | None = Field(
         None,
         description="what dates the registration before the first run: git (a commit in the repository of "
-        "the working folder) or hub:ORG/NAME (an empty repository); null: nothing",
+        "the working folder), hub:ORG/NAME (an empty repository), or the URL of an authority (time stamp by "
+        "RFC 3161); null: nothing",
     )
     jobs: Count | None = Field(
         None,
@@ -179,7 +185,7 @@ class AblationConfig(AblationBase):
         What an earlier version stored lacks the settings that came later; they are left out where they change
         nothing, so that the hash of the ablation stays what it was.
         """
-        later: dict[str, Any] = {"assay": None, "collapse": {}, "stopping": None}
+        later: dict[str, Any] = {"assay": None, "collapse": {}, "by": None, "stopping": None}
         values = {
             key: value
             for key, value in self.to_dict().items()

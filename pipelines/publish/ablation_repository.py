@@ -27,10 +27,10 @@ from pipelines.publish.staging import About, Built, PushRequest, Staged
 from pipelines.runs import intact
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import ABLATION as ABLATION_YAML
-from pipelines.storage.names import ANCHOR, CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH
+from pipelines.storage.names import ANCHOR, CELLS, FAILURE, REGISTRATION, RESULTS, RUNS, SEARCH, STAMP
 from pipelines.storage.run_folder import RunFolder, holds_model
 
-COPIED = (RUNS, SEARCH, REGISTRATION, ANCHOR)
+COPIED = (RUNS, SEARCH, REGISTRATION, ANCHOR, STAMP)
 
 
 def push_ablation(path: Path, request: PushRequest, *, dry_run: bool) -> None:

@@ -21,6 +21,8 @@ from pipelines.storage.run_folder import WRITTEN_BY_A_RUN
 VERDICTS = {  # word -> (glyph, whether it settles the question)
     "better": ("▲", True),
     "worse": ("▼", True),
+    "usually better": ("△", True),
+    "usually worse": ("▽", True),
     "equivalent": ("=", True),
     "non-inferior": ("≥", True),
     "identical": ("≡", True),

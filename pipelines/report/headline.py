@@ -13,6 +13,8 @@ MOST_NAMED = 3  # comparisons of one verdict
 CLAIMS = {  # verdict -> what it says of its comparisons, singular and plural
     "better": ("is better than {0}", "are better than {0}"),
     "worse": ("is worse than {0}", "are worse than {0}"),
+    "usually better": ("is usually better than {0}", "are usually better than {0}"),
+    "usually worse": ("is usually worse than {0}", "are usually worse than {0}"),
     "equivalent": ("differs from {0} by less than the margin", "differ from {0} by less than the margin"),
     "non-inferior": (
         "is not worse than {0} by more than the margin",
@@ -61,7 +63,7 @@ def _plain(row: Row) -> str:
     stock = row.baseline
     means = f"{row.metric} {_mean(row.arm_scores)} against {_mean(row.baseline_scores)}"
     match row.word:
-        case "better" | "worse":
+        case "better" | "worse" | "usually better" | "usually worse":
             small = ", though by less than what matters" if row.within_margin else ""
             return f"{row.arm} is {row.word} than {stock} ({means}){small}"
         case "equivalent":

@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Environment
 
-from pipelines.report import headline, sentences, settling, tables, templating
+from pipelines.report import headline, over_cells, sentences, settling, tables, templating
 from pipelines.report.data import ReportData
 from pipelines.report.rows import headers, notes
 
@@ -27,9 +27,13 @@ def render(facts: ReportData) -> str:
             introduction=sentences.introduction(facts),
             names=headers(facts),
             tables=[table for table in both if table is not None],
-            notes=[*notes(facts), *explanations, *signatures],
+            notes=[*notes(facts), *explanations, *_over_cells(facts), *signatures],
         )
     )
+
+
+def _over_cells(facts: ReportData) -> list[str]:
+    return [f"{one.arm}.{over_cells.sentence(facts, one.arm)}" for one in facts.results.summaries or ()]
 
 
 @cache

@@ -8,7 +8,7 @@ from functools import cache
 
 from jinja2 import Environment
 
-from pipelines.report import attention, headline, recipe, sentences, tables, templating
+from pipelines.report import attention, headline, over_cells, recipe, sentences, tables, templating
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, RunLink
 from pipelines.report.rows import notes
@@ -38,6 +38,8 @@ def render(facts: ReportData) -> str:
             cells=[(cell, recipe.terms(facts, cell)) for cell in facts.cells],
             introduction=sentences.introduction(facts),
             verdicts=[(arm, sentences.arm(facts, arm)) for arm in facts.arms[1:]],
+            means=over_cells.lines(facts),
+            caption=over_cells.CAPTION,
             primary=tables.comparisons(facts, primary=True),
             exploratory=tables.comparisons(facts, primary=False),
             notes=notes(facts),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipelines.report import attention, examples, recipe, sentences, side_by_side, tables
+from pipelines.report import attention, examples, over_cells, recipe, sentences, side_by_side, tables
 from pipelines.report.data import ReportData
 from pipelines.report.figures import (
     bootstrap,
@@ -21,6 +21,7 @@ from pipelines.report.figures import (
     slopes,
     variance,
 )
+from pipelines.report.figures import over_cells as summary_forest
 from pipelines.report.rows import notes, seconds
 
 Values = Mapping[str, object]
@@ -47,6 +48,16 @@ def differences(facts: ReportData) -> Values | None:
         "narrow": forest.draw(facts, forest.NARROW),
         "meanings": [(word, meaning) for word, meaning in sentences.MEANINGS.items() if word in used],
     }
+
+
+def means_over_cells(facts: ReportData) -> Values | None:
+    """Return the forest plot of means over cells, and a sentence for each arm."""
+    arms = [one.arm for one in facts.results.summaries or ()]
+    found = [(arm, over_cells.sentence(facts, arm).strip()) for arm in arms]
+    if not found:
+        return None
+    told = [f"{arm}: {text[0].lower()}{text[1:]}" for arm, text in found]
+    return {"picture": summary_forest.draw(facts), "caption": over_cells.CAPTION, "sentences": told}
 
 
 def table(facts: ReportData) -> Values:
@@ -201,6 +212,7 @@ class PageSection:
 SECTIONS = (
     PageSection("verdicts", "Verdicts", verdicts),
     PageSection("differences", "Differences", differences),
+    PageSection("over-cells", "Over cells", means_over_cells),
     PageSection("table", "Table", table),
     PageSection("recipe", "Recipe", what_was_run),
     PageSection("seeds", "Every seed", every_seed, by_arm=True),

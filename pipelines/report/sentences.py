@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
+from pipelines.comparison.verdict import DIFFERENT
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
-from pipelines.report import looks, recipe, settling
+from pipelines.report import looks, over_cells, recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -16,6 +17,8 @@ BEST = "best on validation"  # the reason of an ordinary choice in a search; any
 MEANINGS = {
     "better": "the 95 % interval lies above 0 and the Holm-adjusted p is below 0.05",
     "worse": "the 95 % interval lies below 0 and the Holm-adjusted p is below 0.05",
+    "usually better": "as better, but falls that no seed showed, at a rate they allow, would undo it",
+    "usually worse": "as worse, but falls that no seed showed, at a rate they allow, would undo it",
     "equivalent": "the 90 % interval lies inside the margin, also adjusted for its family",
     "non-inferior": "the 90 % interval stays above minus the margin, also adjusted for its family",
     "insensitive": "no harm, but none would be seen: a run learned nothing, or the assay found no harm",
@@ -35,7 +38,7 @@ def _finding(row: Row) -> str:
     """Return the difference, its interval, and what could have been detected."""
     difference = f"{fmt.signed(row.difference, row.places)} {row.unit}"
     found = f"{row.metric} {difference}, 95 % interval {_range(row)}{_ratio(row)}"
-    if row.word in ("better", "worse"):
+    if row.word in DIFFERENT:
         aside = ", within the margin" if "within the margin" in row.verdict else ""
         return f"{row.word} than {row.baseline}{aside} ({found}{_shrunken(row)})"
     if row.word == "equivalent":
@@ -62,7 +65,8 @@ def arm(facts: ReportData, name: str) -> str:
     if planted := [row for row in facts.rows if row.planted and row.arm == name]:
         by_cell = {row.cell: row for row in reversed(planted)}  # the first of a cell is its primary metric
         found = [
-            f"{'found' if row.word == 'worse' else 'not found'} on {cell}" for cell, row in by_cell.items()
+            f"{'found' if row.word.endswith('worse') else 'not found'} on {cell}"
+            for cell, row in by_cell.items()
         ]
         return f"planted harm, {fmt.listing(found)}."
     if not rows:
@@ -75,21 +79,7 @@ def arm(facts: ReportData, name: str) -> str:
         counts, key=lambda word: list(VERDICTS).index(word) if word in VERDICTS else len(VERDICTS)
     )
     parts = [f"{word.replace('no-verdict', 'without a verdict')} in {counts[word]}" for word in ordered]
-    return f"{fmt.listing(parts)} of {len(rows)} primary comparisons.{over_cells(facts, name)}"
-
-
-def over_cells(facts: ReportData, name: str) -> str:
-    """Return the summary of an arm over its cells, as a sentence after a space; empty where there is none."""
-    found = next((one for one in facts.results.summaries or () if one.arm == name), None)
-    if found is None:
-        return ""
-    ranges = [
-        f"{fmt.signed(low, 2)} to {fmt.signed(high, 2)}" for low, high in (found.interval, found.prediction)
-    ]
-    return (
-        f" Over {found.cells} cells, in margins: {fmt.signed(found.mean, 2)} ({ranges[0]}); in a new cell of "
-        f"this kind {ranges[1]}; heterogeneity {100 * found.heterogeneity:.0f} %."
-    )
+    return f"{fmt.listing(parts)} of {len(rows)} primary comparisons.{over_cells.sentence(facts, name)}"
 
 
 def introduction(facts: ReportData) -> str:
@@ -210,7 +200,8 @@ def _anchor(known: Registration) -> str:
     """Return where a registration was put before the first run; several as one have no such place."""
     if known.anchor is None:
         return ""
-    return f", anchored at {known.anchor['kind']} commit {known.anchor['commit'][:16]}"
+    what = "time stamp" if known.anchor["kind"].startswith("http") else "commit"
+    return f", anchored at {known.anchor['kind']} {what} {known.anchor['commit'][:16]}"
 
 
 def _declared(facts: ReportData) -> str:

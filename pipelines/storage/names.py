@@ -12,6 +12,7 @@ LEDGER_LOCK = ".ledger.lock"
 ABLATION = "ablation.yaml"
 REGISTRATION = "registration.json"
 ANCHOR = "anchor.json"  # where the digest of the registration was put outside of this folder
+STAMP = "anchor.tsr"  # a time stamp by RFC 3161 of that digest
 RUNS = "runs.json"  # "cell/arm/seed" -> name of the run folder
 SEARCH = "search.json"
 RESULTS = "results.json"

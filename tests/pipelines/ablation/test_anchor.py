@@ -210,7 +210,7 @@ def test_a_hub_that_is_away_is_said(repository, hub, capsys, monkeypatch):
     assert (status, "not checked at hub:lab/plan@" in out) == (0, True)
 
 
-@pytest.mark.parametrize("place", ["svn", "hub:name", "https://example.org"])
+@pytest.mark.parametrize("place", ["svn", "hub:name", "ftp://example.org", "https://me:secret@example.org"])
 def test_what_is_no_anchor_is_refused(tmp_path, capsys, place):
     values = {"cells": {"toy": made.RUN}, "arms": {"stock": [], "gate": ["gate"]}, "seeds": [1]}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(values | {"anchor": place}))

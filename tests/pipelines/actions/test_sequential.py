@@ -49,7 +49,7 @@ def ablated(monkeypatch, tmp_path, skills, *, failing=(), most=8, **options):
 def test_it_stops_where_every_comparison_is_settled(monkeypatch, tmp_path, capsys):
     runs, results = ablated(monkeypatch, tmp_path, {"stock": 0.7, "gate": 0.3}, seeds=(4, 7))
     [row] = results["comparisons"]
-    assert row["verdict"] == "worse"
+    assert row["verdict"] == "usually worse"
     assert row["seeds"][:4] == [4, 7, 8, 9]  # two declared, then the next numbers
     assert 3 <= len(row["seeds"]) < 8
     assert [seed for arm, seed in runs.made if arm == "gate"] == row["seeds"]
@@ -93,7 +93,7 @@ def test_a_failed_run_ends_it(monkeypatch, tmp_path):
     assert seeds == [1, 2, 3, 4]
     runs, results = ablated(monkeypatch, tmp_path, {"stock": 0.8, "gate": 0.2})  # the same command goes on
     assert ("gate", 4) in runs.made
-    assert results["comparisons"][0]["verdict"] == "worse"
+    assert results["comparisons"][0]["verdict"] == "usually worse"
 
 
 def test_fewer_seeds_than_those_named_are_refused(tmp_path):

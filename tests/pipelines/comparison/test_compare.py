@@ -80,7 +80,7 @@ class Folders:
             | {"versions": VERSIONS},
         }
         for name, value in changes.items():
-            manifest[name] = manifest[name] | value if isinstance(value, dict) else value
+            manifest[name] = manifest.get(name, {}) | value if isinstance(value, dict) else value
         (folder / "manifest.json").write_text(json.dumps(manifest))
         self.runs[cell, arm, seed] = folder
         return folder
@@ -248,7 +248,8 @@ def test_a_clear_gain_is_better_and_a_clear_loss_worse(folders):
         folders.add("stock", seed, base)
         folders.add("up", seed, np.maximum(up, [0, 1, 0] * up[:, :1]))
         folders.add("down", seed, down)
-    rows = compare.build(ablation(arms=("stock", "up", "down")), folders.runs)["comparisons"]
+    plan = ablation(arms=("stock", "up", "down")) | {"collapse": {"f1": 1.0}}
+    rows = compare.build(plan, folders.runs)["comparisons"]
     assert [row["verdict"] for row in rows] == ["better", "worse"]
     assert rows[0]["difference"] > 0 > rows[1]["difference"]
 
@@ -261,9 +262,8 @@ def test_lower_is_better_metrics_are_turned_and_perplexity_is_compared_by_ratio(
         better = nll - tokens * math.log(1.05) * (1 + rng.normal(0, 0.01, 50))
         for arm, values in (("stock", nll), ("gate", better)):
             folders.add(arm, seed, np.stack([values, tokens], axis=1), metrics={"perplexity": "perplexity"})
-    row = only(
-        compare.build(ablation(primary={"ner": "perplexity"}, margin={"perplexity": 1.0}), folders.runs)
-    )
+    plan = ablation(primary={"ner": "perplexity"}, margin={"perplexity": 1.0})
+    row = only(compare.build(plan | {"collapse": {"perplexity": 1.0}}, folders.runs))
     ratios = [arm / stock for arm, stock in zip(row["arm_scores"], row["baseline_scores"])]
     assert row["difference"] == pytest.approx(-100 * np.mean(np.log(ratios)))
     assert row["difference"] == pytest.approx(100 * math.log(1.05), rel=0.05)
