@@ -22,14 +22,18 @@ class Doubts:
 NO_DOUBTS = Doubts()
 
 
-def doubts(result: TwoWay, collapse: Collapse, selected: str = "", insensitive: str = "") -> Doubts:
+def doubts(result: TwoWay, collapse: Collapse | None, selected: str = "", insensitive: str = "") -> Doubts:
     """Return what is to be doubted.
 
     Args:
         selected: why the scores are those of a selection on the split that is judged; empty: they are not.
         insensitive: why harm would not have been seen; empty: it would.
     """
-    against = [selected, collapse.sentence if collapse.overturned else "", skewed(result, -1)]
+    against = [
+        selected,
+        collapse.sentence if collapse is not None and collapse.overturned else "",
+        skewed(result, -1),
+    ]
     return Doubts(next(filter(None, against), ""), skewed(result, 1), insensitive)
 
 
