@@ -127,14 +127,17 @@ def _numbers(count: int) -> tuple[int, ...]:
 
 
 def _short(paths: Sequence[str]) -> list[str]:
-    """Return a name for each path: the parts in which it differs from the others, without wildcards."""
-    split = [PurePath(path.removeprefix("hub:")).parts for path in paths]
-    depth = max(map(len, split))
-    padded = [("",) * (depth - len(parts)) + tuple(parts) for parts in split]
-    differing = [place for place in range(depth) if len({parts[place] for parts in padded}) > 1]
+    """Return a name for each path: the parts between those that all share, without wildcards."""
+    split = [list(PurePath(path.removeprefix("hub:")).parts) for path in paths]
+    whole = [list(parts) for parts in split]
+    for end in (0, -1):  # what all begin with, then what all end with
+        while all(split) and len({parts[end] for parts in split}) == 1:
+            for parts in split:
+                parts.pop(end)
     names = []
-    for path, parts in zip(paths, padded):
-        told = [_bare(parts[place], is_last=place == depth - 1) for place in differing]
+    for path, parts, every in zip(paths, split, whole):
+        last = len(parts) - 1 if parts and parts[-1] == every[-1] else None
+        told = [_bare(part, is_last=place == last) for place, part in enumerate(parts)]
         names.append("/".join(filter(None, told)) or path)
     return names
 
