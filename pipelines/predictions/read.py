@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.data import plain_text
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import format_of, read_file
+from pipelines.data.readers import TEXT, format_of, read_file
 from pipelines.data.table import BadRow, Table
 from pipelines.errors import UserError
 from pipelines.predictions import harness, inspect_log, lighteval, question_json, table
@@ -53,11 +53,20 @@ def _read(file: Path, names: NamedColumns) -> Outputs:
         return _of_table(read_file(str(file), kind if kind in TABLES else "parquet"), names)
     notes: list[str] = []
     text = decode(unpack(read_bytes(file), file, notes), None, where)
-    if kind == "json":
+    if kind == "json" or ((not suffixes or suffixes[-1] != TEXT) and _is_json(text)):
         return _of_json(text, where, file, names)
     if text.startswith((f"{INDEXED}\n", f"{INDEXED}\r\n")):
         return _of_table(read_file(str(file), "tsv"), names)
     return _of_lines(text, where, notes)
+
+
+def _is_json(text: str) -> bool:
+    """Return whether the text of a file of another name is JSON."""
+    first = text.lstrip()[:1]
+    try:
+        return first in ("{", "[") and json.loads(text) is not None
+    except (ValueError, RecursionError):
+        return False
 
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
