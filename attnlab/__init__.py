@@ -1,11 +1,12 @@
-"""Train, ablate, load and compare from Python, as the command `attnlab` does.
+"""Train, ablate, load, report and compare from Python, as the command `attnlab` does.
 
     import attnlab
 
     manifest = attnlab.train("my.yaml", out="runs/first")
     run = attnlab.load_run("runs/first")
     results = attnlab.ablate("ablation.yaml", out="runs/mine")
-    results = attnlab.compare("runs/mine")
+    results = attnlab.report("runs/mine")
+    results = attnlab.compare("base.txt", "new.txt", task="ner", references="test.conll", out="runs/both")
 
 A run is configured by a YAML file, a list of files (merged left to right) or a mapping of settings; an
 ablation by its file. Errors are those of the command: `UserError`, `RunFailed` and `Interrupted`. Importing
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.errors import Interrupted, RunFailed, UserError
     from pipelines.runs.load import LoadedRun
 
-__all__ = ["Interrupted", "RunFailed", "UserError", "ablate", "compare", "load_run", "train"]
+__all__ = ["Interrupted", "RunFailed", "UserError", "ablate", "compare", "load_run", "report", "train"]
 
 Path = str | os.PathLike[str]
 Config = Path | Sequence[Path] | Mapping[str, Any]
@@ -100,7 +101,7 @@ def load_run(folder: Path) -> LoadedRun:
     return load_run_model(os.fspath(folder))
 
 
-def compare(*folders: Path, out: Path | None = None) -> dict[str, Any]:
+def report(*folders: Path, out: Path | None = None) -> dict[str, Any]:
     """Compute the results of ablations again, write their report, and return them; no model is needed.
 
     Args:
@@ -114,9 +115,55 @@ def compare(*folders: Path, out: Path | None = None) -> dict[str, Any]:
     from pipelines.errors import UserError
 
     if not folders:
-        raise UserError("compare", "names no folder", accepted="give at least one folder of an ablation")
+        raise UserError("report", "names no folder", accepted="give at least one folder of an ablation")
     report_command([os.fspath(folder) for folder in folders], None if out is None else os.fspath(out))
     return _results(out or folders[0])
+
+
+def compare(
+    *sides: Path,
+    out: Path,
+    task: str | None = None,
+    references: Path | None = None,
+    scores: Sequence[str] = (),
+    lower_is_better: bool = False,
+    metric: str | None = None,
+    margin: float | None = None,
+    split: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Compare predictions or scores that others made, write the report into `out`, and return the results.
+
+    Args:
+        sides: files, patterns with a file for each seed, run folders, "hub:ORG/NAME"; the first is the
+            baseline, and "NAME=..." names a side.
+        task: the task whose metrics score predictions.
+        references: the file of what predictions are compared with; None: a run among the sides has them.
+        scores: names of scores that the files give for each example, the primary one first.
+        lower_is_better: of the scores.
+        metric: the primary metric; None: that of the task.
+        margin: largest difference of the primary metric that does not matter.
+        split: which split the predictions are of.
+        settings: settings of the task and the data, such as {"task.target_language": "de"}.
+
+    Raises:
+        UserError: a file cannot be read, or the sides are not of the same examples.
+    """
+    from pipelines.actions.compare import Request, compare_command
+
+    request = Request(
+        sides=[os.fspath(side) for side in sides],
+        task=task,
+        settings=[f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()],
+        references=None if references is None else os.fspath(references),
+        scores=list(scores),
+        lower_is_better=lower_is_better,
+        metric=metric,
+        margin=margin,
+        split=split,
+    )
+    compare_command(request, os.fspath(out))
+    return _results(out)
 
 
 def _results(folder: Path) -> dict[str, Any]:

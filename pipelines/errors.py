@@ -89,7 +89,14 @@ class RunFailed(_Printable):
     """A run that could not continue, although its configuration is valid; exit status 1.
 
     The message says what is safe on disk and how to resume.
+
+    Args:
+        result: what the command answers to programs all the same (`actions/answers/`).
     """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Interrupted(_Printable):

@@ -30,6 +30,7 @@ LAYERS = (
     "publish",  # what is pushed
     "executors",  # where the runs of an ablation run
     "ablation",  # grid, folder, results
+    "predictions",  # what other programs predicted or scored
     "runs",  # one run, from configuration to finished folder
     "report",  # pages from stored results
     "train",  # the loop

@@ -42,13 +42,17 @@ def test_settings_are_checked_like_those_of_a_file(tmp_path):
     with pytest.raises(attnlab.UserError, match="from Python a run has one process"):
         attnlab.train(RUN | {"processes": 2}, out=tmp_path / "run")
     with pytest.raises(attnlab.UserError, match="names no folder"):
-        attnlab.compare()
+        attnlab.report()
+    with pytest.raises(attnlab.UserError, match="needs two sides or more"):
+        attnlab.compare(tmp_path, out=tmp_path / "out")
 
 
-def test_an_ablation_and_its_comparison_again(tmp_path):
+def test_an_ablation_and_its_report_again(tmp_path):
     cells = {"one": [RUN | {"diagnostics_every_steps": None}]}
     arms = {"stock": [], "gate": ["gate"]}
     text = yaml.safe_dump({"cells": cells, "arms": arms, "seeds": [1], "keep": "none", "jobs": 1})
     (tmp_path / "ablation.yaml").write_text(text)
     results = attnlab.ablate(tmp_path / "ablation.yaml", out=tmp_path / "out")
-    assert attnlab.compare(tmp_path / "out")["arms"] == results["arms"]
+    assert attnlab.report(tmp_path / "out")["arms"] == results["arms"]
+    with pytest.raises(attnlab.UserError, match="which compares its own arms; attnlab report"):
+        attnlab.compare(tmp_path / "out", tmp_path / "out2", out=tmp_path / "both")

@@ -40,7 +40,34 @@ def record(results: dict[str, Any], ended: Sequence[EndedAblation]) -> None:
             heads[one.folder.resolve().name] = lines[-1]["hash"] if lines else ""
         entries += lines
     tests = _all_tests(ended, results["comparisons"])
-    results["ledger"] = {"heads": heads, "tests": tests, "looks": _read(_shown(entries, tests, ended))}
+    results["ledger"] = {
+        "heads": heads,
+        "tests": tests,
+        "looks": _read(_shown(entries, tests, _prefixes(ended))),
+    }
+
+
+def record_comparison(
+    results: dict[str, Any], folder: Path, identity: str, tests: Mapping[str, str], count: int
+) -> None:
+    """Note a comparison after the fact in the ledger beside its folder, and put its reading into the results.
+
+    Args:
+        identity: hash of what is compared.
+        tests: cell -> hash of its examples.
+        count: files that are compared.
+
+    Raises:
+        UserError: the ledger is damaged.
+    """
+    looked = ledger.looks_of(results["comparisons"], tests, identity, count, count)
+    lines = ledger.note(folder.resolve().parent, looked)
+    heads = {folder.resolve().name: lines[-1]["hash"] if lines else ""}
+    results["ledger"] = {
+        "heads": heads,
+        "tests": dict(tests),
+        "looks": _read(_shown(lines, tests, {identity: ""})),
+    }
 
 
 def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblation]) -> Iterator[str]:
@@ -72,7 +99,7 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
             yield f"{LEDGER}: does not hold the look after which {RESULTS} was written"
             return
         kept += lines[: max(places, default=-1) + 1]
-    if _shown(kept, _all_tests(ended, rows), ended) != shown:
+    if _shown(kept, _all_tests(ended, rows), _prefixes(ended)) != shown:
         yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
 
 
@@ -83,10 +110,13 @@ def _is_near(noted: float | None, now: float | None) -> bool:
 
 # ---- what is shown
 def _shown(
-    entries: Iterable[LedgerLine], tests: Mapping[str, str], ended: Sequence[EndedAblation]
+    entries: Iterable[LedgerLine], tests: Mapping[str, str], prefixes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the looks at some test sets by time; of other ablations without the names of their arms."""
-    prefixes = {_seal(one): one.prefix for one in ended}
+    """Return the looks at some test sets by time; of other ablations without the names of their arms.
+
+    Args:
+        prefixes: those of the names of cells, by the seal of each ablation of the report.
+    """
     found = []
     for line in sorted(entries, key=lambda line: line["time"]):
         if line["test"] not in tests.values():
@@ -120,6 +150,10 @@ def _read(looks: Sequence[Json]) -> list[dict[str, Any]]:
 
 
 # ---- the ablations behind it
+def _prefixes(ended: Sequence[EndedAblation]) -> dict[str, str]:
+    return {_seal(one): one.prefix for one in ended}
+
+
 def _by_store(ended: Sequence[EndedAblation]) -> dict[Path, list[EndedAblation]]:
     found: dict[Path, list[EndedAblation]] = {}
     for one in ended:

@@ -19,6 +19,9 @@ from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.ablation.search import chosen_rates, judge, read_search
 from pipelines.ablation.sequence import resumed, sentence, with_next_seed
+from pipelines.actions.answers import Judged
+from pipelines.actions.answers.judged import judged
+from pipelines.comparison.expectation import Expected
 from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
@@ -42,8 +45,14 @@ def ablate_command(
     fresh: bool = False,
     dry_run: bool = False,
     prepare: bool = False,
-) -> None:
-    """Run what is missing, compare the arms, and write the report into `out`; see `run_ablation`.
+    expect: Expected | None = None,
+) -> Judged | None:
+    """Run what is missing, compare the arms, write the report into `out`, and return the arms judged.
+
+    See `run_ablation`; None where nothing was to be run.
+
+    Args:
+        expect: what is expected of the arms.
 
     Raises:
         RunFailed: a run failed; the report of the others is written.
@@ -51,11 +60,17 @@ def ablate_command(
     failed = run_ablation(
         config, out, jobs=jobs, executor=executor, fresh=fresh, dry_run=dry_run, prepare=prepare
     )
+    if dry_run or prepare:
+        return None
+    stored = results.read_results(Path(out))
+    assert stored is not None  # just written
+    found = judged(stored, Path(out), expect)
     if failed:
         first, outcome = next(iter(failed.items()))
         many = f"{len(failed)} runs failed, the first" if len(failed) > 1 else "1 run failed"
         what = f"{out}: {many}: {first.label}: {outcome.reason.rstrip('.')}"
-        raise RunFailed(f"{what}. The same command tries again what failed.")
+        raise RunFailed(f"{what}. The same command tries again what failed.", found)
+    return found
 
 
 def run_ablation(

@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.ablation import sides
 from pipelines.ablation.cost import costs, duration
 from pipelines.ablation.folder import StoredAblation, open_ablation
+from pipelines.actions.answers import Planned, SampleSizes
 from pipelines.comparison import power
 from pipelines.comparison.pairing import check_pair
 from pipelines.comparison.scored_cell import ScoredCell
@@ -74,8 +75,8 @@ class SampleSizePlan:
         return power.floor_of_seeds(self.parts, self.num_clusters, self.level)
 
 
-def plan_command(config: AblationConfig, pilot: str) -> None:
-    """Print the sample size that every cell and arm needs.
+def plan_command(config: AblationConfig, pilot: str) -> SampleSizes:
+    """Print the sample size that every cell and arm needs, and return it.
 
     Args:
         pilot: folder of an ablation with finished runs.
@@ -92,13 +93,37 @@ def plan_command(config: AblationConfig, pilot: str) -> None:
             f"has no cell and arm of this ablation with {MIN_PILOT_SEEDS} finished seeds beside the baseline",
             accepted="make a pilot first, such as: attnlab ablate FILE seeds=[1,2] --out runs/pilot",
         )
-    for note in differences(config, stored):
+    notes = list(differences(config, stored))
+    for note in notes:
         print(printable(f"note: {note}"))
     for plan in plans:
         print(printable("\n  ".join(sentences(plan))))
     level = f"{100 * plans[0].level:.2g} %: {100 * LEVEL:g} % divided by the number of primary comparisons"
     used = "Only the noise of the pilot was used, not its effect."
     print(printable(f"{used} The test is the two-way test at {level}."))
+    answers = [_answer(plan) for plan in plans]
+    return SampleSizes(pilot=pilot, level=plans[0].level, notes=notes, plans=answers)
+
+
+def _answer(plan: SampleSizePlan) -> Planned:
+    margin, varies = plan.margin, plan.parts.variance(plan.num_seeds, plan.num_clusters) > 0
+    known = margin if varies else None
+    return Planned(
+        cell=plan.cell,
+        arm=plan.arm,
+        metric=plan.metric,
+        margin=margin,
+        pilot_seeds=plan.num_pilot_seeds,
+        seeds=plan.num_seeds,
+        clusters=plan.num_clusters,
+        detectable=plan.detectable if varies else None,
+        floor=plan.floor if varies else None,
+        power=None if known is None else plan.power(known),
+        seeds_needed=None if known is None else plan.seeds_needed(known),
+        seeds_needed_cautious=None if known is None else plan.cautious_seeds_needed(known),
+        clusters_needed=None if known is None else plan.clusters_needed(known),
+        pair_seconds=plan.pair_seconds,
+    )
 
 
 def make_plans(config: AblationConfig, pilot: StoredAblation) -> Iterator[SampleSizePlan]:

@@ -9,17 +9,23 @@ from pathlib import Path
 from pipelines import report
 from pipelines.ablation import looks
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
+from pipelines.actions.answers import Judged
+from pipelines.actions.answers.judged import judged
+from pipelines.comparison.expectation import Expected
 from pipelines.errors import UserError
 from pipelines.storage import atomic
 from pipelines.storage.names import REPORT, TOGETHER
 from pipelines.terminal import Terminal
 
 
-def report_command(folders: Sequence[str], out: str | None) -> None:
-    """Compute the results of ablations from stored statistics and render them; no model is needed.
+def report_command(folders: Sequence[str], out: str | None, expect: Expected | None = None) -> Judged:
+    """Compute the results of ablations from stored statistics, render them, and return them judged.
+
+    No model is needed.
 
     Args:
         out: where to write; None: into the folder of the one ablation.
+        expect: what is expected of the arms.
 
     Raises:
         UserError: not an ablation folder, no finished run in it, or ablations with different baselines.
@@ -38,3 +44,4 @@ def report_command(folders: Sequence[str], out: str | None) -> None:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
     report.print_table(results, Terminal(), target)
     Terminal(errors=True).say(f"report: {target / REPORT}")
+    return judged(results, target, expect)

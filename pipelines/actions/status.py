@@ -19,6 +19,7 @@ from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.results import read_results
 from pipelines.ablation.unused import delete_run, unused_runs
+from pipelines.actions.answers import Status, StatusOfRun, UnusedRun
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, slurm_queue
 from pipelines.executors.run_state import ENDED, RunState, run_states
@@ -43,8 +44,8 @@ def status_command(
     cancel: bool = False,
     unused: bool = False,
     delete: bool = False,
-) -> None:
-    """Print a table of the runs of an ablation; or do one of the following instead.
+) -> Status:
+    """Print a table of the runs of an ablation and return it; or do one of the following instead of printing.
 
     Args:
         watch: keep the table up to date until every run has ended.
@@ -60,12 +61,45 @@ def status_command(
             "--delete", "has no meaning without --unused", accepted="attnlab status DIR --unused --delete"
         )
     ablation = Path(folder)
+    found: list[UnusedRun] | None = None
     if cancel:
         print_cancellation(ablation)
     elif unused:
-        print_unused(ablation, delete=delete)
+        found = print_unused(ablation, delete=delete)
     else:
         print_table(ablation, watch=watch)
+    return answer(ablation, found)
+
+
+def answer(ablation: Path, unused: list[UnusedRun] | None) -> Status:
+    """Return the state of every run, as it is now."""
+    stored = open_ablation(ablation)
+    states = run_states(stored)
+    return Status(
+        folder=str(ablation),
+        runs=[
+            StatusOfRun(
+                cell=one.cell.cell,
+                arm=one.cell.arm,
+                seed=one.cell.seed,
+                folder=str(one.cell.folder),
+                state=one.state,
+                step=one.step,
+                num_steps=one.num_steps,
+                loss=one.loss,
+                score=one.score,
+                seconds_left=one.seconds_left,
+                reason=one.reason,
+            )
+            for one in states
+        ],
+        counts=dict(Counter(one.state for one in states)),
+        over=all(one.state in ENDED for one in states),
+        looks=looks_so_far(ablation),
+        not_as_planned=list(sides.differences((*stored.tries, *stored.cells))),
+        cancelled=cancellation.is_cancelled(stored.folder),
+        unused=unused,
+    )
 
 
 # ---- the table
@@ -189,15 +223,24 @@ def print_cancellation(ablation: Path) -> None:
     print(printable(told))
 
 
-def print_unused(ablation: Path, *, delete: bool) -> None:
-    """Print the unused run folders beside an ablation; with `delete`, delete them."""
+def print_unused(ablation: Path, *, delete: bool) -> list[UnusedRun]:
+    """Print the unused run folders beside an ablation and return them; with `delete`, delete them."""
     terminal = Terminal()
     root = open_ablation(ablation).folder.parent
     found = unused_runs(root)
+    listed: list[UnusedRun] = []
     total = 0
     for run in found:
         num_bytes = folder_bytes(run)
         why_kept = delete_run(run) if delete else None
+        listed.append(
+            UnusedRun(
+                folder=str(run),
+                num_bytes=num_bytes,
+                deleted=delete and why_kept is None,
+                kept_because=why_kept,
+            )
+        )
         word = "kept" if why_kept else "deleted" if delete else "unused"
         total += 0 if why_kept else num_bytes
         reason = f": {why_kept}" if why_kept else ""
@@ -207,3 +250,4 @@ def print_unused(ablation: Path, *, delete: bool) -> None:
     advice = "" if delete or not found else "; --delete removes them"
     told = (counted if found else f"every run folder in {root} is in use") + advice
     terminal.say(told)
+    return listed

@@ -16,6 +16,7 @@ from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
 from pipelines.actions import replay as replaying
+from pipelines.actions.answers import Verified
 from pipelines.comparison import rescored
 from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
@@ -51,8 +52,8 @@ class ReportsRecord(TypedDict):
     files: dict[str, str]
 
 
-def verify_command(folder: str, *, replay: int = 0) -> None:
-    """Check an ablation or a run and print every difference.
+def verify_command(folder: str, *, replay: int = 0) -> Verified:
+    """Check an ablation, a comparison or a run, print every difference, and return them; there are none.
 
     Args:
         replay: runs to train again; of an ablation, those that the digest of its registration draws.
@@ -74,9 +75,11 @@ def verify_command(folder: str, *, replay: int = 0) -> None:
     if len(found) > MOST_LINES:
         print(printable(f"... and {len(found) - MOST_LINES} more"))
     if found:
-        raise RunFailed(f"{folder}: {plural(len(found), 'difference')}")
+        answer = Verified(folder=folder, intact=False, differences=found)
+        raise RunFailed(f"{folder}: {plural(len(found), 'difference')}", answer)
     sentence = "every file is as its run wrote it, every number is what the stored statistics give"
     print(printable(f"{folder}: {sentence}"))
+    return Verified(folder=folder, intact=True, differences=[])
 
 
 def ablation_differences(folder: Path) -> Iterator[str]:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from pipelines.cli.command import Command, add_settings, count, one_ablation, out_folder
+from pipelines.cli.command import (
+    Command,
+    Ended,
+    add_expect,
+    add_json,
+    add_settings,
+    count,
+    judged,
+    one_ablation,
+    out_folder,
+)
 from pipelines.config.engines import ExecutorName
 from pipelines.distributed.stop import leaving_at_once
+from pipelines.errors import UserError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,15 +42,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the plan but run nothing; print a command per run, or the one of the executor",
     )
+    add_expect(parser)
+    add_json(parser)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Ended | None:
+    for option in ("dry_run", "prepare"):
+        if getattr(arguments, option) and (arguments.json or arguments.expect):
+            what = "there is no result yet, so --json and --expect have none to tell"
+            raise UserError(f"--{option.replace('_', '-')}", what, accepted="leave them out")
     config, file = one_ablation("ablate", arguments.settings)
     out = out_folder(arguments.out, [file])
     with leaving_at_once():  # the imports below take seconds, in which a signal may come
         from pipelines.actions.ablate import ablate_command
 
-        ablate_command(
+        found = ablate_command(
             config,
             out,
             jobs=arguments.jobs,
@@ -47,7 +64,9 @@ def _run(arguments: argparse.Namespace) -> None:
             fresh=arguments.fresh,
             dry_run=arguments.dry_run,
             prepare=arguments.prepare,
+            expect=arguments.expect,
         )
+    return None if found is None else judged(found)
 
 
 COMMAND = Command(

@@ -7,15 +7,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
 from pipelines.shown import printable
 
 if TYPE_CHECKING:
+    from pipelines.actions.answers import Judged
     from pipelines.config.load import AblationConfig
 
 
+EXPECTED = ("better", "not-worse", "equivalent")  # as in comparison/expectation.py, which loads more
 MOST_BYTES = 255  # of the name of a file or folder, on every usual file system
 
 
@@ -26,8 +28,25 @@ class Command:
     name: str
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int | None]  # the exit status; None is 0
+    run: Callable[[argparse.Namespace], int | Ended | None]  # the exit status; None is 0
     example: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended that answers to programs: its result (`actions/answers/`) and its status."""
+
+    result: object
+    status: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended: its exit status, what went wrong, and what it answers to programs."""
+
+    status: int
+    sentences: Sequence[str] = ()
+    result: Any = None
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +57,30 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|key=value",
         help="YAML files, merged left to right, then key.path=value overrides",
     )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`; `cli/as_json.py` prints the object."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout and all words on stderr"
+    )
+
+
+def add_expect(parser: argparse.ArgumentParser) -> None:
+    """Add `--expect`, which makes a verdict the exit status."""
+    parser.add_argument(
+        "--expect",
+        choices=EXPECTED,
+        help="exit with 0 if every primary comparison settles this in favour, 10 if one settles it against, "
+        "11 if it is not settled",
+    )
+
+
+def judged(result: Judged) -> Ended:
+    """Return the end of a command that judges: its status is that of what was expected."""
+    from pipelines.comparison.expectation import STATUS
+
+    return Ended(result, STATUS[result.outcome] if result.outcome is not None else 0)
 
 
 def count(text: str) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipelines.cli import (
     ablate,
     check_variant,
+    compare,
     doctor,
     evaluate,
     fetch,
@@ -36,6 +37,7 @@ from pipelines.cli import (
     validate,
     verify,
 )
+from pipelines.cli.command import Ended, Ending
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors, raise_all
 from pipelines.shown import printable
 
@@ -57,6 +59,7 @@ COMMANDS = tuple(
         status,
         plan,
         report,
+        compare,
         verify,
         reproduce,
         evaluate,
@@ -74,50 +77,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
     0: success. 1: a run failed. 2: the user can correct the error. 75: stopped, and it can be resumed. 130:
-    stopped by Ctrl-C while nothing could be saved.
+    stopped by Ctrl-C while nothing could be saved. With `--expect` also 10 and 11 (docs/json.md).
     """
     if os.getcwd() not in sys.path:  # the user's own variants are imported from here
         sys.path.append(os.getcwd())
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--json" in words:
+        from pipelines.cli.as_json import answer
+
+        return answer(words, _parse, ended)
+    return _say(ended(lambda: _parse(words)))
+
+
+def ended(parse: Callable[[], argparse.Namespace]) -> Ending:
+    """Run the command that `parse` returns, and turn every error into its sentence and status."""
     try:
-        arguments = _parse(argv)
-        return arguments.run(arguments) or 0
+        arguments = parse()
+        found = arguments.run(arguments)
+        return Ending(found.status, result=found.result) if isinstance(found, Ended) else Ending(found or 0)
     except UserErrors as error:
-        return _say([one.sentence() for one in error.errors], EXIT_USER)
+        return Ending(EXIT_USER, [one.sentence() for one in error.errors])
     except UserError as error:
-        return _say([error.sentence()], EXIT_USER)
+        return Ending(EXIT_USER, [error.sentence()])
     except RunFailed as error:
-        return _say([str(error)], EXIT_FAILED)
+        return Ending(EXIT_FAILED, [str(error)], error.result)
     except Interrupted as error:  # all ranks stop together; only the first one prints
         from pipelines.distributed.launch import is_first_rank
 
-        return _say([str(error)] if is_first_rank() else [], EXIT_INTERRUPTED)
+        return Ending(EXIT_INTERRUPTED, [str(error)] if is_first_rank() else [])
     except KeyboardInterrupt:
-        return _say(["interrupted"], 130)
+        return Ending(130, ["interrupted"])
     except BrokenPipeError:  # `attnlab ls variants | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except last_net.CAUGHT as error:
-        return _say([last_net.sentence(error)], EXIT_FAILED)
-    return 0
+        return Ending(EXIT_FAILED, [last_net.sentence(error)])
+    return Ending(0)
 
 
-def _say(sentences: Sequence[str], status: int) -> int:
-    for sentence in sentences[:MOST_LINES]:
+def _say(ending: Ending) -> int:
+    for sentence in ending.sentences[:MOST_LINES]:
         print(printable(sentence), file=sys.stderr)
-    if len(sentences) > MOST_LINES:
-        print(printable(f"... and {len(sentences) - MOST_LINES} more"), file=sys.stderr)
-    return status
+    if len(ending.sentences) > MOST_LINES:
+        print(printable(f"... and {len(ending.sentences) - MOST_LINES} more"), file=sys.stderr)
+    return ending.status
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; overrides may also follow options, which argparse alone would refuse."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(words)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]
     if unknown and hasattr(arguments, "settings"):
         from pipelines.cli.settings_as_options import wrong_options
 
-        whole = sys.argv[1:] if argv is None else argv
-        raise_all(wrong_options(whole, unknown, [*arguments.settings, *rest]))
+        raise_all(wrong_options(words, unknown, [*arguments.settings, *rest]))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     if rest:
@@ -127,7 +140,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        try:
+            super().error(printable(message))
+        except SystemExit as error:
+            raise WrongArguments(error.code, message) from None
+
+
+class WrongArguments(SystemExit):
+    """What argparse cannot read; it has printed the message."""
+
+    def __init__(self, code: object, message: str) -> None:
+        super().__init__(code)
+        self.message = message
 
 
 class _Version(argparse.Action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, add_settings, one_ablation, out_folder
+from pipelines.cli.command import Command, Ended, add_json, add_settings, one_ablation, out_folder
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +15,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of an ablation with finished runs; default: runs/<name of the file>",
     )
 
+    add_json(parser)
 
-def _run(arguments: argparse.Namespace) -> None:
+
+def _run(arguments: argparse.Namespace) -> Ended:
     config, file = one_ablation("plan", arguments.settings)
     pilot = arguments.pilot or out_folder(
         None, [file], message="looking for a pilot in {} (--pilot names another)"
     )
     from pipelines.actions.plan import plan_command
 
-    plan_command(config, pilot)
+    return Ended(plan_command(config, pilot))
 
 
 COMMAND = Command(

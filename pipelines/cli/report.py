@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command
+from pipelines.cli.command import Command, Ended, add_expect, add_json, judged
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +13,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", help="where to write; default: the folder itself, if only one is given"
     )
 
+    add_expect(parser)
+    add_json(parser)
 
-def _run(arguments: argparse.Namespace) -> None:
+
+def _run(arguments: argparse.Namespace) -> Ended:
     from pipelines.actions.report import report_command
 
-    report_command(arguments.folders, arguments.out)
+    return judged(report_command(arguments.folders, arguments.out, arguments.expect))
 
 
 COMMAND = Command(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command
+from pipelines.cli.command import Command, Ended, add_json
+from pipelines.errors import UserError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,17 +21,23 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--cancel", action="store_true", help="let all runs, on any machine, save a checkpoint and exit"
     )
 
+    add_json(parser)
 
-def _run(arguments: argparse.Namespace) -> None:
+
+def _run(arguments: argparse.Namespace) -> Ended:
+    if arguments.watch and arguments.json:
+        fix = "ask again without --watch"
+        raise UserError("--watch", "a table on the screen has no JSON", accepted=fix)
     from pipelines.actions.status import status_command
 
-    status_command(
+    found = status_command(
         arguments.folder,
         watch=arguments.watch,
         cancel=arguments.cancel,
         unused=arguments.unused,
         delete=arguments.delete,
     )
+    return Ended(found)
 
 
 COMMAND = Command(

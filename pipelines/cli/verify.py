@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, count
+from pipelines.cli.command import Command, Ended, add_json, count
 from pipelines.distributed.stop import leaving_at_once
 
 
@@ -17,12 +17,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="also train N runs again, drawn by the digest of the registration, and compare the bits",
     )
 
+    add_json(parser)
 
-def _run(arguments: argparse.Namespace) -> None:
+
+def _run(arguments: argparse.Namespace) -> Ended:
     with leaving_at_once():
         from pipelines.actions.verify import verify_command
 
-        verify_command(arguments.folder, replay=arguments.replay or 0)
+        return Ended(verify_command(arguments.folder, replay=arguments.replay or 0))
 
 
 COMMAND = Command(

@@ -28,6 +28,7 @@ from pipelines.comparison.results import (
     Registration,
     Results,
     RunPaths,
+    SourceFile,
     from_json,
     to_json,
 )
@@ -72,9 +73,16 @@ class Part:
 
 
 def combine(
-    parts: Sequence[Part], registration: Mapping[str, object] | None = None, folder: Path | None = None
+    parts: Sequence[Part],
+    registration: Mapping[str, object] | None = None,
+    folder: Path | None = None,
+    sources: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
 ) -> dict[str, Any]:
-    """Return what `build` does for several ablations: their primary comparisons are one Holm family."""
+    """Return what `build` does for several ablations: their primary comparisons are one Holm family.
+
+    Args:
+        sources: the files of each side, of a comparison after the fact, with the fields of `SourceFile`.
+    """
     comparisons: list[Comparison] = []
     arms: dict[str, dict[str, ArmSummary]] = {}
     environments: list[Mapping[str, object]] = []
@@ -83,7 +91,7 @@ def combine(
             cell = ScoredCell.load(name, part.ablation, part.runs)
             comparisons += _comparisons(cell)
             arms[name] = {arm: cell.summary(arm) for arm in part.ablation["arms"]}
-            environments += [run.manifest["environment"] for run in cell.runs.values()]
+            environments += [known for run in cell.runs.values() if (known := run.manifest["environment"])]
     _adjust(comparisons)
     failures = [from_json(Failure, entry, "failures") for part in parts for entry in part.failures]
     ablations = [part.ablation for part in parts]
@@ -102,6 +110,12 @@ def combine(
         summaries=summaries([found for one in comparisons if (found := _estimate(one))], _grouping(parts)),
         arms=arms,
         failures=tuple(failures),
+        sources=None
+        if sources is None
+        else {
+            arm: tuple(from_json(SourceFile, file, "comparison.json") for file in files)
+            for arm, files in sources.items()
+        },
         publish_text={
             name: bool(cell.get("data", {}).get("publish_text"))
             for ablation in ablations
@@ -200,8 +214,9 @@ class Comparison:
 
     @property
     def collapse(self) -> Collapse | None:
-        """Which seeds of the side that is ahead collapsed; None where nothing was tested."""
-        if self.result is None or self.result.problem is not None or self.result.identical:
+        """Which seeds of the side that is ahead collapsed; None where none was repeated, or nothing tested."""
+        untested = self.result is None or self.result.problem is not None or self.result.identical
+        if self.result is None or untested or self.cell.least_seeds == 1:
             return None
         side = math.copysign(1, self.result.difference)
         return collapse.collapse([side * one for one in self.result.seed_differences])
@@ -250,13 +265,18 @@ class Comparison:
             self.p_holm if self.p_holm is not None else raw,
             self.margin,
             num_planned=len(cell.seeds),
+            least_seeds=cell.least_seeds,
             diverged=[label for label, status in lost if status == "diverged"],
             missing=[label for label, status in lost if status != "diverged"],
             p_margin=self.p_margin or (1.0, 1.0),
             doubts=Doubts(equal=self.insensitive)
-            if result is None or found is None
+            if result is None or result.problem is not None or result.identical
             else doubts(
-                result, found, self._unseen(result), selected=cell.selected, insensitive=self.insensitive
+                result,
+                found,
+                None if found is None else self._unseen(result),
+                selected=cell.selected,
+                insensitive=self.insensitive,
             ),
         )
 
@@ -285,7 +305,7 @@ class Comparison:
     @property
     def may_claim(self) -> bool:
         """Whether its verdict can be a claim: every planned pair is there, and there was a test."""
-        complete = len(self.cell.pairs(self.arm)) == len(self.cell.seeds) >= significance.MIN_SEEDS
+        complete = len(self.cell.pairs(self.arm)) == len(self.cell.seeds) >= self.cell.least_seeds
         if self.result is None or self.result.problem is not None or not complete:
             return False
         return self.result.identical or self.result.num_clusters >= significance.CLAIMING_CLUSTERS

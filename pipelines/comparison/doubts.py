@@ -25,8 +25,8 @@ NO_DOUBTS = Doubts()
 
 def doubts(
     result: TwoWay,
-    collapse: Collapse,
-    unseen: Unseen,
+    collapse: Collapse | None,
+    unseen: Unseen | None,
     *,
     selected: str = "",
     insensitive: str = "",
@@ -39,10 +39,12 @@ def doubts(
         selected: why the scores are those of a selection on the split that is judged; empty: they are not.
         insensitive: why harm would not have been seen; empty: it would.
     """
-    fallen, is_better = collapse.sentence if collapse.overturned else "", result.difference > 0
+    fallen = collapse.sentence if collapse is not None and collapse.overturned else ""
+    is_better = result.difference > 0
     better = next(filter(None, [selected, fallen if is_better else "", skewed(result, -1)]), "")
     worse = next(filter(None, [fallen if not is_better else "", skewed(result, 1)]), "")
-    return Doubts(better, worse, unseen.within(result.num_seeds), insensitive)
+    usually = "" if unseen is None else unseen.within(result.num_seeds)
+    return Doubts(better, worse, usually, insensitive)
 
 
 def skewed(result: TwoWay, side: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from pipelines.comparison.scored_run import Manifest, ScoredRun
 from pipelines.errors import UserError
 
+SIGNATURE = "the signature of"
 CONDITIONS = ("threads", "processes", "max_tokens", "device")
 
 # Settings that may change which examples a step holds; if anything else does, it is a fault of the program.
@@ -52,6 +53,26 @@ def check_pair(baseline: ScoredRun, arm: ScoredRun) -> list[str]:
     return [*_batches(baseline, arm, pair, again), *_dropout(baseline, arm)]
 
 
+def check_outputs(baseline: ScoredRun, arm: ScoredRun) -> list[str]:
+    """Refuse two files of predictions or scores that are one, or were scored otherwise; return clauses.
+
+    How they were made is not known, or not to be changed any more: what differs is told.
+
+    Raises:
+        UserError: both are one file, or the metrics differ.
+    """
+    pair = f"{arm.label} and {baseline.label}"
+    if baseline.manifest["source"] == arm.manifest["source"]:
+        raise UserError(pair, "are one file", arm.manifest["source"], "give each side its own")
+    differing = list(_conditions(baseline.manifest, arm.manifest))
+    for field, baseline_value, arm_value in differing:
+        if field.startswith(SIGNATURE):
+            what, came = f"cannot be paired: {field} differs", f"{arm_value} and {baseline_value}"
+            raise UserError(pair, what, came, "score both alike")
+    known = baseline.manifest["environment"] and arm.manifest["environment"]
+    return [f"{field} differs: {theirs} and {ours}" for field, ours, theirs in differing if known]
+
+
 def _conditions(baseline: Manifest, arm: Manifest) -> Iterator[tuple[str, object, object]]:
     """Yield (field, baseline's, arm's) of differing conditions that may change the numbers of equal runs."""
     environments = baseline["environment"], arm["environment"]
@@ -63,7 +84,7 @@ def _conditions(baseline: Manifest, arm: Manifest) -> Iterator[tuple[str, object
         fields.append((f"the version of {name}", versions[0].get(name), versions[1].get(name)))
     for name in sorted({*baseline["metrics"], *arm["metrics"]}):
         signatures = [side["metrics"].get(name, {}).get("signature") for side in (baseline, arm)]
-        fields.append((f"the signature of {name}", signatures[0], signatures[1]))
+        fields.append((f"{SIGNATURE} {name}", signatures[0], signatures[1]))
     yield from (field for field in fields if field[1] != field[2])
 
 

@@ -80,6 +80,7 @@ LEFT_OUT = frozenset(
         "spread_within",
         "rules",
         "summaries",
+        "sources",
     }
 )
 CHANGED = "changed after registration"  # ends the verdict of a row that rests on such a change
@@ -131,7 +132,8 @@ class ComparisonResult:
     metric: str
     signature: str | None
     higher_is_better: bool | None
-    scale: Literal["linear", "log"] | None  # log: differences are 100 * log of the ratio of the scores
+    # log: differences are 100 * log of the ratio of the scores; own: they are in the unit of the score
+    scale: Literal["linear", "log", "own"] | None
     primary: bool  # in the Holm family; other comparisons are exploratory
     baseline: str
     arm: str
@@ -185,6 +187,8 @@ class ComparisonResult:
         """
         if self.scale == "log":
             return "%"
+        if self.scale == "own":
+            return self.metric
         return "points" if self.higher_is_better is not False else self.metric.replace("_", " ")
 
 
@@ -288,6 +292,15 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class SourceFile:
+    """A file of predictions or scores that was compared after the fact."""
+
+    file: str
+    sha256: str
+    layout: str  # what it was read as
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything a report needs beside the run folders."""
 
@@ -303,6 +316,7 @@ class Results:
     title: str | None = None
     ledger: Ledger | None = None  # since 0.2
     summaries: tuple[Summary, ...] | None = None  # of each arm over its cells, in margins
+    sources: Mapping[str, tuple[SourceFile, ...]] | None = None  # arm -> files: a comparison after the fact
     rules: int | None = None  # by which the comparisons were judged; files of 0.1 do not say
 
 

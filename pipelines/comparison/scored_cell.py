@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.comparison import looks, without_model
-from pipelines.comparison.pairing import check_pair, check_same_examples
+from pipelines.comparison.pairing import check_outputs, check_pair, check_same_examples
 from pipelines.comparison.results import ArmSummary, SeedLook, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
 from pipelines.comparison.significance import (
@@ -114,10 +114,21 @@ class ScoredCell:
         """Return what the pairs of an arm do not share, each clause once.
 
         Raises:
-            UserError: two runs cannot be paired (see `check_pair`).
+            UserError: two runs cannot be paired (see `check_pair`, `check_outputs`).
         """
-        found = [note for baseline, other in self.pairs(arm).values() for note in check_pair(baseline, other)]
-        return list(dict.fromkeys(found))
+        check = check_outputs if self.is_after_the_fact else check_pair
+        found = [note for baseline, other in self.pairs(arm).values() for note in check(baseline, other)]
+        return list(dict.fromkeys([*found, *self.ablation.get("notes", {}).get(arm, ())]))
+
+    @property
+    def is_after_the_fact(self) -> bool:
+        """Whether the runs were made elsewhere, and nothing was declared before them."""
+        return bool(self.ablation.get("after_the_fact"))
+
+    @property
+    def least_seeds(self) -> int:
+        """The seeds from which there is a verdict: one, about two models, where each side has one."""
+        return 1 if self.is_after_the_fact and len(self.seeds) == 1 else MIN_SEEDS
 
     @property
     def selected(self) -> str:

@@ -49,9 +49,7 @@ class ScoredRun:
     def examples(self) -> tuple[tuple[str, str], ...]:
         """The id and the cluster of every example, in a form that a run and its pushed record share."""
         pairs = tuple(zip(self.ids, self.clusters, strict=True))
-        return (
-            pairs if self.names_are_hashes else tuple((_hashed(one), _hashed(other)) for one, other in pairs)
-        )
+        return pairs if self.names_are_hashes else tuple((hashed(one), hashed(other)) for one, other in pairs)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -197,7 +195,7 @@ def sparse_columns(columns: Sequence[np.ndarray]) -> csr_array:
     return csc_array((np.concatenate(values), np.concatenate(places), ends), shape=shape).tocsr()
 
 
-def _hashed(name: str) -> str:
+def hashed(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
@@ -210,7 +208,7 @@ def without_names(path: Path) -> bytes:
     if NAMES_ARE_HASHES in (table.schema.metadata or {}):
         return path.read_bytes()
     for name in ("id", "cluster"):
-        names = [_hashed(str(value)) for value in table[name].to_pylist()]
+        names = [hashed(str(value)) for value in table[name].to_pylist()]
         table = table.set_column(table.column_names.index(name), name, pyarrow.array(names))
     metadata = {**(table.schema.metadata or {}), NAMES_ARE_HASHES: b"blake2b"}
     sink = pyarrow.BufferOutputStream()

@@ -56,6 +56,7 @@ def verdict(
     margin: float | None,
     *,
     num_planned: int,
+    least_seeds: int = MIN_SEEDS,
     diverged: Sequence[str] = (),
     missing: Sequence[str] = (),
     p_margin: tuple[float, float] = (0.0, 0.0),
@@ -71,6 +72,7 @@ def verdict(
         p_adjusted: p-value after Holm over the primary family.
         margin: largest difference that does not matter, in the difference's unit; None: none declared.
         num_planned: seeds declared before the first run.
+        least_seeds: with fewer there is no verdict; 1 where two models are compared, not two methods.
         diverged, missing: names of runs of either arm that diverged, or that failed or never ran.
         p_margin: adjusted p of being worse, and better, by the margin; 0 lets the interval alone decide.
         doubts: what withholds a word, or qualifies it.
@@ -80,7 +82,7 @@ def verdict(
         return Verdict("unstable", f"{text}; the difference over the finished pairs is exploratory")
     if missing or result is None:
         return Verdict("no-verdict", f"runs are missing: {', '.join(missing) or 'all'}")
-    if result.num_seeds < MIN_SEEDS:
+    if result.num_seeds < least_seeds:
         count = f"{result.num_seeds} seed{'s' if result.num_seeds > 1 else ''}"
         return Verdict("no-verdict", f"{count}: a checkpoint comparison, not a method comparison")
     if result.problem is not None:

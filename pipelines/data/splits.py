@@ -55,6 +55,7 @@ class Splits:
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
     notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
     layouts: dict[str, str] = field(default_factory=dict)  # by split: how its columns were read
+    schemes: dict[str, Mapping[str, Scheme]] = field(default_factory=dict)  # by split: of each column of tags
 
 
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
@@ -111,7 +112,7 @@ def _read(
     examples, bad = _examples(table, paths, task, schemes)
     splits.notes += table.notes
     splits.notes += [f"{table.where}: {scheme.note}" for scheme in schemes.values() if scheme.note]
-    splits.layouts[source] = _layout(table, paths, schemes)
+    splits.layouts[source], splits.schemes[source] = _layout(table, paths, schemes), schemes
     splits.skipped[source] = [(table.number(row), reason) for row, reason in bad]
     if bad and config.on_bad_row == "stop":
         cut = source != "train" and _one_file(config.train, getattr(config, source))

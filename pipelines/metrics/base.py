@@ -27,7 +27,8 @@ class Metric(ABC):
     columns: tuple[str, ...]  # names of the statistics, such as ("true_positives", "predicted", "gold")
     is_sparse: bool = False  # its table is sparse, and so is the stored one
     higher_is_better: bool = True
-    scale: Literal["linear", "log"] = "linear"  # "log": arms are compared by the ratio of their scores
+    # "log": arms are compared by the ratio of their scores; "own": a score that is not in points of 100
+    scale: Literal["linear", "log", "own"] = "linear"
 
     @property
     @abstractmethod
@@ -93,7 +94,7 @@ def comparable(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:
 
     def value(sums: np.ndarray) -> np.ndarray:
         score = metric.score(sums)
-        if metric.scale == "linear":
+        if metric.scale != "log":
             return sign * score
         with np.errstate(divide="ignore"):
             return sign * 100 * np.log(score)

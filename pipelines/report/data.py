@@ -163,6 +163,16 @@ class ReportData:
         return list(dict.fromkeys(row.cell for row in self.rows))
 
     @property
+    def is_after_the_fact(self) -> bool:
+        """Whether others made what is compared, and nothing was declared before."""
+        return self.results.sources is not None
+
+    @property
+    def of_two_models(self) -> bool:
+        """Whether each side is one model, so that nothing is known of how the training varies."""
+        return self.is_after_the_fact and all(len(row.seeds) == 1 for row in self.rows)
+
+    @property
     def recipes(self) -> Mapping[str, CellRecipe]:
         """How each cell was trained; empty for results of 0.1, which do not say."""
         return self.results.recipe or {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipelines.comparison.results import CHANGED
 from pipelines.report import format as fmt
-from pipelines.report import settling
+from pipelines.report import sentences, settling
 from pipelines.report.data import VERDICTS, ReportData, Row
 
 MOST_NAMED = 3  # comparisons of one verdict
@@ -35,11 +35,16 @@ def sentence(facts: ReportData) -> str:
     arms = [row.arm for row in facts.primary]
     if len(set(arms)) == len(arms) <= MOST_NAMED:
         told = [f"{_plain(row)} [{CHANGED}]" if row.is_changed else _plain(row) for row in facts.primary]
-        return f"{'; '.join(told)}{_more(facts)}."
+        return f"{'; '.join(told)}{_more(facts)}{_about(facts)}."
     by_word = {word: [row for row in facts.primary if row.word == word] for word in VERDICTS}
     clauses = [_clause(facts, word, rows) for word, rows in by_word.items() if rows]
     text = "; ".join(clauses)
-    return f"{text}{_more(facts)}."
+    return f"{text}{_more(facts)}{_about(facts)}."
+
+
+def _about(facts: ReportData) -> str:
+    """Return what a comparison of one model a side is about."""
+    return f"; {sentences.TWO_MODELS}" if facts.of_two_models else ""
 
 
 def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:

@@ -36,7 +36,7 @@ def render(facts: ReportData) -> str:
             sections.append(RenderedSection(section.anchor, section.title, Markup(body), folded))
     return environment.get_template("page.html").render(
         facts=facts,
-        kind="Attention ablation" if recipe.changes_attention(facts) else "Ablation",
+        kind=recipe.kind(facts).capitalize(),
         headline=headline.sentence(facts),
         introduction=sentences.introduction(facts),
         figure_style=Markup(palette.style()),

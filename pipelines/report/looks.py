@@ -18,15 +18,15 @@ def sentences(facts: ReportData) -> Iterator[str]:
         cells = [cell for cell, hashed in known.tests.items() if hashed == test]
         looks = [look for look in known.looks if look.test == test]
         where = f" of {fmt.listing(cells)}" if len(known.tests) > 1 else ""
-        yield _count(looks, where)
+        yield _count(looks, where, "comparison" if facts.is_after_the_fact else "ablation")
         yield _reading(facts, looks)
 
 
-def _count(looks: Sequence[ReadLook], where: str) -> str:
+def _count(looks: Sequence[ReadLook], where: str, kind: str) -> str:
     ablations = len({look.ablation for look in looks})
     early = sum(look.finished < look.planned for look in looks)
     text = f"The test set{where} has had {fmt.plural(len(looks), 'primary look')} "
-    text += f"in {fmt.plural(ablations, 'ablation')}"
+    text += f"in {fmt.plural(ablations, kind)}"
     aside = f", {early} of them before all planned runs had ended" if early else ""
     return f"{text}{aside}."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pipelines.comparison.recipe import ArmRecipe, CellRecipe, Change
 from pipelines.config import describe
@@ -12,6 +13,9 @@ from pipelines.report import format as fmt
 from pipelines.report.data import ReportData
 
 SPLITS = ("train", "validation", "test")
+Kind = Literal["attention ablation", "model comparison", "ablation", "comparison after the fact"]
+# The settings that make another model of it: other weights or another architecture.
+MODELS = ("model.name", "model.architecture", "model.revision", "model.family")
 Terms = list[tuple[str, str]]
 
 
@@ -66,6 +70,25 @@ def changes_attention(facts: ReportData) -> bool:
     """Return whether an arm differs in its attention; so does that of results that do not say."""
     said = [about for recipe in facts.recipes.values() for about in recipe.arms.values()]
     return not said or any(map(_changes_attention, said))
+
+
+def kind(facts: ReportData) -> Kind:
+    """Return what the arms differ in: attention, the model, or something else."""
+    if facts.is_after_the_fact:
+        return "comparison after the fact"
+    changed = [
+        about
+        for recipe in facts.recipes.values()
+        for arm, about in recipe.arms.items()
+        if arm != facts.baseline
+    ]
+    if changed and all(map(_changes_model, changed)):
+        return "model comparison"
+    return "attention ablation" if changes_attention(facts) else "ablation"
+
+
+def _changes_model(arm: ArmRecipe) -> bool:
+    return any(change.setting in MODELS for change in arm.changes)
 
 
 def _changes_attention(arm: ArmRecipe) -> bool:

@@ -12,7 +12,7 @@ NOTES = (
     "Means ± sample standard deviation over seeds. "
     "Differences pair the seeds and are positive where the arm is better.",
     "p: two-way test over seeds and examples, Holm-adjusted over the primary comparisons. "
-    "MDE80: the difference this design detects four times in five. "
+    "MDE80: the difference this design detects four times in five.",
     "Δ s / step, Δ time: training time per step against the baseline in per cent, interval over seeds.",
     "Exploratory rows carry intervals and unadjusted p; they claim nothing.",
 )
@@ -83,7 +83,7 @@ def record(facts: ReportData, row: Row) -> Record:
 
 def notes(facts: ReportData) -> list[str]:
     """Return how to read the table, as sentences."""
-    found = list(NOTES)
+    found = [note for note in NOTES if not (facts.is_after_the_fact and note.startswith("Δ s / step"))]
     if any(row.scale == "log" for row in facts.rows):
         found.append("Metrics on a log scale: a difference of 1 is a factor of exp(0.01), about 1 %.")
     if any(row.looks for row in facts.primary):

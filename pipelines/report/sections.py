@@ -173,7 +173,7 @@ def by_example(facts: ReportData) -> Values | None:
 
 def arms(facts: ReportData) -> Values | None:
     """Return the table of arms, and what of the data was cut."""
-    cells = tables.arms(facts)
+    cells = [] if facts.is_after_the_fact else tables.arms(facts)
     if not cells:
         return None
     return {

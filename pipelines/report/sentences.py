@@ -13,6 +13,7 @@ from pipelines.report import looks, over_cells, recipe, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
+TWO_MODELS = "this is about these models, not about how they were trained: each side has one"
 BEST = "best on validation"  # the reason of an ordinary choice in a search; any other reason is reported
 MEANINGS = {
     "better": "the 95 % interval lies above 0 and the Holm-adjusted p is below 0.05",
@@ -89,10 +90,11 @@ def introduction(facts: ReportData) -> str:
     spread = (
         f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else fmt.plural(seeds[0] if seeds else 0, "seed")
     )
-    arms = fmt.plural(len(facts.arms) - 1, "arm")
+    arms = fmt.plural(len(facts.arms) - 1, "side" if facts.is_after_the_fact else "arm")
+    pairing = "one model each" if facts.of_two_models else f"{spread} each, paired by seed"
     cells = facts.cells[0] if len(facts.cells) == 1 else fmt.plural(len(facts.cells), "cell")
     return (
-        f"{arms} against {facts.baseline} on {cells}, {spread} each, paired by seed. "
+        f"{arms} against {facts.baseline} on {cells}, {pairing}. "
         f"Primary: {metrics or 'none'}. Differences are signed so that positive is better for the arm."
     )
 
@@ -102,6 +104,8 @@ def methods(facts: ReportData) -> str:
     rows = facts.primary or list(facts.rows)
     if not rows:
         return "No comparison was finished."
+    if facts.is_after_the_fact:
+        return _methods_after_the_fact(facts, rows)
     seeds = sorted({len(row.seeds) for row in rows})
     counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     told = recipe.paragraph(facts)
@@ -134,6 +138,29 @@ def methods(facts: ReportData) -> str:
             f"{fmt.plural(len(facts.results.failures), 'run')} failed or diverged and stayed in the count. "
         )
     return f"{text}{_versions(facts)} To repeat it: {'; '.join(recipe.commands(facts))}."
+
+
+def _methods_after_the_fact(facts: ReportData, rows: Sequence[Row]) -> str:
+    """Return the paragraph of a comparison of what others made."""
+    row, margins = rows[0], {row.metric: row.margin for row in rows if fmt.known(row.margin)}
+    clustered = row.n_clusters != row.n_examples
+    size = fmt.count(row.n_examples) + (f" in {fmt.count(row.n_clusters)} clusters" if clustered else "")
+    text = (
+        f"After the fact, we compared {fmt.listing(facts.arms[1:])} with {facts.baseline} by {row.metric} "
+        f"[{row.signature}] on the same {size} examples, paired by example"
+    )
+    if facts.of_two_models:
+        text += ", one model a side. Differences were tested with a paired test over examples: delete-one "
+        text += "jackknife variance and a t distribution; how training varies is not known. "
+    else:
+        text += f" and by seed, {len(row.seeds)} seeds a side. Differences were tested with a two-way test "
+        text += "over seeds and examples, with delete-one jackknife variance for examples, the variance of "
+        text += "paired seed differences, and the distribution of Behrens and Fisher. "
+    family = fmt.plural(len(facts.primary), "primary comparison")
+    text += f"P values of the {family} were adjusted by Holm's method. "
+    margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
+    text += f"Equivalence margins: {margin}; their one-sided p values are a family too. " if margin else ""
+    return text + "Neither metric nor margin was registered before the predictions were made."
 
 
 def _margins(facts: ReportData, margin: str) -> str:
@@ -177,6 +204,11 @@ def registration(facts: ReportData) -> str:
 def _registered(facts: ReportData) -> str:
     """Return what was declared before the first run, and what has changed since."""
     known = facts.results.registration
+    if facts.is_after_the_fact:
+        return (
+            "A comparison after the fact: nothing was registered before the predictions were made, so a "
+            "metric, a margin and the sides could be chosen by what they show."
+        )
     if known is None:
         return "Not registered: metric, margin, seeds and stopping rule were not hashed before the first run."
     written = f"{known.time}, " if known.time else ""
@@ -242,6 +274,7 @@ def alerts(facts: ReportData) -> list[str]:
         for arm in facts.arms
         if (clause := facts.summary(cell, arm).without_model) is not None
     ]
+    found += [f"{TWO_MODELS[0].upper()}{TWO_MODELS[1:]}"] if facts.of_two_models else []
     return found + [f"{row.arm} on {row.cell}: {flag}" for row in facts.primary for flag in row.flags]
 
 

@@ -137,7 +137,14 @@ def _run(run: RunLink) -> RunLine:
 
 def environment(facts: ReportData) -> list[tuple[str, str]]:
     """Return the hash of the ablation, then versions and machine, as terms with their values."""
-    return [("ablation", facts.results.hash), *_flat(facts.results.environment)]
+    kind = "comparison" if facts.is_after_the_fact else "ablation"
+    return [(kind, facts.results.hash), *_sources(facts), *_flat(facts.results.environment)]
+
+
+def _sources(facts: ReportData) -> Iterator[tuple[str, str]]:
+    """Yield the files of each side of a comparison after the fact."""
+    for arm, files in (facts.results.sources or {}).items():
+        yield from ((arm, f"{one.layout} (sha256 {one.sha256[:16]})") for one in files)
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

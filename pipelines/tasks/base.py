@@ -214,6 +214,17 @@ class Task(ABC):
     def metric(self, name: str) -> Metric:
         """Return the metric of one of the names in `metric_names` and `optional_metrics`."""
 
+    def read_prediction(self, written: Any) -> Prediction:
+        """Return a prediction in the form of `assemble`, as another program wrote it (`attnlab compare`).
+
+        Args:
+            written: a line or a cell of text, or a JSON value; None: an empty cell, or null.
+
+        Raises:
+            LookupError: it is no prediction of this task; the message is a clause.
+        """
+        return written
+
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         """Return baseline predictions without a model, by name: a model that scores lower learned nothing.
 

@@ -262,6 +262,13 @@ class Ner(Labelled):
     def metric(self, name: str) -> Metric:
         return EntityF1(strict=name == "f1_strict")
 
+    def read_prediction(self, written: Any) -> list[str]:
+        """Return the tags of a list, or of a line with blanks between them."""
+        tags = written.split() if isinstance(written, str) else [] if written is None else written
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise LookupError(f"is no list of tags: {written!r}")
+        return tags
+
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for example in train:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -156,8 +157,36 @@ class Classification(Labelled):
     def metric(self, name: str) -> Metric:
         return self._kind.metric(name)
 
+    def read_prediction(self, written: Any) -> Prediction:
+        """Return a label, a list of labels (Python's spelling too, as of run_classification), or a number."""
+        if written is None:
+            raise LookupError("is empty, where a label is needed")
+        if isinstance(written, str):
+            written = written.strip()
+            if self.kind == "multi_label":
+                written = _listed(written)
+        read = self._kind.read(written, self._given)
+        stated = read if isinstance(read, list) else [read]
+        unknown = [one for one in stated if self._labels and one not in self._number]
+        if unknown:
+            known = ", ".join(self._labels)
+            raise LookupError(
+                f"is the label {unknown[0]!r}, and the labels are {known} (task.labels names all)"
+            )
+        return read
+
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         return self._kind.baselines([self.reference(example) for example in train])
 
     def reference(self, example: Example) -> Any:
         return self._kind.read(example["label"], self._given)
+
+
+def _listed(text: str) -> list[Any]:
+    """Return the list that a text spells: ["a", "b"], ['a', 'b'], or a, b."""
+    if text.startswith("["):
+        try:
+            return list(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+            raise LookupError(f"is no list of labels: {text!r}") from error
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pipelines.metrics.base import Metric
 from pipelines.metrics.squad import Measure, Squad, Subset
 from pipelines.tasks.base import Baseline, Column, Example, Task
+from pipelines.tasks.shared.written_text import text_of
 
 MEASURES: Mapping[str, tuple[Measure, Subset]] = {
     "f1": ("f1", "all"),
@@ -93,6 +94,10 @@ class QuestionTask(Task):
     def metric(self, name: str) -> Metric:
         measure, subset = MEASURES[name]
         return Squad(measure, "2.0" if self.unanswerable else "1.1", subset)
+
+    def read_prediction(self, written: Any) -> str:
+        """Return the text of the answer; "" is no answer."""
+        return text_of(written)
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         """Return answers that need no understanding; "" where questions may have no answer."""

@@ -18,6 +18,7 @@ from pipelines.tasks.shared.generation import checked_preferences, require_famil
 from pipelines.tasks.shared.languages import language_codes, require_mark, set_languages, source_marks
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.writing_forms import FORMS
+from pipelines.tasks.shared.written_text import text_of
 
 
 class TextToText(Task):
@@ -231,6 +232,10 @@ class TextToText(Task):
     def metrics(self) -> Mapping[str, Metric]:
         """Return the metrics, built once: they keep tokenizers and caches."""
         return super().metrics
+
+    def read_prediction(self, written: Any) -> str:
+        """Return the written text; an empty cell is the empty text."""
+        return text_of(written)
 
     def baselines(self, train: Sequence[Example]) -> Mapping[str, Baseline]:
         counts = Counter(one_or_more(example["target"])[0] for example in train)

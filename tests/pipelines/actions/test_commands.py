@@ -209,6 +209,7 @@ def test_ablate_hands_over_what_was_asked(folder, monkeypatch, capsys):
     [(config, out, options)] = seen
     assert (config.seeds, config.slurm.partition, out) == ((3,), "gpu", os.path.join("runs", "ablation"))
     wanted = {"jobs": 2, "executor": "slurm", "fresh": False, "dry_run": True, "prepare": False}
+    wanted |= {"expect": None}
     assert options == wanted
     assert "runs/ablation" in capsys.readouterr().err
 

@@ -21,6 +21,7 @@ CASES = {  # module -> options, predictions, references
     "classification_f1": ({"labels": ["x", "y", "z"]}, ["x", "y", "x"], ["x", "y", "y"]),
     "entity_f1": ({}, [["B-X", "O"], ["I-X"], []], [["B-X", "B-X"], ["I-X"], []]),
     "exact_match": ({}, [["x"], ["x", "y"], []], [["x"], ["y"], []]),
+    "mean_score": ({"name": "grade"}, [0.25, 1 / 3, 7.0], [None] * 3),
     "mse": ({}, [np.array([0.1, 0.2]), [0.3], [[1 / 3]]], [[0.5, 0.25], [1e-9], np.array([[7.7]])]),
     "pearson": ({}, [0.1, 1.5, 1e3], [0.3, 1.0, 7.0]),
     "perplexity": ({}, [{"nll": n / 3, "num_tokens": n} for n in (5, 7, 11)], [None] * 3),

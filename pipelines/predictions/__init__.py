@@ -1,0 +1,1 @@
+"""Predictions and scores that other programs wrote: their files, their examples, their sides."""
