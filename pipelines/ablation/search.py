@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NotRequired
+from typing import Any, NotRequired, cast
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
@@ -17,7 +17,7 @@ from pipelines.config.load import AblationConfig
 from pipelines.storage import reading
 from pipelines.storage.names import SEARCH
 from pipelines.storage.run_folder import RunFolder
-from pipelines.storage.sealed import require_intact
+from pipelines.storage.sealed import DIGEST, require_intact
 
 
 class Attempt(TypedDict):
@@ -74,10 +74,11 @@ def read_search(folder: Path) -> SearchRecord | None:
         UserError: the file is damaged.
     """
     fix = "delete it; attnlab ablate then chooses again from the runs of the search, which are kept"
-    found: SearchRecord | None = reading.json_object_if_there(folder / SEARCH, fix, SearchRecord)
-    if found is not None:
-        require_intact(found, folder / SEARCH, fix)
-    return found
+    found: dict[str, Any] | None = reading.json_object_if_there(folder / SEARCH, fix, SearchRecord)
+    if found is None:
+        return None
+    require_intact(found, folder / SEARCH, fix)
+    return cast(SearchRecord, {name: value for name, value in found.items() if name != DIGEST})
 
 
 def chosen_settings(record: SearchRecord) -> dict[Key, Setting]:

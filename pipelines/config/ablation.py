@@ -63,7 +63,7 @@ class SearchConfig(Section):
     variant_learning_rate: Rates | None = Field(
         None, description="learning rates of the variant to try in the arms that train one"
     )
-    options: dict[Annotated[str, Field(pattern=r"^.+\.\w+$")], OptionValues] = Field(
+    options: dict[Name, OptionValues] = Field(
         {}, description="options of variants to try: VARIANT.OPTION -> values, {gate.start: [zero, small]}"
     )
     seeds: Seeds | None = Field(

@@ -41,7 +41,10 @@ def _options(document: Document) -> Iterator[UserError]:
         if not stated:
             known = sorted({one for _, one, _ in variants})
             what = f"no arm has a variant {variant!r}" if variant else f"{name!r} names no variant"
-            yield UserError(where, what, accepted=perhaps(variant, known, "variants of the arms"))
+            listed = perhaps(variant, known, "variants of the arms")
+            yield UserError(
+                where, what, accepted=listed if variant else "write VARIANT.OPTION, as gate.start"
+            )
             continue
         for path in (path for path, given in stated if option in given):
             where_stated = document.place((*path, variant, option)).where

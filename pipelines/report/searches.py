@@ -38,7 +38,7 @@ def sentences(facts: ReportData) -> str:
 
 def setting(learning_rate: float, others: Mapping[str, object] | None) -> str:
     """Return a setting of a search: "learning rate 0.001, gate.start small"."""
-    texts = (f"{_name(name)} {_value(value)}" for name, value in (others or {}).items())
+    texts = (f"{_name(name)} {_value(value)}" for name, value in _in_order(others))
     return ", ".join([f"learning rate {learning_rate:g}", *texts])
 
 
@@ -50,11 +50,16 @@ def _tried(search: SettingSearch) -> str:
     """Return the values that an arm tried: "learning rates 0.001 and 0.01 x gate.start zero and small"."""
     values: dict[str, list[object]] = {"learning rates": [one.learning_rate for one in search.tried]}
     for one in search.tried:
-        for name, value in (one.settings or {}).items():
+        for name, value in _in_order(one.settings):
             values.setdefault(_name(name, ending="s"), []).append(value)
     return " x ".join(
         f"{name} {fmt.listing(list(dict.fromkeys(map(_value, found))))}" for name, found in values.items()
     )
+
+
+def _in_order(others: Mapping[str, object] | None) -> list[tuple[str, object]]:
+    """Return settings of a run first, then options of variants, each by name: a stored file has no order."""
+    return sorted((others or {}).items(), key=lambda item: ("." in item[0], item[0]))
 
 
 def _name(name: str, ending: str = "") -> str:
