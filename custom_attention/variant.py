@@ -53,9 +53,9 @@ class Variant(nn.Module):
     Never store it.
     """
 
-    # Whether attention at the initial parameters is stock attention: True, False, or by one option,
-    # such as {"mode": {"naive": False, "compensated": True}}. A literal, because `attnlab ls` reads it from
-    # the source without importing the file.
+    # Whether attention at the initial parameters is stock attention: True, False, or by options, each of
+    # which must allow it, such as {"start": {"zero": True, "paper": False}}. A literal, because `attnlab ls`
+    # reads it from the source without importing the file.
     starts_as_stock: ClassVar[bool | Mapping[str, Mapping[str, bool]]] = True
     # Whether `scores` or `normalize` combines heads. If not, long inputs are computed some heads at a time.
     mixes_heads: ClassVar[bool] = False
@@ -210,8 +210,7 @@ class Variant(nn.Module):
         declared = type(self).starts_as_stock
         if isinstance(declared, bool):
             return declared
-        (option, by_value), *_ = declared.items()
-        return by_value[getattr(self, option)]
+        return all(by_value[getattr(self, option)] for option, by_value in declared.items())
 
     @property
     def foldable(self) -> bool:

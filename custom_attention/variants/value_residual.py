@@ -15,12 +15,22 @@ class ValueResidual(Variant):
     is (v + v_1) / 2, for training from scratch. Encoder, decoder and cross-attention have a first site each.
 
     Options:
-        form: learned from 0, or the mean of both (learned, fixed)
+        form: both factors learned, or the mean of both values (learned, fixed)
+        start: of the learned factors, 0, or the paper's mean of both values (zero, paper)
     """
 
-    starts_as_stock: ClassVar = {"form": {"learned": True, "fixed": False}}
+    starts_as_stock: ClassVar = {
+        "form": {"learned": True, "fixed": False},
+        "start": {"zero": True, "paper": False},
+    }
 
-    def __init__(self, site: Site, *, form: Literal["learned", "fixed"] = "learned") -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        form: Literal["learned", "fixed"] = "learned",
+        start: Literal["zero", "paper"] = "zero",
+    ) -> None:
         super().__init__(site)
         if site.num_sites == 1:
             what = (
@@ -29,10 +39,11 @@ class ValueResidual(Variant):
             raise VariantError(
                 "value_residual", what, accepted="a model of several layers with their own weights"
             )
-        self.form = form
+        self.form, self.start = form, start
         if form == "learned" and site.layer > 0:
-            self.own = nn.Parameter(torch.zeros(site.num_key_heads, 1, 1))
-            self.first = nn.Parameter(torch.zeros(site.num_key_heads, 1, 1))
+            half, size = 0.0 if start == "zero" else 0.5, (site.num_key_heads, 1, 1)
+            self.own = nn.Parameter(torch.full(size, -half))
+            self.first = nn.Parameter(torch.full(size, half))
 
     def value(self, value: Tensor, call: Call) -> Tensor:
         earlier = call.earlier("value")

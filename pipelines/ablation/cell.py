@@ -29,7 +29,7 @@ class Cell:
     """One run of the grid or of the search: a resolved configuration and its run folder."""
 
     cell: str
-    arm: str  # of the grid; a run of the search has "arm at learning rate"
+    arm: str  # of the grid; a run of the search has "arm at setting"
     seed: int
     config: dict[str, Any]
     run_hash: str
@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def arm_in_grid(self) -> str:
-        """The arm without the learning rate that a run of the search adds."""
+        """The arm without the setting that a run of the search adds."""
         return self.arm.partition(" ")[0]
 
     @property

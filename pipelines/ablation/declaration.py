@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Any
 
 from pipelines.ablation.cell import Cell
+from pipelines.ablation.trials import searched_names
 from pipelines.config.load import AblationConfig
 from pipelines.runs import identity
 from pipelines.storage.run_folder import RunFolder
@@ -46,8 +47,8 @@ class Deviation:
 def declare(config: AblationConfig) -> dict[str, Any]:
     """Return what must not change once results are seen.
 
-    Files are declared by their content; the seed is not among the settings of an arm, nor is the learning
-    rate where a search chooses it.
+    Files are declared by their content; the seed is not among the settings of an arm, nor is what a search
+    chooses.
     """
     described = {
         (cell, arm): identity.describe(config.run_config(cell, arm, config.seeds[0]))
@@ -99,10 +100,19 @@ def _hypotheses(config: AblationConfig) -> dict[str, Any]:
 
 
 def _settings(config: Json, ablation: AblationConfig, arm: str) -> dict[str, Any]:
-    """Return the settings of a run that all runs of its arm share."""
-    own = {"seed", *(("learning_rate",) if ablation.search else ())}
-    shared = {name: value for name, value in config.items() if name not in own}
+    """Return the settings of a run that all runs of its arm share, whatever a search chooses."""
+    searched = searched_names(ablation, arm)
+    shared = {name: value for name, value in config.items() if name not in {"seed", *searched}}
+    if any("." in name for name in searched):
+        shared["attention"] = [_without(spec, searched) for spec in shared["attention"]]
     return shared | {"seed_offset": ablation.arms[arm].seed_offset}
+
+
+def _without(spec: Any, searched: Collection[str]) -> Any:
+    """Return a variant of a run, a name or {name: options}, without the options that a search chooses."""
+    [(name, options)] = spec.items() if isinstance(spec, Mapping) else [(spec, {})]
+    kept = {key: value for key, value in options.items() if f"{name}.{key}" not in searched}
+    return {name: kept} if kept else name
 
 
 def _signatures(config: AblationConfig, cell: str) -> dict[str, str]:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.ablation.cell import Cell, Outcome, outcome_of
-from pipelines.ablation.search import chosen_rates, read_search
+from pipelines.ablation.grid import Key
+from pipelines.ablation.search import chosen_settings, read_search
+from pipelines.ablation.trials import Setting, name_of_try, trials
 from pipelines.config.load import AblationConfig, ablation_from_dict
 from pipelines.errors import UserError
 from pipelines.storage import reading
 from pipelines.storage.names import ABLATION, CELLS, RUNS, SEARCH
 from pipelines.storage.paths import inside
 
-LABEL = re.compile(r".+/[^/]+/\d+")  # cell/arm/seed; a run of the search has "arm at rate"
+LABEL = re.compile(r".+/[^/]+/\d+")  # cell/arm/seed; a run of the search has "arm at setting"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ def open_ablation(folder: Path) -> StoredAblation:
         UserError: it is not an ablation folder, or one of its files is damaged.
     """
     config, names = _read(folder)
-    rates = _rates(folder, config, names)
-    runs = [_cell(folder, name, label, config, rates) for label, name in names.items() if _has(config, label)]
+    chosen = _chosen(folder, config, names)
+    runs = [
+        _cell(folder, name, label, config, chosen) for label, name in names.items() if _has(config, label)
+    ]
     cells, arms = list(config.cells), list(config.arms)
     runs.sort(key=lambda run: (cells.index(run.cell), arms.index(run.arm_in_grid), run.arm, run.seed))
     grid = tuple(run for run in runs if run.arm in config.arms)
@@ -62,7 +66,7 @@ def find_cell(folder: Path, name: str) -> Cell:
         what = f"{len(found) or 'no'} runs of {folder} have a name that begins with {name!r}"
         raise UserError("run-cell", what, accepted="attnlab ablate FILE --dry-run lists them")
     [(run, label)] = found.items()
-    return _cell(folder, run, label, config, _rates(folder, config, names))
+    return _cell(folder, run, label, config, _chosen(folder, config, names))
 
 
 def _read(folder: Path) -> tuple[AblationConfig, dict[str, str]]:
@@ -93,15 +97,15 @@ def written_by_ablate(folder: Path) -> str:
     return f"the same attnlab ablate FILE --out {shlex.quote(str(folder))} writes it again"
 
 
-def _rates(folder: Path, config: AblationConfig, names: Mapping[str, str]) -> dict[tuple[str, str], float]:
-    """Return the learning rates that the search has chosen; none without a search, or before its end.
+def _chosen(folder: Path, config: AblationConfig, names: Mapping[str, str]) -> dict[Key, Setting]:
+    """Return what the search has chosen; nothing without a search, or before its end.
 
     Raises:
         UserError: the record of the search is damaged, or missing although runs of the grid are planned.
     """
     record = read_search(folder) if config.search else None
     if record is not None:
-        return chosen_rates(record)
+        return chosen_settings(record)
     if config.search and any(label.split("/")[-2] in config.arms for label in names):
         raise UserError(str(folder / SEARCH), "is missing", accepted=written_by_ablate(folder))
     return {}
@@ -110,18 +114,24 @@ def _rates(folder: Path, config: AblationConfig, names: Mapping[str, str]) -> di
 def _has(config: AblationConfig, label: str) -> bool:
     """Whether a label of `RUNS` belongs to the ablation as it is configured now."""
     cell, shown, seed = label.rsplit("/", 2)
-    arm, _, rate = shown.partition(" at ")
-    seeds = config.search_seeds if rate else config.seeds
-    return cell in config.cells and arm in config.arms and int(seed) in seeds
+    arm, _, tried = shown.partition(" at ")
+    if cell not in config.cells or arm not in config.arms:
+        return False
+    if not tried:
+        return int(seed) in config.seeds
+    return int(seed) in config.search_seeds and shown in _tries(config, cell, arm)
 
 
-def _cell(
-    folder: Path, name: str, label: str, config: AblationConfig, rates: Mapping[tuple[str, str], float]
-) -> Cell:
-    """Return the run of a label in `RUNS`; the arm of a run of the search is "arm at rate"."""
+def _tries(config: AblationConfig, cell: str, arm: str) -> dict[str, Setting]:
+    """Return what an arm tries in a search, by the arm of the run that tries it."""
+    return {name_of_try(arm, setting): setting for setting in trials(config, cell, arm)}
+
+
+def _cell(folder: Path, name: str, label: str, config: AblationConfig, chosen: Mapping[Key, Setting]) -> Cell:
+    """Return the run of a label in `RUNS`; the arm of a run of the search is "arm at setting"."""
     cell, shown, seed = label.rsplit("/", 2)
-    arm, _, rate = shown.partition(" at ")
-    chosen = float(rate) if rate else rates.get((cell, arm))
-    settings = config.run_config(cell, arm, int(seed), learning_rate=chosen).to_dict()
+    arm, _, tried = shown.partition(" at ")
+    setting = _tries(config, cell, arm)[shown] if tried else chosen.get((cell, arm))
+    settings = config.run_config(cell, arm, int(seed), searched=setting).to_dict()
     path = folder.parent / CELLS / name
     return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.ablation.cell import Cell
+from pipelines.ablation.trials import Setting, name_of_try, trials
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
@@ -32,7 +33,7 @@ def plan_cells(
     folder: Path,
     *,
     fresh: bool = False,
-    rates: Mapping[Key, float] | None = None,
+    chosen: Mapping[Key, Setting] | None = None,
     tries: Sequence[Cell] = (),
 ) -> list[Cell]:
     """Return every run of the grid, seed by seed, the baseline first so that early results can be compared.
@@ -40,15 +41,15 @@ def plan_cells(
     Args:
         fresh: give each run a new folder, also where the same run exists. `remember_folders` stores the
             choice, so that the ablation can still be stopped and resumed.
-        rates: learning rate of each cell and arm, if a search chose them.
+        chosen: what a search chose for each cell and arm.
         tries: runs of that search; one that is also a run of the grid is not run twice.
 
     Raises:
         UserError: two arms are the same run and would share one folder.
     """
-    rates = rates or {}
+    chosen = chosen or {}
     wanted = [
-        PlannedRun(cell, arm, seed, config.run_config(cell, arm, seed, learning_rate=rates.get((cell, arm))))
+        PlannedRun(cell, arm, seed, config.run_config(cell, arm, seed, searched=chosen.get((cell, arm))))
         for seed in config.seeds
         for cell in config.cells
         for arm in _baseline_first(config)
@@ -60,24 +61,19 @@ def plan_cells(
 
 
 def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> list[Cell]:
-    """Return every run of the search: each learning rate for each arm, cell and search seed."""
+    """Return every run of the search: each setting that an arm tries, for each cell and search seed."""
     if config.search is None:
         return []
     wanted = [
-        PlannedRun(cell, name_of_try(arm, rate), seed, config.run_config(cell, arm, seed, learning_rate=rate))
+        PlannedRun(cell, name_of_try(arm, one), seed, config.run_config(cell, arm, seed, searched=one))
         for seed in config.search_seeds
-        for rate in config.search.learning_rate
         for cell in config.cells
         for arm in _baseline_first(config)
+        for one in trials(config, cell, arm)
     ]
     planned = list(_placed(wanted, folder, fresh, {}))
     _refuse_shared_folders(planned)
     return planned
-
-
-def name_of_try(arm: str, learning_rate: float) -> str:
-    """Return the arm of a run of the search; no arm of the grid has a space in its name."""
-    return f"{arm} at {learning_rate!r}"
 
 
 def _baseline_first(config: AblationConfig) -> list[str]:

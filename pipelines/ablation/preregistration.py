@@ -16,6 +16,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 from pipelines.ablation import declaration
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.declaration import Deviation, declare
+from pipelines.ablation.trials import trials
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
 from pipelines.runs import identity
@@ -82,11 +83,11 @@ class _Finished:
 
 
 def _finished(store: Path, config: AblationConfig) -> _Finished:
-    rates = config.search.learning_rate if config.search else (None,)
     arms: dict[str, set[str]] = {}
-    for cell, arm, rate in product(config.cells, config.arms, rates):
-        for seed in {*config.seeds, *config.search_seeds}:
-            described = identity.describe(config.run_config(cell, arm, seed, learning_rate=rate))
+    for cell, arm in product(config.cells, config.arms):
+        tried = trials(config, cell, arm) if config.search else [None]
+        for setting, seed in product(tried, {*config.seeds, *config.search_seeds}):
+            described = identity.describe(config.run_config(cell, arm, seed, searched=setting))
             arms.setdefault(identity.run_hash(described), set()).add(arm)
     found = [one["run_hash"] for one in manifests(store) if one["run_hash"] in arms]
     return _Finished(

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.ablation.trials import Setting
 from pipelines.comparison.recipe import ArmRecipe, CellRecipe, Change
 from pipelines.config import describe
 from pipelines.config.load import AblationConfig
@@ -17,16 +18,16 @@ NEITHER = ("seed", "attention", "where")  # seeds are paired; the others are tol
 
 
 def of_cell(
-    config: AblationConfig, name: str, rates: Mapping[str, float], num_examples: Mapping[str, int]
+    config: AblationConfig, name: str, chosen: Mapping[str, Setting], num_examples: Mapping[str, int]
 ) -> CellRecipe:
     """Return the recipe of a cell.
 
     Args:
-        rates: arm -> the learning rate that a search chose.
+        chosen: arm -> what a search chose for it.
         num_examples: split -> examples, as a run of the cell has counted them.
     """
     runs = {
-        arm: config.run_config(name, arm, config.seeds[0], learning_rate=rates.get(arm)).to_dict()
+        arm: config.run_config(name, arm, config.seeds[0], searched=chosen.get(arm)).to_dict()
         for arm in config.arms
     }
     run = runs[config.baseline]

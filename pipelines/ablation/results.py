@@ -19,7 +19,7 @@ from pipelines.ablation.declaration import Deviation
 from pipelines.ablation.folder import StoredAblation, open_ablation, written_by_ablate
 from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.recipe import of_cell
-from pipelines.ablation.search import read_search
+from pipelines.ablation.search import read_search, setting_of
 from pipelines.comparison import compare
 from pipelines.comparison.results import CHANGED, Results, to_json
 from pipelines.config.load import AblationConfig
@@ -144,8 +144,8 @@ def _recipes(ended: Sequence[EndedAblation], arms: Mapping[str, Any]) -> dict[st
     for one in ended:
         for name in one.config.cells:
             about = arms[one.prefix + name]
-            rates = {arm: facts["search"]["chosen"] for arm, facts in about.items() if "search" in facts}
-            recipe = of_cell(one.config, name, rates, _num_examples(one, name))
+            chosen = {arm: setting_of(facts["search"]) for arm, facts in about.items() if "search" in facts}
+            recipe = of_cell(one.config, name, chosen, _num_examples(one, name))
             found[one.prefix + name] = to_json(recipe)
     return found
 

@@ -15,10 +15,11 @@ from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.cost import duration
 from pipelines.ablation.dry_run import print_plan
 from pipelines.ablation.folder import open_ablation
-from pipelines.ablation.grid import plan_cells, plan_tries, remember_folders
+from pipelines.ablation.grid import Key, plan_cells, plan_tries, remember_folders
 from pipelines.ablation.preregistration import register
-from pipelines.ablation.search import chosen_rates, judge, read_search
+from pipelines.ablation.search import chosen_settings, judge, read_search
 from pipelines.ablation.sequence import resumed, sentence, with_next_seed
+from pipelines.ablation.trials import Setting
 from pipelines.actions.answers import Judged
 from pipelines.actions.answers.judged import judged
 from pipelines.comparison.expectation import Expected
@@ -28,6 +29,7 @@ from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors import cancellation
 from pipelines.executors.select import executor_of
 from pipelines.models.starting_point import pinned_ablation
+from pipelines.report import searches
 from pipelines.shown import printable
 from pipelines.storage import atomic
 from pipelines.storage.names import FAILURE, REPORT, RUNS, SEARCH
@@ -106,9 +108,9 @@ def run_ablation(
     place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     record = read_search(folder) if tries else None
-    known = chosen_rates(record) if record is not None else {}
+    known = chosen_settings(record) if record is not None else {}
     plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
-    cells = plan(rates=known) if known or not tries else []
+    cells = plan(chosen=known) if known or not tries else []
     if dry_run:
         earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
         every = {cell.folder: cell for cell in (*tries, *cells)}
@@ -123,7 +125,7 @@ def run_ablation(
     with listening() as stop:
         if tries:
             remember_folders([*tries, *cells], folder)
-            cells = plan(rates=search(config, tries, folder, place, stop, terminal))
+            cells = plan(chosen=search(config, tries, folder, place, stop, terminal))
         remember_folders([*tries, *cells], folder)
         outcomes = run_missing(cells, place, stop, terminal)
         ended = results.EndedAblation(config, outcomes, folder, tries)
@@ -180,8 +182,8 @@ def cells_of_last_seed(
 ) -> list[Cell]:
     """Return the runs of the seed that was added last."""
     record = read_search(folder) if tries else None
-    rates = chosen_rates(record) if record is not None else None
-    cells = plan_cells(config, folder, fresh=fresh, tries=tries, rates=rates)
+    chosen = chosen_settings(record) if record is not None else None
+    cells = plan_cells(config, folder, fresh=fresh, tries=tries, chosen=chosen)
     return [cell for cell in cells if cell.seed == config.seeds[-1]]
 
 
@@ -201,16 +203,16 @@ def search(
     executor: Executor,
     stop: StopRequest,
     terminal: Terminal,
-) -> dict[tuple[str, str], float]:
-    """Run the search, write its record, and return the learning rate of every (cell, arm)."""
-    terminal.say("searching learning rates, the same ones for every arm")
+) -> dict[Key, Setting]:
+    """Run the search, write its record, and return what it chose for every (cell, arm)."""
+    terminal.say("searching settings on validation data, as many for every arm")
     record = judge(config, run_missing(tries, executor, stop, terminal))
     atomic.write_json(folder / SEARCH, sealed(record))
     for cell, arms in record["cells"].items():
         for arm, choice in arms.items():
-            text = f"{cell} / {arm}: learning rate {choice['chosen']:g} ({choice['reason']})"
-            terminal.say(text)
-    return chosen_rates(record)
+            setting = searches.setting(choice["chosen"], choice.get("settings"))
+            terminal.say(f"{cell} / {arm}: {setting} ({choice['reason']})")
+    return chosen_settings(record)
 
 
 def print_commands(cells: Sequence[Cell], executor: Executor) -> None:

@@ -214,7 +214,7 @@ class Comparison:
 
     @property
     def collapse(self) -> Collapse | None:
-        """Which seeds of the side that is ahead collapsed; None where none was repeated, or nothing tested."""
+        """Which seeds of the side that is ahead collapsed; None if none was repeated or nothing tested."""
         untested = self.result is None or self.result.problem is not None or self.result.identical
         if self.result is None or untested or self.cell.least_seeds == 1:
             return None

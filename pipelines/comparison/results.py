@@ -49,6 +49,7 @@ LEFT_OUT = frozenset(
         "ratio",
         "ratio_ci95",
         "search",
+        "settings",
         "without_model",
         "title",
         "time",
@@ -203,20 +204,22 @@ class StartSummary:
 
 
 @dataclass(frozen=True)
-class TriedRate:
-    """One learning rate of a search."""
+class TriedSetting:
+    """One setting of a search: its learning rate, and what else is searched by name."""
 
     learning_rate: float
+    settings: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
-class LearningRateSearch:
-    """Learning rates tried on validation data, the same ones for every arm."""
+class SettingSearch:
+    """Settings tried on validation data, as many for every arm."""
 
-    tried: tuple[TriedRate, ...]
-    chosen: float
+    tried: tuple[TriedSetting, ...]
+    chosen: float  # learning rate
     reason: str
     seeds: tuple[int, ...]
+    settings: Mapping[str, object] | None = None  # the chosen ones of what else is searched
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ class ArmSummary:
     num_steps: tuple[int | None, ...] = ()
     best_step: tuple[int | None, ...] = ()
     proof: StartSummary | None = None
-    search: LearningRateSearch | None = None
+    search: SettingSearch | None = None
     without_model: str | None = None  # which runs are no better than what needs no model
 
 

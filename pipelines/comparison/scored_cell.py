@@ -136,7 +136,7 @@ class ScoredCell:
         if self.split != "validation":
             return ""
         if self.ablation.get("search"):
-            return "its learning rate was chosen on the split that is judged: a test split is needed"
+            return "its settings were chosen on the split that is judged: a test split is needed"
         manifests = [run.manifest for run in self.runs.values()]
         chosen = sum(one.get("best_step") != one.get("num_steps") for one in manifests)
         if not chosen:

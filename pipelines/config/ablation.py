@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from pipelines.config.engines import ExecutorName, HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
-from pipelines.config.run import Attention, Count, Name, RunConfig, Section, WhereConfig
+from pipelines.config.run import Attention, Count, Name, RunConfig, Section, VariantSpec, WhereConfig
 from pipelines.config.yaml_source import merge_values
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 Margin = Annotated[float, Field(gt=0)]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)]
+# A value of an option; a word stands in the names of runs, so it has neither blanks nor slashes.
+OptionValue = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:+-]+$")]
+OptionValues = Annotated[tuple[OptionValue, ...], Field(strict=False, min_length=2)]
 
 
 def _file_or_settings(part: Any) -> Any:
@@ -44,22 +56,46 @@ class ArmConfig(Section):
 
 
 class SearchConfig(Section):
-    """Learning rates to try for every arm of every cell, with the same seeds; validation chooses."""
+    """Settings to try for every arm of every cell, with the same seeds; validation chooses."""
 
-    learning_rate: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
-        Field(strict=False, min_length=2, description="learning rates to try, such as [2e-5, 5e-5, 1e-4]"),
-    ]
+    learning_rate: Rates | None = Field(
+        None, description="learning rates to try, such as [2e-5, 5e-5, 1e-4]; null: that of the arm"
+    )
+    variant_learning_rate: Rates | None = Field(
+        None, description="learning rates of the variant to try in the arms that train one"
+    )
+    options: dict[Name, OptionValues] = Field(
+        {}, description="options of variants to try: VARIANT.OPTION -> values, {gate.start: [zero, small]}"
+    )
     seeds: Seeds | None = Field(
         None, description="seeds of the trial runs; null: the first seed of the ablation"
     )
 
-    @field_validator("learning_rate")
+    @field_validator("learning_rate", "variant_learning_rate")
     @classmethod
-    def _each_once(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(rates)) < len(rates):
+    def _each_rate_once(cls, rates: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if rates is not None and len(set(rates)) < len(rates):
             raise ValueError("a learning rate is in the list twice")
         return rates
+
+    @field_validator("options")
+    @classmethod
+    def _each_value_once(cls, options: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for name, values in options.items():
+            if len({repr(value) for value in values}) < len(values):
+                raise ValueError(f"a value of {name} is in the list twice")
+        return options
+
+    @model_validator(mode="after")
+    def _searches_something(self) -> SearchConfig:
+        if not (self.learning_rate or self.variant_learning_rate or self.options):
+            raise ValueError("it names nothing to try: learning_rate, variant_learning_rate or options")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _stated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not searched: earlier versions searched the learning rate alone."""
+        return {name: value for name, value in handler(self).items() if name == "seeds" or value}
 
 
 class StoppingConfig(Section):
@@ -104,7 +140,7 @@ class AblationBase(Section):
         None, description="add seeds until the comparisons are settled; null: the seeds of the file, once"
     )
     search: SearchConfig | None = Field(
-        None, description="learning rates to try for every arm; null: use the learning rates of the files"
+        None, description="settings to try for every arm; null: use those of the files"
     )
     anchor: Annotated[str, Field(pattern=r"^(git|hub:[^/@\s]+/[^/@\s]+|https?://[^@\s]+)$")] | None = Field(
         None,
@@ -160,19 +196,27 @@ class AblationConfig(AblationBase):
         first = self.stopping.first_seeds if self.stopping is not None else None
         return self.seeds[:first]
 
-    def run_config(self, cell: str, arm: str, seed: int, *, learning_rate: float | None = None) -> RunConfig:
+    def run_config(
+        self, cell: str, arm: str, seed: int, *, searched: Mapping[str, Any] | None = None
+    ) -> RunConfig:
         """Return the run of one cell, arm and seed: the cell, changed by the arm, with the seed.
 
         Args:
-            learning_rate: the one that a search tries or has chosen; None: that of the cell or the arm.
+            searched: what a search tries or has chosen, by setting of the run or VARIANT.OPTION.
         """
         chosen = self.arms[arm]
         values = merge_values(self.cells[cell].to_dict(), chosen.set)
         if chosen.where is not None:
             values["where"] = chosen.where.model_dump(mode="json")
-        values["attention"] = [spec.model_dump(mode="json") for spec in chosen.attention]
-        values |= {"seed": seed + chosen.seed_offset}
-        return RunConfig.model_validate(values | ({"learning_rate": learning_rate} if learning_rate else {}))
+        given, options = dict(searched or {}), dict[str, dict[str, Any]]()
+        for name in [name for name in given if "." in name]:
+            variant, _, option = name.rpartition(".")
+            options.setdefault(variant, {})[option] = given.pop(name)
+        values["attention"] = [
+            VariantSpec(name=spec.name, options={**spec.options, **options.get(spec.name, {})}).model_dump()
+            for spec in chosen.attention
+        ]
+        return RunConfig.model_validate({**values, "seed": seed + chosen.seed_offset, **given})
 
     @property
     def search_seeds(self) -> tuple[int, ...]:

@@ -132,9 +132,6 @@ def own_errors(document: Document) -> list[UserError]:
     settings: list[KeyPath] = [("set",), *(("arms", arm, "set") for arm in arms)]
     for path in settings:
         errors += _misplaced(document, path)
-        if len(path) > 1 and document.get(("search",)) and document.get((*path, "learning_rate")) is not None:
-            where, what = document.place((*path, "learning_rate")).where, "search decides the learning rate"
-            errors.append(UserError(where, what, accepted="remove it here, or remove search"))
     return errors
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.ablation import SearchConfig
 from pipelines.config.load import AblationConfig, RunConfig
 from pipelines.storage.paths import files_of
 
@@ -70,14 +71,30 @@ def describe_ablation(ablation: AblationConfig) -> Iterator[str]:
     margin = [f"{metric} {points:g} (points)" for metric, points in ablation.margin.items()]
     yield f"primary: {', '.join(primary) or 'by task'}; margin: {', '.join(margin) or 'none'}"
     if ablation.search:
-        rates = ", ".join(f"{rate:g}" for rate in ablation.search.learning_rate)
-        yield f"search: learning rates {rates} for every arm, on seeds {list(ablation.search_seeds)}"
+        yield f"search: {_searched(ablation.search)}, on seeds {list(ablation.search_seeds)}"
     if ablation.stopping:
         yield f"stopping: a look after each seed, at most {ablation.stopping.most_seeds} seeds"
     if ablation.assay:
         yield f"assay: {ablation.assay} is planted harm, which equivalence needs to find"
     yield from (f"note: {note}" for note in notes(ablation))
     yield NOT_READ
+
+
+def _searched(search: SearchConfig) -> str:
+    """Return what a search tries, as a text."""
+    texts = [
+        f"{name} {', '.join(f'{rate:g}' for rate in rates)}"
+        for name, rates in (
+            ("learning rates", search.learning_rate),
+            ("learning rates of the variant", search.variant_learning_rate),
+        )
+        if rates
+    ]
+    texts += [f"{name} {', '.join(map(str, values))}" for name, values in search.options.items()]
+    others = (
+        "; an arm that lacks one tries more learning rates" if texts[1:] or not search.learning_rate else ""
+    )
+    return f"{' x '.join(texts)} for every arm{others}"
 
 
 def notes(ablation: AblationConfig) -> Iterator[str]:

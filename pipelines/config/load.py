@@ -25,6 +25,7 @@ from pipelines.config.run import (
     WhereConfig,
 )
 from pipelines.config.schema_errors import user_errors
+from pipelines.config.searched import search_errors
 from pipelines.config.yaml_source import Document, Place
 from pipelines.errors import UserError, raise_all
 
@@ -99,7 +100,7 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     for part in parts:
         document = arms.overridden(document, part)
     stated, errors = _validate(document, AblationFile)
-    errors += arms.own_errors(document)
+    errors += [*arms.own_errors(document), *search_errors(document)]
     cells: dict[str, RunConfig] = {}
     for name in arms.names(document, "cells"):
         try:

@@ -41,6 +41,7 @@ class Entry:
     options: tuple[Option, ...]
     attributes: Mapping[str, Any]
     methods: frozenset[str]
+    has_parameters: bool = False  # of a variant: whether its constructor builds parameters or layers of torch
 
     @property
     def hooks(self) -> frozenset[str]:
@@ -190,8 +191,9 @@ def _class(kind: EntryKind, name: str, module: Module, class_name: str) -> Entry
         attributes |= source.attributes(ancestor.node)
         methods |= source.methods(ancestor.node).keys()
     options = _options(chain, kind)
+    has_parameters = any(source.builds_parameters(ancestor) for ancestor in chain)
     meaning = source.meaning(chain[0].node if class_name else module.tree)
-    return Entry(kind, name, module, meaning, options, attributes, frozenset(methods))
+    return Entry(kind, name, module, meaning, options, attributes, frozenset(methods), has_parameters)
 
 
 def _chains(kind: EntryKind, module: Module, class_name: str) -> dict[str, list[source.Ancestor]]:

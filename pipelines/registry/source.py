@@ -233,6 +233,19 @@ def attributes(node: ast.ClassDef) -> dict[str, Any]:
     return found
 
 
+def builds_parameters(ancestor: Ancestor) -> bool:
+    """Return whether the constructor of a class calls `nn.Parameter` or builds a layer of torch."""
+    constructor = methods(ancestor.node).get("__init__")
+    calls = [node for node in ast.walk(constructor) if isinstance(node, ast.Call)] if constructor else []
+    for name in (ast.unparse(call.func) for call in calls):
+        first, _, rest = name.partition(".")
+        origin = ancestor.module.imported_from(first)
+        full = ".".join(part for part in (*(origin or (first,)), rest) if part)
+        if full.startswith("torch.nn.") and full.rpartition(".")[2][0].isupper():
+            return True
+    return False
+
+
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)

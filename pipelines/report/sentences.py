@@ -9,7 +9,7 @@ from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registrat
 from pipelines.comparison.verdict import DIFFERENT
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
-from pipelines.report import looks, over_cells, recipe, settling
+from pipelines.report import looks, over_cells, recipe, searches, settling
 from pipelines.report.data import VERDICTS, ReportData, Row, RunRecord
 from pipelines.tasks.shared.generation import describe_set_aside
 
@@ -132,7 +132,7 @@ def methods(facts: ReportData) -> str:
             "Seeds were added until every primary comparison was settled or the declared most was reached; "
             "intervals and p values hold at all looks together. "
         )
-    text += search(facts)
+    text += searches.sentences(facts)
     if facts.results.failures:
         text += (
             f"{fmt.plural(len(facts.results.failures), 'run')} failed or diverged and stayed in the count. "
@@ -171,29 +171,6 @@ def _margins(facts: ReportData, margin: str) -> str:
     family = "their one-sided p values are a family too"
     text = f"Equivalence margins{beforehand}: {margin}; {family}. " if margin else ""
     return text + (f"Changed after the registration: {'; '.join(after)}. " if after else "")
-
-
-def search(facts: ReportData) -> str:
-    """Return how learning rates were chosen, as a sentence; empty where the configuration states them."""
-    found = {
-        (cell, arm): search
-        for cell in facts.cells
-        for arm in facts.arms
-        if (search := facts.summary(cell, arm).search) is not None
-    }
-    if not found:
-        return ""
-    first = next(iter(found.values()))
-    rates = fmt.listing([f"{rate.learning_rate:g}" for rate in first.tried])
-    several = len(facts.cells) > 1
-    chosen = "; ".join(
-        f"{arm}{f' on {cell}' if several else ''} {one.chosen:g}" for (cell, arm), one in found.items()
-    )
-    tries = len(first.tried) * len(first.seeds)
-    return (
-        f"Every arm was given the same search on validation data, {fmt.plural(tries, 'run')} over the "
-        f"learning rates {rates}; chosen: {chosen}. "
-    )
 
 
 def registration(facts: ReportData) -> str:
@@ -263,7 +240,7 @@ def alerts(facts: ReportData) -> list[str]:
     ]
     found += [f"{row.arm} on {row.cell}: {comparison(row)}" for row in several]
     found += [
-        f"{arm} on {cell}: {search.reason} (learning rate {search.chosen:g})"
+        f"{arm} on {cell}: {search.reason} ({searches.setting(search.chosen, search.settings)})"
         for cell in facts.cells
         for arm in facts.arms
         if (search := facts.summary(cell, arm).search) is not None and search.reason != BEST

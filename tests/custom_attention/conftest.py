@@ -66,6 +66,7 @@ SELF_ONLY = {
     "multi_token",
     "relative_bias",
     "selective",
+    "sinkhorn",
     "sliding_window",
 }
 

@@ -83,7 +83,7 @@ def test_a_where_with_wrong_values_is_refused(where):
         ({"softcap": {"cap": "large"}}, "softcap.cap"),
         ({"softcap": {"cap": True}}, "softcap.cap"),
         ({"softcap": {"cap": -1}}, "above 0"),
-        ({"gate": {"x": 1}}, "takes no options"),
+        ({"differential": {"x": 1}}, "takes no options"),
         (17, "not a variant"),
         ("no.such.module:Gate", "cannot be imported"),
         ("custom_attention.variant:Site", "not a subclass"),

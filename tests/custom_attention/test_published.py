@@ -85,15 +85,33 @@ def check(found: list[One], expected) -> None:
 
 @FAMILIES
 @pytest.mark.parametrize("per", ["head", "channel"])
-@pytest.mark.parametrize("on", ["output", "value"])
-def test_gated_attention(family, per, on):
+@pytest.mark.parametrize("on", ["output", "query", "key", "value"])
+@pytest.mark.parametrize(("start", "most"), [("zero", 2), ("paper", 1)])
+def test_gated_attention(family, per, on, start, most):
     def expected(one):
-        gates = 1 / (1 + torch.exp(-torch.einsum("hcx,lx->hlc", one.variant.weight, one.hidden)))
-        if on == "value":
-            return one.attend(one.scores(), 2 * gates * one.value)
-        return 2 * gates * one.attend(one.scores(), one.value)
+        gates = most / (1 + torch.exp(-torch.einsum("hcx,lx->hlc", one.variant.weight, one.hidden)))
+        if on == "output":
+            return gates * one.attend(one.scores(), one.value)
+        setattr(one, on, gates * getattr(one, on))
+        return one.attend(one.scores(), one.value)
 
-    check(run(family, {"hidden_gate": {"per": per, "on": on}}), expected)
+    check(run(family, {"hidden_gate": {"per": per, "on": on, "start": start}}), expected)
+
+
+@pytest.mark.parametrize("per", ["head", "channel"])
+def test_gated_attention_after_the_projection(per):
+    model = attach(tiny("gpt2"), {"hidden_gate": {"on": "projected", "per": per}})
+    nudge(variant_parameters(model).values())
+    seen = {}
+    block = model.transformer.h[0]
+    block.attn.c_attn.register_forward_pre_hook(lambda _, args: seen.setdefault("hidden", args[0]))
+    block.attn.c_proj.register_forward_pre_hook(lambda _, args: seen.setdefault("heads", args[0]))
+    block.attn.register_forward_hook(lambda *args: seen.update(gated=args[2][0]))
+    model(**padded("gpt2").inputs)
+    [weight] = attached(model)[0][1].variants[0].weight.detach()  # (1 | channels, hidden size)
+    gates = 2 / (1 + torch.exp(-seen["hidden"] @ weight.T))
+    plain = seen["heads"] @ block.attn.c_proj.weight + block.attn.c_proj.bias
+    torch.testing.assert_close(seen["gated"], gates * plain, rtol=1e-4, atol=1e-5)
 
 
 @FAMILIES

@@ -1,4 +1,4 @@
-"""Every arm searches the same learning rates, validation chooses, and the choice is on record."""
+"""Every arm searches as many settings as any other, validation chooses, and the choice is on record."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.pipelines import stored_ablation as made
 RATES = [1e-4, 1e-3, 1e-2]
 SEARCH = {"search": {"learning_rate": RATES}}
 BEST = {"stock": 1e-3, "gate": 1e-2}
+CHOSEN = {("toy", arm): {"learning_rate": rate} for arm, rate in BEST.items()}
 
 
 def searched(root, best=BEST, **options):
@@ -28,7 +29,7 @@ def searched(root, best=BEST, **options):
     tries = grid.plan_tries(stated, folder)
     for cell in tries:
         arm, _, rate = cell.arm.partition(" at ")
-        run = stated.run_config(cell.cell, arm, cell.seed, learning_rate=float(rate))
+        run = stated.run_config(cell.cell, arm, cell.seed, searched={"learning_rate": float(rate)})
         described = grid.identity.describe(run)
         made.finish(cell.folder, run, described, skill=0.9 if float(rate) == best[arm] else 0.3)
     return stated, folder, tries
@@ -70,9 +71,7 @@ def test_a_rate_that_diverged_cannot_win_and_none_left_is_said(tmp_path):
 
 def test_all_seeds_run_with_the_rate_of_their_arm_and_the_try_is_not_run_twice(tmp_path):
     stated, folder, tries = searched(tmp_path)
-    cells = grid.plan_cells(
-        stated, folder, rates={("toy", arm): rate for arm, rate in BEST.items()}, tries=tries
-    )
+    cells = grid.plan_cells(stated, folder, chosen=CHOSEN, tries=tries)
     for cell in cells:
         assert cell.config["learning_rate"] == BEST[cell.arm]
     tried = {cell.folder for cell in tries}
@@ -83,9 +82,7 @@ def test_search_seeds_of_their_own_share_no_run_with_the_grid(tmp_path):
     stated, folder, tries = searched(tmp_path)
     apart = ablation_from_dict(stated.to_dict() | {"search": {"learning_rate": RATES, "seeds": [91, 92]}})
     tries = grid.plan_tries(apart, folder)
-    cells = grid.plan_cells(
-        apart, folder, rates={("toy", arm): rate for arm, rate in BEST.items()}, tries=tries
-    )
+    cells = grid.plan_cells(apart, folder, chosen=CHOSEN, tries=tries)
     assert len(tries) == 2 * 3 * 2
     assert not {cell.folder for cell in tries} & {cell.folder for cell in cells}
 
@@ -95,14 +92,13 @@ def ended(tmp_path):
     """The folder of an ablation whose search and grid have ended."""
     stated, folder, tries = searched(tmp_path)
     record = judged(stated, tries)
-    rates = {("toy", arm): rate for arm, rate in BEST.items()}
-    cells = grid.plan_cells(stated, folder, rates=rates, tries=tries)
+    cells = grid.plan_cells(stated, folder, chosen=CHOSEN, tries=tries)
     made.register(stated, folder)
     (folder / "search.json").write_text(json.dumps(record))
     grid.remember_folders([*tries, *cells], folder)
     for cell in cells:
         if not (cell.folder / "manifest.json").exists():
-            run = stated.run_config(cell.cell, cell.arm, cell.seed, learning_rate=BEST[cell.arm])
+            run = stated.run_config(cell.cell, cell.arm, cell.seed, searched=CHOSEN["toy", cell.arm])
             made.finish(cell.folder, run, grid.identity.describe(run))
     return folder
 

@@ -88,7 +88,7 @@ RUNS = [
     added("an open bracket", "attention: [gate", "not valid YAML", line=5),
     added("an unknown variant", "attention: [gat]", "'gat'", "perhaps gate was meant"),
     added("an unknown option", "attention: [{temperature: {pre: head}}]", "'pre'", "perhaps per was meant"),
-    added("an option of none", "attention:\n- gate: {per: head}", "gate takes no options", line=5),
+    added("an option of none", "attention:\n- cosine: {per: head}", "cosine takes no options", line=5),
     added(
         "a misspelt option value",
         "attention:\n- temperature:\n    per: heads",
