@@ -136,7 +136,7 @@ def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
         first = next(iter(ended.outcomes.values()))
         raise RunFailed(f"{folder}: no run finished; the first: {first.reason}")
     computed = results.results_of([ended], folder)
-    looks.record(computed, [ended])
+    looks.record(computed, [ended], terminal.say)
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
     delete_models(ended.config, finished)
