@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipelines.config.run import Attention, Count, Name, RunConfig, Section, WhereConfig
+from pipelines.config.run import Attention, RunConfig, WhereConfig
+from pipelines.config.section import Count, Name, Section
 from pipelines.config.yaml_source import merge_values
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
