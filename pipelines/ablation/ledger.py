@@ -66,19 +66,27 @@ def note(store: Path, looks: Sequence[NotedLook]) -> list[LedgerLine]:
     """Append the looks that show something new, and return the whole ledger.
 
     A comparison that shows the same p as at its last look is the same look.
+
+    Raises:
+        ReadOnly: there is something new, and this process may not write it.
     """
+    if not new_looks(read(store), looks):  # a reader without the right to write adds nothing either
+        return read(store)
     store.mkdir(parents=True, exist_ok=True)
     with lock(store / LEDGER_LOCK, wait=True):
         known = read(store)
-        last = {_key(line): line for line in known}
-        new = [look for look in looks if not _is_same(last.get(_key(look)), look)]
-        for look in new:
+        for look in new_looks(known, looks):
             entry: LedgerLine = {**look, "previous": known[-1]["hash"] if known else "", "hash": ""}
             known.append({**entry, "hash": _hash(entry)})
-        if new:
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in known)
-            atomic.write_bytes(store / LEDGER, text.encode())
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in known)
+        atomic.write_bytes(store / LEDGER, text.encode())
     return known
+
+
+def new_looks(known: Sequence[LedgerLine], looks: Sequence[NotedLook]) -> list[NotedLook]:
+    """Return the looks that show something that the lines of a ledger do not have."""
+    last = {_key(line): line for line in known}
+    return [look for look in looks if not _is_same(last.get(_key(look)), look)]
 
 
 def looks_of(

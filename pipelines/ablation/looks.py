@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.ablation import ledger
-from pipelines.ablation.ledger import LedgerLine
+from pipelines.ablation.ledger import LedgerLine, NotedLook
 from pipelines.ablation.preregistration import read_registration, seal, short
 from pipelines.ablation.results import EndedAblation
 from pipelines.comparison.online import e_lond
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs.manifest import read_manifest
+from pipelines.shown import plural
 from pipelines.storage import reading
+from pipelines.storage.lock import ReadOnly
 from pipelines.storage.names import LEDGER, RESULTS
 from pipelines.storage.run_folder import RunFolder
 
@@ -23,28 +25,37 @@ READING = ("e", "needed", "claimed")
 ENDED = ("finished", "diverged")
 
 
-def record(results: dict[str, Any], ended: Sequence[EndedAblation]) -> None:
+def record(results: dict[str, Any], ended: Sequence[EndedAblation], say: Callable[[str], object]) -> None:
     """Note the primary comparisons of results in the ledger of their store, and put its reading into them.
+
+    Looks at a store that this process may not write are told, and count in the results only.
 
     Raises:
         UserError: the ledger is damaged.
     """
     entries: list[LedgerLine] = []
+    unrecorded: list[NotedLook] = []
     heads: dict[str, str] = {}
     for store, ablations in _by_store(ended).items():
         lines: list[LedgerLine] = []
         for one in ablations:
             tests, rows = _tests(one, results["comparisons"]), _own_rows(one, results["comparisons"])
             over = sum(outcome.status in ENDED for outcome in one.outcomes.values())
-            lines = ledger.note(store, ledger.looks_of(rows, tests, _seal(one), over, _planned(one)))
+            looks = ledger.looks_of(rows, tests, _seal(one), over, _planned(one))
+            try:
+                lines = ledger.note(store, looks)
+            except ReadOnly:
+                lines = ledger.read(store)
+                unrecorded += (new := ledger.new_looks(lines, looks))
+                what = f"may not be written, so it does not record {plural(len(new), 'look')} at {one.folder}"
+                say(f"{store / LEDGER}: {what}; attnlab report {one.folder}, by its owner, does")
             heads[one.folder.resolve().name] = lines[-1]["hash"] if lines else ""
         entries += lines
     tests = _all_tests(ended, results["comparisons"])
-    results["ledger"] = {
-        "heads": heads,
-        "tests": tests,
-        "looks": _read(_shown(entries, tests, _prefixes(ended))),
-    }
+    prefixes = _prefixes(ended)
+    shown = _shown(entries, tests, prefixes)
+    shown += ({**look, "recorded": False} for look in _shown(unrecorded, tests, prefixes))
+    results["ledger"] = {"heads": heads, "tests": tests, "looks": _read(shown)}
 
 
 def record_comparison(
@@ -99,7 +110,8 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
             yield f"{LEDGER}: does not hold the look after which {RESULTS} was written"
             return
         kept += lines[: max(places, default=-1) + 1]
-    if _shown(kept, _all_tests(ended, rows), _prefixes(ended)) != shown:
+    noted = [look for look in shown if look.get("recorded", True)]
+    if _shown(kept, _all_tests(ended, rows), _prefixes(ended)) != noted:
         yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
 
 
@@ -110,7 +122,7 @@ def _is_near(noted: float | None, now: float | None) -> bool:
 
 # ---- what is shown
 def _shown(
-    entries: Iterable[LedgerLine], tests: Mapping[str, str], prefixes: Mapping[str, str]
+    entries: Iterable[NotedLook], tests: Mapping[str, str], prefixes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return the looks at some test sets by time; of other ablations without the names of their arms.
 

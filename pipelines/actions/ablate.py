@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipelines import report
 from pipelines.ablation import anchor, looks, results
@@ -107,42 +108,77 @@ def run_ablation(
     config = config if fresh else resumed(config, folder)
     place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
-    record = read_search(folder) if tries else None
-    known = chosen_settings(record) if record is not None else {}
-    plan = partial(plan_cells, config, folder, fresh=fresh, tries=tries)
-    cells = plan(chosen=known) if known or not tries else []
+    plan = partial(plan_cells, folder=folder, fresh=fresh, tries=tries)
+    known = known_settings(folder, tries)
+    cells = plan(config, chosen=known) if known or not tries else []
     if dry_run:
-        earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
-        every = {cell.folder: cell for cell in (*tries, *cells)}
-        print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
+        print_runs([*tries, *cells], config, folder, place, terminal)
         return {}
     declare(config, folder, terminal, fresh=fresh)
     cancellation.revoke(folder)
+    remember_folders([*tries, *cells], folder)
     if prepare:
-        remember_folders([*tries, *cells], folder)
         print_commands(cells or tries, place)
         return {}
     with listening() as stop:
+        run = partial(run_missing, executor=place, stop=stop, terminal=terminal)
         if tries:
-            remember_folders([*tries, *cells], folder)
-            cells = plan(chosen=search(config, tries, folder, place, stop, terminal))
+            terminal.say("searching settings on validation data, as many for every arm")
+            cells = plan(config, chosen=search(config, run(tries), folder, terminal))
         remember_folders([*tries, *cells], folder)
-        outcomes = run_missing(cells, place, stop, terminal)
-        ended = results.EndedAblation(config, outcomes, folder, tries)
-        while (grown := next_look(ended, terminal)) is not None:
-            config = grown
-            cells = [*cells, *cells_of_last_seed(config, folder, tries, fresh=fresh)]
-            register(config, folder)
-            remember_folders([*tries, *cells], folder)
-            outcomes = run_missing(cells, place, stop, terminal)
-            ended = results.EndedAblation(config, outcomes, folder, tries)
-    conclude(ended, terminal)
-    ends = {cell: ended.outcomes.get(cell) or outcome_of(cell) for cell in (*tries, *cells)}
+        ended, computed = run_grid(config, cells, tries, folder, run, terminal, plan)
+    conclude(ended, computed, terminal)
+    ends = {cell: ended.outcomes.get(cell) or outcome_of(cell) for cell in ended.runs}
     return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
 
 
-def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
+def run_grid(
+    config: AblationConfig,
+    cells: Sequence[Cell],
+    tries: Sequence[Cell],
+    folder: Path,
+    run: Callable[[Sequence[Cell]], dict[Cell, Outcome]],
+    terminal: Terminal,
+    plan: Callable[..., list[Cell]],
+) -> tuple[results.EndedAblation, dict[str, Any] | None]:
+    """Run the grid, and further seeds as long as a stopping rule adds one.
+
+    Returns:
+        What has ended, and its results where the stopping rule has looked at them.
+    """
+    ended = results.EndedAblation(config, run(cells), folder, tries)
+    computed = look(ended, terminal)
+    while computed is not None and (grown := with_next_seed(ended.config, computed)) is not None:
+        results.write(computed, folder)
+        new = plan(grown, chosen=known_settings(folder, tries))
+        cells = [*cells, *(cell for cell in new if cell.seed == grown.seeds[-1])]
+        register(grown, folder)
+        remember_folders([*tries, *cells], folder)
+        ended = results.EndedAblation(grown, run(cells), folder, tries)
+        computed = look(ended, terminal)
+    return ended, computed
+
+
+def known_settings(folder: Path, tries: Sequence[Cell]) -> dict[Key, Setting] | None:
+    """Return the settings that the search has chosen; None without a search, or before its end."""
+    record = read_search(folder) if tries else None
+    return chosen_settings(record) if record is not None else None
+
+
+def print_runs(
+    cells: Sequence[Cell], config: AblationConfig, folder: Path, place: Executor, terminal: Terminal
+) -> None:
+    """Print what would be run."""
+    earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
+    every = {cell.folder: cell for cell in cells}
+    print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
+
+
+def conclude(ended: results.EndedAblation, computed: dict[str, Any] | None, terminal: Terminal) -> None:
     """Compare the arms, write and print the report, and delete the models that are not kept.
+
+    Args:
+        computed: its results, where they have been computed.
 
     Raises:
         RunFailed: no run finished, so there is nothing to compare.
@@ -152,8 +188,8 @@ def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
     if not finished:
         first = next(iter(ended.outcomes.values()))
         raise RunFailed(f"{folder}: no run finished; the first: {first.reason}")
-    computed = results.results_of([ended], folder)
-    looks.record(computed, [ended])
+    computed = computed or results.results_of([ended], folder)
+    looks.record(computed, [ended], terminal.say)
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
     delete_models(ended.config, finished)
@@ -164,27 +200,13 @@ def conclude(ended: results.EndedAblation, terminal: Terminal) -> None:
     terminal.say(f"report: {folder / REPORT}")
 
 
-def next_look(ended: results.EndedAblation, terminal: Terminal) -> AblationConfig | None:
-    """Return the ablation with one more seed, and write the report so far; None where no seed is added."""
-    config, folder = ended.config, ended.folder
-    if config.stopping is None or not any(one.status == "finished" for one in ended.outcomes.values()):
+def look(ended: results.EndedAblation, terminal: Terminal) -> dict[str, Any] | None:
+    """Return what a sequential ablation has shown so far, and say it; None for another, or without a run."""
+    if ended.config.stopping is None or not any(one.status == "finished" for one in ended.outcomes.values()):
         return None
-    computed = results.results_of([ended], folder)
-    terminal.say(sentence(config, computed))
-    grown = with_next_seed(config, computed)
-    if grown is not None:
-        results.write(computed, folder)
-    return grown
-
-
-def cells_of_last_seed(
-    config: AblationConfig, folder: Path, tries: Sequence[Cell], *, fresh: bool
-) -> list[Cell]:
-    """Return the runs of the seed that was added last."""
-    record = read_search(folder) if tries else None
-    chosen = chosen_settings(record) if record is not None else None
-    cells = plan_cells(config, folder, fresh=fresh, tries=tries, chosen=chosen)
-    return [cell for cell in cells if cell.seed == config.seeds[-1]]
+    computed = results.results_of([ended], ended.folder)
+    terminal.say(sentence(ended.config, computed))
+    return computed
 
 
 def declare(config: AblationConfig, folder: Path, terminal: Terminal, *, fresh: bool) -> None:
@@ -197,16 +219,10 @@ def declare(config: AblationConfig, folder: Path, terminal: Terminal, *, fresh: 
 
 
 def search(
-    config: AblationConfig,
-    tries: Sequence[Cell],
-    folder: Path,
-    executor: Executor,
-    stop: StopRequest,
-    terminal: Terminal,
+    config: AblationConfig, outcomes: Mapping[Cell, Outcome], folder: Path, terminal: Terminal
 ) -> dict[Key, Setting]:
-    """Run the search, write its record, and return what it chose for every (cell, arm)."""
-    terminal.say("searching settings on validation data, as many for every arm")
-    record = judge(config, run_missing(tries, executor, stop, terminal))
+    """Write the record of a search, and return what it chose for every (cell, arm)."""
+    record = judge(config, outcomes)
     atomic.write_json(folder / SEARCH, sealed(record))
     for cell, arms in record["cells"].items():
         for arm, choice in arms.items():
@@ -254,7 +270,7 @@ def run_missing(
         raise Interrupted(f"stopped by {stop.signal_name}; {executor.when_stopped}")
     if cancellation.is_cancelled(cells[0].ablation):
         raise Interrupted("cancelled by attnlab status --cancel; start the same command again to resume")
-    return outcomes
+    return {cell: outcomes[cell] for cell in cells if cell in outcomes}
 
 
 def record_failure(cell: Cell, outcome: Outcome) -> None:

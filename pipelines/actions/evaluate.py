@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.config.run import DataConfig, RunConfig
+from pipelines.config.data import DataConfig
+from pipelines.config.run import RunConfig
 from pipelines.data import counts
 from pipelines.data import features as feature_cache
 from pipelines.data.splits import SPLITS, load_splits

@@ -14,15 +14,8 @@ from pipelines.actions.init_lines import explained
 from pipelines.actions.init_lines import line as _line
 from pipelines.actions.init_lines import with_choices as _with_choices
 from pipelines.actions.init_model import model_section
-from pipelines.config.run import (
-    DataConfig,
-    GeneratedSpec,
-    HubConfig,
-    LoraConfig,
-    ModelConfig,
-    RunConfig,
-    WhereConfig,
-)
+from pipelines.config.data import DataConfig, GeneratedSpec
+from pipelines.config.run import HubConfig, LoraConfig, ModelConfig, RunConfig, WhereConfig
 from pipelines.config.suggestions import perhaps
 from pipelines.errors import UserError
 from pipelines.registry import catalog

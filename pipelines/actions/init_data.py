@@ -137,7 +137,7 @@ def _checked(
     Raises:
         UserError: no row, or fewer than nine of ten, can be used.
     """
-    from pipelines.config.run import DataConfig
+    from pipelines.config.data import DataConfig
     from pipelines.data.splits import load_splits
     from pipelines.registry.load import load_class
     from pipelines.tasks.base import Task

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import torch
 
-from pipelines.config.run import DataConfig
+from pipelines.config.data import DataConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.columns import listed, value_at, wanted
 from pipelines.data.decode import decode, read_bytes, unpack

@@ -15,6 +15,7 @@ from pipelines.comparison.expectation import Expected
 from pipelines.errors import UserError
 from pipelines.storage import atomic
 from pipelines.storage.names import REPORT, TOGETHER
+from pipelines.storage.paths import require_writable_folder
 from pipelines.terminal import Terminal
 
 
@@ -28,17 +29,19 @@ def report_command(folders: Sequence[str], out: str | None, expect: Expected | N
         expect: what is expected of the arms.
 
     Raises:
-        UserError: not an ablation folder, no finished run in it, or ablations with different baselines.
+        UserError: not an ablation folder, no finished run in it, ablations with different baselines, or a
+            folder that may not be written.
     """
+    target = Path(out or folders[0])
+    require_writable_folder(target, "attnlab report FOLDER... --out DIR writes into a folder of your own")
     ended = [ended_ablation(Path(folder)) for folder in folders]
     if len(ended) > 1 and out is None:
         raise UserError(
             "report", "several ablations need a folder of their own", accepted="name it with --out"
         )
-    target = Path(out or folders[0])
     named = with_unique_cells(ended)
     results = results_of(named, target)
-    looks.record(results, named)
+    looks.record(results, named, Terminal(errors=True).say)
     write(results, target)
     if len(ended) > 1:
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])

@@ -36,7 +36,7 @@ from pipelines.storage.names import (
 )
 from pipelines.storage.paths import inside
 from pipelines.storage.run_folder import RunFolder
-from pipelines.storage.sealed import digest
+from pipelines.storage.sealed import digest, without_seal
 
 RECIPE, LEDGER_IN_RESULTS = "recipe", "ledger"  # of results.json, since 0.2
 TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a float64
@@ -179,7 +179,7 @@ def _of_search(ended: results.EndedAblation) -> Iterator[str]:
     except KeyError:
         yield f"{SEARCH}: {RUNS} has not every run of the search, so none is compared"
         return
-    yield from (f"{SEARCH}: {line}" for line in differences(record, computed))
+    yield from (f"{SEARCH}: {line}" for line in differences(without_seal(record), computed))
 
 
 def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:

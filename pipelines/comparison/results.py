@@ -59,6 +59,7 @@ LEFT_OUT = frozenset(
         "recipe",
         "ablations",
         "ledger",
+        "recorded",
         "optimizer",
         "momentum",
         "warmup_steps",
@@ -283,6 +284,7 @@ class ReadLook:
     e: float | None = None
     needed: float | None = None
     claimed: bool | None = None
+    recorded: bool = True  # in the ledger; False: whoever looked may not write there
 
 
 @dataclass(frozen=True)

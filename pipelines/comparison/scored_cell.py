@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.comparison import looks, without_model
+from pipelines.comparison import without_model
+from pipelines.comparison.alpha_spending import part_of_level
 from pipelines.comparison.pairing import check_outputs, check_pair, check_same_examples
 from pipelines.comparison.results import ArmSummary, SeedLook, StartSummary
 from pipelines.comparison.scored_run import ScoredRun, common_split, read
@@ -171,7 +172,7 @@ class ScoredCell:
     def part(self, num_seeds: int, comparisons: int = 1) -> float:
         """Return the part of a level that a look after so many seeds may use; 1 in a fixed design."""
         stopping = self.ablation.get("stopping")
-        return looks.part_of_level(num_seeds, stopping["most_seeds"], comparisons) if stopping else 1.0
+        return part_of_level(num_seeds, stopping["most_seeds"], comparisons) if stopping else 1.0
 
     def looks(self, name: str, arm: str) -> tuple[SeedLook, ...] | None:
         """Return what each look of a sequential design saw; None in a fixed one."""

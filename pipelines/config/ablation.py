@@ -15,7 +15,8 @@ from pydantic import (
 )
 
 from pipelines.config.engines import ExecutorName, HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
-from pipelines.config.run import Attention, Count, Name, RunConfig, Section, VariantSpec, WhereConfig
+from pipelines.config.run import Attention, RunConfig, VariantSpec, WhereConfig
+from pipelines.config.section import Count, Name, Section
 from pipelines.config.yaml_source import merge_values
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipelines.config.run import Count, Name, Section
+from pipelines.config.section import Count, Name, Section
 
 ExecutorName = Literal["local", "slurm", "ray", "kubernetes", "hf-jobs"]
 

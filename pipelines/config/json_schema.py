@@ -12,17 +12,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import option_schema
 from pipelines.config.ablation import AblationFile
 from pipelines.config.run import RunConfig
+from pipelines.registry import catalog
 
 FOLDER = Path(__file__).parent / "schema"
-OPTIONS = {"type": "object"}
-NAMED = {
-    "type": "object",
-    "minProperties": 1,
-    "maxProperties": 1,
-    "additionalProperties": {"type": ["object", "null"]},
-}
 SHORT_FORMS: dict[str, list[dict[str, Any]]] = {  # definition -> what YAML accepts besides a mapping
     "TaskSpec": [{"type": "string"}],
     "ArmConfig": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/VariantSpec"}}],
@@ -63,10 +58,14 @@ def _adapted(schema: dict[str, Any]) -> dict[str, Any]:
     if "TaskSpec" in definitions:
         task = definitions["TaskSpec"]
         task["properties"] = {"name": task["properties"]["name"]}
-        task["additionalProperties"] = True  # the options, which depend on the task
+        task["additionalProperties"] = True  # the options, where another file names the task
+        task["allOf"] = option_schema.by_name(option_schema.of_every(catalog.TASK))
+    if "GeneratedSpec" in definitions:
+        corpora = option_schema.of_every(catalog.CORPUS)
+        definitions["GeneratedSpec"]["allOf"] = option_schema.by_name(corpora, below="options")
     definitions["VariantSpec"] = {
         "title": "VariantSpec",
-        "anyOf": [{"type": "string", "minLength": 1}, NAMED],
+        "anyOf": [{"type": "string", "minLength": 1}, _named_variant()],
     }
     attention = {
         "anyOf": [
@@ -82,6 +81,18 @@ def _adapted(schema: dict[str, Any]) -> dict[str, Any]:
         if name in definitions:
             definitions[name] = {"anyOf": [definitions[name], *forms]}
     return schema
+
+
+def _named_variant() -> dict[str, Any]:
+    """Return the schema of `{gate: {per: head}}`; the options of a variant of one's own are not known."""
+    options = option_schema.of_every(catalog.VARIANT)
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in options.items()},
+        "additionalProperties": {"type": ["object", "null"]},
+    }
 
 
 SCHEMAS = {"run": run_schema, "ablation": ablation_schema}

@@ -11,13 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pipelines.config import ablation_file as arms
 from pipelines.config import checks, yaml_source
 from pipelines.config.ablation import AblationConfig, AblationFile, ArmConfig
+from pipelines.config.data import DataConfig, GeneratedSpec
 from pipelines.config.model_entries import wrong_entries
 from pipelines.config.model_sizes import wrong_sizes
 from pipelines.config.names import unknown_names
 from pipelines.config.run import (
     RUN_EXECUTION_KEYS,
-    DataConfig,
-    GeneratedSpec,
     ModelConfig,
     RunConfig,
     TaskSpec,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipelines.config.run import SplitSpec
+from pipelines.config.data import SplitSpec
 from pipelines.data.content import digest_of
 from pipelines.errors import UserError
 from pipelines.shown import plural

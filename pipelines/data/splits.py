@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from pipelines.config.data import DataConfig, GeneratedSpec
 from pipelines.config.options import check_options
-from pipelines.config.run import DataConfig, GeneratedSpec
 from pipelines.data import label_shares
 from pipelines.data.columns import (
     absence,

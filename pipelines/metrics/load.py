@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pipelines.errors import UserError
@@ -17,11 +18,17 @@ def load(module: str, options: Mapping[str, Any] | None = None) -> Metric:
     Raises:
         UserError: no such file, or options that its metric does not take.
     """
-    known = catalog.names(catalog.METRIC)
-    if module not in known:
-        raise UserError(f"metric {module!r}", "there is no such metric", accepted=", ".join(known))
-    metric_class: type[Metric] = load_class(f"pipelines.metrics.{module}", Metric)
+    metric_class = _class_of(module)
     try:
         return metric_class(**(options or {}))
     except TypeError as error:
         raise UserError(f"metric {module!r}", f"cannot be built: {error}", dict(options or {})) from error
+
+
+@cache
+def _class_of(module: str) -> type[Metric]:
+    """Return the class of a metric; a process imports it once, so its source is looked for once too."""
+    known = catalog.names(catalog.METRIC)
+    if module not in known:
+        raise UserError(f"metric {module!r}", "there is no such metric", accepted=", ".join(known))
+    return load_class(f"pipelines.metrics.{module}", Metric)

@@ -18,7 +18,8 @@ from pipelines.hub.worker import ask
 from pipelines.publish.send import only_push, preflight_request, show, upload
 from pipelines.publish.staging import PushRequest, Staged
 from pipelines.storage import reading
-from pipelines.storage.names import RUNS
+from pipelines.storage.names import HUB, RUNS
+from pipelines.storage.paths import require_writable_folder
 
 
 def push_command(folder: str, request: PushRequest, *, dry_run: bool) -> None:
@@ -31,6 +32,7 @@ def push_command(folder: str, request: PushRequest, *, dry_run: bool) -> None:
             staged is kept, and the same command resumes.
     """
     require_repo(request.repo)
+    require_writable_folder(Path(folder), f"a push is staged in its folder {HUB}; copy it to one of yours")
     with _naming_the_command(command(folder, request)):
         if reading.is_there(Path(folder) / RUNS):
             from pipelines.publish.ablation_repository import push_ablation

@@ -28,7 +28,9 @@ def _count(looks: Sequence[ReadLook], where: str, kind: str) -> str:
     text = f"The test set{where} has had {fmt.plural(len(looks), 'primary look')} "
     text += f"in {fmt.plural(ablations, kind)}"
     aside = f", {early} of them before all planned runs had ended" if early else ""
-    return f"{text}{aside}."
+    unrecorded = sum(not look.recorded for look in looks)
+    kept = f"; {unrecorded} of them not recorded in the ledger" if unrecorded else ""
+    return f"{text}{aside}{kept}."
 
 
 def _reading(facts: ReportData, looks: Sequence[ReadLook]) -> str:

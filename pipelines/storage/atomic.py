@@ -33,8 +33,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError:  # a full disk, for example
+    except OSError as error:  # a full disk, for example
         beside.unlink(missing_ok=True)
+        error.filename = str(path)  # not the name that was to be renamed
         raise
     sync(path.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -18,8 +19,15 @@ HEARTBEAT_SECONDS = 10.0  # between two heartbeats of a holder
 POLL_SECONDS = 0.5
 
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class Busy(Exception):
     """Another process holds the lock; the message says which."""
+
+
+class ReadOnly(RunFailed):
+    """The lock file cannot be created, because this process may not write there."""
 
 
 @contextmanager
@@ -39,7 +47,8 @@ def lock(path: Path, *, wait: bool = False, on_loss: Callable[[], None] | None =
 
     Raises:
         Busy: another process holds it and `wait` is false.
-        RunFailed: the lock file cannot be created.
+        ReadOnly: this process may not write there.
+        RunFailed: the lock file cannot be created for another reason.
     """
     lease = _lease(path, on_loss)
     try:
@@ -49,7 +58,8 @@ def lock(path: Path, *, wait: bool = False, on_loss: Callable[[], None] | None =
     except (Timeout, LeaseSettingsMismatch) as error:  # LeaseSettingsMismatch: held by another version
         raise Busy(f"{path.parent} is in use by {_holder_name(lease)}") from error
     except OSError as error:
-        raise RunFailed(f"{path}: this folder cannot be locked ({error})") from error
+        kind = ReadOnly if error.errno in READ_ONLY else RunFailed
+        raise kind(f"{path}: this folder cannot be locked ({error})") from error
     try:
         yield
     finally:

@@ -67,6 +67,20 @@ def require_writable(option: str, file: str | None) -> None:
         raise UserError(option, "may not be written", file, "name another file")
 
 
+def require_writable_folder(folder: Path, fix: str) -> None:
+    """Refuse a folder that this process may not write to, or not make, before the work that it would hold.
+
+    Args:
+        fix: what to do about it, as a clause.
+
+    Raises:
+        UserError: it names the folder.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(str(folder), "may not be written", accepted=fix)
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return the file or folder `name` in `folder`; refuse a name that leads out of the folder.
 

@@ -38,5 +38,10 @@ def require_intact(record: Mapping[str, Any], where: Path, remedy: str) -> None:
         raise UserError(str(where), "has changed since it was written", accepted=remedy)
 
 
+def without_seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as it was before it was sealed."""
+    return {name: value for name, value in record.items() if name != DIGEST}
+
+
 def _digest(record: Mapping[str, Any]) -> str:
-    return digest({name: value for name, value in record.items() if name != DIGEST})
+    return digest(without_seal(record))

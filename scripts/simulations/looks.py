@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from pipelines.comparison import behrens_fisher, power
-from pipelines.comparison.looks import part_of_level
+from pipelines.comparison.alpha_spending import part_of_level
 from pipelines.comparison.significance import LEVEL, MIN_SEEDS
 from scripts.simulations.variances import Estimates
 

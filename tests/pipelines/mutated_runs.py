@@ -76,7 +76,8 @@ NESTED = {
 # What `validate` says that it does not read, and the first words of what train says of it.
 NOT_READ = {
     "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
-    "refused for the model": ("model", "attention"),
+    "refused for the model": ("model", "attention", "freeze: no parameter"),
+    "refused for the machine": ("device: no CUDA",),
     "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
     "refused for the tokenizer": ("task.source_language", "task.target_language"),
 }

@@ -160,7 +160,7 @@ def reported(root: Path, name: str = "toy", **options) -> Path:
     folder = write(root, name, **options)
     ended = [ended_ablation(folder)]
     results = results_of(ended, folder)
-    looks.record(results, ended)
+    looks.record(results, ended, print)
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results))
     return folder

@@ -14,6 +14,7 @@ from pipelines.ablation.results import ended_ablation, results_of
 from pipelines.cli.main import main
 from pipelines.config.load import ablation_from_dict
 from pipelines.report import data, sentences
+from pipelines.storage.sealed import sealed
 from tests.pipelines import stored_ablation as made
 
 RATES = [1e-4, 1e-3, 1e-2]
@@ -94,7 +95,7 @@ def ended(tmp_path):
     record = judged(stated, tries)
     cells = grid.plan_cells(stated, folder, chosen=CHOSEN, tries=tries)
     made.register(stated, folder)
-    (folder / "search.json").write_text(json.dumps(record))
+    (folder / "search.json").write_text(json.dumps(sealed(record)))
     grid.remember_folders([*tries, *cells], folder)
     for cell in cells:
         if not (cell.folder / "manifest.json").exists():

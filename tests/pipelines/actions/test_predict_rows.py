@@ -15,8 +15,8 @@ import pytest
 from pipelines.actions import evaluate as evaluate_action
 from pipelines.actions import predict as predict_action
 from pipelines.cli.main import main
+from pipelines.config.data import DataConfig
 from pipelines.config.load import RunConfig, load_ablation, run_from_dict
-from pipelines.config.run import DataConfig
 from pipelines.data.splits import load_splits
 from pipelines.distributed.accelerator import build_accelerator
 from pipelines.models.build import build_model

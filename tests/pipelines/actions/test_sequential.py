@@ -145,3 +145,13 @@ def test_the_report_says_how_it_stopped_and_what_was_planted(monkeypatch, tmp_pa
     assert "assay was planted to be worse" in text
     assert "hold at all looks together" in text
     assert "**assay**: planted harm, found on toy" in text
+
+
+def test_each_look_is_computed_once_the_last_for_the_report_too(monkeypatch, tmp_path):
+    computed, compute = [], ablate.results.results_of
+    monkeypatch.setattr(
+        ablate.results, "results_of", lambda *inputs: computed.append(inputs) or compute(*inputs)
+    )
+    _, results = ablated(monkeypatch, tmp_path, {"stock": 0.6, "gate": 0.6}, most=4)
+    assert results["comparisons"][0]["seeds"] == [1, 2, 3, 4]
+    assert len(computed) == 2  # after 3 and after 4 seeds

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from pipelines.config.load import is_ablation, load_ablation
 from pipelines.config.run import RunConfig
 from pipelines.config.schema_errors import user_errors
 from pipelines.errors import UserError
+from tests.pipelines.config.against_schema import fault
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIGS = REPOSITORY / "configs"
@@ -102,7 +102,7 @@ def test_the_published_schema_is_that_of_the_code(name):
 @pytest.mark.parametrize("file", FILES, ids=_name)
 def test_the_published_schemas_accept_the_shipped_files(file):
     schema = json_schema.SCHEMAS["ablation" if is_ablation(str(file)) else "run"]()
-    assert _fault(yaml_source.read(file).value, schema, schema) is None
+    assert fault(yaml_source.read(file).value, schema, schema) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_published_schema_refuses_what_the_code_refuses(text, tmp_path):
     with pytest.raises(UserError):
         _validated(document)
     schema = json_schema.run_schema()
-    assert _fault(document.value, schema, schema) is not None
+    assert fault(document.value, schema, schema) is not None
 
 
 def _validated(document: yaml_source.Document) -> None:
@@ -133,71 +133,3 @@ def test_the_schema_of_a_run_knows_every_setting():
     schema = json.loads(json_schema.text("run"))
     assert schema["properties"].keys() == RunConfig.model_fields.keys()
     assert all("description" in setting for setting in schema["properties"].values())
-
-
-TYPES: dict[str, Any] = {
-    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
-    "null": type(None),
-}  # fmt: skip
-
-
-def _fault(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> str | None:
-    """Why a value breaks a JSON Schema; None where it does not: the part of the standard that ours use."""
-    if "$ref" in schema:
-        target = root
-        for key in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[key]
-        return _fault(value, target, root)
-    faults = [_fault(value, one, root) for one in schema.get("anyOf") or schema.get("oneOf") or []]
-    if faults and all(faults):
-        return f"none of anyOf: {faults}"
-    for one in schema.get("allOf", []):
-        if fault := _fault(value, one, root):
-            return fault
-    kinds = schema.get("type")
-    if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
-        return f"{value!r} is no {kinds}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{value!r} not in {schema['enum']}"
-    if isinstance(value, dict):
-        return _object_fault(value, schema, root)
-    if isinstance(value, list):
-        below = [_fault(item, schema.get("items", {}), root) for item in value]
-        return "too short" if len(value) < schema.get("minItems", 0) else next(filter(None, below), None)
-    if isinstance(value, str):
-        matches = re.search(schema.get("pattern", ""), value) and len(value) >= schema.get("minLength", 0)
-        return None if matches else f"{value!r} does not match"
-    return _number_fault(value, schema)
-
-
-def _is(value: Any, kind: str) -> bool:
-    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-
-
-def _number_fault(value: Any, schema: dict[str, Any]) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    inside = schema.get("minimum", value) <= value <= schema.get("maximum", value)
-    above = value > schema.get("exclusiveMinimum", value - 1)
-    return (
-        None
-        if inside and above and value < schema.get("exclusiveMaximum", value + 1)
-        else f"{value} out of range"
-    )
-
-
-def _object_fault(value: dict, schema: dict[str, Any], root: dict[str, Any]) -> str | None:
-    if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value)):
-        return f"{len(value)} properties"
-    if missing := [key for key in schema.get("required", []) if key not in value]:
-        return f"{missing} missing"
-    for key, item in value.items():
-        patterns = [one for name, one in schema.get("patternProperties", {}).items() if re.search(name, key)]
-        below = schema.get("properties", {}).get(
-            key, patterns[0] if patterns else schema.get("additionalProperties")
-        )
-        if below is False:
-            return f"unknown key {key}"
-        if isinstance(below, dict) and (fault := _fault(item, below, root)):
-            return f"{key}: {fault}"
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.config.run import DataConfig
+from pipelines.config.data import DataConfig
 from pipelines.tasks.base import Column, Task
 
 

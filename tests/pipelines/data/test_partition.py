@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.config.data import SplitSpec
 from pipelines.config.load import load_run, run_from_dict
-from pipelines.config.run import SplitSpec
 from pipelines.data.partition import partition
 from pipelines.data.splits import load_splits
 from pipelines.errors import UserError

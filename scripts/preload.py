@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 
@@ -23,3 +24,4 @@ from scripts.damages.folders import RUN  # noqa: E402
 for variant in ("gate", "temperature"):
     identity.describe(run_from_dict({**RUN, "max_steps": 1, "attention": [variant]}))
 report.renderer()
+gc.freeze()  # a fork that collects garbage would else copy all of it

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from pipelines.comparison import behrens_fisher
-from pipelines.comparison.looks import part_of_level
+from pipelines.comparison.alpha_spending import part_of_level
 from pipelines.comparison.significance import two_way
 from tests.pipelines.comparison.test_behrens_fisher import mean, p_values, with_count
 
