@@ -37,6 +37,7 @@ from pipelines.cli import (
     verify,
 )
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors, raise_all
+from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
@@ -95,8 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(["interrupted"], 130)
     except BrokenPipeError:  # `attnlab ls variants | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except last_net.CAUGHT as error:
-        return _say([last_net.sentence(error)], EXIT_FAILED)
+    except Exception as error:
+        said = variant_failure(error)
+        if said is None and not isinstance(error, last_net.CAUGHT):
+            raise
+        return _say([said or last_net.sentence(error)], EXIT_FAILED)
     return 0
 
 
