@@ -96,11 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(["interrupted"], 130)
     except BrokenPipeError:  # `attnlab ls variants | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except last_net.CAUGHT as error:
+        return _say([variant_failure(error) or last_net.sentence(error)], EXIT_FAILED)
     except Exception as error:
         said = variant_failure(error)
-        if said is None and not isinstance(error, last_net.CAUGHT):
+        if said is None:
             raise
-        return _say([said or last_net.sentence(error)], EXIT_FAILED)
+        return _say([said], EXIT_FAILED)
     return 0
 
 
