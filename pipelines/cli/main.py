@@ -71,6 +71,9 @@ COMMANDS = tuple(
 )
 
 
+FIRST = (init, validate, train, ablate, report)  # the commands to start with
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
@@ -104,6 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _say([said], EXIT_FAILED)
     return 0
+
+
+def _first_words(_: argparse.Namespace) -> int:
+    """Print the commands to start with; nothing was asked for, so the request is not one."""
+    print("Paired attention ablations for BERT, GPT-2 and T5 families. To start with:\n")
+    for command in (module.COMMAND for module in FIRST):
+        print(printable(f"  {command.name:<9} {command.summary}\n            {command.example}"))
+    print("\nattnlab --help lists all commands; attnlab COMMAND --help explains one.")
+    return EXIT_USER
 
 
 def _say(sentences: Sequence[str], status: int) -> int:
@@ -152,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Paired attention ablations for BERT, GPT-2 and T5 families, configured in YAML.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version of attnlab")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=_first_words)  # where no command is named
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         one = commands.add_parser(
             command.name,
