@@ -19,6 +19,7 @@ from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Re
 from custom_attention.runtime.forward import ForwardState
 from custom_attention.runtime.restored_model import kernel_function
 from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
+from custom_attention.user_code import told
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -107,7 +108,9 @@ def _attach(
     for (name, options), cls in zip(recipe, classes):
         registry.check_options(cls, name, options)
     # In evaluation mode until the stack gets the mode of its module: a gain may draw numbers in training.
-    variants = {f.module: [cls(f.site, **o).eval() for (_, o), cls in zip(recipe, classes)] for f in chosen}
+    variants = {
+        f.module: [_built(name, cls, f.site, o) for (name, o), cls in zip(recipe, classes)] for f in chosen
+    }
     _refuse_two_replacements(variants)
     _refuse_lost_projections(variants)
     _refuse_wrong_gains(variants)
@@ -132,6 +135,17 @@ def _attach(
         # Written to config.json: stock classes refuse the checkpoint instead of loading stock attention.
         config.attn_implementation = name
     return model
+
+
+def _built(name: str, cls: type[Variant], site: Site, options: Mapping[str, Any]) -> Variant:
+    """Build a variant for a site, in evaluation mode."""
+    try:
+        return cls(site, **options).eval()
+    except VariantError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        fix = "its __init__ takes the site, then options by name, and begins with super().__init__(site)"
+        raise VariantError(name, f"cannot be built: {told(error)}", accepted=fix) from error
 
 
 def detach(model: AnyModule) -> AnyModule:

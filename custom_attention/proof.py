@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from custom_attention.attach import attached
 from custom_attention.errors import VariantError
+from custom_attention.hook_calls import watched
 from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack, observed
 from custom_attention.sites import bypassing
@@ -58,7 +59,7 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
         batch: keyword arguments of one forward.
 
     Raises:
-        VariantError: nothing is attached.
+        VariantError: nothing is attached, or a hook raises or returns no state.
     """
     pairs = attached(model)
     if not pairs:
@@ -71,7 +72,7 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
 
     with quiet(model), torch.no_grad():
         start = torch.get_rng_state()
-        with observed(note):
+        with observed(note), watched(model):
             swapped = outputs(model, batch)
         torch.set_rng_state(start)
         with bypassing(model), _original_weights(pairs):

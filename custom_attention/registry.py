@@ -14,6 +14,7 @@ from typing import Any
 
 from custom_attention import option_types, variants
 from custom_attention.errors import VariantError
+from custom_attention.user_code import told
 from custom_attention.variant import Variant
 
 ENTRY_POINTS = "attnlab.variants"
@@ -134,6 +135,10 @@ def _imported(name: str, module: str, attribute: str) -> type[Variant]:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise VariantError(name, f"cannot be imported: {error}", accepted="package.module:Class") from error
+    except Exception as error:  # the user's own code may raise anything
+        raise VariantError(
+            name, f"cannot be imported: {told(error)}", accepted="correct the module"
+        ) from error
     if not (inspect.isclass(cls) and issubclass(cls, Variant)):
         raise VariantError(name, "not a subclass of custom_attention.Variant")
     return cls

@@ -71,6 +71,11 @@ class ForwardState:
         ForwardState.__init__(self)
         self.__dict__.update(state)
 
+    @property
+    def has_published(self) -> bool:
+        """Whether a variant gave states to later sites in this forward."""
+        return bool(self._published)
+
     def publish(self, site: Site, arguments: Arguments | None, name: str, states: Tensor) -> None:
         """Keep `states` of a site for later sites of the same forward."""
         self._begin(site, arguments)

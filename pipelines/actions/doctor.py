@@ -14,6 +14,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from pipelines.config.load import load_user_settings
+from pipelines.config.user_settings import settings_file
 from pipelines.errors import UserError
 from pipelines.registry.source import HOME
 from pipelines.shown import printable
@@ -102,23 +104,37 @@ def _hub() -> Iterator[Finding]:
     yield Finding("token of the Hub", token, None if get_token() else "hf auth login")
     offline = "on: nothing is fetched" if constants.HF_HUB_OFFLINE else "off"
     yield Finding("HF_HUB_OFFLINE", offline)
+    yield _settings()
     yield _mirror()
     cache = Path(constants.HF_HUB_CACHE)
     models = sorted(folder.name[8:].replace("--", "/") for folder in cache.glob("models--*"))
     yield Finding("cache of the Hub", f"{cache}, {len(models)} models")
 
 
+def _settings() -> Finding:
+    file = settings_file()
+    try:
+        stated = load_user_settings().model_dump(exclude_none=True)
+    except UserError as error:
+        first = getattr(error, "errors", [error])[0]
+        return Finding("your settings", f"{first.where}: {first.what}", first.accepted or "correct it", True)
+    if not file.exists():
+        return Finding("your settings", f"none; {file} would hold them")
+    return Finding("your settings", f"{file}, {', '.join(stated) or 'nothing is set'}")
+
+
 def _mirror() -> Finding:
     from pipelines.hub import mirror
 
     try:
-        root = mirror.root()
+        named, root = mirror.named(), mirror.root()
     except UserError as error:
-        return Finding("mirror of the Hub", f"{error.what}: {error.came}", error.accepted, True)
-    if root is None:
-        return Finding("mirror of the Hub", f"none ({mirror.VARIABLE} names one)")
+        first = getattr(error, "errors", [error])[0]
+        return Finding("mirror of the Hub", f"{first.where}: {first.what}", first.accepted, True)
+    if root is None or named is None:
+        return Finding("mirror of the Hub", f"none ({mirror.VARIABLE} or mirror in your settings names one)")
     counts = (f"{len(mirror.held(root, kind))} {word}" for kind, word in mirror.KINDS.items())
-    return Finding("mirror of the Hub", f"{root}, {', '.join(counts)}")
+    return Finding("mirror of the Hub", f"{root} by {named[1]}, {', '.join(counts)}")
 
 
 def _disks() -> Iterator[Finding]:

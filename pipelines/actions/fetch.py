@@ -42,11 +42,11 @@ def fetch_command(files: Sequence[str], overrides: Sequence[str]) -> None:
             repository.
         RunFailed: the Hub stayed unavailable; the same command goes on later.
     """
-    named = os.environ.get(mirror.VARIABLE)
-    if not named:
+    named = mirror.named()
+    if named is None:
         what, fix = "no folder is named", f"set {mirror.VARIABLE} to the folder that is to hold the mirror"
         raise UserError("attnlab fetch", what, accepted=fix)
-    root = Path(named).expanduser().absolute()
+    root = Path(named[0]).expanduser().absolute()
     needs = {need: None for file in files for need in _needs(file, overrides)}
     if not needs:
         raise UserError(
@@ -61,7 +61,8 @@ def fetch_command(files: Sequence[str], overrides: Sequence[str]) -> None:
                 print(printable(_fetch(root, kind, name, same)), flush=True)
     except Busy as error:
         raise RunFailed(f"{error}; one mirror is filled by one process at a time") from error
-    print(printable(f"{mirror.VARIABLE}={root} makes attnlab read them from there"))
+    how = f"{mirror.VARIABLE}={root} makes" if named[1] == mirror.VARIABLE else f"{named[1]} makes"
+    print(printable(f"{how} attnlab read them from there"))
 
 
 def _fetch(root: Path, kind: Kind, name: str, needs: Sequence[Need]) -> str:

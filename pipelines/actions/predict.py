@@ -14,13 +14,14 @@ from pipelines.config.data import DataConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.columns import listed, value_at, wanted
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import SUFFIXES, json_row, read_file
+from pipelines.data.readers import SUFFIXES, TEXT, json_row, read_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.shown import json_line, plural
-from pipelines.storage.paths import require_writable, shown, split_part
+from pipelines.storage.paths import require_writable, rows_of_part, shown, split_part
 from pipelines.tasks.base import Example, Task
+from pipelines.tasks.shared.media_classification import MediaClassification
 from pipelines.train.evaluate import by_example, predict_features
 
 CHUNK_EXAMPLES = 512  # predicted together, then written
@@ -116,6 +117,30 @@ def line_table(line: str) -> Table:
     if not line.strip():
         raise UserError("--input", "holds no input", accepted="write a line of text, or a JSON object")
     return of_rows("--input", [_row(line)])
+
+
+def one_input(line: str, task: Task, data: DataConfig) -> Table:
+    """Return the one row of a line of text or JSON, or of a file of one row: "a.csv[3:4]" is its fourth.
+
+    The name of a file is a line where the task reads a file, such as an image.
+
+    Raises:
+        UserError: there is no such file, or not one row in it.
+    """
+    file, part = split_part(line)
+    is_data = _suffix(file) in (*SUFFIXES, TEXT)
+    if line != "-" and not os.path.isfile(file):
+        if is_data and len(line.split()) == 1:
+            raise UserError("--input", "there is no such file", line, "name a file, or write a line of text")
+        return line_table(line)
+    if line != "-" and not is_data and isinstance(task, MediaClassification):
+        return line_table(line)
+    table = read_input(file, task, data)
+    table = table.part(rows_of_part(part, table.num_rows))
+    if table.num_rows != 1:
+        what = f"names {plural(table.num_rows, 'input')}, and one is taken"
+        raise UserError("--input", what, line, f"name one: '{file}[0:1]' is the first")
+    return table
 
 
 def _suffix(name: str) -> str:

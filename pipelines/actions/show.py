@@ -12,8 +12,9 @@ import torch
 import custom_attention
 from custom_attention import Site
 from custom_attention.maps import AttentionMap, attention_maps
-from pipelines.actions.predict import answers, input_examples, line_table
+from pipelines.actions.predict import LINE, answers, input_examples, one_input
 from pipelines.config.describe import attention as in_words
+from pipelines.data.table import BadRow, Row
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.report import attention_page
@@ -33,13 +34,16 @@ def show_command(run: str, line: str, out: str) -> None:
     Stock attention is that of the same trained weights with the variants taken off.
 
     Raises:
-        UserError: there is no finished run, the line is no input of its task, or the weights cannot be had.
+        UserError: there is no finished run, the line or file is not one input of its task, or the weights
+            cannot be had.
     """
     for suffix in (".html", ".svg"):
         require_writable("--out", f"{out}{suffix}")
     finished = load_run_model(run)
     task = finished.task
-    [example, *_] = input_examples(line_table(line), task, finished.config.data.columns)
+    table = one_input(line, task, finished.config.data)
+    [example] = input_examples(table, task, finished.config.data.columns)
+    [row] = table.take(table.columns)
     [answer, *_] = answers(finished, [example])
     feature, *others = task.prepare([example])
     feature = _with_written(finished, feature)
@@ -60,10 +64,16 @@ def show_command(run: str, line: str, out: str) -> None:
     )
     prediction = json.dumps({key: value for key, value in answer.items() if key != "id"}, ensure_ascii=False)
     title = f"{finished.config.task.name} with {words} attention"
-    texts = attention_page.render(title, introduction, line, prediction, sites)
+    texts = attention_page.render(title, introduction, _written(row), prediction, sites)
     for suffix, text in texts.items():
         atomic.write_bytes(Path(f"{out}{suffix}"), text.encode())
         print(printable(f"{out}{suffix}"))
+
+
+def _written(row: Row | BadRow) -> str:
+    """Return an input as it was written: a line, or the object of a row."""
+    assert not isinstance(row, BadRow), "a row without values is refused"
+    return str(row[LINE]) if LINE in row else json.dumps(row, ensure_ascii=False, default=str)
 
 
 @torch.no_grad()

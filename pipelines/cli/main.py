@@ -39,6 +39,7 @@ from pipelines.cli import (
 )
 from pipelines.cli.command import Ended, Ending
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors, raise_all
+from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
@@ -71,6 +72,9 @@ COMMANDS = tuple(
         run_cell,
     )
 )
+
+
+FIRST = (init, validate, train, ablate, report)  # the commands to start with
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,8 +114,22 @@ def ended(parse: Callable[[], argparse.Namespace]) -> Ending:
     except BrokenPipeError:  # `attnlab ls variants | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except last_net.CAUGHT as error:
-        return Ending(EXIT_FAILED, [last_net.sentence(error)])
+        return Ending(EXIT_FAILED, [variant_failure(error) or last_net.sentence(error)])
+    except Exception as error:
+        said = variant_failure(error)
+        if said is None:
+            raise
+        return Ending(EXIT_FAILED, [said])
     return Ending(0)
+
+
+def _first_words(_: argparse.Namespace) -> int:
+    """Print the commands to start with; nothing was asked for, so the request is not one."""
+    print("Paired attention ablations for BERT, GPT-2 and T5 families. To start with:\n")
+    for command in (module.COMMAND for module in FIRST):
+        print(printable(f"  {command.name:<9} {command.summary}\n            {command.example}"))
+    print("\nattnlab --help lists all commands; attnlab COMMAND --help explains one.")
+    return EXIT_USER
 
 
 def _say(ending: Ending) -> int:
@@ -170,7 +188,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Paired attention ablations for BERT, GPT-2 and T5 families, configured in YAML.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version of attnlab")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=_first_words)  # where no command is named
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         one = commands.add_parser(
             command.name,

@@ -9,7 +9,12 @@ from pipelines.cli.command import Command
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of a finished run, or hub:ORG/NAME")
-    parser.add_argument("--input", required=True, metavar="LINE", help="a line of text, or a JSON object")
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="LINE|FILE",
+        help="a line of text, a JSON object, or a file with one input; file.csv[2:3] is one row of a file",
+    )
     parser.add_argument(
         "--out", default="attention", metavar="NAME", help="writes NAME.html and NAME.svg; default: attention"
     )

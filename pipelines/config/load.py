@@ -25,6 +25,8 @@ from pipelines.config.run import (
 )
 from pipelines.config.schema_errors import user_errors
 from pipelines.config.searched import search_errors
+from pipelines.config.suggestions import perhaps
+from pipelines.config.user_settings import UserSettings, settings_file
 from pipelines.config.yaml_source import Document, Place
 from pipelines.errors import UserError, raise_all
 
@@ -43,6 +45,7 @@ __all__ = [
     "is_ablation",
     "load_ablation",
     "load_run",
+    "load_user_settings",
     "replacements",
     "run_from_dict",
 ]
@@ -121,6 +124,29 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     return AblationConfig.model_validate(
         values | {"cells": {name: run.to_dict() for name, run in cells.items()}}
     )
+
+
+def load_user_settings() -> UserSettings:
+    """Return the user's settings; those of no file where there is none. A relative path starts at the file.
+
+    Raises:
+        UserError: with all mistakes, each with its line.
+    """
+    file = settings_file()
+    if not file.exists():
+        return UserSettings()
+    document = _mapping(yaml_source.read(file))
+    raise_all([_no_setting(document, key) for key in document.value if key not in UserSettings.model_fields])
+    settings = _checked(*_validate(document, UserSettings))
+    if settings.mirror is None:
+        return settings
+    return UserSettings(mirror=str(file.parent / Path(settings.mirror).expanduser()))
+
+
+def _no_setting(document: Document, key: str) -> UserError:
+    hint = perhaps(key, UserSettings.model_fields, "known keys")
+    fix = f"{hint}; a setting of a run stands in the file of the run"
+    return UserError(document.place((key,)).where, f"unknown key {key!r}", accepted=fix)
 
 
 def replacements(file: str, overrides: Sequence[str]) -> list[str]:

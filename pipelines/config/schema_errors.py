@@ -33,6 +33,11 @@ _ACCEPTED = {
     "too_short": "given, at least {min_length}",
 }
 
+SEVERAL_SEEDS = (
+    "several seeds are an ablation, of one arm too, which attnlab ablate trains, resumes and reports: "
+    "cells: {{mine: [FILE]}}, arms: {{mine: [gate]}}, baseline: mine, seeds: {}"
+)
+
 
 def user_errors(error: ValidationError, document: Document, model: type[BaseModel]) -> list[UserError]:
     """Return every mistake that validation found in a document."""
@@ -75,6 +80,8 @@ def _correction(kind: str, place: Place, key: str, came: object) -> str | None:
         text = place.text if place.text is not None else str(came)
         last = key.rpartition(".")[2]
         return f'write {last}: "{text}"' if place.line is not None else f"write '{key}=\"{text}\"'"
+    if kind == "int_type" and key == "seed" and isinstance(came, list):
+        return SEVERAL_SEEDS.format(came)
     if kind in ("int_type", "float_type") and isinstance(came, str) and came.replace(".", "", 1).isdigit():
         return "write it without quotes"
     return None

@@ -12,6 +12,7 @@ from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError, without_values
 from pipelines.executors import cancellation
+from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import FAILURE, LOG
@@ -76,7 +77,8 @@ def _run(cell: Cell) -> int:
         return 2 if isinstance(error, UserError) else 1
     except Exception as error:
         traceback.print_exc()
-        _write_failure(cell, f"{type(error).__name__}: {error} (see {LOG} beside this)")
+        other = f"{type(error).__name__}: {error} (see {LOG} beside this)"
+        _write_failure(cell, variant_failure(error) or other)
         return 1
 
 

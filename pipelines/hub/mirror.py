@@ -1,7 +1,7 @@
 """The mirror: a folder that is looked at before the Hub, for machines without a network.
 
-`ATTNLAB_MIRROR` names it. `datasets/ORG/NAME` and `models/ORG/NAME` in it are as `hf download --local-dir`
-leaves them. `attnlab fetch` fills it.
+`ATTNLAB_MIRROR` names it, or `mirror` in the user's settings. `datasets/ORG/NAME` and `models/ORG/NAME`
+in it are as `hf download --local-dir` leaves them. `attnlab fetch` fills it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pipelines.config.load import load_user_settings
+from pipelines.config.user_settings import settings_file
 from pipelines.errors import UserError
 from pipelines.hub.address import PART
 from pipelines.storage import atomic
@@ -43,19 +45,33 @@ class Mirrored:
         return content_hash(self.folder)
 
 
+def named() -> tuple[str, str] | None:
+    """Return the folder that is named as the mirror, and what names it; None where nothing does.
+
+    The variable wins over the user's settings; an empty one says that there is no mirror.
+
+    Raises:
+        UserError: the user's settings are wrong.
+    """
+    if VARIABLE in os.environ:
+        return (os.environ[VARIABLE], VARIABLE) if os.environ[VARIABLE] else None
+    in_settings = load_user_settings().mirror
+    return (in_settings, f"mirror in {settings_file()}") if in_settings else None
+
+
 def root() -> Path | None:
     """Return the folder of the mirror; None where none is named.
 
     Raises:
-        UserError: the folder that is named does not exist.
+        UserError: the folder that is named does not exist, or the user's settings are wrong.
     """
-    named = os.environ.get(VARIABLE)
-    if not named:
+    found = named()
+    if found is None:
         return None
-    folder = Path(named).expanduser()
+    folder = Path(found[0]).expanduser()
     if not folder.is_dir():
-        fix = f"correct {VARIABLE}, unset it, or fill the folder: attnlab fetch CONFIG"
-        raise UserError(VARIABLE, "there is no such folder", named, fix)
+        fix = "correct it, remove it, or fill the folder: attnlab fetch CONFIG"
+        raise UserError(found[1], "there is no such folder", found[0], fix)
     return folder.absolute()
 
 
@@ -112,7 +128,8 @@ def held(root: Path, kind: Kind) -> list[str]:
 
 def again() -> str:
     """Return what to do about something that the mirror lacks."""
-    return f"where there is a network: {VARIABLE}={os.environ.get(VARIABLE, 'DIR')} attnlab fetch CONFIG"
+    folder, _ = named() or ("DIR", None)
+    return f"where there is a network: {VARIABLE}={folder} attnlab fetch CONFIG"
 
 
 def lacks(kind: Kind, name: str) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 import custom_attention
-from custom_attention.dead import refuse_untrainable
+from custom_attention.dead import refuse_idle, refuse_untrainable
 from pipelines.config.load import RunConfig
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
@@ -61,8 +61,7 @@ def attach_and_prove(
         The same model, and the proof of the swap.
 
     Raises:
-        UserError: the model or a variant cannot be used, the swap is not exact, or training would move
-            nothing of a variant.
+        UserError: the model or a variant cannot be used, the swap is not exact, or a variant can do nothing.
     """
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     with variant_errors_as_user_errors():
@@ -79,9 +78,11 @@ def attach_and_prove(
         proof = continued_proof(proof)
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
-    if config.train_variant and not continues:
+    if not continues:
         with variant_errors_as_user_errors():
-            refuse_untrainable(model, inputs)
+            refuse_idle(model, inputs)
+            if config.train_variant:
+                refuse_untrainable(model, inputs)
     return model, proof
 
 

@@ -33,10 +33,10 @@ from pathlib import Path
 from custom_attention.variant import Variant
 
 class Slow(Variant):
-    def output(self, output, call):
+    def dropout_rate(self, rate, call):
         if "SLURM_JOB_ID" in os.environ and Path({file!r}).exists():
             time.sleep(1.0)
-        return output
+        return rate
 """
 RUN: dict[str, Any] = {
     "task": "ner",

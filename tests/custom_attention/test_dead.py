@@ -158,6 +158,11 @@ def test_a_gradient_that_is_zero_at_the_start_only_is_accepted_and_nothing_is_ch
     assert all(module.training for module in model.modules())
 
 
+class Idle(Variant):
+    def value(self, value, call):
+        return value.clone()
+
+
 @pytest.fixture
 def outside():
     """This module under the name by which a run names its classes."""
@@ -177,6 +182,7 @@ def run_of(attention: str, *more: str):
     ("attention", "said"),
     [
         ("[{'OUTSIDE:Dead': {way: detached}}]", "its parameter weight"),
+        ("['OUTSIDE:Idle']", "change no bit of a batch, so it is stock attention"),
     ],
 )
 def test_a_run_is_refused_before_training(outside, attention, said):

@@ -111,6 +111,24 @@ def _cpu_seconds(*arguments: str) -> float:
     return min(spent)
 
 
+def test_without_a_command_it_names_five_to_start_with(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr().out
+    assert re.findall(r"^  (\w+) ", said, re.MULTILINE) == ["init", "validate", "train", "ablate", "report"]
+    assert re.findall(r"^ +attnlab (\w+) ", said, re.MULTILINE) == [
+        "init",
+        "validate",
+        "train",
+        "ablate",
+        "report",
+    ]
+    assert "attnlab --help lists all commands" in said
+    assert len(said.splitlines()) < 20
+    with pytest.raises(SystemExit) as ended:
+        main(["no-such-command"])
+    assert ended.value.code == 2
+
+
 def test_help_names_every_command_and_each_explains_itself(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

@@ -163,3 +163,15 @@ def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["show", "run", "--input", "  "]) == 2
     assert "--input: holds no input" in capsys.readouterr().err
+    (tmp_path / "two").write_text("ada slept .\n\njordan slept in the house .\n")
+    for absent in ("three.txt", "three.csv[1:2]", "three.jsonl.gz"):
+        assert main(["show", "run", "--input", absent]) == 2
+        assert f"--input: there is no such file (got {absent})" in capsys.readouterr().err
+    for several in ("two", "two[0:2]", "two[5:6]"):
+        assert main(["show", "run", "--input", several]) == 2
+        assert "and one is taken" in capsys.readouterr().err
+    assert not (tmp_path / "attention.html").exists()
+    assert main(["show", "run", "--input", "two[1:2]"]) == 0
+    page = (tmp_path / "attention.html").read_text()
+    assert "jordan slept in the house ." in page
+    assert "two[1:2]" not in page

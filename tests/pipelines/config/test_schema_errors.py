@@ -136,6 +136,13 @@ RUNS = [
     changed("an empty file", RUN, "# nothing yet\n", 1, "the file is empty"),
     changed("a list at the top", RUN, "- task\n- data\n", 1, "key: value", "a list"),
     changed("a word at the top", RUN, "task ner\n", 1, "key: value"),
+    overridden(
+        "a list of seeds",
+        "seed=[4, 5]",
+        "seed must be a whole number",
+        "several seeds are an ablation, of one arm too",
+        "arms: {mine: [gate]}, baseline: mine, seeds: [4, 5]",
+    ),
     overridden("two sources of data", "data.name=squad", "exclude each other"),
     overridden("two models", "model.name=google/bert", "exclude each other"),
     overridden("a missing folder", "model={name: ./bert, family: encoder}", "no folder ./bert"),

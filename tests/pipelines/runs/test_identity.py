@@ -21,8 +21,11 @@ HELPER = "pipelines.tasks.shared.word_encoder"
 # Modules that preparing and training import, and that decide no number (TRAINING and the task hold the rest).
 NO_NUMBERS = (
     "custom_attention",
-    *(f"custom_attention.{name}" for name in ("dead", "diagnostics", "dummy_inputs", "hook_names")),
-    *(f"custom_attention.{name}" for name in ("export", "fold", "observation", "proof")),
+    *(
+        f"custom_attention.{name}"
+        for name in ("dead", "diagnostics", "dummy_inputs", "hook_calls", "hook_names")
+    ),
+    *(f"custom_attention.{name}" for name in ("export", "fold", "observation", "proof", "user_code")),
     "custom_attention.adapters",  # finds them
     *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "trainer", "variants")),
     "custom_attention.scaled_self_attention",
