@@ -1,4 +1,4 @@
-"""`attnlab ls`: list the variants, tasks, metrics, corpora, configurations or runs."""
+"""`attnlab ls`: list the variants, tasks, metrics, corpora, configurations, papers or runs."""
 
 from __future__ import annotations
 
@@ -99,6 +99,14 @@ def _configs(folder: str | None) -> Iterator[Row]:
         yield name, kind, _first_comment(file)
 
 
+def _papers(_folder: str | None) -> Iterator[Row]:
+    for name, file in presets.names().items():
+        value = yaml_source.read(file).value
+        paper = value.get("paper") if isinstance(value, dict) else None
+        if paper:
+            yield name, f"{paper['title']} ({paper['source']})", paper["claim"], ", ".join(value["arms"])
+
+
 def _kind(value: object) -> str:
     keys = set(value) if isinstance(value, dict) else set()
     if "arms" in keys:
@@ -153,5 +161,6 @@ LISTINGS = {
     "metrics": (("metric", "meaning", "options"), _metrics),
     "corpora": (("corpus", "meaning", "options"), _corpora),
     "configs": (("file", "kind", "meaning"), _configs),
+    "papers": (("file", "paper", "claim", "arms"), _papers),
     "runs": (("folder", "status", "task", "model", "attention", "seed", "score"), _runs),
 }

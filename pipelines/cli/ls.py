@@ -8,7 +8,8 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("variants", "tasks", "metrics", "corpora", "configs", "runs"))
+    kinds = ("variants", "tasks", "metrics", "corpora", "configs", "papers", "runs")
+    parser.add_argument("what", choices=kinds)
     parser.add_argument(
         "folder",
         nargs="?",
@@ -22,6 +23,5 @@ def _run(arguments: argparse.Namespace) -> None:
     ls_command(arguments.what, arguments.folder)
 
 
-COMMAND = Command(
-    "ls", "list variants, tasks, metrics, corpora, configs or runs", _arguments, _run, "attnlab ls variants"
-)
+MEANING = "list variants, tasks, metrics, corpora, configs, papers or runs"
+COMMAND = Command("ls", MEANING, _arguments, _run, "attnlab ls variants")

@@ -113,6 +113,17 @@ class StoppingConfig(Section):
     )
 
 
+class PaperConfig(Section):
+    """The published claim that an ablation file asks again; part of the file, not of what is compared."""
+
+    title: Name
+    source: Name = Field(description="where to read it, such as arXiv:2410.17897")
+    claim: Name = Field(description="what the paper says, in one sentence")
+    number: Name = Field(description="the figure behind the claim, and where it stands in the paper")
+    recipe: Name = Field(description="model, data and training of the paper")
+    differs: Name = Field(description="what of it this file cannot or does not repeat")
+
+
 class AblationBase(Section):
     """The settings that an ablation file and a resolved ablation share."""
 
@@ -177,6 +188,11 @@ class AblationFile(AblationBase):
         min_length=1, description="model x task combinations, by name: run files, merged left to right"
     )
     set: dict[str, Any] = Field({}, description="settings of the run to change in all cells")
+    paper: PaperConfig | None = Field(None, description="the published claim that is asked again")
+    scales: dict[Label, dict[str, Any]] = Field(
+        {}, description="other sizes of the same question: name -> the sections of this file that it replaces"
+    )
+    scale: Name | None = Field(None, description="the one of scales to use; null: the file as it stands")
 
 
 class AblationConfig(AblationBase):

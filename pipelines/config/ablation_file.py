@@ -14,6 +14,7 @@ from pipelines.config.yaml_source import Document, KeyPath, Place, merge
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 
+ONLY_IN_FILES = {"cells", "set", "paper", "scales", "scale"}  # a resolved ablation has its cells, and no more
 BY_NAME = ("cells", "arms", "primary", "margin")
 ASSAY = "assay"  # the name of a planted arm that is stated under `assay:`
 
@@ -47,6 +48,29 @@ def expanded(document: Document) -> Document:
     for path in sets:
         if isinstance(document.get(path), dict):
             document = document.replaced(path, resolve_paths(expanded_run(document.part(path)))[0])
+    return document
+
+
+def at_scale(document: Document, overrides: Sequence[Document]) -> Document:
+    """Return the file with the sections that its chosen scale replaces.
+
+    Args:
+        overrides: of the command line, where `scale=NAME` chooses, too.
+
+    Raises:
+        UserError: the file has no such scale.
+    """
+    chosen = [part for part in (document, *overrides) if part.get(("scale",)) is not None]
+    if not chosen:
+        return document
+    name, known = chosen[-1].get(("scale",)), names(document, "scales")
+    if name not in known:
+        where, fix = chosen[-1].place(("scale",)).where, perhaps(str(name), known, "scales")
+        raise UserError(where, f"the file has no scale {name!r}", accepted=fix)
+    for section in document.get(("scales", name)) or {}:
+        if section in document.value:
+            document = document.replaced((section,), Document(None, {(): document.place((section,))}))
+        document = merge([document, document.part(("scales", name, section)).under(section)])
     return document
 
 

@@ -98,7 +98,8 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
     Raises:
         UserError: with all mistakes, each with its file and line.
     """
-    document, *parts = (arms.expanded(part) for part in _read_all([file], overrides))
+    document, *parts = _read_all([file], overrides)
+    document, *parts = (arms.expanded(part) for part in (arms.at_scale(document, parts), *parts))
     for part in parts:
         document = arms.overridden(document, part)
     stated, errors = _validate(document, AblationFile)
@@ -120,7 +121,7 @@ def load_ablation(file: str, overrides: Sequence[str] = ()) -> AblationConfig:
         errors += found
     if len(cells) == len(arms.names(document, "cells")):
         errors += arms.unknown_metrics(document, [run.task for run in cells.values()])
-    values = _checked(stated, errors).model_dump(mode="json", exclude={"cells", "set"})
+    values = _checked(stated, errors).model_dump(mode="json", exclude=arms.ONLY_IN_FILES)
     return AblationConfig.model_validate(
         values | {"cells": {name: run.to_dict() for name, run in cells.items()}}
     )

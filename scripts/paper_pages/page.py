@@ -1,0 +1,84 @@
+"""The text of docs/papers.md, from the files of configs/papers and the results that are kept."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scripts.paper_pages.results import REPOSITORY, kept, papers
+
+PAGE = REPOSITORY / "docs" / "papers.md"
+HEAD = """# Published claims, asked again
+
+Each file of `configs/papers` is the ablation of one paper: it names the claim, the figure behind it, the
+paper's recipe, and what it does not repeat. As it stands it trains small models in minutes on two cores;
+with `scale=paper` the same question is asked near the size of the paper, which should have a GPU and was
+not run.
+
+    attnlab ls papers
+    attnlab ablate configs/papers/NAME.yaml --out runs/NAME
+    attnlab ablate configs/papers/NAME.yaml scale=paper --out runs/NAME-large
+
+**A small scale decides nothing about a large one.** What these runs can say: whether an effect is there
+already in a model of under a million parameters after a hundred steps, with an interval. "Inconclusive"
+and "equivalent" are kept as they came. The difference is the arm minus stock, in points of the metric
+(perplexity: hundredths of its logarithm, about per cent, lower is better).
+
+This page is written by `scripts/papers-page RUNS` from `docs/results/papers`.
+"""
+
+
+def markdown() -> str:
+    """Return the whole page."""
+    found = papers()
+    return "\n".join(
+        [HEAD, *_table(found), *(part for name in found for part in _section(name, found[name]))]
+    )
+
+
+def _table(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| paper | the paper says | arm | here: difference, 95 % interval | verdict |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, values in found.items():
+        paper, results = values["paper"], kept(name)
+        link = f"[{paper['title'].partition(':')[0]}](#{name})"
+        for row in results["comparisons"] if results else []:
+            yield f"| {link} | {paper['number']} | {row['arm']} | {_difference(row)} | {row['verdict']} |"
+        if results is None:
+            yield f"| {link} | {paper['number']} | {', '.join(values['arms'])} | not run | – |"
+    yield ""
+
+
+def _section(name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    paper, results = values["paper"], kept(name)
+    yield f'<a id="{name}"></a>\n\n## {paper["title"]}\n'
+    yield f"{paper['source']}; `configs/papers/{name}.yaml`\n"
+    yield f"- The paper says: {paper['claim']}"
+    yield f"- Its figure: {paper['number']}"
+    yield f"- Its recipe: {paper['recipe']}"
+    yield f"- What is not comparable: {paper['differs']}"
+    if results is None:
+        yield "- Here: not run.\n"
+        return
+    for row in results["comparisons"]:
+        yield f"- Here, `{row['arm']}`: {_outcome(row)}"
+    yield ""
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    seeds, metric = len(row["arm_scores"]), row["metric"]
+    scores = (statistics.mean(row[side]) for side in ("baseline_scores", "arm_scores"))
+    before, after = (f"{score:.2f}" for score in scores)
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    over = f"over {seeds} seeds and {row['n_examples']:,} examples"
+    return (
+        f"**{row['verdict']}**{reason}; {metric} {before} for stock, {after} for the arm, "
+        f"difference {_difference(row)} {over}; a difference of {row['mde80']:.2f} would be found in four "
+        "of five studies like this."
+    )
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    low, high = row["ci95"]
+    return f"{row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
