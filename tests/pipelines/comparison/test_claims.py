@@ -16,7 +16,7 @@ from pipelines.comparison.significance import two_way
 from scripts.simulations import claims
 from tests.pipelines.comparison.test_behrens_fisher import convolution, mean, with_count
 from tests.pipelines.comparison.test_compare import Folders, ablation, counts, hash_of
-from tests.pipelines.comparison.test_significance import comparison
+from tests.pipelines.comparison.test_verdict import comparison
 
 
 @pytest.fixture
