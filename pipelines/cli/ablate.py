@@ -16,7 +16,7 @@ from pipelines.cli.command import (
     one_ablation,
     out_folder,
 )
-from pipelines.config.engines import ExecutorName
+from pipelines.config.executor_names import ExecutorName
 from pipelines.distributed.stop import leaving_at_once
 from pipelines.errors import UserError
 

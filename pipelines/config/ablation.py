@@ -14,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.config.engines import ExecutorName, HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
+from pipelines.config.engines import HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
+from pipelines.config.executor_names import ExecutorName
 from pipelines.config.run import Attention, RunConfig, VariantSpec, WhereConfig
 from pipelines.config.section import Count, Name, Section
 from pipelines.config.yaml_source import merge_values

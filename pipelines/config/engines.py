@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipelines.config.section import Count, Name, Section
-
-ExecutorName = Literal["local", "slurm", "ray", "kubernetes", "hf-jobs"]
 
 
 class SlurmConfig(Section):

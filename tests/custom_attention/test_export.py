@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -111,3 +113,14 @@ def test_no_local_path_is_in_the_folder(folders):
     for path in folders.glob("*/*.json"):
         assert str(folders) not in path.read_text()
         assert not json.loads(path.read_text()).get("_name_or_path")
+
+
+def test_no_two_shipped_variants_define_the_same_name():
+    """They could not be attached together: an exported model has the code of all its variants in one file."""
+    defined = Counter()
+    for file in (REPOSITORY / "custom_attention" / "variants").glob("*.py"):
+        for part in ast.parse(file.read_text(encoding="utf-8")).body:
+            targets = part.targets if isinstance(part, ast.Assign) else []
+            defined.update(target.id for target in targets if isinstance(target, ast.Name))
+            defined.update([part.name] if isinstance(part, ast.ClassDef | ast.FunctionDef) else [])
+    assert [name for name, count in defined.items() if count > 1] == []

@@ -144,7 +144,6 @@ def test_help_names_every_command_and_each_explains_itself(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["tarin"],
         ["train"],
         ["ls", "varaints"],

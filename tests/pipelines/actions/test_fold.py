@@ -94,7 +94,8 @@ def test_a_stock_run_is_written_as_it_is(tmp_path, capsys):
     assert transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "plain").config.id2label
 
 
-def test_a_folder_that_is_there_stays(tmp_path, capsys):
+def test_a_folder_that_is_there_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pipelines.runs.finished.require_finished", lambda folder: None)
     (tmp_path / "plain").mkdir()
     assert main(["fold", "anything", str(tmp_path / "plain")]) == 2
     assert "exists already" in capsys.readouterr().err

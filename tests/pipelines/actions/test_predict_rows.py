@@ -67,6 +67,12 @@ def with_short_texts(run: RunConfig) -> Any:
     return run.task.model_copy(update={"options": {**run.task.options, "max_new_tokens": 3}})
 
 
+@pytest.fixture(autouse=True)
+def runs_are_there(monkeypatch):
+    """The runs of these tests are in memory, in no folder."""
+    monkeypatch.setattr("pipelines.runs.finished.require_finished", lambda folder: None)
+
+
 @pytest.fixture
 def predicted(monkeypatch, capsys):
     """A function that predicts a file or the bytes of standard input, and returns the printed rows."""
