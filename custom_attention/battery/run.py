@@ -72,6 +72,8 @@ def _outcome(check: Check, model: Any, family: str) -> str | None:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, VariantError):
+        return str(error).rstrip(".")
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
