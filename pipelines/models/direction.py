@@ -45,8 +45,9 @@ def _first_token_sees_later_ones(reader: PreTrainedModel) -> bool:
 
     All of them, because attention may reach only as far as a window.
     """
-    known = min(NUM_TOKENS + 2, getattr(reader.config, "vocab_size", NUM_TOKENS + 2))
-    ids = [token for token in range(known) if token != reader.config.pad_token_id]
+    text = reader.config.get_text_config()  # T5Gemma 2's encoder has a part for images too
+    known = min(NUM_TOKENS + 2, getattr(text, "vocab_size", NUM_TOKENS + 2))
+    ids = [token for token in range(known) if token != text.pad_token_id]
     ids *= NUM_TOKENS + 1  # a vocabulary may be smaller than the row
     rows = torch.tensor([ids[:NUM_TOKENS], [ids[0], *ids[2 : NUM_TOKENS + 1]]])
     with quiet(reader):

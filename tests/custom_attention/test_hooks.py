@@ -200,8 +200,8 @@ def test_hidden_states_are_what_the_projections_of_a_site_read(family):
     for module, stack in attached(model):
         for side, name in enumerate(PROJECTIONS[family]):
             layer = getattr(module, name)
-            layer.register_forward_hook(
-                lambda _, args, out, key=(stack.site.index, side): read.update({key: args[0]})
+            layer.register_forward_hook(  # DeBERTa's read its table of positions too, after the states
+                lambda _, args, out, key=(stack.site.index, side): read.update({key: read.get(key, args[0])})
             )
     logits(model, padded(family).inputs)
     for _, stack in attached(model):

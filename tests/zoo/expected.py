@@ -13,5 +13,8 @@ REFUSED: Mapping[tuple[str, str], str] = {
     **{("bloom", task): NOT_DISPATCHED for task in (*READING, *WRITING, "language_modelling")},
     **{("led", task): NOT_DISPATCHED for task in ("question_answering", *WRITING)},
     **{("byt5", task): NO_OFFSETS for task in (*READING, "language_modelling")},
-    ("t5gemma", "text_classification"): "reads another token of a text where the batch pads it",
+    **{
+        (family, "text_classification"): "reads another token of a text where the batch pads it"
+        for family in ("t5gemma", "t5gemma2")
+    },
 }

@@ -52,6 +52,8 @@ LLAMA = {
 }
 GEMMA = {**LLAMA, "head_dim": 16, "query_pre_attn_scalar": 16, "dropout_rate": 0.0, "attention_dropout": 0.0}
 del GEMMA["classifier_dropout"]
+VISION = {"hidden_size": 12, "intermediate_size": 13, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION |= {"image_size": 16, "patch_size": 8}
 HEADS = {
     "ner": "AutoModelForTokenClassification",
     "question_answering": "AutoModelForQuestionAnswering",
@@ -254,6 +256,13 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "led": _pair("led", made.roberta, _LED, ("question_answering", *WRITING), quirks=_BART),
     "t5gemma": _pair("t5gemma", made.gemma, GEMMA, ("ner", "text_classification", *WRITING)),
+    "t5gemma2": _pair(
+        "t5gemma2",
+        made.gemma,
+        {**GEMMA, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]},
+        ("ner", "text_classification", *WRITING),
+        quirks={"pad_token_id": "<pad>", "bos_token_id": "<bos>", "eos_token_id": "<eos>"},
+    ),
     "bert2bert": _pair("encoder-decoder", made.bert, ENCODER, WRITING),
 }
 NEEDS_SENTENCEPIECE = ("marian", "m2m100")
@@ -303,6 +312,17 @@ def _config(family: Family, tokenizer: Any) -> Any:
             vocab_size=size,
             dropout_rate=0.0,
             classifier_dropout_rate=0.0,
+        )
+    if family.model_type == "t5gemma2":
+        part = {**family.config, **quirks, "vocab_size": size}
+        image = {"image_token_index": size - 1, "eoi_token_index": size - 2}
+        return transformers.T5Gemma2Config(
+            encoder={"text_config": dict(part), "vision_config": VISION, "mm_tokens_per_image": 4, **image},
+            decoder=dict(part),
+            decoder_start_token_id=quirks["bos_token_id"],
+            dropout_rate=0.0,
+            classifier_dropout_rate=0.0,
+            **image,
         )
     return transformers.AutoConfig.for_model(
         family.model_type, **{"vocab_size": size, **family.config, **quirks}
