@@ -72,7 +72,8 @@ class GridEngine:
         self._daemon("sge_qmaster")
         self._wait(lambda: self._answers("qconf", "-sh"), "its master")
         self.run("qconf", "-as", socket.gethostname())
-        lines = (line.split(maxsplit=1) for line in self.run("qconf", "-sconf").splitlines()[1:])
+        text = self.run("qconf", "-sconf").replace("\\\n", " ")
+        lines = (line.split(maxsplit=1) for line in text.splitlines()[1:] if line.strip())
         changes = GLOBAL | {"execd_spool_dir": f"{self.folder}/execd"}
         settings = {name: changes.get(name, value) for name, value in lines}
         (self.folder / "global").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
