@@ -26,6 +26,7 @@ from pipelines.storage.lock import _lease, is_held
 from pipelines.storage.names import LOCK, LOG, RUN
 from tests.conftest import REPOSITORY
 from tests.engines import ENGINES, Engine
+from tests.grid_engine import grid_engine
 from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import states
 from tests.pipelines.waiting import wait_for
@@ -40,7 +41,7 @@ from custom_attention.variant import Variant
 class Slow(Variant):
     def output(self, output, call):
         if Path(os.environ["ATTNLAB_SLOWLY"]).exists():
-            time.sleep(0.6)
+            time.sleep(1.0)
         return output
 """
 STOPPED = re.compile(r"^stopped (?:at step|while evaluating)", re.MULTILINE)
@@ -59,20 +60,22 @@ class Ablation:
         self.out = folder / "runs" / "toy"
         folder.mkdir()
         (folder / "slow.py").write_text(SLOW)
-        cell = TINY["cells"]["toy"][0] | {"num_epochs": 3, "eval_every_steps": 12}
+        cell = TINY["cells"]["toy"][0] | {"num_epochs": 4, "eval_every_steps": 16}
         values = TINY | {"cells": {"toy": [cell]}, "arms": ARMS, "keep": "model"} | changes
         (folder / "ablation.yaml").write_text(yaml.safe_dump(values))
         self.log = folder / "said.txt"
 
+    def environment(self) -> dict[str, str]:
+        ours = {"PYTHONPATH": f"{REPOSITORY}:{self.folder}", "ATTNLAB_SLOWLY": str(self.slowly)}
+        return self.engine.environment | ours
+
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines", "ablate", "ablation.yaml", "--out", "runs/toy"]
-        environment = os.environ | self.engine.environment
-        environment |= {"PYTHONPATH": f"{REPOSITORY}:{self.folder}", "ATTNLAB_SLOWLY": str(self.slowly)}
         with open(self.log, "wb") as said:
             return subprocess.Popen(
                 [*command, *(options or self.engine.options)],
                 cwd=self.folder,
-                env=environment,
+                env=os.environ | self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -217,7 +220,7 @@ def test_a_lost_worker_node_driver_and_head_of_ray_change_no_bit(engine, undistu
     process.kill()
     wait_for(lambda: not any(is_held(run / LOCK) for run in (first, second)), _Patient(process))
     process = ablation.start()
-    wait_for(lambda: is_held(first / LOCK), process)
+    wait_for(lambda: any(is_held(run / LOCK) for run in (first, second)), process)
     head.kill()
     status, text = ablation.ends(process)
     assert status == 1, text
@@ -229,3 +232,41 @@ def test_a_lost_worker_node_driver_and_head_of_ray_change_no_bit(engine, undistu
     status, text = ablation.ends(ablation.start("--executor", "local", "--jobs", "2"))
     assert status == 0, text
     assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
+
+
+def test_a_grid_by_the_lines_of_the_guide_for_grid_engine_has_the_same_bits(undisturbed, tmp_path):
+    """docs/clusters.md: a preempted run is started again, a killed one by the next submission."""
+    page = (REPOSITORY / "docs" / "clusters.md").read_text()
+    blocks = re.findall(r"```sh\n([^`]*)```", page)
+    [submit] = [block for block in blocks if "qsub" in block]
+    [script] = [block for block in blocks if "SGE_TASK_ID" in block]
+    with grid_engine(tmp_path / "sge") as cluster:
+        ablation = Ablation(tmp_path / "work", Engine(()))
+        (ablation.folder / "run.sh").write_text(script)
+        (ablation.folder / "submit.sh").write_text(submit)
+        programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = ablation.environment() | {"PATH": programs}
+
+        def submit_missing() -> None:
+            cluster.run("sh", "submit.sh", folder=ablation.folder, **environment)
+
+        def is_over() -> bool:
+            return not cluster.run("qstat")
+
+        ablation.slowly.touch()
+        submit_missing()
+        master = cluster.daemons[0]
+        preempted, killed = (ablation.runs["slow", seed] for seed in (1, 2))
+        wait_for(lambda: is_at_work(preempted), master)
+        os.kill(worker_of(preempted), signal.SIGTERM)
+        wait_for(lambda: is_at_work(killed), master)
+        os.kill(worker_of(killed), signal.SIGKILL)
+        wait_for(lambda: "resumed at step" in said(preempted), master)
+        ablation.slowly.unlink()
+        wait_for(is_over, master)
+        missing = [run for run in ablation.runs.values() if not (run / "manifest.json").exists()]
+        assert missing == [killed]
+        submit_missing()
+        wait_for(is_over, master)
+    assert "resumed at step" in said(killed)
+    assert ablation.results() == undisturbed

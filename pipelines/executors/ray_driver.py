@@ -34,7 +34,7 @@ def main() -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, TypeError, ValueError) as error:
-        _tell({"refused": _first_line(error)})
+        _tell({"refused": _first_sentence(error)})
         return
     _tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
     tasks: dict[Any, str] = {}  # name of the run, by the reference to its task
@@ -84,7 +84,7 @@ def _watch(tasks: dict[Any, str]) -> None:
             try:
                 ray.get(task)
             except RayError as error:
-                reason = _first_line(getattr(error, "cause", None) or error)
+                reason = _first_sentence(getattr(error, "cause", None) or error)
             _tell({"ended": tasks[task], "reason": reason})
             del tasks[task]  # last: `main` leaves when none is left
 
@@ -93,9 +93,9 @@ def _tell(line: dict[str, Any]) -> None:
     print(printable(json.dumps(line)), flush=True)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def _first_sentence(error: BaseException) -> str:
+    text = (str(error).strip().splitlines() or [""])[0].partition(". ")[0].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 if __name__ == "__main__":
