@@ -75,7 +75,7 @@ TRAINING = {
     ),
     "pipelines.storage": ("paths",),
     "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
-    "pipelines.train.speed": ("dropout", "embedding_gradients", "unpadding"),
+    "pipelines.train.speed": ("dropout", "embedding_gradients", "token_layout", "unpadding"),
 }
 
 
