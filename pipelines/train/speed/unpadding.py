@@ -243,8 +243,12 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
 
 
 def layers_of(model: PreTrainedModel) -> dict[str, nn.ModuleList] | None:
-    """Return the layers of each stack, if each has one self-attention site, others lie in them, and none is
-    skipped."""
+    """Return the layers of each stack, if each has one self-attention site and none is skipped at random.
+
+    Cross-attention must lie in them, too.
+    """
+    if layerdrop(model):
+        return None
     attached = custom_attention.attached(model)
     if any(stack.site.kind == "merged" for _, stack in attached):  # its keys are those of two stacks
         return None
@@ -254,7 +258,7 @@ def layers_of(model: PreTrainedModel) -> dict[str, nn.ModuleList] | None:
         cross = {module for module, stack in attached if stack.site.stack == name and stack.site.is_cross}
         lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
         layers = next((layers for layers in lists if _holds_one_each(layers, own)), None)
-        if layers is None or not cross <= set(layers.modules()) or layerdrop(model):
+        if layers is None or not cross <= set(layers.modules()):
             return None
         found[name] = layers
     return found
@@ -288,7 +292,7 @@ def _same_states(
             return all(
                 _same(outputs[own[-1]], padded[own[-1]], layouts[name]) for name, own in layers.items()
             )
-    except (RuntimeError, ValueError):  # shapes do not fit: a layer needs to know which example a token is of
+    except Exception:  # any model: most often a layer needs to know which example a token is of
         return False
     finally:
         for hook in hooks:
