@@ -12,6 +12,7 @@ from pipelines.ablation.ledger import LedgerLine
 from pipelines.ablation.preregistration import read_registration, seal, short
 from pipelines.ablation.results import EndedAblation
 from pipelines.comparison.online import e_lond
+from pipelines.errors import UserError
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs.manifest import read_manifest
 from pipelines.storage import reading
@@ -64,6 +65,7 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
     kept: list[LedgerLine] = []
     for store, ablations in _by_store(ended).items():
         lines = ledger.read(store)
+        yield from _lost(store, ablations, lines)
         heads = [stored["heads"].get(one.folder.resolve().name, "") for one in ablations]
         places = [place for place, line in enumerate(lines) if line["hash"] in heads]
         if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
@@ -74,6 +76,31 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
         kept += lines[: max(places, default=-1) + 1]
     if _shown(kept, _all_tests(ended, rows), ended) != shown:
         yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
+
+
+def _lost(store: Path, ablations: Sequence[EndedAblation], lines: Sequence[LedgerLine]) -> Iterator[str]:
+    """Yield which looks a ledger has lost: those before a registration, and those of a report beside it."""
+    known = {line["hash"] for line in lines}
+    if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
+        return  # a pushed report carries the looks, not the ledger
+    for one in ablations:
+        if read_registration(one.folder).get("ledger", "") not in {"", *known}:
+            yield f"{LEDGER}: does not hold the last look before {one.folder.name} was registered"
+    own = {one.folder.resolve().name for one in ablations}
+    for path in sorted(store.glob(f"*/{RESULTS}")):
+        name = path.parent.name
+        if name not in own and _head(path, name) not in {"", *known}:
+            yield f"{LEDGER}: does not hold the look after which {name}/{RESULTS} was written"
+
+
+def _head(results: Path, name: str) -> str:
+    """Return the last look that a report beside this one had seen; "" where it says none, or is damaged."""
+    try:
+        stored = reading.json_object(results, "")
+    except UserError:
+        return ""
+    heads = (stored.get("ledger") or {}).get("heads") or {}
+    return str(heads.get(name, ""))
 
 
 def _is_near(noted: float | None, now: float | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import anchor, chain, looks, results, sides
+from pipelines.ablation import alike, anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
@@ -122,7 +122,7 @@ def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     yield from registration_differences(ended)
     finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
     of_files = (f"{cell.label}: {line}" for cell in finished for line in run_differences(cell.folder))
-    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs)])
+    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs), *alike.differences(finished)])
     yield from _of_search(ended)
 
 
