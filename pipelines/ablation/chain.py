@@ -50,7 +50,9 @@ def _seals_beside(folder: Path) -> set[str]:
     found = set()
     for path in sorted(folder.resolve().parent.glob(f"*/{REGISTRATION}")):
         try:
-            found.add(seal(read_registration(path.parent)))
+            registered = read_registration(path.parent)
         except UserError:  # damaged, so its own ablation is refused; it vouches for nothing here
             continue
+        if registered.get("name") in (None, path.parent.name):  # nor does a copy
+            found.add(seal(registered))
     return found

@@ -36,8 +36,8 @@ def record(results: dict[str, Any], ended: Sequence[EndedAblation]) -> None:
         lines: list[LedgerLine] = []
         for one in ablations:
             tests, rows = _tests(one, results["comparisons"]), _own_rows(one, results["comparisons"])
-            over = sum(outcome.status in ENDED for outcome in one.outcomes.values())
-            lines = ledger.note(store, ledger.looks_of(rows, tests, _seal(one), over, _planned(one)))
+            noted = ledger.looks_of(rows, tests, _seal(one), _ended(one), _planned(one))
+            lines = ledger.note(store, noted)
             heads[one.folder.resolve().name] = lines[-1]["hash"] if lines else ""
         entries += lines
     tests = _all_tests(ended, results["comparisons"])
@@ -79,13 +79,16 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
 
 
 def _lost(store: Path, ablations: Sequence[EndedAblation], lines: Sequence[LedgerLine]) -> Iterator[str]:
-    """Yield which looks a ledger has lost: those before a registration, and those of a report beside it."""
+    """Yield what is gone: looks before a registration or of a report beside it, runs that were seen."""
     known = {line["hash"] for line in lines}
     if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
         return  # a pushed report carries the looks, not the ledger
     for one in ablations:
         if read_registration(one.folder).get("ledger", "") not in {"", *known}:
             yield f"{LEDGER}: does not hold the last look before {one.folder.name} was registered"
+        seen = max((line["finished"] for line in lines if line["ablation"] == _seal(one)), default=0)
+        if seen > (over := _ended(one)):
+            yield f"{LEDGER}: {seen} runs of {one.folder.name} had ended at a look, and now {over} have"
     own = {one.folder.resolve().name for one in ablations}
     for path in sorted(store.glob(f"*/{RESULTS}")):
         name = path.parent.name
@@ -156,6 +159,10 @@ def _by_store(ended: Sequence[EndedAblation]) -> dict[Path, list[EndedAblation]]
 
 def _seal(one: EndedAblation) -> str:
     return seal(read_registration(one.folder))
+
+
+def _ended(one: EndedAblation) -> int:
+    return sum(outcome.status in ENDED for outcome in one.outcomes.values())
 
 
 def _planned(one: EndedAblation) -> int:

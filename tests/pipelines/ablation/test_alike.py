@@ -16,6 +16,7 @@ from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.preregistration import register
 from pipelines.cli.main import main
 from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.sealed import digest
 from tests.pipelines import stored_ablation as made
 from tests.pipelines.ablation.test_registration import chained, verified
 
@@ -50,7 +51,7 @@ def test_references_that_were_changed_in_one_arm_are_named_although_every_hash_i
     assert found(folder) == []
     for seed in (1, 2, 3):
         run = made.run_folder(folder, "gate", seed)
-        rescore(run, lambda number, line: number == 7 and line.update(reference=["B-LOC"] * 16))
+        rescore(run, lambda number, line: number == 7 and line.update(reference=["B-LOC"] * 32))
     lines = found(folder)
     assert lines[0] == (
         "toy / gate / seed 1: predictions.validation.jsonl, line 8: has another reference than "
@@ -100,6 +101,21 @@ def test_a_copy_under_another_name_is_found_also_when_it_was_reported_again(tmp_
     assert (status, "was made for the folder toy, and this one is copy" in out) == (1, True)
 
 
+def test_a_copy_of_the_registration_beside_it_vouches_for_nothing(tmp_path, capsys):
+    folder = made.write(tmp_path)
+    chained(folder)
+    shutil.copytree(folder, tmp_path / "honest")
+    stored = json.loads((folder / "registration.json").read_text())
+    stored["declared"]["margin"]["f1"] = 9.0
+    changed = stored | {"hash": digest(stored["declared"]), "finished_before": {}, "finished_runs": []}
+    made.forge(folder / "registration.json", changed)
+    stated = yaml.safe_load((folder / "ablation.yaml").read_text())
+    (folder / "ablation.yaml").write_text(yaml.safe_dump(stated | {"margin": {"f1": 9.0}}))
+    assert main(["report", str(folder)]) == 0
+    status, out = verified(folder, capsys)
+    assert (status, "toy / gate / seed 1 was trained under another registration" in out) == (1, True)
+
+
 @pytest.mark.parametrize("looked_first", [True, False], ids=["before it", "after it"])
 def test_a_ledger_that_was_begun_anew_has_lost_the_looks_of_others(tmp_path, capsys, looked_first):
     other, own = (tmp_path / name for name in ("other", "own"))
@@ -120,6 +136,21 @@ def test_a_ledger_that_was_begun_anew_has_lost_the_looks_of_others(tmp_path, cap
     before = "ledger.jsonl: does not hold the last look before own was registered"
     beside = "ledger.jsonl: does not hold the look after which other/results.json was written"
     assert (status, (before if looked_first else beside) in out) == (1, True), out
+
+
+def fail(run: Path) -> None:
+    (run / "manifest.json").unlink()
+    (run / "failure.txt").write_text("out of memory\n")
+
+
+@pytest.mark.parametrize("lose", [shutil.rmtree, fail])
+def test_a_run_that_was_looked_at_and_is_gone_is_named(tmp_path, capsys, lose):
+    folder = made.write(tmp_path)
+    assert main(["report", str(folder)]) == 0
+    lose(made.run_folder(folder, "gate", 3))
+    assert main(["report", str(folder)]) == 0
+    status, out = verified(folder, capsys)
+    assert (status, "6 runs of toy had ended at a look, and now 5 have" in out) == (1, True)
 
 
 def test_a_primary_metric_that_no_run_has_is_one_sentence(tmp_path, capsys):
