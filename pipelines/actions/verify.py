@@ -183,8 +183,8 @@ def _of_search(ended: results.EndedAblation) -> Iterator[str]:
 def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reports that are not what their results are rendered as.
 
-    Another version of attnlab renders other texts, so they cannot be compared: what says so may be forged, and
-    is a difference. Of what was downloaded, and of 0.1, the hashes in its record are all there is.
+    Another version of attnlab renders other texts, so they cannot be compared. What says so may be forged:
+    that is a difference. Of what was downloaded, and of 0.1, the hashes in its record are all there is.
     """
     fix = f"attnlab report {folder} writes it again"
     is_old = "rules" not in stored or (folder.parent / CONTENTS).is_file()
