@@ -15,7 +15,7 @@ from pipelines.storage.run_folder import RunFolder
 
 
 def differences(folder: Path, registered: Registered, baseline: str, runs: Sequence[Cell]) -> Iterator[str]:
-    """Yield the runs that contradict a registration.
+    """Yield what contradicts a registration: the folder that it lies in, and runs.
 
     A run under another registration was there when this one was made, or belongs to an ablation beside it;
     else this registration was written or changed after its runs. A run of an arm under this registration,
@@ -24,8 +24,11 @@ def differences(folder: Path, registered: Registered, baseline: str, runs: Seque
     Args:
         folder: of the ablation. One that was downloaded has no other ablations beside it.
     """
+    name, now = registered.get("name"), folder.resolve().name
+    if name not in (None, now) and not _is_download(folder):
+        yield f"was made for the folder {name}, and this one is {now}: renamed, or a copy"
     known, own = set(registered.get("finished_runs", ())), seal(registered)
-    beside = None if (folder.parent / CONTENTS).is_file() else _seals_beside(folder)
+    beside = None if _is_download(folder) else _seals_beside(folder)
     for run in {run.folder: run for run in runs}.values():
         manifest = read_manifest(RunFolder(run.folder))
         if manifest is None or "registration" not in manifest:
@@ -38,12 +41,18 @@ def differences(folder: Path, registered: Registered, baseline: str, runs: Seque
             yield f"{run.label} was trained under another registration, {short(under)}"
 
 
+def _is_download(folder: Path) -> bool:
+    return (folder.parent / CONTENTS).is_file()
+
+
 def _seals_beside(folder: Path) -> set[str]:
     """Return the seals of the registrations of all ablations that share the runs of one."""
     found = set()
     for path in sorted(folder.resolve().parent.glob(f"*/{REGISTRATION}")):
         try:
-            found.add(seal(read_registration(path.parent)))
+            registered = read_registration(path.parent)
         except UserError:  # damaged, so its own ablation is refused; it vouches for nothing here
             continue
+        if registered.get("name") in (None, path.parent.name):  # nor does a copy
+            found.add(seal(registered))
     return found

@@ -12,6 +12,7 @@ from pipelines.ablation.ledger import LedgerLine, NotedLook
 from pipelines.ablation.preregistration import read_registration, seal, short
 from pipelines.ablation.results import EndedAblation
 from pipelines.comparison.online import e_lond
+from pipelines.errors import UserError
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs.manifest import read_manifest
 from pipelines.shown import plural
@@ -40,8 +41,7 @@ def record(results: dict[str, Any], ended: Sequence[EndedAblation], say: Callabl
         lines: list[LedgerLine] = []
         for one in ablations:
             tests, rows = _tests(one, results["comparisons"]), _own_rows(one, results["comparisons"])
-            over = sum(outcome.status in ENDED for outcome in one.outcomes.values())
-            looks = ledger.looks_of(rows, tests, _seal(one), over, _planned(one))
+            looks = ledger.looks_of(rows, tests, _seal(one), _ended(one), _planned(one))
             try:
                 lines = ledger.note(store, looks)
             except ReadOnly:
@@ -102,6 +102,7 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
     kept: list[LedgerLine] = []
     for store, ablations in _by_store(ended).items():
         lines = ledger.read(store)
+        yield from _lost(store, ablations, lines)
         heads = [stored["heads"].get(one.folder.resolve().name, "") for one in ablations]
         places = [place for place, line in enumerate(lines) if line["hash"] in heads]
         if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
@@ -113,6 +114,34 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
     noted = [look for look in shown if look.get("recorded", True)]
     if _shown(kept, _all_tests(ended, rows), _prefixes(ended)) != noted:
         yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
+
+
+def _lost(store: Path, ablations: Sequence[EndedAblation], lines: Sequence[LedgerLine]) -> Iterator[str]:
+    """Yield what is gone: looks before a registration or of a report beside it, runs that were seen."""
+    known = {line["hash"] for line in lines}
+    if not reading.is_there(store / LEDGER) and (store / CONTENTS).is_file():
+        return  # a pushed report carries the looks, not the ledger
+    for one in ablations:
+        if read_registration(one.folder).get("ledger", "") not in {"", *known}:
+            yield f"{LEDGER}: does not hold the last look before {one.folder.name} was registered"
+        seen = max((line["finished"] for line in lines if line["ablation"] == _seal(one)), default=0)
+        if seen > (over := _ended(one)):
+            yield f"{LEDGER}: {seen} runs of {one.folder.name} had ended at a look, and now {over} have"
+    own = {one.folder.resolve().name for one in ablations}
+    for path in sorted(store.glob(f"*/{RESULTS}")):
+        name = path.parent.name
+        if name not in own and _head(path, name) not in {"", *known}:
+            yield f"{LEDGER}: does not hold the look after which {name}/{RESULTS} was written"
+
+
+def _head(results: Path, name: str) -> str:
+    """Return the last look that a report beside this one had seen; "" where it says none, or is damaged."""
+    try:
+        stored = reading.json_object(results, "")
+    except UserError:
+        return ""
+    heads = (stored.get("ledger") or {}).get("heads") or {}
+    return str(heads.get(name, ""))
 
 
 def _is_near(noted: float | None, now: float | None) -> bool:
@@ -175,6 +204,10 @@ def _by_store(ended: Sequence[EndedAblation]) -> dict[Path, list[EndedAblation]]
 
 def _seal(one: EndedAblation) -> str:
     return seal(read_registration(one.folder))
+
+
+def _ended(one: EndedAblation) -> int:
+    return sum(outcome.status in ENDED for outcome in one.outcomes.values())
 
 
 def _planned(one: EndedAblation) -> int:

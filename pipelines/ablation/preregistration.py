@@ -13,7 +13,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from pipelines.ablation import declaration
+from pipelines.ablation import declaration, ledger
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.declaration import Deviation, declare
 from pipelines.ablation.trials import trials
@@ -59,6 +59,7 @@ def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> No
         declared, before = declare(config), _finished(folder.parent / CELLS, config)
         stored = {"declared": declared, "hash": digest(declared), "time": now, "name": folder.resolve().name}
         stored |= {"anchor": config.anchor} if config.anchor else {}
+        stored |= {"ledger": looks[-1]["hash"]} if (looks := ledger.read(folder.parent)) else {}
         stored |= {"finished_before": dict(before.by_arm), "finished_runs": before.runs}
         atomic.write_json(path, sealed(stored))
     elif fresh and (before := _finished(folder.parent / CELLS, config)).runs:
@@ -130,6 +131,7 @@ class Registered(TypedDict):
     time: str
     anchor: NotRequired[str]  # what was to date it: "git", "hub:ORG/NAME" or a URL
     name: NotRequired[str]  # of the ablation's folder; since 0.2
+    ledger: NotRequired[str]  # hash of the last look of the store before it; none: there was none
     finished_before: NotRequired[dict[str, int]]  # arm -> runs in the store, copies included
     finished_runs: NotRequired[list[str]]  # `short` hashes of these runs; since 0.2
     made_again: NotRequired[list[MadeAgain]]
@@ -149,7 +151,8 @@ def read_registration(folder: Path) -> Registered:
 
 def seal(registered: Registered) -> str:
     """Return the digest of a whole registration, to which its runs are chained: what, when, after what."""
-    return digest({name: registered.get(name) for name in SEALED})
+    looks = {"ledger": registered["ledger"]} if "ledger" in registered else {}  # older seals lack it
+    return digest({name: registered.get(name) for name in SEALED} | looks)
 
 
 def deviations(registered: Registered, config: AblationConfig, runs: Iterable[Cell]) -> list[Deviation]:

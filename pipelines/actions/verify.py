@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines import report
-from pipelines.ablation import anchor, chain, looks, results, sides
+from pipelines.ablation import alike, anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
@@ -20,6 +20,7 @@ from pipelines.actions.answers import Verified
 from pipelines.comparison import rescored
 from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
+from pipelines.hub.contents import CONTENTS
 from pipelines.runs import intact
 from pipelines.runs.locate import find_record
 from pipelines.shown import plural, printable
@@ -98,7 +99,7 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         else:
             yield error.sentence()
         return
-    written = stored
+    written, rows = stored, computed["comparisons"]
     if RECIPE not in stored:
         print(
             printable(f"{RESULTS}: it has no {RECIPE}, so none is compared; attnlab report {folder} adds it")
@@ -110,7 +111,7 @@ def ablation_differences(folder: Path) -> Iterator[str]:
         stored, computed = map(_without_judgement, (stored, computed))
     numbers = {name: value for name, value in stored.items() if name != LEDGER_IN_RESULTS}
     yield from (f"{RESULTS}: {line}" for line in differences(numbers, computed))
-    yield from _of_ledger(written, computed["comparisons"], ended)
+    yield from _of_ledger(written, rows, ended)
     yield from _of_reports(folder, written)
 
 
@@ -121,11 +122,11 @@ def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
-    """Yield the differences in the registration and the finished runs of one ablation."""
+    """Yield the differences in the registration and in the runs of one ablation that have ended."""
     yield from registration_differences(ended)
-    finished = [cell for cell, outcome in ended.outcomes.items() if outcome.status == "finished"]
-    of_files = (f"{cell.label}: {line}" for cell in finished for line in run_differences(cell.folder))
-    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs)])
+    over = [cell for cell, outcome in ended.outcomes.items() if outcome.status in ("finished", "diverged")]
+    of_files = (f"{cell.label}: {line}" for cell in over for line in run_differences(cell.folder))
+    yield from dict.fromkeys([*of_files, *sides.differences(ended.runs), *alike.differences(over)])
     yield from _of_search(ended)
 
 
@@ -185,27 +186,38 @@ def _of_search(ended: results.EndedAblation) -> Iterator[str]:
 def _of_reports(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reports that are not what their results are rendered as.
 
-    Another version of attnlab renders other texts: what it wrote is held against the hashes in its record.
+    Another version of attnlab renders other texts, so they cannot be compared. What says so may be forged:
+    that is a difference. Of what was downloaded, and of 0.1, the hashes in its record are all there is.
     """
     fix = f"attnlab report {folder} writes it again"
+    is_old = "rules" not in stored or (folder.parent / CONTENTS).is_file()
     record = reading.json_object_if_there(folder / REPORTS, fix, ReportsRecord)
     if record is None:
         if reading.is_there(folder / REPORT):
-            print(printable(f"{REPORT}: its attnlab kept no {REPORTS}, so it is not compared; {fix}"))
+            said = f"{REPORT}: there is no {REPORTS}, so it is not compared; {fix}"
+            yield from _told(said, is_old)
         return
     expected: Mapping[str, str] = record["files"]
     if record["renderer"] == report.renderer():
         texts = report.render(stored, folder)
         expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     else:
-        held = f"held against {REPORTS} only"
-        print(printable(f"{REPORT}: another version rendered it, so it is {held}; {fix}"))
+        said = f"{REPORT}: another version rendered it, so it is held against {REPORTS} only; {fix}"
+        yield from _told(said, is_old)
     for name, rendered in expected.items():
         path = inside(folder, name, str(folder / REPORTS))
         if not path.is_file():
             yield f"{name}: is missing, or is no file; {fix}"
         elif atomic.sha256_of(path) != rendered:
             yield f"{name}: is not what {RESULTS} is rendered as"
+
+
+def _told(what: str, is_note: bool) -> Iterator[str]:
+    """Yield a difference; a note is printed instead."""
+    if is_note:
+        print(printable(what))
+    else:
+        yield what
 
 
 def run_differences(folder: Path) -> Iterator[str]:

@@ -24,6 +24,7 @@ from pipelines.comparison.significance import (
     paired_test,
     resampled_values,
 )
+from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, comparable
 
 Key = tuple[str, str, int]  # cell, arm, seed
@@ -97,7 +98,11 @@ class ScoredCell:
         return declared or next((run.manifest["primary"] for run in self.runs.values()), None)
 
     def metric(self, name: str) -> Metric | None:
-        return next((run.metrics[name] for run in self.runs.values()), None)
+        run = next(iter(self.runs.values()), None)
+        if run is not None and name not in run.metrics:
+            what = f"{run.label} was not scored by {name}, which is said to be primary"
+            raise UserError("primary", what, accepted=f"it was by {', '.join(run.metrics)}")
+        return run.metrics[name] if run is not None else None
 
     def score(self, arm: str, seed: int, name: str) -> float | None:
         run = self.runs.get((arm, seed))

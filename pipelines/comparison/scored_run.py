@@ -148,6 +148,11 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
     ids, clusters = (tuple(map(str, table[name].to_pylist())) for name in ("id", "cluster"))
     hashed = NAMES_ARE_HASHES in (table.schema.metadata or {})
     run = ScoredRun(folder, label, split, manifest, ids, clusters, {}, hashed)
+    for name, metric in run.metrics.items():
+        stored = manifest["metrics"][name].get("higher_is_better", metric.higher_is_better)
+        if (metric.name, metric.higher_is_better) != (name, stored):
+            what = f"describes another metric as {name}: {metric.name}, of which {_side(metric)} is better"
+            raise UserError(str(folder / MANIFEST), what, accepted=fix)
     try:
         by_metric = {name: _statistics(table, run, name) for name in manifest["metrics"]}
     except LookupError as error:
@@ -159,6 +164,10 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
             raise UserError(str(folder), what, accepted=run_files.train_again(folder))
     return run
+
+
+def _side(metric: Metric) -> str:
+    return "more" if metric.higher_is_better else "less"
 
 
 def _statistics(stored: pyarrow.Table, run: ScoredRun, name: str) -> StatisticsTable:

@@ -6,13 +6,27 @@ from functools import cache
 
 from pipelines.comparison import power
 from pipelines.comparison.significance import LEVEL, Variance
+from pipelines.comparison.verdict import USUALLY
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 
 
 def note(facts: ReportData, row: Row) -> str:
     """Return why a row has this verdict or what would change it, as a clause; empty where it is plain."""
-    return "; ".join(part for part in (surprise(facts, row), remedy(facts, row)) if part)
+    return "; ".join(part for part in (unseen(row), surprise(facts, row), remedy(facts, row)) if part)
+
+
+def unseen(row: Row) -> str:
+    """Return under which assumption a row that is usually better or worse is better or worse."""
+    if not row.word.startswith(USUALLY) or row.unseen is None:
+        return ""
+    fall, rate, needed = row.unseen.fall, row.unseen.overturns, row.unseen.needed
+    if fall is None or rate is None or needed is None:
+        return "it holds if no seed collapses; how far one would fall is not known"
+    return (
+        f"it holds if fewer than {100 * rate:.2g} % of seeds fall by {fall:.3g} {row.unit}, which {needed:,} "
+        "seeds without such a fall would show"
+    )
 
 
 def surprise(facts: ReportData, row: Row) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.comparison import behrens_fisher, margin, verdict
 from pipelines.comparison.collapse import collapse, unseen
 from pipelines.comparison.doubts import NO_DOUBTS, doubts
+from pipelines.comparison.outliers import outliers
 from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import LEVEL, TwoWay, two_way
 from scripts.simulations.variances import Truth, draw, effect
@@ -19,11 +20,12 @@ ARMS = (1, 3, 8, 24)
 
 
 def tables(simulations: int, seed: int) -> Iterator[str]:
-    """Yield the lines of the four tables."""
+    """Yield the lines of the five tables."""
     yield from _families(simulations, seed)
     yield from _collapses(simulations, seed)
     yield from _skews(simulations, seed)
     yield from _curse(simulations, seed)
+    yield from _outliers(20 * simulations, seed)
 
 
 # ---- equivalence
@@ -169,3 +171,15 @@ def _curse(simulations: int, seed: int) -> Iterator[str]:
             ]
             cells.append(f"{raw.mean() / gain:.2f}, **{np.mean(small) / gain:.2f}**")
         yield f"| {num_seeds} | {examples:g} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+# ---- seeds that stand out
+def _outliers(draws: int, seed: int) -> Iterator[str]:
+    yield "Comparisons of normal seeds of which one stands out by chance, %\n"
+    yield "| 3 seeds | 5 seeds | 10 seeds |\n|--:|--:|--:|"
+    rng = np.random.default_rng(seed)
+    shares = [
+        np.mean([bool(outliers(rng.normal(size=n).tolist())) for _ in range(draws)]) for n in (3, 5, 10)
+    ]
+    yield "| " + " | ".join(f"{100 * share:.0f}" for share in shares) + " |"

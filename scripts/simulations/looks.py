@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+from scipy.special import stdtr
 
 from pipelines.comparison import behrens_fisher, power
 from pipelines.comparison.alpha_spending import part_of_level
@@ -19,7 +20,7 @@ ARMS = (1, 3, 8, 24)
 
 
 def tables(simulations: int, seed: int) -> Iterator[str]:
-    """Yield the lines of both tables."""
+    """Yield the lines of the three tables."""
     yield "Families with a claim at any look after 3, 4, ... seeds, without a difference, %\n"
     yield "| most seeds | examples' share | " + " | ".join(f"{n} arm{'s' * (n > 1)}" for n in ARMS) + " |"
     yield "|--:|--:|" + "--:|" * len(ARMS)
@@ -31,6 +32,7 @@ def tables(simulations: int, seed: int) -> Iterator[str]:
         yield f"| {most} | {examples:g} | " + " | ".join(cells) + " |"
     yield ""
     yield from _costs(10 * simulations, seed)
+    yield from _shapes(10 * simulations, seed)
 
 
 def walks(rng: np.random.Generator, parts: power.Components, most: int, *shape: int) -> Iterator[Estimates]:
@@ -100,3 +102,28 @@ def _words(
     )
     better = np.abs(estimate) > wide
     return better, ~better & (np.abs(estimate) + narrow < margin)
+
+
+SHAPES = {"constant": 0.0, "root": 0.5, "linear": 1.0, "quadratic": 2.0, "cubic": 3.0}  # powers of S / N
+
+
+def _shapes(draws: int, seed: int) -> Iterator[str]:
+    """Yield what each shape of the level finds where seeds are all the noise, at 5 % over all looks."""
+    yield f"\nA difference of one MDE80 of {FIXED} seeds, noise of the seeds alone, at most {MOST} seeds\n"
+    yield "| level after S of N seeds | c | found, % | seeds |\n|:--|--:|--:|--:|"
+    counts = np.arange(MIN_SEEDS, MOST + 1)
+    size = power.detectable(shares(0.0, FIXED), FIXED, CLUSTERS)
+
+    def tails(difference: float) -> np.ndarray:
+        looks = walks(np.random.default_rng([seed, 1]), shares(0.0, FIXED), MOST, draws)
+        ratios = [np.abs(one.difference + difference) / one.se for one in looks]
+        return np.stack([2 * stdtr(count - 1.0, -ratio) for count, ratio in zip(counts, ratios)], axis=1)
+
+    null, planted = tails(0.0), tails(size)
+    for name, exponent in SHAPES.items():
+        shape = (counts / MOST) ** exponent
+        c = float(np.quantile((null / shape).min(axis=1), LEVEL)) / LEVEL
+        crossed = planted <= LEVEL * c * shape
+        found = crossed.any(axis=1)
+        seeds = np.where(found, counts[crossed.argmax(axis=1)], MOST).mean()
+        yield f"| {name} | {c:.3f} | {100 * found.mean():.0f} | {seeds:.1f} |"

@@ -129,12 +129,45 @@ def test_a_report_edited_by_hand_is_named(folder, capsys):
         (folder / name).write_text(before)
 
 
-def test_a_report_of_another_version_is_held_against_its_record(folder, capsys):
+def test_a_report_of_another_version_or_without_its_record_cannot_be_compared(folder, capsys):
     assert main(["report", str(folder)]) == 0
     edit(folder / "reports.json", lambda record: record.update(renderer="0" * 64))
-    assert main(["verify", str(folder)]) == 0
-    assert "another version rendered it" in capsys.readouterr().out
-    (folder / "report.md").write_text("better\n")
+    assert main(["verify", str(folder)]) == 1
+    assert "another version rendered it, so it is held against reports.json only" in capsys.readouterr().out
+    (folder / "reports.json").unlink()
+    assert main(["verify", str(folder)]) == 1
+    assert "report.html: there is no reports.json, so it is not compared" in capsys.readouterr().out
+
+
+def test_other_rules_are_named_and_hide_nothing(folder, capsys):
+    assert main(["report", str(folder)]) == 0
+    edit(folder / "results.json", lambda results: results.update(rules=1))
+    edit(folder / "results.json", lambda results: results["comparisons"][0].update(verdict="better"))
+    assert main(["verify", str(folder)]) == 1
+    assert "other rules gave its p values, intervals and verdicts" in capsys.readouterr().out
+
+
+def test_a_run_that_is_said_to_have_diverged_after_it_was_scored_is_named(folder, capsys):
+    run = made.run_folder(folder, "gate", 3)
+    manifest = json.loads((run / "manifest.json").read_text())
+    made.forge(run / "manifest.json", manifest | {"status": "diverged", "diverged_at": 30})
+    made.list_again(run)
+    assert main(["report", str(folder)]) == 0
+    assert main(["verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "toy / gate / seed 3: manifest.json: says that the run diverged, and scores it on test" in out
+
+
+@pytest.mark.parametrize("change", [{"higher_is_better": False}, {"options": {"strict": True}}])
+def test_a_manifest_that_turns_or_exchanges_a_metric_is_one_sentence(folder, capsys, change):
+    for seed in (1, 2, 3):
+        run = made.run_folder(folder, "gate", seed)
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["metrics"]["f1"] |= change
+        made.forge(run / "manifest.json", manifest)
+        made.list_again(run)
+    assert main(["report", str(folder)]) == 2
+    assert "manifest.json: describes another metric as f1: " in capsys.readouterr().err
     assert main(["verify", str(folder)]) == 1
 
 

@@ -13,6 +13,7 @@ from pipelines.comparison.collapse import collapse, unseen
 from pipelines.comparison.doubts import Doubts, doubts
 from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import two_way
+from pipelines.report import data, settling
 from scripts.simulations import claims
 from tests.pipelines.comparison.test_behrens_fisher import convolution, mean, with_count
 from tests.pipelines.comparison.test_compare import Folders, ablation, counts, hash_of
@@ -141,6 +142,13 @@ def test_a_seed_may_fall_to_the_weakest_score_without_a_model_unless_another_fal
     assert row["unseen"]["overturns"] == pytest.approx(row["difference"] / mean)
     assert row["shrunken"] > 0
     assert "usual seeds" in row["reason"]
+    facts = data.load(compare.build(plan, folders.runs, folder=folders.root), folders.root)
+    [shown] = facts.primary
+    rate, needed = 100 * row["unseen"]["overturns"], row["unseen"]["needed"]
+    assert settling.note(facts, shown) == (
+        f"it holds if fewer than {rate:.2g} % of seeds fall by {mean:.3g} points, which {needed} seeds "
+        "without such a fall would show"
+    )
     [declared] = compare.build(plan | {"collapse": {"f1": 9.0}}, folders.runs)["comparisons"]
     assert (declared["verdict"], declared["unseen"]["fall"]) == ("better", 9.0)
     swapped = plan | {"baseline": "gate"}
