@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipelines.ablation import looks
 from pipelines.ablation.results import write
 from pipelines.actions.answers import Judged
 from pipelines.actions.answers.judged import judged
-from pipelines.comparison import compare
+from pipelines.comparison import compare, rescored
 from pipelines.comparison.expectation import Expected
 from pipelines.comparison.scored_run import common_split
 from pipelines.config.load import RunConfig, load_run
@@ -30,8 +30,10 @@ from pipelines.predictions.read import read
 from pipelines.predictions.run_side import RunSide
 from pipelines.predictions.sides import Sides
 from pipelines.predictions.table import NamedColumns
-from pipelines.storage import atomic, reading
-from pipelines.storage.names import COMPARISON, REPORT, RUNS, SIDES
+from pipelines.storage import atomic, reading, run_files
+from pipelines.storage.names import COMPARISON, MANIFEST, REPORT, RUNS, SIDES
+from pipelines.storage.paths import require_file
+from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.sealed import digest, require_intact, sealed
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
@@ -138,6 +140,11 @@ def _read(request: Request) -> Given:
     return Given(sides, files, split)
 
 
+def _encoding(settings: Sequence[str]) -> str | None:
+    """Return the encoding that the user names for text; the references have it too."""
+    return next((text.partition("=")[2] for text in settings if text.startswith("data.encoding=")), None)
+
+
 # ---- scoring
 def judge(request: Request, given: Given, folder: Path) -> None:
     """Score every file, and write its record and what is compared into `folder`.
@@ -193,6 +200,7 @@ def _examples(request: Request, given: Given) -> tuple[Task | None, Examples]:
     _require_one_task(request, given)
     task = given.runs[0].task() if given.runs else None
     if request.references is not None:
+        require_file("--references", request.references)
         config = _config(request, given)
         task = task or load_task(config)
         data = config.data.model_copy(update={"validation": None})
@@ -278,13 +286,12 @@ def _scored(
     one: Outputs | RunSide, examples: Examples, task: Task | None, metrics: Mapping[str, Metric]
 ) -> scored.ScoredFile:
     if isinstance(one, RunSide):
-        names, empty = examples.names, [None] * examples.count
-        clusters = examples.clusters or names
-        predictions = (
-            [task.read_prediction(p) for p in one.predictions] if one.predictions and task else empty
+        names, references = examples.names, one.references or ()
+        read = (
+            [task.read_prediction(written) for written in one.predictions or ()] if task is not None else ()
         )
         return scored.ScoredFile(
-            names, clusters, predictions, one.references or empty, one.run.metrics, one.run.statistics
+            names, examples.clusters or names, read, references, one.run.metrics, one.run.statistics
         )
     if task is not None:
         return scored.of_predictions(one, examples, task, metrics)
@@ -324,6 +331,39 @@ def stated_in(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = reading.json_object(folder / COMPARISON, AGAIN)
     require_intact(found, folder / COMPARISON, AGAIN)
     return found
+
+
+def differences(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a comparison is not what its records and files give; `attnlab verify` checks the reports.
+
+    Args:
+        stored: the content of its results.json.
+    """
+    try:
+        stated = stated_in(folder)
+    except UserError as error:
+        yield error.sentence()
+        return
+    for name, path in stated["runs"].items():
+        yield from (f"{name}: {line}" for line in _of_record(folder / path))
+    for file in (one for files in stated["sources"].values() for one in files):
+        path = Path(file["file"])
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
+            yield f"{path}: has changed since it was compared"
+    yield from looks.misread(stored.get("ledger"))
+
+
+def _of_record(folder: Path) -> Iterator[str]:
+    """Yield the differences of one scored file: its own hashes, and its statistics from its predictions."""
+    manifest = RunFolder(folder).manifest()
+    if manifest is None:
+        yield f"{MANIFEST}: is missing"
+        return
+    changed = list(run_files.differences(folder, manifest))
+    yield from (f"{name}: {what}" for name, what in changed)
+    known = {name for name, _ in changed}
+    found = rescored.differences(folder, manifest)
+    yield from (f"{name}: {what}" for name, what in found if name not in known)
 
 
 def note_looks(results: dict[str, Any], folder: Path) -> None:

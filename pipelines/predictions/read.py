@@ -23,16 +23,17 @@ TABLES = ("csv", "tsv", "jsonl", "parquet")
 REPAIR = "repair the line, or leave the example out of every file"
 
 
-def read(path: str, names: NamedColumns) -> Outputs:
+def read(path: str, names: NamedColumns, encoding: str | None = None) -> Outputs:
     """Return what a file holds.
 
     Args:
         names: columns that the user names.
+        encoding: of text; None: that of a byte order mark, else UTF-8.
 
     Raises:
         UserError: there is no such file, or it is damaged or of no known format.
     """
-    found = _read(Path(path), names)
+    found = _read(Path(path), names, encoding)
     if found.ids is not None:
         require_distinct(found.ids, found.where)
     if not found.count:
@@ -40,23 +41,23 @@ def read(path: str, names: NamedColumns) -> Outputs:
     return found
 
 
-def _read(file: Path, names: NamedColumns) -> Outputs:
+def _read(file: Path, names: NamedColumns, encoding: str | None) -> Outputs:
     where = shown(str(file))
     if file.is_dir():
         fix = f"name a file in it; a run of attnlab has {MANIFEST}"
         raise UserError(where, "is a folder, and no finished run", accepted=fix)
-    if file.is_file() and zipfile.is_zipfile(file):
+    if file.is_file() and (zipfile.is_zipfile(file) or (file.suffix.lower() == EVAL and not _is_text(file))):
         return inspect_log.read_zip(file, where)
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
     kind = format_of(file, where) if suffixes and suffixes[-1] in SUFFIXES else "lines"
     if kind in TABLES or read_start(file).startswith(b"PAR1"):
-        return _of_table(read_file(str(file), kind if kind in TABLES else "parquet"), names)
+        return _of_table(read_file(str(file), kind if kind in TABLES else "parquet", encoding), names)
     notes: list[str] = []
-    text = decode(unpack(read_bytes(file), file, notes), None, where)
+    text = decode(unpack(read_bytes(file), file, notes), encoding, where)
     if kind == "json" or ((not suffixes or suffixes[-1] != TEXT) and _is_json(text)):
         return _of_json(text, where, file, names)
     if text.startswith((f"{INDEXED}\n", f"{INDEXED}\r\n")):
-        return _of_table(read_file(str(file), "tsv"), names)
+        return _of_table(read_file(str(file), "tsv", encoding), names)
     return _of_lines(text, where, notes)
 
 
@@ -69,7 +70,13 @@ def _is_json(text: str) -> bool:
         return False
 
 
+EVAL = ".eval"  # of a log of inspect_ai
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def _is_text(file: Path) -> bool:
+    """Return whether a log is JSON under the other suffix."""
+    return read_start(file).lstrip()[:1] == b"{"
 
 
 def read_start(file: Path) -> bytes:
