@@ -136,7 +136,11 @@ def _read(request: Request) -> Given:
         folder = folders[at]
         if folder is None and is_address(text):
             raise UserError(text, "is no run of attnlab", accepted="download its files and name them")
-        files[at] = read(text, request.names) if folder is None else run_side.read_run(folder, text, split)
+        files[at] = (
+            read(text, request.names, _encoding(request.settings))
+            if folder is None
+            else run_side.read_run(folder, text, split)
+        )
     return Given(sides, files, split)
 
 

@@ -154,3 +154,49 @@ def test_tags_must_be_as_many_as_words_and_labels_must_be_known(tmp_path):
     request = Request(sides=sides_of, task="text_classification", references=labels)
     with pytest.raises(UserError, match=r"d.txt, example 3: the prediction is the label '1', and the labels"):
         compare_command(request, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--task", "language_modelling", "--references", "r.txt"),
+            "has no reference that a file could hold",
+        ),
+        (("--task", "ner", "--references", "r.txt"), "r.txt: is no list of tags of named entities"),
+        (("--task", "translation", "--references", "none.txt"), "--references: there is no such file"),
+        (("--task", "translation", "--references", "r.txt", "task.kind=x"), "unknown option 'kind'"),
+        (("--score", "s"), "p.txt: has no score 's'; its scores: none"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_sentence(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("p", "q", "r"):
+        files.text(tmp_path / f"{name}.txt", f"ein Satz {name}\nnoch einer\n")
+    assert main(["compare", "p.txt", "q.txt", *words, "--out", "out"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in last
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.eval", b"PK\x03\x04 cut off", "cannot be read as a log"),
+        ("a.zip", b"PK\x03\x04 cut off", "is a zip archive"),
+        ("a.txt", b"", "the file is empty"),
+        ("a.txt", "café".encode("latin-1"), "line 1: is not UTF-8"),
+        ("a.json", b'{"a": ', "is not valid JSON"),
+        ("a.json", b'{"a": {"b": 1}}', "is JSON of no known kind"),
+        ("a.json", b"[" * 50_000, "is nested without end"),
+        ("a.jsonl", b'{"a": 1}\n{"a"', "row 2: is not valid JSON"),
+        ("a.parquet", b"PAR1 and more", "is not a whole parquet file"),
+        ("a.csv", b"id,prediction\n", "holds no example"),
+        ("a.csv", b"pred,prediction\nx,y\n", "may have its predictions in prediction or pred"),
+        ("a.jsonl", b'{"id": null, "prediction": "x"}\n', "row 1: has no id in 'id'"),
+        ("a.json", b'{"samples": [], "eval": {}}', "is a log without samples"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(message)):
+        found(tmp_path / name)
