@@ -99,11 +99,20 @@ def compare_command(request: Request, out: str, expect: Expected | None = None) 
     for (name, _), one in given.files.items():
         terminal.say(f"{name}: {_described(one)}")
     judge(request, given, folder)
+    return conclude(folder, expect)
+
+
+def conclude(folder: Path, expect: Expected | None) -> Judged:
+    """Compute the results of a comparison from its records, write and print its report, and return it judged.
+
+    Raises:
+        UserError: a record is missing or has changed.
+    """
     results = results_of(folder)
     note_looks(results, folder)
     write(results, folder)
     report.print_table(results, Terminal(), folder)
-    terminal.say(f"report: {folder / REPORT}")
+    Terminal(errors=True).say(f"report: {folder / REPORT}")
     return judged(results, folder, expect)
 
 
@@ -209,6 +218,7 @@ def _examples(request: Request, given: Given) -> tuple[Task | None, Examples]:
         task = task or load_task(config)
         data = config.data.model_copy(update={"validation": None})
         examples = known_examples.of_references(references.read(data, task))
+        task = given.runs[0].task() if given.runs else task  # reading has taught it the labels of the file
     elif given.runs:
         side = next((one for one in given.runs if one.references is not None), given.runs[0])
         examples = known_examples.of_run(side)

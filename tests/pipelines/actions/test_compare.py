@@ -9,7 +9,8 @@ import pytest
 from pipelines.actions.compare import Request, compare_command
 from pipelines.actions.verify import verify_command
 from pipelines.cli.main import main
-from pipelines.errors import RunFailed
+from pipelines.comparison.scored_run import without_names
+from pipelines.errors import RunFailed, UserError
 from tests.pipelines import stored_ablation as made
 from tests.pipelines.predictions import files
 
@@ -61,6 +62,40 @@ def test_the_ledger_counts_it_with_the_ablations_of_its_test_set(tmp_path):
     assert one.ledger.looks == 2  # that of the ablation, and this one
     text = " ".join((tmp_path / "both" / "report.md").read_text().split())
     assert "The test set has had 2 primary looks in 2 comparisons" in text
+
+
+def test_it_is_reported_again_as_it_was(folder, capsys):
+    before = {name: (folder / name).read_bytes() for name in ("report.md", "results.json")}
+    assert main(["report", str(folder)]) == 0
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert main(["report", str(folder), "--out", str(folder.parent / "o")]) == 2
+    assert "is a comparison after the fact, which is reported by itself" in capsys.readouterr().err
+
+
+def test_a_pushed_run_is_compared_by_its_statistics(tmp_path):
+    """Its record holds neither predictions nor ids: files are scored with the references of a file."""
+    ablation = made.write(tmp_path)
+    run = made.run_folder(ablation, "gate", 2)
+    lines = [json.loads(line) for line in (run / "predictions.test.jsonl").read_text().splitlines()]
+    gold, mine = ([line[side] for line in lines] for side in ("reference", "prediction"))
+    statistics = run / "statistics.test.parquet"
+    statistics.write_bytes(without_names(statistics))
+    for split in ("test", "validation"):
+        (run / f"predictions.{split}.jsonl").unlink()
+    manifest = json.loads((run / "manifest.json").read_text())
+    made.forge(run / "manifest.json", {**manifest, "task_state": {"labels": ["O", "B-PER", "B-LOC"]}})
+    made.list_again(run)
+    same = files.run_ner(tmp_path / "same.txt", mine)
+    references = str(files.conll(tmp_path / "test.conll", gold))
+    request = Request(sides=[str(run), str(same)], task="ner", references=references)
+    [one] = compare_command(request, str(tmp_path / "out")).comparisons
+    assert (one.word, one.difference, one.examples) == ("identical", 0.0, 60)
+    assert verify_command(str(tmp_path / "out")).intact
+    with pytest.raises(UserError, match="a pushed run has no references to score the other files with"):
+        compare_command(Request(sides=[str(run), str(same)]), str(tmp_path / "out"))
+    other = str(files.conll(tmp_path / "other.conll", gold[:-1]))
+    with pytest.raises(UserError, match=r"have different numbers of examples .got 60 and 59"):
+        compare_command(Request(sides=[str(run), str(same)], references=other), str(tmp_path / "out"))
 
 
 def test_options_that_cannot_both_be_meant_are_refused(folder, tmp_path, capsys):
