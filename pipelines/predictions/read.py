@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,7 @@ def _of_lines(text: str, where: str, notes: list[str]) -> Outputs:
         layout="one prediction a line",
         count=len(lines),
         predictions=lines,
+        scores=_as_scores(lines),
         may_end_empty=text.endswith("\n"),
         notes=notes,
     )
@@ -115,16 +118,37 @@ def _of_json(text: str, where: str, file: Path, names: NamedColumns) -> Outputs:
         return inspect_log.read_json(value, where)
     if question_json.is_answers(value):
         return question_json.read(value, where)
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    if _is_table(value):
         return _of_rows(value, where, names)
     if isinstance(value, list) and not any(isinstance(row, dict) for row in value):
         layout = "a JSON list of predictions"
-        return Outputs(where=where, layout=layout, count=len(value), predictions=value)
+        return Outputs(
+            where=where, layout=layout, count=len(value), predictions=value, scores=_as_scores(value)
+        )
     if isinstance(value, dict) and isinstance(value.get("predictions"), list):
         return _of_json(json.dumps(value["predictions"]), where, file, names)
+    tables = [one for one in value.values() if _is_table(one)] if isinstance(value, dict) else []
+    if len(tables) == 1:  # as comet-score writes: system -> rows
+        return _of_rows(tables[0], where, names)
     what = "is JSON of no known kind"
     fix = "a list of predictions, a list of objects, {id: answer}, or a log of inspect_ai"
     raise UserError(where, what, accepted=fix)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _as_scores(values: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """Return values that may be scores too: a number a line has no name, so it is called value."""
+    return {"value": values} if values and _is_number(values[0]) else {}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float | str) and math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
 
 
 def _of_table(rows: Table, names: NamedColumns) -> Outputs:
