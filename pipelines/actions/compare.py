@@ -51,7 +51,8 @@ class Request:
 
     Attributes:
         sides: paths, patterns, addresses; NAME=... names a side. The first is the baseline.
-        task: name of the task whose metrics score predictions; None: that of a run among the sides.
+        task: name of the task whose metrics score predictions; None: that of a run among the sides. With
+            scores it is only a name.
         settings: task.* and data.* as key=value.
         references: a file of references; None: those of a run among the sides.
         scores: names of scores that the files give, the primary one first; empty: predictions are scored.
@@ -129,9 +130,9 @@ def _read(request: Request) -> Given:
     Raises:
         UserError: one cannot be read, or the options do not fit together.
     """
-    if request.scores and (request.task or request.references or request.metric):
-        what = "scores that are given need no task, no references and no metric"
-        raise UserError("--score", what, accepted="leave --task, --references and --metric out")
+    if request.scores and (request.references or request.metric):
+        what = "scores that are given need no references and no metric"
+        raise UserError("--score", what, accepted="leave --references and --metric out")
     sides = find_sides.find(request.sides)
     texts = {(side.name, key): text for side in sides.sides for key, text in side.files.items()}
     folders = {at: run_side.folder_of(text) for at, text in texts.items()}
@@ -168,7 +169,7 @@ def judge(request: Request, given: Given, folder: Path) -> None:
     task, examples = _examples(request, given)
     metrics = _metrics(request, given, task)
     primary = _primary(request, given, task, metrics)
-    cell_name = SCORES if task is None else _task_name(request, given)
+    cell_name = request.task or (given.runs[0].config.task.name if given.runs else SCORES)
     cell = {
         "task": {"name": cell_name},
         "model": {"name": NOT_STATED, "family": NOT_STATED},
@@ -270,10 +271,6 @@ def _config(request: Request, given: Given) -> RunConfig:
 
 def _yaml(value: Any) -> str:
     return atomic.yaml_text({"value": value}).partition(":")[2].strip()
-
-
-def _task_name(request: Request, given: Given) -> str:
-    return given.runs[0].config.task.name if given.runs else str(request.task)
 
 
 def _metrics(request: Request, given: Given, task: Task | None) -> Mapping[str, Metric]:

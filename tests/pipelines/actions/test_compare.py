@@ -101,7 +101,7 @@ def test_a_pushed_run_is_compared_by_its_statistics(tmp_path):
 def test_options_that_cannot_both_be_meant_are_refused(folder, tmp_path, capsys):
     base = str(tmp_path / "base-1.jsonl")
     for words, message in {
-        ("--score", "f", "--task", "ner"): "scores that are given need no task",
+        ("--score", "f", "--references", base): "scores that are given need no references",
         ("--task", "ner"): "predictions are compared with references, and there are none",
         (): "no task says how predictions are scored",
         ("--task", "nert", "--references", base): "ner",
