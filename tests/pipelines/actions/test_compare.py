@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import attnlab
 from pipelines.actions.compare import Request, compare_command
 from pipelines.actions.verify import verify_command
 from pipelines.cli.main import main
@@ -62,6 +63,14 @@ def test_the_ledger_counts_it_with_the_ablations_of_its_test_set(tmp_path):
     assert one.ledger.looks == 2  # that of the ablation, and this one
     text = " ".join((tmp_path / "both" / "report.md").read_text().split())
     assert "The test set has had 2 primary looks in 2 comparisons" in text
+
+
+def test_from_python_it_gives_the_same_results(folder, tmp_path):
+    sides = [tmp_path / f"{name}-*.jsonl" for name in ("base", "new")]
+    found = attnlab.compare(*sides, out=tmp_path / "runs" / "again", scores=["f", "g"], margin=0.1)
+    stored = json.loads((folder / "results.json").read_text())
+    assert found["hash"] == stored["hash"]
+    assert [row["p"] for row in found["comparisons"]] == [row["p"] for row in stored["comparisons"]]
 
 
 def test_it_is_reported_again_as_it_was(folder, capsys):
