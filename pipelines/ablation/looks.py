@@ -81,6 +81,14 @@ def record_comparison(
     }
 
 
+def misread(stored: Json | None) -> Iterator[str]:
+    """Yield whether the reading in the ledger of results.json is not what its looks give."""
+    looked = (stored or {}).get("looks", ())
+    shown = [{name: value for name, value in look.items() if name not in READING} for look in looked]
+    if _read(shown) != list(looked):
+        yield f"{RESULTS}: ledger: the reading is not what its looks give"
+
+
 def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblation]) -> Iterator[str]:
     """Yield what of the ledger in results.json is not what its looks, its rows and the store's ledger say.
 
@@ -91,9 +99,8 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
     Raises:
         UserError: the ledger of the store is damaged.
     """
+    yield from misread(stored)
     shown = [{name: value for name, value in look.items() if name not in READING} for look in stored["looks"]]
-    if _read(shown) != stored["looks"]:
-        yield f"{RESULTS}: ledger: the reading is not what its looks give"
     last = {(look["cell"], look["arm"], look["metric"]): look["p"] for look in stored["looks"]}
     for row in rows:
         name = row["cell"], row["arm"], row["metric"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipelines.ablation import looks
 from pipelines.ablation.results import write
 from pipelines.actions.answers import Judged
 from pipelines.actions.answers.judged import judged
-from pipelines.comparison import compare
+from pipelines.comparison import compare, rescored
 from pipelines.comparison.expectation import Expected
 from pipelines.comparison.scored_run import common_split
 from pipelines.config.load import RunConfig, load_run
@@ -30,8 +30,10 @@ from pipelines.predictions.read import read
 from pipelines.predictions.run_side import RunSide
 from pipelines.predictions.sides import Sides
 from pipelines.predictions.table import NamedColumns
-from pipelines.storage import atomic, reading
-from pipelines.storage.names import COMPARISON, REPORT, RUNS, SIDES
+from pipelines.storage import atomic, reading, run_files
+from pipelines.storage.names import COMPARISON, MANIFEST, REPORT, RUNS, SIDES
+from pipelines.storage.paths import require_file
+from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.sealed import digest, require_intact, sealed
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
@@ -49,7 +51,8 @@ class Request:
 
     Attributes:
         sides: paths, patterns, addresses; NAME=... names a side. The first is the baseline.
-        task: name of the task whose metrics score predictions; None: that of a run among the sides.
+        task: name of the task whose metrics score predictions; None: that of a run among the sides. With
+            scores it is only a name.
         settings: task.* and data.* as key=value.
         references: a file of references; None: those of a run among the sides.
         scores: names of scores that the files give, the primary one first; empty: predictions are scored.
@@ -97,11 +100,20 @@ def compare_command(request: Request, out: str, expect: Expected | None = None) 
     for (name, _), one in given.files.items():
         terminal.say(f"{name}: {_described(one)}")
     judge(request, given, folder)
+    return conclude(folder, expect)
+
+
+def conclude(folder: Path, expect: Expected | None) -> Judged:
+    """Compute the results of a comparison from its records, write and print its report, and return it judged.
+
+    Raises:
+        UserError: a record is missing or has changed.
+    """
     results = results_of(folder)
     note_looks(results, folder)
     write(results, folder)
     report.print_table(results, Terminal(), folder)
-    terminal.say(f"report: {folder / REPORT}")
+    Terminal(errors=True).say(f"report: {folder / REPORT}")
     return judged(results, folder, expect)
 
 
@@ -118,9 +130,9 @@ def _read(request: Request) -> Given:
     Raises:
         UserError: one cannot be read, or the options do not fit together.
     """
-    if request.scores and (request.task or request.references or request.metric):
-        what = "scores that are given need no task, no references and no metric"
-        raise UserError("--score", what, accepted="leave --task, --references and --metric out")
+    if request.scores and (request.references or request.metric):
+        what = "scores that are given need no references and no metric"
+        raise UserError("--score", what, accepted="leave --references and --metric out")
     sides = find_sides.find(request.sides)
     texts = {(side.name, key): text for side in sides.sides for key, text in side.files.items()}
     folders = {at: run_side.folder_of(text) for at, text in texts.items()}
@@ -134,8 +146,17 @@ def _read(request: Request) -> Given:
         folder = folders[at]
         if folder is None and is_address(text):
             raise UserError(text, "is no run of attnlab", accepted="download its files and name them")
-        files[at] = read(text, request.names) if folder is None else run_side.read_run(folder, text, split)
+        files[at] = (
+            read(text, request.names, _encoding(request.settings))
+            if folder is None
+            else run_side.read_run(folder, text, split)
+        )
     return Given(sides, files, split)
+
+
+def _encoding(settings: Sequence[str]) -> str | None:
+    """Return the encoding that the user names for text; the references have it too."""
+    return next((text.partition("=")[2] for text in settings if text.startswith("data.encoding=")), None)
 
 
 # ---- scoring
@@ -148,7 +169,7 @@ def judge(request: Request, given: Given, folder: Path) -> None:
     task, examples = _examples(request, given)
     metrics = _metrics(request, given, task)
     primary = _primary(request, given, task, metrics)
-    cell_name = SCORES if task is None else _task_name(request, given)
+    cell_name = request.task or (given.runs[0].config.task.name if given.runs else SCORES)
     cell = {
         "task": {"name": cell_name},
         "model": {"name": NOT_STATED, "family": NOT_STATED},
@@ -193,10 +214,12 @@ def _examples(request: Request, given: Given) -> tuple[Task | None, Examples]:
     _require_one_task(request, given)
     task = given.runs[0].task() if given.runs else None
     if request.references is not None:
+        require_file("--references", request.references)
         config = _config(request, given)
         task = task or load_task(config)
         data = config.data.model_copy(update={"validation": None})
         examples = known_examples.of_references(references.read(data, task))
+        task = given.runs[0].task() if given.runs else task  # reading has taught it the labels of the file
     elif given.runs:
         side = next((one for one in given.runs if one.references is not None), given.runs[0])
         examples = known_examples.of_run(side)
@@ -250,10 +273,6 @@ def _yaml(value: Any) -> str:
     return atomic.yaml_text({"value": value}).partition(":")[2].strip()
 
 
-def _task_name(request: Request, given: Given) -> str:
-    return given.runs[0].config.task.name if given.runs else str(request.task)
-
-
 def _metrics(request: Request, given: Given, task: Task | None) -> Mapping[str, Metric]:
     if given.runs:
         return given.runs[0].run.metrics
@@ -278,13 +297,12 @@ def _scored(
     one: Outputs | RunSide, examples: Examples, task: Task | None, metrics: Mapping[str, Metric]
 ) -> scored.ScoredFile:
     if isinstance(one, RunSide):
-        names, empty = examples.names, [None] * examples.count
-        clusters = examples.clusters or names
-        predictions = (
-            [task.read_prediction(p) for p in one.predictions] if one.predictions and task else empty
+        names, references = examples.names, one.references or ()
+        read = (
+            [task.read_prediction(written) for written in one.predictions or ()] if task is not None else ()
         )
         return scored.ScoredFile(
-            names, clusters, predictions, one.references or empty, one.run.metrics, one.run.statistics
+            names, examples.clusters or names, read, references, one.run.metrics, one.run.statistics
         )
     if task is not None:
         return scored.of_predictions(one, examples, task, metrics)
@@ -324,6 +342,39 @@ def stated_in(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = reading.json_object(folder / COMPARISON, AGAIN)
     require_intact(found, folder / COMPARISON, AGAIN)
     return found
+
+
+def differences(folder: Path, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a comparison is not what its records and files give; `attnlab verify` checks the reports.
+
+    Args:
+        stored: the content of its results.json.
+    """
+    try:
+        stated = stated_in(folder)
+    except UserError as error:
+        yield error.sentence()
+        return
+    for name, path in stated["runs"].items():
+        yield from (f"{name}: {line}" for line in _of_record(folder / path))
+    for file in (one for files in stated["sources"].values() for one in files):
+        path = Path(file["file"])
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
+            yield f"{path}: has changed since it was compared"
+    yield from looks.misread(stored.get("ledger"))
+
+
+def _of_record(folder: Path) -> Iterator[str]:
+    """Yield the differences of one scored file: its own hashes, and its statistics from its predictions."""
+    manifest = RunFolder(folder).manifest()
+    if manifest is None:
+        yield f"{MANIFEST}: is missing"
+        return
+    changed = list(run_files.differences(folder, manifest))
+    yield from (f"{name}: {what}" for name, what in changed)
+    known = {name for name, _ in changed}
+    found = rescored.differences(folder, manifest)
+    yield from (f"{name}: {what}" for name, what in found if name not in known)
 
 
 def note_looks(results: dict[str, Any], folder: Path) -> None:

@@ -11,10 +11,11 @@ from pipelines.ablation import looks
 from pipelines.ablation.results import ended_ablation, results_of, with_unique_cells, write
 from pipelines.actions.answers import Judged
 from pipelines.actions.answers.judged import judged
+from pipelines.actions.compare import conclude
 from pipelines.comparison.expectation import Expected
 from pipelines.errors import UserError
-from pipelines.storage import atomic
-from pipelines.storage.names import REPORT, TOGETHER
+from pipelines.storage import atomic, reading
+from pipelines.storage.names import COMPARISON, REPORT, TOGETHER
 from pipelines.storage.paths import require_writable_folder
 from pipelines.terminal import Terminal
 
@@ -34,6 +35,14 @@ def report_command(folders: Sequence[str], out: str | None, expect: Expected | N
     """
     target = Path(out or folders[0])
     require_writable_folder(target, "attnlab report FOLDER... --out DIR writes into a folder of your own")
+    compared = next((folder for folder in folders if reading.is_there(Path(folder) / COMPARISON)), None)
+    if compared is not None:
+        if len(folders) > 1 or out not in (None, compared):
+            fix = f"attnlab report {compared}"
+            raise UserError(
+                compared, "is a comparison after the fact, which is reported by itself", accepted=fix
+            )
+        return conclude(Path(compared), expect)
     ended = [ended_ablation(Path(folder)) for folder in folders]
     if len(ended) > 1 and out is None:
         raise UserError(

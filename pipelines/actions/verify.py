@@ -15,6 +15,7 @@ from pipelines.ablation import alike, anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import deviations, read_registration, seal
 from pipelines.ablation.search import judge, read_search
+from pipelines.actions import compare
 from pipelines.actions import replay as replaying
 from pipelines.actions.answers import Verified
 from pipelines.comparison import rescored
@@ -26,6 +27,7 @@ from pipelines.runs.locate import find_record
 from pipelines.shown import plural, printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
+    COMPARISON,
     MANIFEST,
     REGISTRATION,
     REPORT,
@@ -64,13 +66,19 @@ def verify_command(folder: str, *, replay: int = 0) -> Verified:
         RunFailed: there are differences.
     """
     path = find_record(folder)
-    if reading.is_there(path / RUNS) or reading.is_there(path / TOGETHER):
+    if reading.is_there(path / COMPARISON):
+        if replay:
+            what = "nothing was trained here, so nothing can be trained again"
+            raise UserError("--replay", what, accepted="leave it out")
+        found = list(comparison_differences(path))
+    elif reading.is_there(path / RUNS) or reading.is_there(path / TOGETHER):
         found = [*ablation_differences(path), *_of_replay(path, replay)]
     elif reading.is_there(path / MANIFEST):
         again = replaying.differences(folder, path) if replay else ()
         found = [*run_differences(path), *again]
     else:
-        raise UserError(folder, f"is neither a run nor an ablation: no {MANIFEST}, no {RUNS}")
+        what = f"is neither a run, an ablation nor a comparison: no {MANIFEST}, no {RUNS}, no {COMPARISON}"
+        raise UserError(folder, what)
     for line in found[:MOST_LINES]:
         print(printable(line))
     if len(found) > MOST_LINES:
@@ -81,6 +89,22 @@ def verify_command(folder: str, *, replay: int = 0) -> Verified:
     sentence = "every file is as its run wrote it, every number is what the stored statistics give"
     print(printable(f"{folder}: {sentence}"))
     return Verified(folder=folder, intact=True, differences=[])
+
+
+def comparison_differences(folder: Path) -> Iterator[str]:
+    """Yield the differences in a comparison after the fact: files, records, results, reports."""
+    stored = results.read_results(folder)
+    if stored is None:
+        raise UserError(str(folder), f"has no {RESULTS} yet", accepted=compare.AGAIN)
+    yield from compare.differences(folder, stored)
+    try:
+        computed = compare.results_of(folder)
+    except UserError as error:
+        yield error.sentence()
+        return
+    numbers = {name: value for name, value in stored.items() if name != LEDGER_IN_RESULTS}
+    yield from (f"{RESULTS}: {line}" for line in differences(numbers, computed))
+    yield from _of_reports(folder, stored)
 
 
 def ablation_differences(folder: Path) -> Iterator[str]:

@@ -18,7 +18,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="two sides or more, the baseline first: a file, a quoted pattern with a file for each seed, "
         "a run folder, hub:ORG/NAME; and settings such as task.target_language=de, data.columns.tags=labels",
     )
-    parser.add_argument("--task", metavar="NAME", help="task whose metrics score predictions, such as ner")
+    parser.add_argument(
+        "--task",
+        metavar="NAME",
+        help="task whose metrics score predictions, such as ner; with --score a name",
+    )
     parser.add_argument(
         "--references", metavar="FILE", help="what predictions are compared with: data of the task"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pipelines.metrics.base import Metric, mean, ratio
 class MeanScore(Metric):
     """Mean of given numbers, in their own unit: exact match of a harness, a grade of a judge, a loss.
 
-    A prediction is the number of the example; there is no reference.
+    A prediction is the number of the example, or a mapping that holds it by name; there is no reference.
 
     Args:
         name: what the other program calls the score.
@@ -31,10 +31,11 @@ class MeanScore(Metric):
         return f"mean of given scores|better:{'higher' if self.higher_is_better else 'lower'}"
 
     def statistics(self, prediction: Any, reference: Any) -> np.ndarray:
-        return np.array([prediction, 1.0], dtype=np.float64)
+        value = prediction[self.name] if isinstance(prediction, Mapping) else prediction
+        return np.array([value, 1.0], dtype=np.float64)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         return ratio(sums)
 
     def library_score(self, predictions: Sequence[Any], references: Sequence[Any]) -> float:
-        return mean([float(value) for value in predictions])
+        return mean([float(self.statistics(one, None)[0]) for one in predictions])

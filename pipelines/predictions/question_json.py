@@ -12,6 +12,9 @@ from typing import Any
 from pipelines.errors import UserError
 from pipelines.predictions.outputs import Outputs
 
+# The scores that the example scripts write: eval_results.json, predict_results.json, all_results.json.
+WHOLE = ("eval_", "predict_", "train_", "test_", "epoch")
+
 
 def is_answers(value: Any) -> bool:
     """Return whether a JSON value has an answer, or a list of answers, for each id."""
@@ -24,9 +27,15 @@ def read(value: dict[str, Any], where: str) -> Outputs:
     """Return the answers; of several, the first.
 
     Raises:
-        UserError: it holds numbers, as null_odds.json does.
+        UserError: an answer is no text, or the file holds the scores of a run.
     """
     found = list(value.values())
+    whole = [
+        name for name, one in value.items() if name.startswith(WHOLE) and not isinstance(one, str | list)
+    ]
+    if whole:
+        what = f"holds scores of whole runs, such as {whole[0]}, and nothing of an example"
+        raise UserError(where, what, accepted="give the file with a prediction for each example")
     if not any(isinstance(one, str | list) for one in found):
         return Outputs(
             where=where,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,17 @@ TABLES = ("csv", "tsv", "jsonl", "parquet")
 REPAIR = "repair the line, or leave the example out of every file"
 
 
-def read(path: str, names: NamedColumns) -> Outputs:
+def read(path: str, names: NamedColumns, encoding: str | None = None) -> Outputs:
     """Return what a file holds.
 
     Args:
         names: columns that the user names.
+        encoding: of text; None: that of a byte order mark, else UTF-8.
 
     Raises:
         UserError: there is no such file, or it is damaged or of no known format.
     """
-    found = _read(Path(path), names)
+    found = _read(Path(path), names, encoding)
     if found.ids is not None:
         require_distinct(found.ids, found.where)
     if not found.count:
@@ -40,23 +43,23 @@ def read(path: str, names: NamedColumns) -> Outputs:
     return found
 
 
-def _read(file: Path, names: NamedColumns) -> Outputs:
+def _read(file: Path, names: NamedColumns, encoding: str | None) -> Outputs:
     where = shown(str(file))
     if file.is_dir():
         fix = f"name a file in it; a run of attnlab has {MANIFEST}"
         raise UserError(where, "is a folder, and no finished run", accepted=fix)
-    if file.is_file() and zipfile.is_zipfile(file):
+    if file.is_file() and (zipfile.is_zipfile(file) or (file.suffix.lower() == EVAL and not _is_text(file))):
         return inspect_log.read_zip(file, where)
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
     kind = format_of(file, where) if suffixes and suffixes[-1] in SUFFIXES else "lines"
     if kind in TABLES or read_start(file).startswith(b"PAR1"):
-        return _of_table(read_file(str(file), kind if kind in TABLES else "parquet"), names)
+        return _of_table(read_file(str(file), kind if kind in TABLES else "parquet", encoding), names)
     notes: list[str] = []
-    text = decode(unpack(read_bytes(file), file, notes), None, where)
+    text = decode(unpack(read_bytes(file), file, notes), encoding, where)
     if kind == "json" or ((not suffixes or suffixes[-1] != TEXT) and _is_json(text)):
         return _of_json(text, where, file, names)
     if text.startswith((f"{INDEXED}\n", f"{INDEXED}\r\n")):
-        return _of_table(read_file(str(file), "tsv"), names)
+        return _of_table(read_file(str(file), "tsv", encoding), names)
     return _of_lines(text, where, notes)
 
 
@@ -69,7 +72,13 @@ def _is_json(text: str) -> bool:
         return False
 
 
+EVAL = ".eval"  # of a log of inspect_ai
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def _is_text(file: Path) -> bool:
+    """Return whether a log is JSON under the other suffix."""
+    return read_start(file).lstrip()[:1] == b"{"
 
 
 def read_start(file: Path) -> bytes:
@@ -89,6 +98,7 @@ def _of_lines(text: str, where: str, notes: list[str]) -> Outputs:
         layout="one prediction a line",
         count=len(lines),
         predictions=lines,
+        scores=_as_scores(lines),
         may_end_empty=text.endswith("\n"),
         notes=notes,
     )
@@ -108,16 +118,37 @@ def _of_json(text: str, where: str, file: Path, names: NamedColumns) -> Outputs:
         return inspect_log.read_json(value, where)
     if question_json.is_answers(value):
         return question_json.read(value, where)
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    if _is_table(value):
         return _of_rows(value, where, names)
     if isinstance(value, list) and not any(isinstance(row, dict) for row in value):
         layout = "a JSON list of predictions"
-        return Outputs(where=where, layout=layout, count=len(value), predictions=value)
+        return Outputs(
+            where=where, layout=layout, count=len(value), predictions=value, scores=_as_scores(value)
+        )
     if isinstance(value, dict) and isinstance(value.get("predictions"), list):
         return _of_json(json.dumps(value["predictions"]), where, file, names)
+    tables = [one for one in value.values() if _is_table(one)] if isinstance(value, dict) else []
+    if len(tables) == 1:  # as comet-score writes: system -> rows
+        return _of_rows(tables[0], where, names)
     what = "is JSON of no known kind"
     fix = "a list of predictions, a list of objects, {id: answer}, or a log of inspect_ai"
     raise UserError(where, what, accepted=fix)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _as_scores(values: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """Return values that may be scores too: a number a line has no name, so it is called value."""
+    return {"value": values} if values and _is_number(values[0]) else {}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float | str) and math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
 
 
 def _of_table(rows: Table, names: NamedColumns) -> Outputs:

@@ -10,7 +10,8 @@ from pipelines.metrics.base import Metric, total
 from pipelines.predictions.examples import Examples
 from pipelines.predictions.run_side import RunSide
 from pipelines.predictions.scored import ScoredFile
-from pipelines.storage.run_folder import RunFolder
+from pipelines.storage.names import STATISTICS
+from pipelines.storage.run_folder import RunFolder, write_statistics
 
 # Of a run, beside its scores: whether it was selected on this split, learned nothing, ran elsewhere.
 KEPT = ("baselines", "best_step", "num_steps", "environment")
@@ -35,7 +36,10 @@ def write(
     """
     record = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_evaluation(split, scored)
+    if scored.predictions:
+        record.write_evaluation(split, scored)
+    else:  # a pushed run has none
+        write_statistics(folder / STATISTICS.format(split), scored)
     scores = {
         name: float(metric.score(total(scored.statistics[name]))) for name, metric in scored.metrics.items()
     }

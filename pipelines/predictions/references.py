@@ -43,6 +43,10 @@ def read(data: DataConfig, task: Task) -> References:
     Raises:
         UserError: the file cannot be read as data of this task.
     """
+    if not any(column.is_target for column in task.columns.values()):
+        what = "what this task predicts has no reference that a file could hold"
+        fix = "compare numbers that the files give, such as --score loss --lower-is-better"
+        raise UserError("--task", what, accepted=fix)
     file = data.train
     assert isinstance(file, str)  # it was given as one file
     if data.format is None and _suffix(file) == TEXT:
@@ -122,6 +126,9 @@ def _of_examples(where: str, examples: Sequence[Example], task: Task, *, has_ids
     read_tags: ReadTags | None = None
     for name in [name for name, column in task.columns.items() if column.is_iob]:
         scheme = scheme_of(example[name] for example in examples if _are_texts(example.get(name)))
+        if scheme.name == "unknown":
+            fix = "give one tag a word (O, B-PER, ...), or data.format=conll for CoNLL"
+            raise UserError(where, "is no list of tags of named entities", accepted=fix)
         read_tags = scheme.read
         examples = [
             {**example, name: scheme.read(example[name])} if _are_texts(example.get(name)) else example

@@ -60,16 +60,16 @@ def _chosen(
     *,
     only_first: bool = False,
 ) -> str | None:
-    """Return the column that the user names, else the one with a usual name; None: there is none.
+    """Return the column that the user names, if this file has it, else one with a usual name; None: none.
 
     Raises:
         UserError: the named column is missing, or several have usual names.
     """
-    if named is not None:
-        if named not in columns:
-            raise UserError(where, f"has no column {named!r}", accepted=f"{listed(columns)} ({option})")
-        return named
     there = [name for name in usual if name in columns]
+    if named is not None and named in columns:
+        return named
+    if named is not None and not there:
+        raise UserError(where, f"has no column {named!r}", accepted=f"{listed(columns)} ({option})")
     if len(there) > 1 and not only_first:
         # `prediction` beside `label` is the usual layout, where the label is the reference.
         exact = [name for name in there if name.startswith("pred")]

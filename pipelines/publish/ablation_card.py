@@ -14,8 +14,16 @@ from pipelines.publish import metadata, variant_text
 from pipelines.publish.loading_code import Way, ways
 from pipelines.publish.staging import PushRequest, Staged
 from pipelines.report import data as report_data
-from pipelines.report import markdown, templating
+from pipelines.report import markdown, recipe, templating
+from pipelines.report.recipe import Kind
 from pipelines.storage.names import RESULTS
+
+TAGS: dict[Kind, list[str]] = {
+    "attention ablation": ["attention", "ablation"],
+    "model comparison": ["model-comparison"],
+    "ablation": ["ablation"],
+    "comparison after the fact": ["comparison"],
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ def render(stored: StoredAblation, folder: Path, models: Sequence[BranchModel], 
         templating.markdown()
         .get_template("ablation_card.md")
         .render(
-            metadata=metadata.to_yaml(_metadata(stored, request, list(names))),
+            metadata=metadata.to_yaml(_metadata(stored, request, [*TAGS[recipe.kind(loaded)], *names])),
             report=_from_root(markdown.render(loaded), request.repo).rstrip(),
             models=models,
             ways=_ways(models[-1][1], request) if models else [],
@@ -59,12 +67,12 @@ def render(stored: StoredAblation, folder: Path, models: Sequence[BranchModel], 
     return metadata.require_valid(text, request.repo)
 
 
-def _metadata(stored: StoredAblation, request: PushRequest, variants: Sequence[str]) -> dict[str, object]:
+def _metadata(stored: StoredAblation, request: PushRequest, tags: Sequence[str]) -> dict[str, object]:
     datasets = [cell.data.name for cell in stored.config.cells.values() if cell.data.name]
     return {
         "library_name": "transformers",
         "license": request.license,
-        "tags": list(dict.fromkeys(["attnlab", "attention", "ablation", *variants])),
+        "tags": list(dict.fromkeys(["attnlab", *tags])),
         "datasets": list(dict.fromkeys(datasets)) or None,
     }
 

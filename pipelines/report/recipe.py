@@ -156,10 +156,14 @@ def commands(facts: ReportData) -> list[str]:
 def _words(recipe: CellRecipe, arm: str, baseline: str) -> str:
     changes = recipe.arms[arm].changes
     if arm == baseline:
-        return f"the baseline: {recipe.attention} attention"
+        others = [about for name, about in recipe.arms.items() if name != baseline]
+        models = bool(others) and all(map(_changes_model, others))
+        return f"the baseline: {recipe.model if models else f'{recipe.attention} attention'}"
     if not changes:
         return "the same settings as the baseline"
-    aside = "" if _changes_attention(recipe.arms[arm]) else " (no change of attention)"
+    about = recipe.arms[arm]
+    aside = "" if _changes_attention(about) else " (no change of attention)"
+    aside = " (another model)" if _changes_model(about) else aside
     return "; ".join(map(_change, changes)) + aside
 
 

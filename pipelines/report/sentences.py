@@ -90,7 +90,8 @@ def introduction(facts: ReportData) -> str:
     spread = (
         f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else fmt.plural(seeds[0] if seeds else 0, "seed")
     )
-    arms = fmt.plural(len(facts.arms) - 1, "side" if facts.is_after_the_fact else "arm")
+    nouns = {"comparison after the fact": "side", "model comparison": "model"}
+    arms = fmt.plural(len(facts.arms) - 1, nouns.get(recipe.kind(facts), "arm"))
     pairing = "one model each" if facts.of_two_models else f"{spread} each, paired by seed"
     cells = facts.cells[0] if len(facts.cells) == 1 else fmt.plural(len(facts.cells), "cell")
     return (
@@ -114,11 +115,15 @@ def methods(facts: ReportData) -> str:
     cells = f" ({'; '.join(_cell(facts, cell) for cell in facts.cells)})"
     margins = {row.metric: row.margin for row in rows if fmt.known(row.margin)}
     margin = "; ".join(f"±{value:g} {metric}" for metric, value in margins.items())
-    shared = "data order and dropout masks" if _dropout_paired(facts) else "and data order"
+    shared = "initial weights, data order and dropout masks"
+    if not _dropout_paired(facts):
+        shared = "initial weights and data order"
+    if recipe.kind(facts) == "model comparison":
+        shared = "the order of the data, and nothing of the models,"
     text = (
         f"We compared {fmt.listing(compared)} with {recipe.baseline(facts)}{'' if told else cells}, "
         f"training {counts} {'seed' if seeds == [1] else 'seeds'} per arm. {told}"
-        f"Runs of one seed share initial weights, {shared} across arms; checkpoints were chosen on "
+        f"Runs of one seed share {shared} across arms; checkpoints were chosen on "
         "validation data. Differences were tested with a two-way test over seeds and examples, with "
         "delete-one jackknife variance for examples, the variance of paired seed differences, and the "
         "distribution of Behrens and Fisher; p values of the "

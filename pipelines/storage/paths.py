@@ -81,6 +81,17 @@ def require_writable_folder(folder: Path, fix: str) -> None:
         raise UserError(str(folder), "may not be written", accepted=fix)
 
 
+def require_file(option: str, file: str) -> None:
+    """Refuse an option that names no file; it may name rows of one, as a.csv[:80%].
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path, _ = split_part(file)
+    if not os.path.isfile(path):
+        raise UserError(option, "there is no such file", path, "name a file that exists")
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return the file or folder `name` in `folder`; refuse a name that leads out of the folder.
 

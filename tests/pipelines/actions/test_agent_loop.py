@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
+from pipelines.ablation.cell import Outcome
+from pipelines.actions import ablate, train
+from pipelines.cli.main import main
+from pipelines.config.load import run_from_dict
+from pipelines.runs import identity
+from tests.pipelines import stored_ablation as made
 from tests.pipelines.cli.test_json import SCHEMA, fits
 
 PAGE = Path(__file__).parents[3] / "AGENTS.md"
@@ -44,29 +50,75 @@ BASE = {
 }
 
 
-def test_the_loop_looks_through_commands_and_keeps_only_what_is_claimed(tmp_path):
+class HereAndNow:
+    """An executor that makes each run in this process: trained, or with the skill of its attention."""
+
+    at_a_time, when_stopped = 1, ""
+
+    def __init__(self, skills=None):
+        self.skills = skills
+
+    def run(self, cells, *, stop, on_outcome):
+        for cell in cells:
+            run = run_from_dict(cell.config)
+            if self.skills is None:
+                train.train(run, str(cell.folder))
+            else:
+                name = "+".join(variant.name for variant in run.attention)
+                made.finish(cell.folder, run, identity.describe(run), skill=self.skills[name])
+            on_outcome(cell, Outcome("finished"))
+
+
+def loop(monkeypatch, folder, base, executor):
+    """Run the code of the page with `attnlab` in this process; return its answers and what it kept."""
     [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE))
-    kept_for_the_test = '    Path(f"answer-{number}.json").write_text(json.dumps(answer))'
-    shown = f"{code}\n{kept_for_the_test}\nprint(json.dumps(best))\n"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-c", shown],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    answers = [json.loads((tmp_path / f"answer-{number}.json").read_text()) for number in (1, 2)]
-    assert all(fits(answer, SCHEMA) for answer in answers)
-    assert all(answer["status"] in (0, 10, 11) for answer in answers)
+    folder.mkdir(exist_ok=True)
+    (folder / "base.yaml").write_text(yaml.safe_dump(base))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(ablate, "executor_of", lambda *_, **__: executor)
+    shell, answers = subprocess.run, []
+
+    def run(command, **options):
+        if command[0] != "attnlab":
+            return shell(command, **options)
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            status = main(command[1:])
+        answers.append(json.loads(shown.getvalue()))
+        assert answers[-1]["status"] == status
+        assert fits(answers[-1], SCHEMA)
+        return subprocess.CompletedProcess(command, status, shown.getvalue())
+
+    monkeypatch.setattr(subprocess, "run", run)
+    names: dict[str, object] = {}
+    exec(code, names)
+    return answers, names["best"]
+
+
+def arms_of(folder, number):
+    return yaml.safe_load((folder / f"loop-{number}.yaml").read_text())["arms"]
+
+
+def test_two_proposals_on_a_tiny_corpus(monkeypatch, tmp_path):
+    answers, best = loop(monkeypatch, tmp_path, BASE, HereAndNow())
     looks = [answer["result"]["comparisons"][0]["ledger"] for answer in answers]
     kept = [answer["status"] == 0 and look["claimed"] for answer, look in zip(answers, looks)]
-    arms = [yaml.safe_load((tmp_path / f"loop-{number}.yaml").read_text())["arms"] for number in (1, 2)]
-    assert arms[1]["best"] == (arms[0]["new"] if kept[0] else [])
-    assert json.loads(done.stdout) == (arms[1]["new"] if kept[1] else arms[1]["best"])
+    first, second = (arms_of(tmp_path, number) for number in (1, 2))
+    assert second["best"] == (first["new"] if kept[0] else [])
+    assert best == (second["new"] if kept[1] else second["best"])
     lines = [json.loads(line) for line in (tmp_path / "runs" / "ledger.jsonl").read_text().splitlines()]
-    assert len({line["ablation"] for line in lines}) == 2  # both looked at one test set
-    assert len({line["test"] for line in lines}) == 1
+    assert len({line["ablation"] for line in lines}) == 2
+    assert len({line["test"] for line in lines}) == 1  # so the ledger counts the looks of both
     assert looks[1] is None or looks[1]["looks"] == len(lines)
+
+
+def test_it_keeps_what_is_better_and_drops_what_is_not(monkeypatch, tmp_path):
+    skills = {"": 0.3, "gate": 0.97, "temperature": 0.96}
+    stopping = {"rule": "sequential", "most_seeds": 8}
+    base = {**BASE, "cells": {"toy": [made.RUN]}, "margin": {"f1": 40}, "seeds": [1, 2, 3, 4, 5, 6]}
+    base["stopping"] = stopping
+    answers, best = loop(monkeypatch, tmp_path, base, HereAndNow(skills))
+    assert arms_of(tmp_path, 2)["best"] == best == [{"gate": {}}]
+    assert [answer["status"] for answer in answers] == [0, 10]
+    assert answers[0]["result"]["comparisons"][0]["ledger"]["claimed"]
+    assert answers[1]["result"]["comparisons"][0]["word"] in ("worse", "equivalent")

@@ -89,6 +89,11 @@ def test_every_command_answers_for_one_ablation(tmp_path, capsys, monkeypatch):
     )
     assert report["status"] == STATUS[arm["outcome"]] == STATUS[report["result"]["outcome"]]
     assert (report["result"]["kind"], arm["ledger"]["looks"]) == ("attention ablation", 1)
+    planned = answered(capsys, "plan", folder / "ablation.yaml", "--pilot", folder)["result"]
+    [one] = planned["plans"]
+    assert (one["arm"], one["pilot_seeds"], one["margin"], one["metric"]) == ("gate", 3, 0.5, "f1")
+    unused = answered(capsys, "status", folder, "--unused")["result"]["unused"]
+    assert unused == []
     status = answered(capsys, "status", folder)["result"]
     assert (status["counts"], status["over"]) == ({"finished": 6}, True)
     assert {run["state"] for run in status["runs"]} == {"finished"}

@@ -154,3 +154,101 @@ def test_tags_must_be_as_many_as_words_and_labels_must_be_known(tmp_path):
     request = Request(sides=sides_of, task="text_classification", references=labels)
     with pytest.raises(UserError, match=r"d.txt, example 3: the prediction is the label '1', and the labels"):
         compare_command(request, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--task", "language_modelling", "--references", "r.txt"),
+            "has no reference that a file could hold",
+        ),
+        (("--task", "ner", "--references", "r.txt"), "r.txt: is no list of tags of named entities"),
+        (("--task", "translation", "--references", "none.txt"), "--references: there is no such file"),
+        (("--task", "translation", "--references", "r.txt", "task.kind=x"), "unknown option 'kind'"),
+        (("--score", "s"), "p.txt: has no score 's'; its scores: none"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_sentence(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("p", "q", "r"):
+        files.text(tmp_path / f"{name}.txt", f"ein Satz {name}\nnoch einer\n")
+    assert main(["compare", "p.txt", "q.txt", *words, "--out", "out"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in last
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.eval", b"PK\x03\x04 cut off", "cannot be read as a log"),
+        ("a.zip", b"PK\x03\x04 cut off", "is a zip archive"),
+        ("a.txt", b"", "the file is empty"),
+        ("a.txt", "café".encode("latin-1"), "line 1: is not UTF-8"),
+        ("a.json", b'{"a": ', "is not valid JSON"),
+        ("a.json", b'{"a": {"b": 1}}', "is JSON of no known kind"),
+        ("a.json", b"[" * 50_000, "is nested without end"),
+        ("a.jsonl", b'{"a": 1}\n{"a"', "row 2: is not valid JSON"),
+        ("a.parquet", b"PAR1 and more", "is not a whole parquet file"),
+        ("a.csv", b"id,prediction\n", "holds no example"),
+        ("a.csv", b"pred,prediction\nx,y\n", "may have its predictions in prediction or pred"),
+        ("a.jsonl", b'{"id": null, "prediction": "x"}\n', "row 1: has no id in 'id'"),
+        ("a.json", b'{"samples": [], "eval": {}}', "is a log without samples"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(message)):
+        found(tmp_path / name)
+
+
+def test_numbers_alone_are_scores_called_value_and_tables_inside_json_are_found(tmp_path):
+    lines = found(files.text(tmp_path / "chrf.txt", "0.5\n1\n0.25\n"))
+    assert list(lines.score("value")) == ["0.5", "1", "0.25"]
+    listed = found(files.text(tmp_path / "a.json", "[0.5, 1]"))
+    assert list(listed.score("value")) == [0.5, 1]
+    system = {"out.txt": [{"mt": "x", "COMET": 0.8}, {"mt": "y", "COMET": 0.9}]}
+    assert list(found(files.text(tmp_path / "comet.json", json.dumps(system))).score("COMET")) == [0.8, 0.9]
+    whole = files.text(tmp_path / "all_results.json", json.dumps({"epoch": 3.0, "eval_f1": 0.9}))
+    with pytest.raises(
+        UserError, match="holds scores of whole runs, such as epoch, and nothing of an example"
+    ):
+        found(whole)
+
+
+def test_references_of_squad_pair_answers_by_id_and_count_texts(tmp_path):
+    articles = [
+        {
+            "title": f"T{n}",
+            "paragraphs": [
+                {
+                    "context": f"In {n} the bridge was built by Anna {n}.",
+                    "qas": [
+                        {
+                            "id": f"q{n}{k}",
+                            "question": "who?",
+                            "answers": [{"text": f"Anna {n}", "answer_start": 29 + len(str(n)) - 1}],
+                        }
+                        for k in range(2)
+                    ],
+                }
+            ],
+        }
+        for n in range(12)
+    ]
+    gold = files.text(tmp_path / "dev.json", json.dumps({"version": "1.1", "data": articles}))
+    answers = {f"q{n}{k}": f"Anna {n}" if n % 3 else "Anna" for n in range(12) for k in range(2)}
+    base = files.text(tmp_path / "base" / "predictions.json", json.dumps(answers))
+    new = {name: f"Anna {name[1:-1]}" for name in reversed(answers)}
+    nbest = {name: [{"text": text}, {"text": "x"}] for name, text in new.items()}
+    other = files.text(tmp_path / "new" / "nbest_predictions.json", json.dumps(nbest))
+    request = Request(sides=[str(base), str(other)], task="question_answering", references=str(gold))
+    [one] = compare_command(request, str(tmp_path / "out")).comparisons
+    assert (one.arm_mean, one.examples, one.metric) == (100.0, 24, "f1")
+    [row] = [
+        row
+        for row in json.loads((tmp_path / "out" / "results.json").read_text())["comparisons"]
+        if row["metric"] == "exact_match"
+    ]
+    assert row["n_clusters"] == 12
+    assert row["difference"] == pytest.approx(100 / 3)
