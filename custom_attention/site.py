@@ -25,6 +25,9 @@ class Site:
         query_input, key_input: the arguments of the module that hold these states; "" where none was found.
         projection: path of the linear layer that reads the heads' output; "" where none was found.
         projected_size: length of its output.
+        position_table: path of the table of positions whose rows this stack adds to its embeddings; "" where
+            none was found.
+        has_position_bias: the model adds a position bias of its own to the scores.
     """
 
     name: str
@@ -44,3 +47,5 @@ class Site:
     key_input: str = ""
     projection: str = ""
     projected_size: int = 0
+    position_table: str = ""
+    has_position_bias: bool = False

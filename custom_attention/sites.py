@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
+from custom_attention.position_tables import PositionTables
 from custom_attention.runtime.call import OWN_SCORE_TERMS
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
 from custom_attention.site import Site
@@ -79,7 +80,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             "example", what, type(example).__name__, "a dict of tensors, as a tokenizer gives it"
         )
     calls: dict[nn.Module, _Observed] = {}
-    projections = _Projections()
+    projections, tables = _Projections(), PositionTables()
 
     def observe(
         module: nn.Module,
@@ -110,10 +111,10 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         calls.clear()  # made_up_example ran forwards too
         failure = _try_forward(model, batch, grad=False)
         if calls and failure is None:
-            with _cutting_graph_at_inputs(calls), projections.observed(model):
+            with _cutting_graph_at_inputs(calls), projections.observed(model), tables.observed(model):
                 failure = _try_forward(model, batch, grad=True)
     _require_calls(model, example, bool(calls), failure)
-    return _describe(model, calls, projections.found)
+    return _describe(model, calls, projections.found, tables)
 
 
 def _require_calls(
@@ -276,6 +277,7 @@ def _describe(
     model: PreTrainedModel,
     calls: Mapping[nn.Module, _Observed],
     projections: Mapping[nn.Module, tuple[nn.Module, int]],
+    tables: PositionTables,
 ) -> list[Found]:
     names = {module: name for name, module in model.named_modules()}
     stacks = _stacks(model, calls)
@@ -311,6 +313,8 @@ def _describe(
             key_input=call.sources[1],
             projection="" if projection is None else names[projection],
             projected_size=projected_size,
+            position_table=tables.nearest(names[module]),
+            has_position_bias=call.kwargs.get("position_bias") is not None,
         )
         own_terms = tuple(name for name in OWN_SCORE_TERMS if call.kwargs.get(name) is not None)
         found.append(Found(site, module, kernel_name, own_terms))

@@ -64,6 +64,7 @@ SELF_ONLY = {
     "alibi",
     "forgetting",
     "multi_token",
+    "position",
     "relative_bias",
     "selective",
     "sinkhorn",
@@ -100,8 +101,10 @@ def attach_where_possible(model, arm: dict, family: str):
 
 
 def changes_nothing(arm: dict, family: str) -> bool:
-    """Return whether the factor is the model's own, so that the arm is refused."""
+    """Return whether the factor or the scheme is the model's own, so that the arm is refused."""
     [(name, options)] = arm.items()
+    if name == "position":
+        return family == "llama" and options.get("scheme") != "learned"
     if name == "constant_scale" and options.get("of") == "root_dim":
         return family != "t5"
     return name == "unscaled" and family == "t5"
