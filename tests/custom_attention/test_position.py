@@ -1,4 +1,4 @@
-"""Position swaps beside independent ways: a table of zeros, transformers' rotary functions, the paper's slopes."""
+"""Position swaps beside independent ways: tables of zeros, transformers' rotary code, slopes of the paper."""
 
 from __future__ import annotations
 
