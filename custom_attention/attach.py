@@ -114,6 +114,7 @@ def _attach(
     _refuse_two_replacements(variants)
     _refuse_lost_projections(variants)
     _refuse_wrong_gains(variants)
+    _refuse_part_of_a_table(found, variants)
     _refuse_own_terms(chosen, variants)
     _refuse_narrow_scores(model, chosen, variants)
     _share_parameters(list(variants.values()))
@@ -268,6 +269,26 @@ def _refuse_lost_projections(variants: dict[nn.Module, list[Variant]]) -> None:
         if "projected" in variant.hooks and not variant.site.projection:
             what = "no linear layer that reads the heads' output was found, so `projected` has no place"
             raise VariantError(variant.site.name, what, type(variant).__name__, "a variant of the output")
+
+
+def _refuse_part_of_a_table(found: list[Found], variants: dict[nn.Module, list[Variant]]) -> None:
+    """Refuse a variant of a table of positions that some self-attention of the table's stack has not."""
+    having = {
+        f.site.position_table: type(v).__name__
+        for f in found
+        for v in variants.get(f.module, [])
+        if "position_embedding" in v.hooks
+    }
+    for f in found:
+        table = f.site.position_table
+        members = variants.get(f.module, [])
+        if (
+            table in having
+            and not f.site.is_cross
+            and not any("position_embedding" in v.hooks for v in members)
+        ):
+            what = f"all layers add {table} once, so no layer can keep it alone, as {f.site.name} would"
+            raise VariantError(f"where, for {having[table]}", what, accepted="a whole stack, without layers")
 
 
 def _refuse_wrong_gains(variants: dict[nn.Module, list[Variant]]) -> None:

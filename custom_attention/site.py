@@ -28,6 +28,9 @@ class Site:
         has_own_keys: each query has a key of its own: not at cross-attention, nor where keys are pooled.
         projection: path of the linear layer that reads the heads' output; "" where none was found.
         projected_size: length of its output.
+        position_table: path of the table of positions whose rows this stack adds to its embeddings; "" where
+            none was found.
+        has_position_bias: the model adds a position bias of its own to the scores.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Site:
     has_own_keys: bool = True
     projection: str = ""
     projected_size: int = 0
+    position_table: str = ""
+    has_position_bias: bool = False
 
     @property
     def kind(self) -> str:

@@ -17,6 +17,7 @@ from custom_attention import adapters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
+from custom_attention.position_tables import PositionTables
 from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.call import OWN_SCORE_TERMS, visible
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
@@ -84,7 +85,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             "example", what, type(example).__name__, "a dict of tensors, as a tokenizer gives it"
         )
     calls: dict[nn.Module, _Observed] = {}
-    projections = _Projections()
+    projections, tables = _Projections(), PositionTables()
 
     def observe(
         module: nn.Module,
@@ -126,10 +127,10 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         calls.clear()  # made_up_example ran forwards too
         failure = _try_forward(model, batch, grad=False)
         if calls and failure is None:
-            with _cutting_graph_at_inputs(calls), projections.observed(model):
+            with _cutting_graph_at_inputs(calls), projections.observed(model), tables.observed(model):
                 failure = _try_forward(model, batch, grad=True)
         _require_calls(model, example, bool(calls), failure)
-        return _describe(model, calls, projections.found)
+        return _describe(model, calls, projections.found, tables)
 
 
 def _require_calls(
@@ -319,6 +320,7 @@ def _describe(
     model: PreTrainedModel,
     calls: Mapping[nn.Module, _Observed],
     projections: Mapping[nn.Module, tuple[nn.Module, int]],
+    tables: PositionTables,
 ) -> list[Found]:
     names = {module: name for name, module in model.named_modules()}
     stacks = _stacks(model, calls)
@@ -356,6 +358,8 @@ def _describe(
             has_own_keys=not call.is_cross and (bool(call.more_keys) or call.num_keys == call.query_shape[2]),
             projection="" if projection is None else names[projection],
             projected_size=projected_size,
+            position_table=tables.nearest(names[module]),
+            has_position_bias=call.kwargs.get("position_bias") is not None,
         )
         own_terms = tuple(name for name in OWN_SCORE_TERMS if call.kwargs.get(name) is not None)
         found.append(Found(site, module, kernel_name, own_terms))

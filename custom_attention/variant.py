@@ -29,6 +29,7 @@ KERNEL_HOOKS = (
     "attend",
     "output",
     "projected",
+    "position_embedding",
     "penalty",
 )
 SCORE_HOOKS = ("scores", "normalize", "dropout")  # these need the scores, so they take the explicit path
@@ -144,6 +145,14 @@ class Variant(nn.Module):
     def projected(self, output: Tensor, call: Call) -> Tensor:
         """Return the output after W_o and its bias, (batch, query_len, site.projected_size)."""
         return output
+
+    def position_embedding(self, embedding: Tensor) -> Tensor:
+        """Return what the model's table of positions gives its embeddings, (1 | batch, len, hidden size).
+
+        Only where `site.position_table` is known. The sites of a stack share the table, so it is called for
+        each of them in turn, and all of them must have the variant.
+        """
+        return embedding
 
     # -- hooks of training ------------------------------------------------------------------------------
 

@@ -108,19 +108,28 @@ def put(model: nn.Module, module: nn.Module, stack: Stack) -> None:
     module.register_forward_pre_hook(arrive, with_kwargs=True)
     names = inspect.signature(module.forward).parameters
     stack.positions = {name: position for position, name in enumerate(names)}
+    for layer, after in _after_layers(model, stack):
+        layer.register_forward_hook(after)
+
+
+def _after_layers(model: nn.Module, stack: Stack) -> list[tuple[nn.Module, Callable[..., Tensor | None]]]:
+    """Return the layers of `model` whose output the variants of a stack change, and the function for it."""
+    found: list[tuple[nn.Module, Callable[..., Tensor | None]]] = []
     if stack.having("projected"):
-        model.get_submodule(stack.site.projection).register_forward_hook(stack.after_projection)
+        found.append((model.get_submodule(stack.site.projection), stack.after_projection))
+    if stack.having("position_embedding"):
+        found.append((model.get_submodule(stack.site.position_table), stack.after_positions))
+    return found
 
 
 def take(model: nn.Module, module: nn.Module) -> None:
     """Remove the stack of an attention module of `model`."""
     stack: Stack = getattr(module, ATTRIBUTE)
-    hooked: list[dict[int, Callable[..., Any]]] = [module._forward_pre_hooks]
-    if stack.having("projected"):
-        hooked.append(model.get_submodule(stack.site.projection)._forward_hooks)
+    of_stack: list[tuple[dict[int, Any], Callable[..., Any]]] = [(module._forward_pre_hooks, arrive)]
+    of_stack += [(layer._forward_hooks, after) for layer, after in _after_layers(model, stack)]
     delattr(module, ATTRIBUTE)
-    for hooks in hooked:
-        for key in [k for k, hook in hooks.items() if hook is arrive or hook == stack.after_projection]:
+    for hooks, own in of_stack:
+        for key in [key for key, hook in hooks.items() if hook == own]:
             del hooks[key]
 
 
@@ -257,6 +266,14 @@ class Stack(nn.ModuleList):
             return None
         for variant in self.having("projected"):
             output = variant.projected(output, call)
+        return output
+
+    def after_positions(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """Run the hooks on the rows of the model's table of positions: a forward hook of that table."""
+        if _bypassed:
+            return None
+        for variant in self.having("position_embedding"):
+            output = variant.position_embedding(output)
         return output
 
     def enter(self, call: Call) -> tuple[Tensor, Tensor, Tensor]:

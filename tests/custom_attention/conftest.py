@@ -64,6 +64,7 @@ SELF_ONLY = {
     "alibi",
     "forgetting",
     "multi_token",
+    "position",
     "relative_bias",
     "selective",
     "sinkhorn",
@@ -100,10 +101,12 @@ def attach_where_possible(model, arm: dict, family: str):
 
 
 def is_refused(arm: dict, family: str) -> bool:
-    """Return whether a family refuses the arm: the factor is its own, or W_q makes its position bias too."""
+    """Return whether a family refuses the arm: it is the model's own, or W_q makes its position bias too."""
     [(name, options)] = arm.items()
     if family == "deberta" and options.get("mode") == "compensated":
         return True
+    if name == "position":
+        return family == "llama" and options.get("scheme") != "learned"
     if name == "constant_scale" and options.get("of") == "root_dim":
         return family != "t5"
     return name == "unscaled" and family == "t5"

@@ -92,7 +92,7 @@ def test_what_is_said_of_a_variant_is_what_it_says_of_itself(name):
     entry = find(VARIANT, name)
     module = import_module(f"custom_attention.variants.{name}")
     cls = getattr(module, next(iter(entry.module.classes)))
-    site = Site("layer", 0, 3, 5, 5, 7, 7**-0.5, is_cross=False, is_causal=False)
+    site = Site("layer", 0, 3, 5, 5, 7, 7**-0.5, is_cross=False, is_causal=False, has_position_bias=True)
     variant = cls(site)
     assert entry.hooks == overridden_hooks(cls) >= variant.hooks  # an option may leave out some
     assert entry.is_foldable == variant.foldable
