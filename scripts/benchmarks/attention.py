@@ -22,8 +22,8 @@ import torch
 import transformers as hf
 
 import custom_attention
-from benchmarks.table import Table, with_range
 from pipelines.registry import catalog
+from scripts.benchmarks.table import Table, with_range
 
 TURNS = 7
 VOCABULARY = 500

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 from scipy import stats
 
-from benchmarks import ours, reference
-from benchmarks.cases import Case, cases, watched
-from benchmarks.table import Table, with_range
 from pipelines.train.batches import fill
 from pipelines.train.loop import Training
+from scripts.benchmarks import ours, reference
+from scripts.benchmarks.cases import Case, cases, watched
+from scripts.benchmarks.table import Table, with_range
 
 SEEDS = (1, 2, 3, 4, 5)
 CONFIDENCE = 0.95

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-from benchmarks import ours
-from benchmarks.cases import Case
 from pipelines.models.build import build_model
 from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.shared.writing_forms import start_token
 from pipelines.train.loop import Training
+from scripts.benchmarks import ours
+from scripts.benchmarks.cases import Case
 
 IGNORED = -100
 FILLERS = {"labels": IGNORED}  # everything else is padded with 0, the id of each tokenizer's padding here

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cases
-from benchmarks.table import Table
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.grid import plan_cells, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.config.load import AblationConfig, RunConfig, run_from_dict
 from pipelines.metrics.load import load
 from pipelines.runs import identity
+from scripts.benchmarks import cases
+from scripts.benchmarks.table import Table
 from tests.pipelines import stored_ablation
 
 WRONG = 0.3  # share of the predictions

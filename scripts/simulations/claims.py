@@ -75,8 +75,8 @@ def _called_better(
     found = np.zeros(3)
     for _ in range(simulations):
         drawn = values(rng)
-        tables = [np.stack([side, np.ones_like(side)], axis=-1) for side in (0 * drawn, drawn)]
-        result = two_way(*tables, lambda sums: sums[..., 0] / sums[..., 1])
+        baseline, arm = (np.stack([side, np.ones_like(side)], axis=-1) for side in (0 * drawn, drawn))
+        result = two_way(baseline, arm, lambda sums: sums[..., 0] / sums[..., 1])
         words = [judged(result, None, False), judged(result, None, True), judged(result, declared, True)]
         found += [word == "better" for word in words]
     return (100 * found / simulations).tolist()
