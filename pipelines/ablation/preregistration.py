@@ -105,7 +105,7 @@ def manifests(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that has a place in the run store, or holds a file under a name that an ablation writes.
+    """Refuse a new folder that is a part of the run store, or holds a file of a name that an ablation writes.
 
     Raises:
         UserError: it names the file; nothing was written.
