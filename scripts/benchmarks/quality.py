@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy import stats
@@ -64,10 +65,14 @@ def reference_loss(case: Case, seed: int) -> float:
     def train(run: Training, folder: Path) -> torch.nn.Module:
         model, config = reference.plain_model(run), run.config
         items = reference.items_of(run.task, run.train.features)
+
+        def collate(steps: Any) -> reference.Item:  # one item is a step: a list of examples
+            return reference.padded(steps[0], case.pad_to)
+
         trainer = reference.trainer_of(
             model,
             folder,
-            lambda steps: reference.padded(steps[0], case.pad_to),
+            collate,
             {
                 "max_steps": case.num_updates,
                 "per_device_train_batch_size": 1,  # one item is a step

@@ -78,14 +78,15 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
     items = items_of(run.task, validation.features)
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
     if run.config.task.name in ("summarization", "translation"):
-        searching = copy(model.generation_config)
-        searching.update(decoder_start_token_id=start_token(model), **run.task.search())
+        searching: Any = copy(model.generation_config)
+        task: Any = run.task  # one that writes
+        searching.update(decoder_start_token_id=start_token(model), **task.search())
         options |= {"predict_with_generate": True, "generation_config": searching}
     trainer = trainer_of(model, folder, lambda chosen: padded(chosen, case.pad_to), options)
 
     def turn(_: int) -> float:
         begun = time.process_time()
-        trainer.predict(items)
+        trainer.predict(items)  # type: ignore[arg-type]  # a list is a data set for it
         return len(validation.examples) / (time.process_time() - begun)
 
     return turn

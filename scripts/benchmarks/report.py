@@ -62,9 +62,13 @@ def run() -> Table:
     rows, records = [], []
     for size in (size for size in SIZES if cases.chosen in str(size)):
         print(f"{size} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, "-c", f"from benchmarks import report; report.once({astuple(size)})"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from scripts.benchmarks import report; report.once({astuple(size)})",
+        ]
         found = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
         )
         status, report, push, memory, page = map(float, found.stdout.splitlines()[-1].split())
         met = status <= STATUS and report <= size.most and push <= size.most and memory <= MEMORY
@@ -77,7 +81,16 @@ def run() -> Table:
             {"size": str(size), "status": status, "report": report, "push": push}
             | {"gigabytes": memory, "page_megabytes": page, "met": met}
         )
-    columns = ("classes", "rows", "arms", "runs", "status, s", "report, s", "push --dry-run, s", "GB")
+    columns: tuple[str, ...] = (
+        "classes",
+        "rows",
+        "arms",
+        "runs",
+        "status, s",
+        "report, s",
+        "push --dry-run, s",
+        "GB",
+    )
     columns += ("report.html, MB", "budget")
     return Table(columns, rows, records, all_met=all(record["met"] for record in records))
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 
@@ -106,7 +107,7 @@ def stop_at_a_step() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return take(engine, step)
 
-    Engine.take_step = taking
+    patch.object(Engine, "take_step", taking).start()
 
 
 def without_loading() -> None:

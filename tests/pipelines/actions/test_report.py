@@ -118,3 +118,9 @@ def test_a_report_elsewhere_is_written_again_and_verified_there(tmp_path, capsys
     for folders in ([one, two], [one]):  # the second says of itself that it is of one only
         assert main(["report", *map(str, folders), "--out", out]) == 0
         assert main(["verify", out]) == 0, capsys.readouterr().out
+
+
+def test_cells_of_one_test_set_are_reported_in_one_order(tmp_path, capsys):
+    folder = made.write(tmp_path, cells=["zoo", "ant"])
+    assert main(["report", str(folder)]) == 0
+    assert main(["verify", str(folder)]) == 0, capsys.readouterr().out
