@@ -24,6 +24,7 @@ from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     ABLATION,
     ANCHOR,
+    CACHE,
     CELLS,
     MANIFEST,
     REGISTRATION,
@@ -50,12 +51,14 @@ def register(config: AblationConfig, folder: Path, *, fresh: bool = False) -> No
     Args:
         fresh: every run is about to be made again; the registration notes it where some had finished.
     """
+    path = folder / REGISTRATION
+    is_new = not path.exists()
+    if is_new:
+        refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    path = folder / REGISTRATION
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if not path.exists():
-        refuse_foreign(folder)
+    if is_new:
         declared, before = declare(config), _finished(folder.parent / CELLS, config)
         stored = {"declared": declared, "hash": digest(declared), "time": now, "name": folder.resolve().name}
         stored |= {"anchor": config.anchor} if config.anchor else {}
@@ -105,11 +108,14 @@ def manifests(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder without a registration that holds a file under a name that an ablation writes.
+    """Refuse a new folder that is a part of the run store, or holds a file of a name that an ablation writes.
 
     Raises:
         UserError: it names the file; nothing was written.
     """
+    if folder.resolve().name in (CELLS, CACHE):
+        what = f"is where the ablations beside it keep their {folder.resolve().name}"
+        raise UserError(str(folder), what, accepted="choose another --out")
     for name in (ABLATION, ANCHOR, STAMP, RUNS, SEARCH, RESULTS, REPORTS, *REPORT_FILES):
         if os.path.lexists(folder / name):
             what = f"holds {name}, but no {REGISTRATION}, so no ablation wrote it and nothing is written"

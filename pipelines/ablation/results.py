@@ -173,10 +173,10 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """Write results.json and the reports into `folder`."""
+    """Write results.json into `folder`, and the reports of what it then holds, as `verify` renders them."""
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_json(folder / RESULTS, results)
-    report.write(results, folder)
+    report.write(read_results(folder) or {}, folder)  # its names are in another order
 
 
 def _part(ended: EndedAblation) -> compare.Part:

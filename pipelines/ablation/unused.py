@@ -9,7 +9,7 @@ from pipelines.ablation.results import read_results
 from pipelines.errors import UserError
 from pipelines.storage import reading
 from pipelines.storage.lock import Busy
-from pipelines.storage.names import CELLS, RUNS
+from pipelines.storage.names import CELLS, REGISTRATION, RUNS
 from pipelines.storage.removal import remove_run
 
 
@@ -28,7 +28,15 @@ def unused_runs(root: Path) -> list[Path]:
 
 
 def _names(ablation: Path) -> Iterator[str]:
-    """Yield the run folders that an ablation names: in its grid, its search and its last results."""
+    """Yield the run folders that an ablation names: in its grid, its search and its last results.
+
+    Raises:
+        UserError: one of these files is damaged, or the ablation has lost its list of runs.
+    """
+    if reading.is_there(ablation / REGISTRATION) and not reading.is_there(ablation / RUNS):
+        what = f"has {REGISTRATION}, but no {RUNS}, so nobody knows which runs it uses"
+        fix = "the same attnlab ablate FILE writes it again; or remove this folder"
+        raise UserError(str(ablation), what, accepted=fix)
     fix = "mend it or remove its folder, so that the runs that it names are known"
     yield from (reading.json_object_if_there(ablation / RUNS, fix, dict[str, str]) or {}).values()
     for row in (read_results(ablation) or {}).get("comparisons", ()):

@@ -43,7 +43,7 @@ def evaluate_command(
     Raises:
         UserError: there is no such run or split, or the data cannot be read.
     """
-    require_writable("--predictions", predictions)
+    require_writable("--predictions", predictions, [data])
     if data is not None and split is not None:
         raise UserError("--split", "a file has no splits", split, "give --data or --split")
     if isinstance(source, str):

@@ -67,7 +67,7 @@ def generate_command(
     Raises:
         UserError: the run is no finished language modelling of a decoder, or a prompt is too long.
     """
-    require_writable("--out", out)
+    require_writable("--out", out, [source])
     finished = load_run_model(run)
     task = finished.task
     if not isinstance(task, LanguageModelling) or finished.config.model.family != "decoder":

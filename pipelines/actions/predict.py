@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,9 +39,7 @@ def predict_command(run: str, source: str, out: str | None) -> None:
     Raises:
         UserError: there is no finished run, a row cannot be predicted, or `out` cannot be written.
     """
-    require_writable("--out", out)
-    if _is_input(out, source):
-        raise UserError("--out", "is the file of the inputs", out, "name another file")
+    require_writable("--out", out, [source])
     finished = load_run_model(run)
     table = read_input(source, finished.task, finished.config.data)
     examples = input_examples(table, finished.task, finished.config.data.columns)
@@ -73,14 +70,6 @@ def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[s
         )
         for example, group, given in zip(own, by_example(own, features, raws), chunk):
             yield {"id": given["id"], **task.answer(example, group)}
-
-
-def _is_input(out: str | None, source: str) -> bool:
-    """Return whether the results would replace the inputs."""
-    file = split_part(source)[0]
-    if out is None or source == "-" or not (os.path.exists(out) and os.path.exists(file)):
-        return False
-    return os.path.samefile(out, file)
 
 
 # ---- input

@@ -15,7 +15,17 @@ from pipelines.actions.compare import conclude
 from pipelines.comparison.expectation import Expected
 from pipelines.errors import UserError
 from pipelines.storage import atomic, reading
-from pipelines.storage.names import COMPARISON, REPORT, TOGETHER
+from pipelines.storage.names import (
+    COMPARISON,
+    IDENTITY,
+    REGISTRATION,
+    REPORT,
+    REPORT_FILES,
+    REPORTS,
+    RESULTS,
+    RUNS,
+    TOGETHER,
+)
 from pipelines.storage.paths import require_writable_folder
 from pipelines.terminal import Terminal
 
@@ -31,10 +41,8 @@ def report_command(folders: Sequence[str], out: str | None, expect: Expected | N
 
     Raises:
         UserError: not an ablation folder, no finished run in it, ablations with different baselines, or a
-            folder that may not be written.
+            folder that may not be written or holds something else.
     """
-    target = Path(out or folders[0])
-    require_writable_folder(target, "attnlab report FOLDER... --out DIR writes into a folder of your own")
     compared = next((folder for folder in folders if reading.is_there(Path(folder) / COMPARISON)), None)
     if compared is not None:
         if len(folders) > 1 or out not in (None, compared):
@@ -43,17 +51,40 @@ def report_command(folders: Sequence[str], out: str | None, expect: Expected | N
                 compared, "is a comparison after the fact, which is reported by itself", accepted=fix
             )
         return conclude(Path(compared), expect)
-    ended = [ended_ablation(Path(folder)) for folder in folders]
-    if len(ended) > 1 and out is None:
+    if len(folders) > 1 and out is None:
         raise UserError(
             "report", "several ablations need a folder of their own", accepted="name it with --out"
         )
-    named = with_unique_cells(ended)
-    results = results_of(named, target)
-    looks.record(results, named, Terminal(errors=True).say)
-    write(results, target)
-    if len(ended) > 1:
+    target = Path(out or folders[0])
+    is_elsewhere = len(folders) > 1 or target.resolve() != Path(folders[0]).resolve()
+    if is_elsewhere:
+        _refuse_others(target)
+    require_writable_folder(target, "attnlab report FOLDER... --out DIR writes into a folder of your own")
+    ended = with_unique_cells([ended_ablation(Path(folder)) for folder in folders])
+    results = results_of(ended, target)
+    looks.record(results, ended, Terminal(errors=True).say)
+    if is_elsewhere:
+        target.mkdir(parents=True, exist_ok=True)
         atomic.write_json(target / TOGETHER, [os.path.relpath(folder, target) for folder in folders])
+    write(results, target)
     report.print_table(results, Terminal(), target)
     Terminal(errors=True).say(f"report: {target / REPORT}")
     return judged(results, target, expect)
+
+
+def _refuse_others(target: Path) -> None:
+    """Refuse a folder whose files are those of another ablation, of a run or of the user.
+
+    Raises:
+        UserError: it names the file that would be replaced.
+    """
+    fix = "name another folder"
+    for name in (REGISTRATION, RUNS, IDENTITY):
+        if os.path.lexists(target / name):
+            raise UserError(
+                "--out", f"is the folder of a run or of another ablation: it has {name}", str(target), fix
+            )
+    for name in (RESULTS, REPORTS, *REPORT_FILES):
+        if os.path.lexists(target / name) and not os.path.lexists(target / TOGETHER):
+            what = f"holds {name}, but no {TOGETHER}, so no report wrote it"
+            raise UserError("--out", what, str(target), fix)

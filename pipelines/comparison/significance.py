@@ -130,8 +130,8 @@ def differing(baseline: StatisticsTable, arm: StatisticsTable) -> np.ndarray:
 
 
 def two_way(
-    baseline: Sequence[StatisticsTable],
-    arm: Sequence[StatisticsTable],
+    baseline: Sequence[StatisticsTable] | np.ndarray,
+    arm: Sequence[StatisticsTable] | np.ndarray,
     value: Value,
     clusters: Sequence[object] | None = None,
 ) -> TwoWay:

@@ -32,6 +32,8 @@ def read_bytes(file: Path) -> bytes:
         folder = file.parent
         fix = f"its folder has {_some(folder)}" if folder.is_dir() else "its folder does not exist"
         raise UserError(where, "there is no such file", accepted=fix)
+    if file.is_char_device() or file.is_block_device():  # it may have no end
+        raise UserError(where, "is a device, not a file", accepted="give a file with rows")
     try:
         content = file.read_bytes()
     except OSError as error:

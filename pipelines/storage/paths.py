@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 
 from pipelines.errors import UserError
+from pipelines.storage.names import IDENTITY, REGISTRATION
 
+DEPTH = 3  # of a file in the folder of a run: checkpoints/step-5/state.json
 PART = re.compile(r"(?P<path>.+?)\[(?P<begin>-?\d+%?)?:(?P<end>-?\d+%?)?\]")
 
 
@@ -49,11 +51,15 @@ def shown(path: str) -> str:
     return relative if len(relative) < len(path) else path
 
 
-def require_writable(option: str, file: str | None) -> None:
+def require_writable(option: str, file: str | None, reads: Iterable[str | None] = ()) -> None:
     """Refuse a file of results that cannot be written, before the work that it would hold is done.
 
+    Args:
+        reads: the files of the inputs, with their parts.
+
     Raises:
-        UserError: its folder does not exist or cannot be written, or it is a folder itself.
+        UserError: its folder does not exist or cannot be written, it is a folder itself, or it would replace
+            the inputs or a file of a run or an ablation.
     """
     if file is None:
         return
@@ -65,6 +71,18 @@ def require_writable(option: str, file: str | None) -> None:
         raise UserError(option, "is a folder", file, fix)
     if not os.access(file if os.path.exists(file) else folder, os.W_OK):
         raise UserError(option, "may not be written", file, "name another file")
+    if any(_is_same(file, split_part(source)[0]) for source in reads if source is not None):
+        raise UserError(option, "is the file of the inputs", file, "name another file")
+    if os.path.exists(file) and any(_is_of_record(path) for path in Path(file).resolve().parents[:DEPTH]):
+        raise UserError(option, "is a file of a run or an ablation", file, "name another file")
+
+
+def _is_same(file: str, source: str) -> bool:
+    return os.path.exists(file) and os.path.exists(source) and os.path.samefile(file, source)
+
+
+def _is_of_record(folder: Path) -> bool:
+    return any(os.path.lexists(folder / name) for name in (IDENTITY, REGISTRATION))
 
 
 def require_writable_folder(folder: Path, fix: str) -> None:

@@ -41,6 +41,8 @@ def content(path: Path, remedy: str) -> bytes:
     """
     if path.is_dir():
         raise UserError(str(path), "is a folder, not a file", accepted=remedy)
+    if path.exists() and not path.is_file():  # it may have no end
+        raise UserError(str(path), "is a pipe or a device, not a file", accepted=remedy)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -85,7 +85,9 @@ def _problem(file: Path, digest: str) -> str | None:
     if not is_there(file):
         return "is missing"
     if not file.is_file():
-        return "is a folder, not a file" if file.is_dir() else "is a link to a file that is missing"
+        if file.exists():
+            return "is a folder, not a file" if file.is_dir() else "is a pipe or a device, not a file"
+        return "is a link to a file that is missing"
     try:
         return None if atomic.sha256_of(file) == digest else "has changed since the run finished"
     except OSError as error:

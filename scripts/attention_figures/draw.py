@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from attention_figures.measure import ARMS, FACTORS, HEAD_DIMS, NUM_KEYS, NUM_VALUES, Rows
 from pipelines.report.figures import palette, svg
+from scripts.attention_figures.measure import ARMS, FACTORS, HEAD_DIMS, NUM_KEYS, NUM_VALUES, Rows
 
 PANEL, GAP, HEIGHT = 350, 26, 280
 LEFT, RIGHT, TOP, BOTTOM = 40, 344, 34, 206

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.cases import CONFIGS, REPOSITORY, mirror
-from benchmarks.table import Comparison, Table, compared
+from scripts.benchmarks.cases import CONFIGS, REPOSITORY, mirror
+from scripts.benchmarks.table import Comparison, Table, compared
 
 ROWS = {"ner": (160, 100), "qa": (48, 24)}  # training, validation
 TASKS = {"ner": "task/ner-btc.yaml", "qa": "task/qa-squad.yaml"}

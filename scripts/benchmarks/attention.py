@@ -17,13 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import transformers as hf
 
 import custom_attention
-from benchmarks.table import Table, with_range
 from pipelines.registry import catalog
+from scripts.benchmarks.table import Table, with_range
 
 TURNS = 7
 VOCABULARY = 500
@@ -69,14 +70,19 @@ class Case:
 
 def _encoder(attention_dropout: float = 0.1) -> hf.PreTrainedModel:
     """Return an encoder of MiniLM's width: 12 heads of 32."""
-    sizes = {"hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 1536}
-    dropout = {"attention_probs_dropout_prob": attention_dropout}
+    sizes: dict[str, Any] = {
+        "hidden_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
+    dropout: dict[str, Any] = {"attention_probs_dropout_prob": attention_dropout}
     config = hf.BertConfig(vocab_size=VOCABULARY, max_position_embeddings=max(LONG), **sizes, **dropout)
     return hf.BertForTokenClassification(config)
 
 
 def _decoder() -> hf.PreTrainedModel:
-    sizes = {"n_embd": 384, "n_layer": 2, "n_head": 6, "n_positions": max(LONG)}
+    sizes: dict[str, Any] = {"n_embd": 384, "n_layer": 2, "n_head": 6, "n_positions": max(LONG)}
     return hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=VOCABULARY, **sizes))
 
 
@@ -87,10 +93,9 @@ def small_encoder() -> hf.PreTrainedModel:
 
 
 def _encoder_decoder() -> hf.PreTrainedModel:
-    sizes = {"d_model": 384, "d_kv": 64, "num_heads": 6, "num_layers": 2, "d_ff": 1024}
-    return hf.T5ForConditionalGeneration(
-        hf.T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **sizes)
-    )
+    sizes: dict[str, Any] = {"d_model": 384, "d_kv": 64, "num_heads": 6, "num_layers": 2, "d_ff": 1024}
+    sizes["decoder_start_token_id"] = 0
+    return hf.T5ForConditionalGeneration(hf.T5Config(vocab_size=VOCABULARY, **sizes))
 
 
 def cases() -> list[Case]:
@@ -117,7 +122,7 @@ class Arm:
         where = {"kind": "self"} if variant in SELF_ONLY else None
         custom_attention.attach(self.model, variant, where=where)
         if ON_GPU:
-            self.model.to("cuda", torch.bfloat16)
+            torch.nn.Module.to(self.model, device="cuda", dtype=torch.bfloat16)
             self.batch = {name: value.to("cuda") for name, value in self.batch.items()}
         self.model.train()
 
@@ -213,7 +218,8 @@ def measure(case: Case, names: list[str]) -> dict[str, Cost]:
 
 
 def run() -> Table:
-    entries = {name: catalog.find(catalog.VARIANT, name) for name in catalog.names(catalog.VARIANT)}
+    found_entries = ((name, catalog.find(catalog.VARIANT, name)) for name in catalog.names(catalog.VARIANT))
+    entries = {name: entry for name, entry in found_entries if entry is not None}
     names = sorted(entries, key=lambda name: (name != STOCK, entries[name].path != "kernel", name))
     measured = {case.name: measure(case, possible(case, names)) for case in cases()}
     rows, records = [], []

@@ -7,10 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ours
-from benchmarks.cases import Case, cases, watched
-from benchmarks.table import Table, with_range
 from pipelines.train.loop import Training
+from scripts.benchmarks import ours
+from scripts.benchmarks.cases import Case, cases, watched
+from scripts.benchmarks.table import Table, with_range
 
 TURNS = 3
 TARGET = 0.02

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks import ours, reference
-from benchmarks.cases import Case, cases, watched
-from benchmarks.table import Comparison, Table, compared
-from benchmarks.turns import take_turns
+from scripts.benchmarks import ours, reference
+from scripts.benchmarks.cases import Case, cases, watched
+from scripts.benchmarks.table import Comparison, Table, compared
+from scripts.benchmarks.turns import take_turns
 
 TURNS = 3
 

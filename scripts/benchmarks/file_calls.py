@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cases import CONFIGS, REPOSITORY
-from benchmarks.report import Size, ablation_of, make_up
-from benchmarks.table import Table
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.grid import plan_cells, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.config.load import AblationConfig, load_ablation
+from scripts.benchmarks.cases import CONFIGS, REPOSITORY
+from scripts.benchmarks.report import Size, ablation_of, make_up
+from scripts.benchmarks.table import Table
 
 OVERRIDES = ("set.num_epochs=2", "set.checkpoint_every_steps=160", "seeds=[1]")  # of the quickstart
 MANY = 1000

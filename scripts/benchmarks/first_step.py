@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.cases import CONFIGS, REPOSITORY, mirror
-from benchmarks.table import Comparison, Table, compared
+from scripts.benchmarks.cases import CONFIGS, REPOSITORY, mirror
+from scripts.benchmarks.table import Comparison, Table, compared
 
 TURNS = 3
 ROWS = 2000

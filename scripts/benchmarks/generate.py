@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import cases
-from benchmarks.eval import measured
-from benchmarks.table import Table
+from scripts.benchmarks.cases import cases
+from scripts.benchmarks.eval import measured
+from scripts.benchmarks.table import Table
 
 
 def run() -> Table:

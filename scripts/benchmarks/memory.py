@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import ours, reference
-from benchmarks.cases import cases, watched
-from benchmarks.table import Comparison, Table, compared
-from benchmarks.turns import take_turns
+from scripts.benchmarks import ours, reference
+from scripts.benchmarks.cases import cases, watched
+from scripts.benchmarks.table import Comparison, Table, compared
+from scripts.benchmarks.turns import take_turns
 
 TURNS = 2
 GIBIBYTE = 1 << 30

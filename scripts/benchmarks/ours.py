@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cases import Case
-from benchmarks.turns import Turn
 from pipelines.config.load import load_run
 from pipelines.distributed.stop import StopRequest
 from pipelines.runs.prepare import prepare, set_up_libraries
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.loop import Training
 from pipelines.train.progress import Reporter
+from scripts.benchmarks.cases import Case
+from scripts.benchmarks.turns import Turn
 
 
 def build(case: Case, folder: Path, *, sets_up_libraries: bool = True) -> Training:

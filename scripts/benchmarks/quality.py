@@ -17,15 +17,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy import stats
 
-from benchmarks import ours, reference
-from benchmarks.cases import Case, cases, watched
-from benchmarks.table import Table, with_range
 from pipelines.train.batches import fill
 from pipelines.train.loop import Training
+from scripts.benchmarks import ours, reference
+from scripts.benchmarks.cases import Case, cases, watched
+from scripts.benchmarks.table import Table, with_range
 
 SEEDS = (1, 2, 3, 4, 5)
 CONFIDENCE = 0.95
@@ -64,10 +65,14 @@ def reference_loss(case: Case, seed: int) -> float:
     def train(run: Training, folder: Path) -> torch.nn.Module:
         model, config = reference.plain_model(run), run.config
         items = reference.items_of(run.task, run.train.features)
+
+        def collate(steps: Any) -> reference.Item:  # one item is a step: a list of examples
+            return reference.padded(steps[0], case.pad_to)
+
         trainer = reference.trainer_of(
             model,
             folder,
-            lambda steps: reference.padded(steps[0], case.pad_to),
+            collate,
             {
                 "max_steps": case.num_updates,
                 "per_device_train_batch_size": 1,  # one item is a step

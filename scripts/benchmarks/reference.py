@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-from benchmarks import ours
-from benchmarks.cases import Case
 from pipelines.models.build import build_model
 from pipelines.tasks.base import Feature, Task
 from pipelines.tasks.shared.writing_forms import start_token
 from pipelines.train.loop import Training
+from scripts.benchmarks import ours
+from scripts.benchmarks.cases import Case
 
 IGNORED = -100
 FILLERS = {"labels": IGNORED}  # everything else is padded with 0, the id of each tokenizer's padding here
@@ -78,14 +78,15 @@ def evaluation(case: Case, folder: Path) -> Callable[[int], float]:
     items = items_of(run.task, validation.features)
     options: dict[str, Any] = {"per_device_eval_batch_size": case.eval_batch_size}
     if run.config.task.name in ("summarization", "translation"):
-        searching = copy(model.generation_config)
-        searching.update(decoder_start_token_id=start_token(model), **run.task.search())
+        searching: Any = copy(model.generation_config)
+        task: Any = run.task  # one that writes
+        searching.update(decoder_start_token_id=start_token(model), **task.search())
         options |= {"predict_with_generate": True, "generation_config": searching}
     trainer = trainer_of(model, folder, lambda chosen: padded(chosen, case.pad_to), options)
 
     def turn(_: int) -> float:
         begun = time.process_time()
-        trainer.predict(items)
+        trainer.predict(items)  # type: ignore[arg-type]  # a list is a data set for it
         return len(validation.examples) / (time.process_time() - begun)
 
     return turn

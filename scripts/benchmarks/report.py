@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cases
-from benchmarks.table import Table
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.grid import plan_cells, remember_folders
 from pipelines.ablation.preregistration import register
 from pipelines.config.load import AblationConfig, RunConfig, run_from_dict
 from pipelines.metrics.load import load
 from pipelines.runs import identity
+from scripts.benchmarks import cases
+from scripts.benchmarks.table import Table
 from tests.pipelines import stored_ablation
 
 WRONG = 0.3  # share of the predictions
@@ -62,9 +62,13 @@ def run() -> Table:
     rows, records = [], []
     for size in (size for size in SIZES if cases.chosen in str(size)):
         print(f"{size} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, "-c", f"from benchmarks import report; report.once({astuple(size)})"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from scripts.benchmarks import report; report.once({astuple(size)})",
+        ]
         found = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
         )
         status, report, push, memory, page = map(float, found.stdout.splitlines()[-1].split())
         met = status <= STATUS and report <= size.most and push <= size.most and memory <= MEMORY
@@ -77,7 +81,16 @@ def run() -> Table:
             {"size": str(size), "status": status, "report": report, "push": push}
             | {"gigabytes": memory, "page_megabytes": page, "met": met}
         )
-    columns = ("classes", "rows", "arms", "runs", "status, s", "report, s", "push --dry-run, s", "GB")
+    columns: tuple[str, ...] = (
+        "classes",
+        "rows",
+        "arms",
+        "runs",
+        "status, s",
+        "report, s",
+        "push --dry-run, s",
+        "GB",
+    )
     columns += ("report.html, MB", "budget")
     return Table(columns, rows, records, all_met=all(record["met"] for record in records))
 

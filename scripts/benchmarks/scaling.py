@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.cases import Case, cases
-from benchmarks.table import Table, with_range
 from pipelines.distributed.launch import free_port
+from scripts.benchmarks.cases import Case, cases
+from scripts.benchmarks.table import Table, with_range
 
 TURNS = 3
 CASE, BATCH_SIZE = "NER, MiniLM, batch 8", 8
@@ -108,7 +108,7 @@ def _start(case: Case, name: str, folder: Path) -> list[Connection]:
 
 def _work(connection: Connection, case: Case, folder: Path, rank: Mapping[str, str]) -> None:
     os.environ |= rank
-    from benchmarks import ours
+    from scripts.benchmarks import ours
 
     training = ours.build(case, folder)
     spent = [0.0]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.table import Table, with_range
+from scripts.benchmarks.table import Table, with_range
 
 REPOSITORY = Path(__file__).parents[2]
 REPETITIONS = 7

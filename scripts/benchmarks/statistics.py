@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.table import Table, with_range
 from pipelines.comparison import significance
 from pipelines.metrics import load
 from pipelines.metrics.base import Metric, comparable
 from pipelines.registry import catalog
+from scripts.benchmarks.table import Table, with_range
 
 SEEDS, EXAMPLES, REPETITIONS = 5, 2_000, 7
 OPTIONS = {"classification_f1": {"labels": ["a", "b", "c"]}}  # of metrics that have no default

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.cases import Case
+from scripts.benchmarks.cases import Case
 
 Turn = Callable[[int], float]  # runs turn number n and returns the measurement
 Build = Callable[[Case, Path], Turn]  # sets the job up in an empty folder

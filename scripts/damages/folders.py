@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 
@@ -96,16 +97,17 @@ def _must(*command: object, before: Callable[[], object] = lambda: None, status:
 
 def stop_at_a_step() -> None:
     """Ask the run of this process to stop in a step, as Slurm does."""
-    from pipelines.train.engine import Engine
+    from pipelines.train.batches import Step
+    from pipelines.train.engine import Engine, PendingStep
 
     take = Engine.take_step
 
-    def taking(engine, step):
+    def taking(engine: Engine, step: Step) -> PendingStep:
         if step.number == STOPPED_AT:
             os.kill(os.getpid(), signal.SIGTERM)
         return take(engine, step)
 
-    Engine.take_step = taking
+    patch.object(Engine, "take_step", taking).start()
 
 
 def without_loading() -> None:

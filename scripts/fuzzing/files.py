@@ -175,7 +175,7 @@ MUTATIONS = (cut, flipped, mixed, encoded, odd, odd, huge, lines_changed, of_ano
 
 def values_changed(rows: Rows, draw: Random) -> Rows:
     """Return rows with a few values replaced by values of another kind, or columns left out."""
-    values = (
+    values: tuple[Any, ...] = (
         None,
         "",
         " ",
@@ -227,7 +227,7 @@ def ended(folder: Path, seed: int, number: int) -> tuple[str, list[str], str]:
     own = [one for one in settings(task) if not one.startswith("data.")]
     skip = draw.choice(([], ["data.on_bad_row=skip"], ["data.streaming=true"]))
     status, _, said = run(["inspect", *own, f"data.train={bad}", f"data.validation={good}", *skip])
-    known = {0: "inspected", 2: "refused"}.get(status, str(status))
+    known = {"0": "inspected", "2": "refused"}.get(str(status), str(status))
     end = known if isinstance(status, str) or status in STATUSES else "unknown status"
     if end in ("traceback", "hangs", "unknown status") and (keep := os.environ.get("KEEP")):
         Path(keep, f"{seed}-{number}.{ending}").write_bytes(content)

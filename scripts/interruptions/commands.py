@@ -59,8 +59,8 @@ def command(kind: str, folder: Path) -> list[str]:
 
 def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(words, start_new_session=True, **quiet)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(words, start_new_session=True, stdout=quiet, stderr=quiet)
 
 
 def whole(root: Path, kind: str) -> tuple[Path, float]:

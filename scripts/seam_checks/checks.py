@@ -27,7 +27,7 @@ class Inapplicable(Exception):
 class Subject:
     """A model with variants at non-neutral values, which can be compared with the stock model."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: hf.PreTrainedModel) -> None:
         self.model = model
         self.example = made_up_example(model)
         self.accepted = inspect.signature(model.forward).parameters
@@ -73,7 +73,7 @@ class Subject:
         return "pass" if ours <= bound else f"fail: differs by {ours:.2g}, stock by {theirs:.2g}"
 
 
-def nudge(model: torch.nn.Module) -> None:
+def nudge(model: hf.PreTrainedModel) -> None:
     """Move the parameters of the variants away from neutral."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -272,7 +272,7 @@ CHECKS = {
 }
 
 
-def measured(model: torch.nn.Module) -> dict[str, Cell]:
+def measured(model: hf.PreTrainedModel) -> dict[str, Cell]:
     """Return all cells of one model.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from seam_checks.checks import CHECKS
+from scripts.seam_checks.checks import CHECKS
 
 INTRO = """# Model types that variants can be attached to
 

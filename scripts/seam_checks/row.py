@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from custom_attention import VariantError, detach
 from custom_attention.sites import sites
-from seam_checks.checks import measured
-from seam_checks.tiny import model_class, tiny
+from scripts.seam_checks.checks import measured
+from scripts.seam_checks.tiny import model_class, tiny
 
 
 def row(model_type: str) -> dict:

@@ -76,7 +76,7 @@ def model_types() -> list[str]:
     return sorted(configuration_auto.CONFIG_MAPPING_NAMES)
 
 
-def model_class(model_type: str) -> type:
+def model_class(model_type: str) -> Any:
     """The class that stands for a model type: an auto class, else the first model of its file with such a
     config, as the towers of larger models have."""
     tables = {name: table for name, table in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")}
@@ -98,13 +98,13 @@ def model_class(model_type: str) -> type:
     raise LookupError(f"no model class takes {config_class.__name__}")
 
 
-def tiny(model_type: str) -> torch.nn.Module:
+def tiny(model_type: str) -> hf.PreTrainedModel:
     """A model of this type with two layers of width 32, in evaluation mode, random weights large enough for
     attention to matter."""
     config = shrunk(hf.CONFIG_MAPPING[model_type], HINTS.get(model_type, {}))
     torch.manual_seed(0)
     cls = model_class(model_type)
-    model = cls._from_config(config, dtype=torch.float32).eval()
+    model: hf.PreTrainedModel = cls._from_config(config, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -119,7 +119,7 @@ def shrunk(config_class: type, hints: dict[str, Any]) -> Any:
     """The config with small sizes, its inner configs too. `hints` override; a dotted key reaches an inner
     config."""
     default = config_class()
-    layers = getattr(default, "num_hidden_layers", None)
+    layers = getattr(default, "num_hidden_layers", None) or 0
     changes: dict[str, Any] = {}
     for name, value in vars(default).items():
         if name in getattr(config_class, "sub_configs", {}) and value is not None:

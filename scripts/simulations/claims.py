@@ -79,8 +79,8 @@ def _called(values: Values, simulations: int, rng: np.random.Generator, fall: fl
     found = np.zeros(3)
     for _ in range(simulations):
         drawn = values(rng)
-        tables = [np.stack([side, np.ones_like(side)], axis=-1) for side in (0 * drawn, drawn)]
-        result = two_way(*tables, lambda sums: sums[..., 0] / sums[..., 1])
+        baseline, arm = (np.stack([side, np.ones_like(side)], axis=-1) for side in (0 * drawn, drawn))
+        result = two_way(baseline, arm, lambda sums: sums[..., 0] / sums[..., 1])
         alone, word = judged(result, None), judged(result, fall)
         found += [alone == "better", word == "usually better", word == "better"]
     return (100 * found / simulations).tolist()

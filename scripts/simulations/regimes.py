@@ -42,10 +42,10 @@ def mean(sums: np.ndarray) -> np.ndarray:
 
 def gaussian(
     num_seeds: int, num_examples: int, seeds: float, examples: float, rest: float, cluster_len: int = 1
-):
+) -> Draw:
     """Paired differences with a seed effect, an effect of examples (or clusters) and the rest, as sds."""
 
-    def draw(rng: np.random.Generator, gain: float):
+    def draw(rng: np.random.Generator, gain: float) -> tuple[np.ndarray, np.ndarray]:
         groups = -(-num_examples // cluster_len)
         shared = np.repeat(rng.normal(0, examples, (1, groups)), cluster_len, axis=1)[:, :num_examples]
         values = gain + rng.normal(0, seeds, (num_seeds, 1)) + shared
@@ -58,7 +58,7 @@ def gaussian(
 
 def skills(
     rng: np.random.Generator, num_seeds: int, num_examples: int, gain: float, seeds: float, lasting: float
-):
+) -> Iterator[np.ndarray]:
     """Yield for each arm the probability of a right answer by seed and example; `gain` is in logits."""
     difficulty = rng.normal(0, 1, num_examples)
     for arm_gain in (0.0, gain):
@@ -69,7 +69,7 @@ def skills(
 def entities(num_seeds: int, num_examples: int, seeds: float = 0.05, lasting: float = 0.5) -> Draw:
     """Entity counts of arms with seed effects and lasting effects of examples."""
 
-    def draw(rng: np.random.Generator, gain: float):
+    def draw(rng: np.random.Generator, gain: float) -> tuple[np.ndarray, np.ndarray]:
         gold = np.broadcast_to(rng.poisson(1.5, num_examples), (num_seeds, num_examples))
         arms = []
         for skill in skills(rng, num_seeds, num_examples, gain, seeds, lasting):
@@ -83,7 +83,7 @@ def entities(num_seeds: int, num_examples: int, seeds: float = 0.05, lasting: fl
 def translations(num_seeds: int, num_examples: int, seeds: float = 0.03, lasting: float = 0.4) -> Draw:
     """n-gram counts of arms with seed effects and lasting effects of sentences."""
 
-    def draw(rng: np.random.Generator, gain: float):
+    def draw(rng: np.random.Generator, gain: float) -> tuple[np.ndarray, np.ndarray]:
         length = np.broadcast_to(rng.integers(5, 30, num_examples), (num_seeds, num_examples))
         arms = []
         for skill in skills(rng, num_seeds, num_examples, gain, seeds, lasting):

@@ -39,7 +39,7 @@ class Estimates:
     se: np.ndarray
     share: np.ndarray
 
-    def ratio(self, gain: float = 0.0) -> np.ndarray:
+    def ratio(self, gain: float | np.ndarray = 0.0) -> np.ndarray:
         return (self.difference + gain) / self.se
 
 

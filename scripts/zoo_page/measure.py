@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def _cell(family: str, task: str) -> Outcome:
 def quirks() -> Mapping[str, Outcome]:
     """Return the outcome of each unusual checkpoint."""
     _quiet()
-    return {name: _in_a_folder(name, lambda folder, name=name: _quirk(name, folder)) for name in QUIRKS}
+    return {name: _in_a_folder(name, partial(_quirk, name)) for name in QUIRKS}
 
 
 def _quirk(name: str, folder: Path) -> Outcome:

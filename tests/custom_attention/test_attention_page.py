@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import doctest
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from scripts.attention_figures import draw, measure
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
-sys.path.append(str(ROOT / "scripts"))
-
-from attention_figures import draw, measure  # noqa: E402, a package beside the script
 
 
 def test_every_example_of_the_page_prints_its_result():

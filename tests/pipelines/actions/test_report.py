@@ -88,3 +88,39 @@ def test_no_report_is_made_of_a_plan_that_has_lost_a_run(folder, capsys):
         assert main([command, str(folder)]) == 2
         assert f"{plan}: does not name the run toy/gate/1; the same" in capsys.readouterr().err
     assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["results.csv", "report.md", "results.json"])
+def test_a_report_replaces_no_file_that_no_report_wrote(folder, tmp_path, capsys, name):
+    own = tmp_path / "papers"
+    own.mkdir()
+    (own / name).write_text("mine")
+    assert main(["report", str(folder), "--out", str(own)]) == 2
+    assert (
+        f"--out: holds {name}, but no ablations.json, so no report wrote it (got {own})"
+        in capsys.readouterr().err
+    )
+    assert [path.read_text() for path in own.iterdir()] == ["mine"]
+
+
+def test_a_report_replaces_no_report_of_another_ablation_or_run(tmp_path, capsys):
+    one, two = made.reported(tmp_path, "one"), made.reported(tmp_path, "two", cells=["other"])
+    before = (two / "results.json").read_bytes()
+    for folders, out in (([one], two), ([one, two], two), ([one], made.run_folder(one, "gate", 1))):
+        assert main(["report", *map(str, folders), "--out", str(out)]) == 2
+        assert "--out: is the folder of a run or of another ablation: it has " in capsys.readouterr().err
+    assert (two / "results.json").read_bytes() == before
+
+
+def test_a_report_elsewhere_is_written_again_and_verified_there(tmp_path, capsys):
+    one, two = made.reported(tmp_path, "one"), made.reported(tmp_path, "two", cells=["other"])
+    out = str(tmp_path / "elsewhere")
+    for folders in ([one, two], [one]):  # the second says of itself that it is of one only
+        assert main(["report", *map(str, folders), "--out", out]) == 0
+        assert main(["verify", out]) == 0, capsys.readouterr().out
+
+
+def test_cells_of_one_test_set_are_reported_in_one_order(tmp_path, capsys):
+    folder = made.write(tmp_path, cells=["zoo", "ant"])
+    assert main(["report", str(folder)]) == 0
+    assert main(["verify", str(folder)]) == 0, capsys.readouterr().out

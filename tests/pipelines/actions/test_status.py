@@ -173,6 +173,16 @@ def test_a_damaged_list_of_runs_makes_nothing_unused(tmp_path, capsys):
     assert sorted((tmp_path / "cells").iterdir()) == before
 
 
+def test_a_lost_list_of_runs_makes_nothing_unused(tmp_path, capsys):
+    lost, other = made.write(tmp_path, "lost"), made.write(tmp_path, "other", cells=["second"])
+    (lost / "runs.json").unlink()
+    before = sorted((tmp_path / "cells").iterdir())
+    assert main(["status", str(other), "--unused", "--delete"]) == 2
+    what = f"{lost}: has registration.json, but no runs.json, so nobody knows which runs it uses; "
+    assert capsys.readouterr().err.startswith(what)
+    assert sorted((tmp_path / "cells").iterdir()) == before
+
+
 def test_delete_without_unused_is_refused(tmp_path, capsys):
     assert main(["status", str(made.write(tmp_path)), "--delete"]) == 2
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from typing_extensions import TypedDict
 
+from pipelines.data.decode import read_bytes
 from pipelines.errors import UserError
-from pipelines.storage import reading
+from pipelines.storage import reading, run_files
 
 
 class Count(TypedDict):
@@ -112,3 +114,15 @@ def test_settings_that_are_there_twice_are_refused_at_every_level(tmp_path):
     for text in ("count: 3\ncount: 3\n", "all:\n  count: 3\n  count: 4\n", "all: [{count: 3, count: 3}]\n"):
         path.write_text(text)
         assert "with one key twice" in refusal(READERS["yaml"], path)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_may_have_no_end_is_not_read(tmp_path, reader):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        assert "is a pipe or a device, not a file" in refusal(READERS[reader], tmp_path / name)
+        listed = {"files": {name: "0" * 64}}
+        assert list(run_files.differences(tmp_path, listed)) == [(name, "is a pipe or a device, not a file")]
+    with pytest.raises(UserError, match="zero: is a device, not a file"):
+        read_bytes(tmp_path / "zero")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ablation.preregistration import refuse_foreign
+from pipelines.ablation.preregistration import refuse_foreign, register
 from pipelines.ablation.unused import delete_run
 from pipelines.errors import UserError
 from pipelines.storage.lock import Busy, lock
 from pipelines.storage.removal import BEFORE_IDENTITY, refuse_strangers, remove_files, remove_run
 from pipelines.storage.run_folder import RunFolder
+from tests.pipelines import stored_ablation as made
 
 WRITTEN = (
     *("run.yaml", "identity.json", "manifest.json", "log.txt", "failure.txt", "starts.json"),
@@ -154,3 +155,11 @@ def test_an_ablation_does_not_replace_a_file_that_none_wrote(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"holds {name}, but no registration"):
         refuse_foreign(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cells", "cache"])
+def test_no_ablation_is_put_where_others_keep_their_runs(tmp_path, name):
+    for folder in (tmp_path / name, tmp_path / "other" / ".." / name):
+        with pytest.raises(UserError, match=f"is where the ablations beside it keep their {name}; choose"):
+            register(made.config(), folder)
+    assert list(tmp_path.iterdir()) == []
