@@ -37,6 +37,8 @@ ELSEWHERE = (
     (r"", r"attnlab fetch|openai-community", "reads the Hub: hub/test_mirror.py, runs/test_pretrained.py"),
     (r"", r"founding|ner-wnut17", "real data: test_shipped_configs.py; adapters in models/test_lora.py"),
     (r"docs/clusters\.md", r"slurm|parallel|while read|run-cell DIR", "a scheduler: test_slurm.py"),
+    (r"docs/ablations\.md", r"--replay", "trains once more: actions/test_replay.py"),
+    (r"docs/ablations\.md", r"attnlab reproduce", "trains all once more: ablation/test_sides.py"),
     (r"docs/tasks\.md", r"train \.\.\. data\.streaming=true", "an ellipsis: data/test_streaming.py"),
 )  # fmt: skip
 TINY = {
