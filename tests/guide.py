@@ -85,6 +85,26 @@ def offline_steps(page: str) -> list[Step]:
     return found
 
 
+RUNS_SOMETHING = re.compile(
+    r"(?:^|\| )(?:\w+=\S+ )*(?:\.venv/bin/)?(?:attnlab|python|scripts/|\.ci/|pip|hf|nice) ?\S"
+)
+REMARK = re.compile(r"\s{2,}(?=[#A-Za-z(]).*$| # .*$")  # beside a command
+
+
+def every_command(page: str) -> list[str]:
+    """Return the commands of a page in its blocks for a shell, fenced or indented, without remarks."""
+    text = re.sub(r"[ \t]*\\\n\s*", " ", (REPOSITORY / page).read_text(encoding="utf-8"))
+    found, fence = [], None
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fence = line.removeprefix("```") if fence is None else None
+        elif (fence or "sh").startswith("sh") and (fence is not None or line.startswith("    ")):
+            command = REMARK.sub("", line.strip())
+            if RUNS_SOMETHING.search(command) and not command.startswith("#"):
+                found.append(command.replace(".venv/bin/", ""))
+    return found
+
+
 def shortened(command: str) -> str:
     """Return a command that trains in two steps, an ablation of one seed, what the command trains in full."""
     command = command.replace(".venv/bin/", "")

@@ -39,7 +39,7 @@ PAIRS = (
     ("question", "sentence"),
 )
 LONG = ("document", "article", "dialogue", "source", "text", "body", "content", "report")
-SHORT = ("summary", "highlights", "abstract", "headline", "tldr", "title", "target")
+SHORT = ("summary", "highlights", "abstract", "zusammenfassung", "headline", "tldr", "title", "target")
 SOURCES = ("source", "src", "input")
 WRITTEN = ("target", "tgt", "translation", "output")
 LANGUAGES = {

@@ -123,6 +123,18 @@ def test_columns_and_options_are_read_from_names_and_values(kind, columns, optio
     assert (dict(first.columns), dict(first.options)) == (columns, options)
 
 
+def test_a_summary_is_known_by_its_name_in_german_too():
+    lines = [
+        {
+            "Titel": f"Nr. {n} ist da",
+            "Bericht": f"Es war Tag {n} , und alle kamen . " * 6,
+            "Zusammenfassung": f"Tag {n}",
+        }
+        for n in range(9)
+    ]
+    assert readings(lines)[0].columns == {"source": "Bericht", "target": "Zusammenfassung"}
+
+
 def test_questions_without_answers_make_the_task_unanswerable():
     none = {"question": "why?", "context": "nobody knows it", "answers": {"text": [], "answer_start": []}}
     assert readings([*rows("qa"), none])[0].options == {"unanswerable": True}

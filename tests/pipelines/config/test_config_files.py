@@ -84,7 +84,7 @@ def test_the_quickstart_needs_nothing_but_the_package(monkeypatch, tmp_path):
     [run] = ablation.cells.values()
     assert run.data.generated is not None
     assert run.model.architecture is not None
-    assert (list(ablation.arms), len(ablation.seeds)) == (["stock", "flat", "softcap"], 3)
+    assert (list(ablation.arms), len(ablation.seeds)) == (["stock", "flat", "softcap"], 4)
     assert list(notes(ablation)) == []
 
 
