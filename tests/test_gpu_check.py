@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.append(str(REPOSITORY / "scripts"))
-from gpu_check import page, parts  # noqa: E402 - as the script itself finds them
-from gpu_check.claims import CLAIMS, judge  # noqa: E402
-from gpu_check.scale import TINY  # noqa: E402
+
+from scripts.gpu_check import page, parts  # noqa: E402 - as the script itself finds them
+from scripts.gpu_check.claims import CLAIMS, judge  # noqa: E402
+from scripts.gpu_check.scale import TINY  # noqa: E402
 
 EQUAL = "equality with the CPU"
 

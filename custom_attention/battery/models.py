@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ import transformers as hf
 from torch import Tensor
 
 PAD, EOS, VOCAB = 0, 1, 61
+Settings = dict[str, Any]  # of a config
 
 
 def _bert(**extra: Any) -> hf.BertConfig:
@@ -27,88 +28,99 @@ def _bert(**extra: Any) -> hf.BertConfig:
     )
 
 
-def _build(family: str) -> Any:
-    sizes: dict[str, Any]
-    if family == "bert":
-        return hf.BertForTokenClassification(_bert(num_labels=5))
-    if family == "modernbert":  # rotary; its second layer sees a window of two tokens on each side
-        sizes = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5}
-        window = {"global_attn_every_n_layers": 2, "local_attention": 4, "attention_dropout": 0.1}
-        ids = {
-            "pad_token_id": PAD,
-            "bos_token_id": 2,
-            "cls_token_id": 2,
-            "eos_token_id": 3,
-            "sep_token_id": 3,
-        }
-        config = hf.ModernBertConfig(
-            vocab_size=VOCAB, intermediate_size=37, num_labels=5, **sizes, **window, **ids
-        )
-        return hf.ModernBertForTokenClassification(config)
-    if family == "deberta":  # as DeBERTa-v3, by an adapter
-        sizes = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 3}
-        places = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4}
-        places |= {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
-        config = hf.DebertaV2Config(
-            vocab_size=VOCAB,
-            intermediate_size=37,
-            max_position_embeddings=40,
-            num_labels=5,
-            **sizes,
-            **places,
-        )
-        return hf.DebertaV2ForTokenClassification(config)
-    if family == "gpt2":
-        sizes = {"n_embd": 28, "n_layer": 2, "n_head": 4, "n_positions": 40, "n_inner": 37}
-        return hf.GPT2LMHeadModel(
-            hf.GPT2Config(vocab_size=VOCAB, bos_token_id=EOS, eos_token_id=EOS, **sizes)
-        )
-    if family == "t5":
-        sizes = {"d_model": 26, "d_kv": 6, "num_heads": 3, "num_layers": 2, "d_ff": 37}
-        sizes["decoder_start_token_id"] = PAD
-        return hf.T5ForConditionalGeneration(hf.T5Config(vocab_size=VOCAB, **sizes))
-    if family == "llama":
-        sizes = {
-            "hidden_size": 40,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-        }
-        extra: dict[str, Any] = {
-            "intermediate_size": 37,
-            "attention_dropout": 0.1,
-            "bos_token_id": EOS,
-            "eos_token_id": EOS,
-        }
-        return hf.LlamaForCausalLM(hf.LlamaConfig(vocab_size=VOCAB, **sizes, **extra))
-    if family == "bart":
-        sizes = {
-            "d_model": 30,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_ffn_dim": 37,
-            "decoder_ffn_dim": 33,
-        }
-        heads: dict[str, Any] = {
-            "encoder_attention_heads": 3,
-            "decoder_attention_heads": 5,
-            "max_position_embeddings": 40,
-        }
-        ids: dict[str, Any] = {
-            "pad_token_id": PAD,
-            "eos_token_id": EOS,
-            "bos_token_id": 2,
-            "decoder_start_token_id": 2,
-        }
-        config = hf.BartConfig(vocab_size=VOCAB, attention_dropout=0.1, **sizes, **heads, **ids)
-        return hf.BartForConditionalGeneration(config)
+def _bert_model() -> Any:
+    return hf.BertForTokenClassification(_bert(num_labels=5))
+
+
+def _modernbert() -> Any:
+    """Return a rotary encoder, whose second layer sees a window of two tokens on each side."""
+    sizes: Settings = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5}
+    sizes |= {"intermediate_size": 37, "num_labels": 5}
+    window: Settings = {"global_attn_every_n_layers": 2, "local_attention": 4, "attention_dropout": 0.1}
+    ids: Settings = {
+        "pad_token_id": PAD,
+        "bos_token_id": 2,
+        "cls_token_id": 2,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+    }
+    config = hf.ModernBertConfig(vocab_size=VOCAB, **sizes, **window, **ids)
+    return hf.ModernBertForTokenClassification(config)
+
+
+def _deberta() -> Any:
+    """Return a model as DeBERTa-v3, which has the seam by an adapter."""
+    sizes: Settings = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 3}
+    sizes |= {"intermediate_size": 37, "max_position_embeddings": 40, "num_labels": 5}
+    places: Settings = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4}
+    places |= {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+    config = hf.DebertaV2Config(vocab_size=VOCAB, **sizes, **places)
+    return hf.DebertaV2ForTokenClassification(config)
+
+
+def _gpt2() -> Any:
+    sizes: Settings = {"n_embd": 28, "n_layer": 2, "n_head": 4, "n_positions": 40, "n_inner": 37}
+    config = hf.GPT2Config(vocab_size=VOCAB, bos_token_id=EOS, eos_token_id=EOS, **sizes)
+    return hf.GPT2LMHeadModel(config)
+
+
+def _t5() -> Any:
+    sizes: Settings = {"d_model": 26, "d_kv": 6, "num_heads": 3, "num_layers": 2, "d_ff": 37}
+    sizes["decoder_start_token_id"] = PAD
+    return hf.T5ForConditionalGeneration(hf.T5Config(vocab_size=VOCAB, **sizes))
+
+
+def _llama() -> Any:
+    sizes: Settings = {
+        "hidden_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 37,
+    }
+    extra: Settings = {"attention_dropout": 0.1, "bos_token_id": EOS, "eos_token_id": EOS}
+    return hf.LlamaForCausalLM(hf.LlamaConfig(vocab_size=VOCAB, **sizes, **extra))
+
+
+def _bart() -> Any:
+    sizes: Settings = {
+        "d_model": 30,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_ffn_dim": 37,
+        "decoder_ffn_dim": 33,
+        "encoder_attention_heads": 3,
+        "decoder_attention_heads": 5,
+        "max_position_embeddings": 40,
+    }
+    ids: Settings = {
+        "pad_token_id": PAD,
+        "eos_token_id": EOS,
+        "bos_token_id": 2,
+        "decoder_start_token_id": 2,
+    }
+    config = hf.BartConfig(vocab_size=VOCAB, attention_dropout=0.1, **sizes, **ids)
+    return hf.BartForConditionalGeneration(config)
+
+
+def _bert2bert() -> Any:
     decoder = _bert(is_decoder=True, add_cross_attention=True)
     both = hf.EncoderDecoderConfig.from_encoder_decoder_configs(_bert(), decoder)
     both.decoder_start_token_id, both.pad_token_id, both.eos_token_id = 2, PAD, EOS
     return hf.EncoderDecoderModel(config=both)
 
 
-FAMILIES = ("bert", "modernbert", "deberta", "gpt2", "t5", "llama", "bart", "bert2bert")
+BUILDERS: Mapping[str, Callable[[], Any]] = {
+    "bert": _bert_model,
+    "modernbert": _modernbert,
+    "deberta": _deberta,
+    "gpt2": _gpt2,
+    "t5": _t5,
+    "llama": _llama,
+    "bart": _bart,
+    "bert2bert": _bert2bert,
+}
+FAMILIES = tuple(BUILDERS)
 ENCODERS = ("bert", "modernbert", "deberta")
 CAUSAL = ("gpt2", "llama")
 ENCODER_DECODER = ("t5", "bart", "bert2bert")
@@ -118,7 +130,7 @@ GENERATING = CAUSAL + ENCODER_DECODER
 @cache
 def _prototype(family: str) -> Any:
     torch.manual_seed(7)
-    model = _build(family).eval()
+    model = BUILDERS[family]().eval()
     with torch.no_grad():  # weights large enough for attention to matter
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:

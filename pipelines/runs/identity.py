@@ -29,7 +29,16 @@ NO_NUMBER = ("data.publish_text", "data.streaming")  # what is shown, where rows
 # What every run is trained and scored with, besides its task, variants and corpus; by package. The imports of
 # these modules are not followed: they lead to messages, files and the Hub, which decide no number.
 TRAINING = {
-    "custom_attention": ("attach", "head_weights", "modes", "site", "sites", "training", "variant"),
+    "custom_attention": (
+        "attach",
+        "head_weights",
+        "modes",
+        "position_tables",
+        "site",
+        "sites",
+        "training",
+        "variant",
+    ),
     "custom_attention.adapters": ("deberta_v2", "mpnet"),
     "custom_attention.runtime": (
         "adapter",

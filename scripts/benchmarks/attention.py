@@ -88,7 +88,8 @@ def _decoder() -> hf.PreTrainedModel:
 
 def small_encoder() -> hf.PreTrainedModel:
     """Return an encoder whose step takes milliseconds on any machine."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes["intermediate_size"] = 32
     return hf.BertForTokenClassification(hf.BertConfig(vocab_size=VOCABULARY, **sizes))
 
 

@@ -20,8 +20,8 @@ import transformers as hf
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from benchmarks import cases
-from benchmarks.table import Table, with_range
+from scripts.benchmarks import cases
+from scripts.benchmarks.table import Table, with_range
 
 RUNS = 5
 TURNS = 9
@@ -52,14 +52,16 @@ class Setting:
 
 
 def _t5() -> hf.PreTrainedModel:
-    sizes = {"d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 4, "num_heads": 8}
-    config = hf.T5Config(vocab_size=8000, decoder_start_token_id=0, use_cache=False, **sizes)
+    sizes: dict[str, Any] = {"d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 4, "num_heads": 8}
+    sizes |= {"decoder_start_token_id": 0, "use_cache": False}
+    config = hf.T5Config(vocab_size=8000, **sizes)
     return hf.T5ForConditionalGeneration(config)
 
 
 def _bert() -> hf.PreTrainedModel:
-    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
-    return hf.BertForTokenClassification(hf.BertConfig(vocab_size=4000, num_labels=9, **sizes))
+    sizes: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 512, "num_labels": 9}
+    return hf.BertForTokenClassification(hf.BertConfig(vocab_size=4000, **sizes))
 
 
 SETTINGS = (
@@ -138,7 +140,8 @@ def _both(setting: Setting, device: str, *, in_training: bool) -> tuple[OneByOne
     models: list[hf.PreTrainedModel] = []
     for seed in range(RUNS):
         torch.manual_seed(seed)
-        models.append(setting.build().to(device).train(in_training))
+        model: Any = setting.build()
+        models.append(model.to(device).train(in_training))
     batches = [{name: t.to(device) for name, t in setting.batch(seed).items()} for seed in range(RUNS)]
     return OneByOne(copy.deepcopy(models), batches), Together(models, batches)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gpu_check.scale import Scale
+from scripts.gpu_check.scale import Scale
 
 # Dense bfloat16 operations a second that the makers state, by a part of the card's name.
 STATED_PEAKS = {

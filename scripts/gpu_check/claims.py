@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 Measured = Mapping[str, Mapping[str, Any]]  # of each part
@@ -73,7 +75,7 @@ def _training_claims() -> list[Claim]:
             Claim(
                 f"{name}: trains at {share:.0%} or more of the card's stated peak, padding not counted",
                 _of(part, "mfu"),
-                lambda value, share=share: value >= share,
+                partial(operator.le, share),
             ),
             Claim(
                 f"{name}: not slower than transformers' Trainer, in useful tokens",

@@ -11,8 +11,8 @@ from torch import Tensor
 import custom_attention
 from custom_attention.battery.models import FAMILIES, nudge, padded, tiny
 from custom_attention.errors import VariantError
-from gpu_check.scale import Scale
 from pipelines.registry import catalog
+from scripts.gpu_check.scale import Scale
 
 IN_TINY = ("stock", "temperature", "entmax")
 

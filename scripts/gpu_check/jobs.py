@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpu_check.scale import Scale
 from pipelines.config.load import RunConfig, run_from_dict
+from scripts.gpu_check.scale import Scale
 
 VOCABULARY = 16_000
 LETTERS = "abcdefghijklmnopqrst"

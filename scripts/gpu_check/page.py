@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_check.claims import Verdict, judge
+from scripts.gpu_check.claims import Verdict, judge
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- written by scripts/check-gpu -->", "<!-- end of what scripts/check-gpu writes -->"

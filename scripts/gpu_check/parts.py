@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_check.scale import Scale
+from scripts.gpu_check.scale import Scale
 
 Measure = Callable[[Scale], dict[str, Any]]
 JOBS = ("BERT-base, 128", "BERT-base, 384", "GPT-2, 1,024", "T5-base, 512/128", "ModernBERT-base, 384")
@@ -36,7 +36,7 @@ def _late(module: str, function: str, *arguments: str) -> Measure:
     """Return a function that imports its module when it is called: in its own process."""
 
     def measure(scale: Scale) -> dict[str, Any]:
-        return getattr(import_module(f"gpu_check.{module}"), function)(*arguments, scale)
+        return getattr(import_module(f"scripts.gpu_check.{module}"), function)(*arguments, scale)
 
     return measure
 
@@ -65,6 +65,7 @@ def run(part: Part, scale: Scale, seconds: float) -> dict[str, Any]:
         answer = Path(folder) / "measured.json"
         child = multiprocessing.get_context("fork").Process(target=_in_child, args=(part, scale, answer))
         child.start()
+        assert child.pid is not None
         child.join(seconds)
         if child.is_alive():
             os.killpg(child.pid, signal.SIGKILL)

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from gpu_check.jobs import job
-from gpu_check.scale import Scale
-from gpu_check.training import build, our_turn
 from pipelines.errors import Interrupted
 from pipelines.train.batches import Step
 from pipelines.train.engine import PendingStep
 from pipelines.train.loop import Training
+from scripts.gpu_check.jobs import job
+from scripts.gpu_check.scale import Scale
+from scripts.gpu_check.training import build, our_turn
 
 JOB = "BERT-base, 128"
 STEPS = 6  # of the run that is stopped

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks import together
-
-from gpu_check.scale import Scale
+from scripts.benchmarks import together
+from scripts.gpu_check.scale import Scale
 
 
 def measure(scale: Scale) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from gpu_check.jobs import job
-from gpu_check.scale import Scale
-from gpu_check.training import build, our_turn
+from scripts.gpu_check.jobs import job
+from scripts.gpu_check.scale import Scale
+from scripts.gpu_check.training import build, our_turn
 
 JOB = "BERT-base, 128"
 PATIENCE = 240  # seconds until all runs are ready for their first step

@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks import reference
 from transformers import TrainerCallback
 
-from gpu_check.card import peak_flops
-from gpu_check.jobs import Job, job
-from gpu_check.scale import Scale
 from pipelines.config.load import RunConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.models import flops
@@ -23,6 +19,10 @@ from pipelines.runs.prepare import prepare, set_up_libraries
 from pipelines.storage.run_folder import RunFolder
 from pipelines.train.loop import Training
 from pipelines.train.progress import Reporter
+from scripts.benchmarks import reference
+from scripts.gpu_check.card import peak_flops
+from scripts.gpu_check.jobs import Job, job
+from scripts.gpu_check.scale import Scale
 
 SAMPLE = 4  # features by which operations per token are counted
 BACKWARD = 2  # operations of a backward, over those of its forward
@@ -98,7 +98,7 @@ class _Clock(TrainerCallback):
     def __init__(self, scale: Scale) -> None:
         self.scale, self.ticks = scale, dict[int, float]()
 
-    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step in (1, self.scale.steps + 1):
             self.scale.wait()
             self.ticks[state.global_step] = time.perf_counter()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks import attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gpu_check.scale import Scale
 from pipelines.registry import catalog
+from scripts.benchmarks import attention
+from scripts.gpu_check.scale import Scale
 
 OWN_ORDER, CUDNN_FIRST = "torch's order", "cuDNN first"
 KERNELS = [
@@ -26,14 +26,15 @@ TINY_VARIANTS = ["stock", "gate"]
 def measure(scale: Scale) -> dict[str, Any]:
     """Return the time of each variant over stock by case and order of kernels, and its seconds."""
     cases = [TINY_CASE] if scale.is_tiny else [case for case in attention.cases() if case.name in CASES]
-    entries = {name: catalog.find(catalog.VARIANT, name) for name in catalog.names(catalog.VARIANT)}
-    every = TINY_VARIANTS if scale.is_tiny else sorted(entries)
-    on_kernel = [name for name in every if entries[name].path == "kernel"]
+    found_entries = (catalog.find(catalog.VARIANT, name) for name in catalog.names(catalog.VARIANT))
+    paths = {entry.name: entry.path for entry in found_entries if entry is not None}
+    every = TINY_VARIANTS if scale.is_tiny else sorted(paths)
+    on_kernel = [name for name in every if paths[name] == "kernel"]
     found = {f"{case.name}; {OWN_ORDER}": _costs(case, every) for case in cases}
     if scale.device.type == "cuda":
         with sdpa_kernel(KERNELS, set_priority=True):
             found |= {f"{case.name}; {CUDNN_FIRST}": _costs(case, on_kernel) for case in cases}
-    return {"over_stock": found, "paths": {name: entries[name].path for name in every}}
+    return {"over_stock": found, "paths": {name: paths[name] for name in every}}
 
 
 def _costs(case: attention.Case, names: list[str]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from gpu_check.jobs import JOBS, job
-from gpu_check.scale import Scale
-from gpu_check.training import build
+from scripts.gpu_check.jobs import JOBS, job
+from scripts.gpu_check.scale import Scale
+from scripts.gpu_check.training import build
 
 WARM_UP = 2  # steps; the first ones choose kernels and fill caches
 OURS = ("pipelines", "custom_attention", "transformers", "torch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import transformers as hf
@@ -13,7 +13,7 @@ import transformers as hf
 from custom_attention import VariantError, attach, attached, detach, prove, variant_parameters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.proof import largest_difference, outputs
-from seam_checks.own_place import WITNESS, NotComparable, misplaced
+from scripts.seam_checks.own_place import WITNESS, NotComparable, misplaced
 
 ON_THE_KERNEL, ON_THE_SCORES = ["temperature", "gate"], ["sink"]
 TEXT_LEN, SHORT, PAD, SEEN = 9, 5, 0, 4
@@ -206,7 +206,7 @@ def _steps(subject: Subject) -> tuple[Callable, Callable]:
     name = subject.own_ids
     ids = subject.example[name][:, : SEEN + 1]
     rest = {k: v for k, v in subject.example.items() if k not in (name, "use_cache")}
-    past = []
+    past: list[Any] = []
 
     def start() -> None:
         past[:] = [subject.model(**rest, **{name: ids[:, :SEEN]}, use_cache=True).past_key_values]

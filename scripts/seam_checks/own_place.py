@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 
 from custom_attention import Variant, attached
+from custom_attention.runtime.dispatch import Stack
+from custom_attention.variant import Call
 
 Run = Callable[[], None]
 Arguments = tuple[tuple, dict]
@@ -20,7 +22,7 @@ class Witness(Variant):
 
     seen: ClassVar[dict[str, States]] = {}
 
-    def output(self, output, call):
+    def output(self, output: torch.Tensor, call: Call) -> torch.Tensor:
         if self.site.has_own_keys and self.site.name not in self.seen:
             self.seen[self.site.name] = call.value, call.own_positions(), call.own_value()
         return output
@@ -78,7 +80,7 @@ def _first_calls(model: torch.nn.Module, step: Run) -> dict[torch.nn.Module, Arg
     return calls
 
 
-def _misplaced_at(module: torch.nn.Module, stack, call: Arguments | None) -> str | None:
+def _misplaced_at(module: torch.nn.Module, stack: Stack, call: Arguments | None) -> str | None:
     if not stack.site.has_own_keys:
         raise NotComparable("no query has a key of its own")
     if not stack.site.query_input:
@@ -103,7 +105,9 @@ def _misplaced_at(module: torch.nn.Module, stack, call: Arguments | None) -> str
     return None
 
 
-def _states(module: torch.nn.Module, stack, call: Arguments, position: int | None) -> tuple[States, int]:
+def _states(
+    module: torch.nn.Module, stack: Stack, call: Arguments, position: int | None
+) -> tuple[States, int]:
     """Run a site alone, with the hidden state at `position` moved: what it says, and the number of states."""
     args, kwargs = copy.deepcopy(call)
     name = stack.site.query_input

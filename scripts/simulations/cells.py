@@ -23,7 +23,7 @@ def tables(simulations: int, seed: int) -> Iterator[str]:
         for _ in range(simulations):
             errors = rng.uniform(0.3, 1.5, cells)
             values = rng.normal(0, np.hypot(spread, errors))
-            one = summarise("arm", values, errors, ["a", "b", "c"] * (cells // 3), "family")
+            one = summarise("arm", values.tolist(), errors.tolist(), ["a", "b", "c"] * (cells // 3), "family")
             assert one is not None
             new = rng.normal(0, spread)
             held = one.interval[0] <= 0 <= one.interval[1]

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import transformers as hf
 
 from custom_attention import Variant, VariantError, attach, prove, sites
 from custom_attention.runtime.call import Call
+from scripts.seam_checks.own_place import WITNESS, NotComparable, misplaced
 from tests.custom_attention.models import tiny, unpadded
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-from seam_checks.own_place import WITNESS, NotComparable, misplaced
 
 
 def found(model, inputs) -> str | None:
