@@ -64,8 +64,8 @@ def _attached(recipe: Recipe, result: FamilyResult) -> Any:
 def _outcome(check: Check, model: Any, family: str) -> str | None:
     try:
         check(model, family)
-    except CheckFailed as failure:
-        return str(failure)
+    except (CheckFailed, VariantError) as failure:
+        return str(failure).rstrip(".")
     except Exception as error:  # as above
         return _words(error)
     return None
