@@ -138,7 +138,6 @@ def test_cells_of_one_test_set_are_reported_in_one_order(tmp_path, capsys):
 )
 def test_no_report_is_made_of_an_entry_of_another_type(folder, capsys, entry, value):
     record = made.run_folder(folder, "gate", 1) / "manifest.json"
-    record = made.run_folder(folder, "gate", 1) / "manifest.json"
     made.forge(record, without_seal({**json.loads(record.read_text()), entry: value}))
     for command in ("report", "verify"):
         assert main([command, str(folder)]) == 2
