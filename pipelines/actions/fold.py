@@ -24,6 +24,7 @@ from pipelines.models import saving
 from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.runs.load import LoadedRun, load_run_model
 from pipelines.shown import printable
+from pipelines.storage import atomic
 from pipelines.storage.temporary import folder_beside
 from pipelines.train.attention_log import MOST_FEATURES, first_batch
 
@@ -38,7 +39,7 @@ def fold_command(run: str, out: str) -> None:
 
     Raises:
         UserError: `out` exists, there is no finished run, or a variant cannot be folded. Nothing is written.
-        RunFailed: the written model differs from the trained one; it was deleted.
+        RunFailed: the written model differs from the trained one, and was deleted; or the disk is full.
     """
     target = Path(out)
     if os.path.lexists(target):
@@ -51,8 +52,13 @@ def fold_command(run: str, out: str) -> None:
     before = _outputs(model, batches)
     folded = _fold(finished, batches[1:])
     with folder_beside(target) as beside:
-        model.save_pretrained(beside)
-        saving.save_processor(finished.task.processor, beside)
+        try:
+            model.save_pretrained(beside)
+            saving.save_processor(finished.task.processor, beside)
+        except Exception as error:  # those of safetensors are no OSError
+            if not atomic.is_disk_full(error):
+                raise
+            raise RunFailed(f"{target}: the disk is full, so nothing was written") from error
         follow_umask(beside)
         _compare(type(model).from_pretrained(beside).to(device), batches, before)
         beside.rename(target)

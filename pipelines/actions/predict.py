@@ -47,8 +47,12 @@ def predict_command(run: str, source: str, out: str | None) -> None:
     if out is None:
         _write(sys.stdout, finished, examples)
         return
-    with open(out, "w", encoding="utf-8") as file:
-        _write(file, finished, examples)
+    try:
+        with open(out, "w", encoding="utf-8") as file:
+            _write(file, finished, examples)
+    except OSError as error:  # a full disk, for example
+        error.filename = error.filename or out
+        raise
 
 
 def _write(file: TextIO, finished: LoadedRun, examples: Sequence[Example]) -> None:

@@ -151,10 +151,12 @@ def _disk_errors_in_words(place: Path) -> Iterator[None]:
     """Turn the error of a full or read-only disk into a sentence for the user."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:  # those of safetensors are no OSError
+        is_read_only = isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES)
+        if not (is_read_only or atomic.is_disk_full(error)):
             raise
-        what = f"{place.parent}: cannot hold the files to push ({error.strerror})"
+        reason = getattr(error, "strerror", None) or "No space left on device"
+        what = f"{place.parent}: cannot hold the files to push ({reason})"
         raise RunFailed(f"{what}; the run is unchanged") from error
 
 

@@ -63,6 +63,19 @@ class DataEntry(TypedDict):
     counts: NotRequired[dict[str, dict[str, int]]]
 
 
+class ProofEntry(TypedDict, total=False):
+    """The comparison with stock attention before the first step."""
+
+    max_difference: float | None
+    bound: float | None
+    exact: bool
+    starts_as_stock: bool
+    reached: int
+    expected: int
+    passed: bool
+    sentence: str
+
+
 class ManifestEntries(TypedDict):
     """`manifest.json`."""
 
@@ -76,6 +89,23 @@ class ManifestEntries(TypedDict):
     data: DataEntry
     environment: dict[str, Any]
     files: dict[str, str]  # path in the run folder -> sha256
+    proof: NotRequired[ProofEntry | None]
+    num_parameters: NotRequired[int | None]
+    num_trained_parameters: NotRequired[int | None]
+    num_variant_parameters: NotRequired[int | None]
+    forward_flops: NotRequired[float | None]
+    num_steps: NotRequired[int | None]
+    best_step: NotRequired[int | None]
+    diverged_at: NotRequired[int | None]
+    train_seconds: NotRequired[float | None]
+    train_cpu_seconds: NotRequired[float | None]
+    startup_cpu_seconds: NotRequired[float | None]
+    total_seconds: NotRequired[float | None]
+    cpu_seconds: NotRequired[float | None]
+    peak_memory_bytes: NotRequired[float | None]
+    batches_hash: NotRequired[str]
+    model_name: NotRequired[str | None]
+    model_commit: NotRequired[str | None]
 
 
 class ComparedMetric(TypedDict):

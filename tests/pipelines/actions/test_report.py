@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pipelines.cli.main import main
+from pipelines.storage.sealed import without_seal
 from tests.pipelines import stored_ablation as made
 from tests.pipelines.actions.test_verify import edit
 
@@ -124,3 +125,20 @@ def test_cells_of_one_test_set_are_reported_in_one_order(tmp_path, capsys):
     folder = made.write(tmp_path, cells=["zoo", "ant"])
     assert main(["report", str(folder)]) == 0
     assert main(["verify", str(folder)]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("proof", {"max_difference": "large"}),
+        ("train_seconds", "long"),
+        ("num_steps", [4]),
+        ("best_step", "7"),
+    ],
+)
+def test_no_report_is_made_of_an_entry_of_another_type(folder, capsys, entry, value):
+    record = made.run_folder(folder, "gate", 1) / "manifest.json"
+    made.forge(record, without_seal({**json.loads(record.read_text()), entry: value}))
+    for command in ("report", "verify"):
+        assert main([command, str(folder)]) == 2
+        assert f"{record}: the field {entry}" in capsys.readouterr().err
