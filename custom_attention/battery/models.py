@@ -27,37 +27,33 @@ def _bert(**extra: Any) -> hf.BertConfig:
     )
 
 
+def _modernbert() -> hf.ModernBertConfig:
+    """Rotary; its second layer sees a window of two tokens on each side."""
+    sizes: dict[str, Any] = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5}
+    sizes |= {"intermediate_size": 37, "num_labels": 5, "attention_dropout": 0.1}
+    window: dict[str, Any] = {"global_attn_every_n_layers": 2, "local_attention": 4}
+    ids: dict[str, Any] = {"pad_token_id": PAD, "bos_token_id": 2, "cls_token_id": 2}
+    ids |= {"eos_token_id": 3, "sep_token_id": 3}
+    return hf.ModernBertConfig(vocab_size=VOCAB, **sizes, **window, **ids)
+
+
+def _deberta() -> hf.DebertaV2Config:
+    """As DeBERTa-v3, by its adapter."""
+    sizes: dict[str, Any] = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 3}
+    sizes |= {"intermediate_size": 37, "max_position_embeddings": 40, "num_labels": 5}
+    places: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+    places |= {"position_buckets": 4, "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+    return hf.DebertaV2Config(vocab_size=VOCAB, position_biased_input=False, **sizes, **places)
+
+
 def _build(family: str) -> Any:
     sizes: dict[str, Any]
     if family == "bert":
         return hf.BertForTokenClassification(_bert(num_labels=5))
-    if family == "modernbert":  # rotary; its second layer sees a window of two tokens on each side
-        sizes = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5}
-        window = {"global_attn_every_n_layers": 2, "local_attention": 4, "attention_dropout": 0.1}
-        ids = {
-            "pad_token_id": PAD,
-            "bos_token_id": 2,
-            "cls_token_id": 2,
-            "eos_token_id": 3,
-            "sep_token_id": 3,
-        }
-        config = hf.ModernBertConfig(
-            vocab_size=VOCAB, intermediate_size=37, num_labels=5, **sizes, **window, **ids
-        )
-        return hf.ModernBertForTokenClassification(config)
-    if family == "deberta":  # as DeBERTa-v3, by an adapter
-        sizes = {"hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 3}
-        places = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4}
-        places |= {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
-        config = hf.DebertaV2Config(
-            vocab_size=VOCAB,
-            intermediate_size=37,
-            max_position_embeddings=40,
-            num_labels=5,
-            **sizes,
-            **places,
-        )
-        return hf.DebertaV2ForTokenClassification(config)
+    if family == "modernbert":
+        return hf.ModernBertForTokenClassification(_modernbert())
+    if family == "deberta":
+        return hf.DebertaV2ForTokenClassification(_deberta())
     if family == "gpt2":
         sizes = {"n_embd": 28, "n_layer": 2, "n_head": 4, "n_positions": 40, "n_inner": 37}
         return hf.GPT2LMHeadModel(
