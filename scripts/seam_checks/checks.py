@@ -209,11 +209,16 @@ def _steps(subject: Subject) -> tuple[Callable, Callable]:
     past: list[Any] = []
 
     def start() -> None:
-        past[:] = [subject.model(**rest, **{name: ids[:, :SEEN]}, use_cache=True).past_key_values]
+        output = subject.model(**rest, **{name: ids[:, :SEEN]}, use_cache=True)
+        past[:] = [getattr(output, "past_key_values", None)]
 
     def step() -> None:
         subject.model(**rest, **{name: ids[:, SEEN:]}, past_key_values=past[0], use_cache=True)
 
+    with torch.no_grad():
+        start()
+    if past == [None]:
+        raise Inapplicable("returns no cache")
     return start, step
 
 
