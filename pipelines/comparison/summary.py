@@ -76,8 +76,8 @@ def summarise(
 
     The spread is Paule's and Mandel's (1982); the interval is Hartung's and Knapp's (2001), whose factor is 1
     with this spread, and is not allowed to be less where there is none; the prediction interval has k - 2
-    degrees of freedom (Higgins 2009). Groups are a regression on their names (Knapp and Hartung 2003) with one
-    spread within them; k - groups - 1 degrees.
+    degrees of freedom (Higgins 2009). Groups are a regression on their names (Knapp and Hartung 2003) with
+    one spread within them; k - groups - 1 degrees.
     """
     from scipy.special import fdtrc, stdtr
 
