@@ -74,9 +74,10 @@ def summarise(
 ) -> Summary | None:
     """Return the summary of one arm; None for fewer than three cells, or where an error is 0.
 
-    The spread is Paule's and Mandel's (1982); the interval is Hartung's and Knapp's (2001), never narrower
-    than without their factor; the prediction interval has k - 2 degrees of freedom (Higgins 2009). Groups are
-    a regression on their names (Knapp and Hartung 2003) with one spread within them; k - groups - 1 degrees.
+    The spread is Paule's and Mandel's (1982); the interval is Hartung's and Knapp's (2001), whose factor is 1
+    with this spread, and is not allowed to be less where there is none; the prediction interval has k - 2
+    degrees of freedom (Higgins 2009). Groups are a regression on their names (Knapp and Hartung 2003) with
+    one spread within them; k - groups - 1 degrees.
     """
     from scipy.special import fdtrc, stdtr
 
@@ -103,7 +104,7 @@ def summarise(
     if by is None or names < 2 or count < names + MIN_BEYOND:
         return summary
     fit = _Fit.of(values, variances, tuple(groups))
-    f = fit.between() / (names - 1) / fit.factor
+    f = fit.between() / (names - 1)
     return replace(
         summary,
         groups=fit.groups(),
@@ -165,14 +166,9 @@ class _Fit:
         away = np.array([means[label] - overall for label in self.labels])
         return float((self.weights * np.square(away)).sum())
 
-    @property
-    def factor(self) -> float:
-        """Return how much wider than by the variances alone the scatter says that errors are, at least 1."""
-        return max(1.0, self.scatter() / (len(self.values) - len(self.names)))
-
     def error(self, name: str) -> float:
         """Return the standard error of the mean of a group."""
-        return math.sqrt(self.factor / float(self.weights[self.of_group(name)].sum()))
+        return 1 / math.sqrt(float(self.weights[self.of_group(name)].sum()))
 
     def groups(self) -> tuple[GroupSummary, ...]:
         from scipy.special import stdtrit
