@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from pipelines.comparison.verdict import USUALLY
+
 Expected = Literal["better", "not-worse", "equivalent"]
 Outcome = Literal["favour", "against", "undecided"]
 EXPECTED: tuple[Expected, ...] = get_args(Expected)
@@ -22,13 +24,15 @@ def outcome(expected: Expected, word: str, *, within_margin: bool, changed: bool
     """Return what a verdict says of an expectation.
 
     A difference that is found within the margin settles nothing about equality: its verdict claims the
-    difference only. Neither does a verdict that rests on something changed after the registration.
+    difference only. Neither does a verdict that rests on something changed after the registration. "usually
+    better" is in favour as "better" is: what it leaves open is a fall that no seed has shown.
 
     Args:
         word: the first word of the verdict.
     """
     if changed:
         return "undecided"
+    word = word.removeprefix(USUALLY)
     if word in FAVOUR[expected]:
         return "favour"
     is_small = within_margin and word not in SAME
