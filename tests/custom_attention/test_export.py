@@ -17,7 +17,7 @@ from tests.custom_attention.models import FAMILIES, logits, nudge, padded, tiny
 
 SPECS = {
     "gate": "gate",
-    "several": ["temperature", "gate"],
+    "several": ["temperature", "gate", {"hidden_gate": {"start": "small"}}],
     "explicit": ["sink", "softcap"],
     "heads-mixed": "talking_heads",
     "hooks": ["hidden_gate", "value_residual", "head_gates", "projected_differential", "layer_scale"],
