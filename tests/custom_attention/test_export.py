@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -111,3 +112,14 @@ def test_no_local_path_is_in_the_folder(folders):
     for path in folders.glob("*/*.json"):
         assert str(folders) not in path.read_text()
         assert not json.loads(path.read_text()).get("_name_or_path")
+
+
+def test_any_variants_can_be_exported_together():
+    """Their code becomes one file, so no two files of `variants/` define the same name."""
+    defined: list[str] = []
+    for path in sorted((REPOSITORY / "custom_attention" / "variants").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            defined += [target.id for target in targets if isinstance(target, ast.Name)]
+            defined += [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
+    assert len(set(defined)) == len(defined) > 40
