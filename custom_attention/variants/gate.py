@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from custom_attention.variant import Call, Site, Variant
 
-SMALL_GATE = 0.1  # of the weights of a small start: gates of about 0.9 to 1.1 for queries of size 1
+GATE_DEVIATION = 0.1  # of the weights of a small start: gates of about 0.9 to 1.1 for queries of size 1
 
 
 class Gate(Variant):
@@ -29,7 +29,7 @@ class Gate(Variant):
         self.weight = nn.Parameter(torch.zeros(site.num_heads, site.head_dim))
         self.offset = nn.Parameter(torch.zeros(site.num_heads))
         if start == "small":
-            nn.init.normal_(self.weight, std=SMALL_GATE)
+            nn.init.normal_(self.weight, std=GATE_DEVIATION)
 
     def output(self, output: Tensor, call: Call) -> Tensor:
         reading = torch.einsum("bhqd,hd->bhq", call.query.to(self.weight.dtype), self.weight)

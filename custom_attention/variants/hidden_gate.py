@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from custom_attention.variant import Call, Site, Variant
 
-DRAWN_GATE = 0.02  # of the weights of a gate that is drawn, as of transformers' own layers
+HIDDEN_GATE_DEVIATION = 0.02  # of the weights of a gate that is drawn, as of transformers' own layers
 
 
 class HiddenGate(Variant):
@@ -45,7 +45,7 @@ class HiddenGate(Variant):
             units, channels = 1, site.projected_size
         self.weight = nn.Parameter(torch.zeros(units, 1 if per == "head" else channels, size))
         if start != "zero":
-            nn.init.normal_(self.weight, std=DRAWN_GATE)
+            nn.init.normal_(self.weight, std=HIDDEN_GATE_DEVIATION)
 
     def query(self, query: Tensor, call: Call) -> Tensor:
         return query * self._gate(call.hidden, query) if "query" in self.hooks else query

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from custom_attention.variant import Call, Site, Variant
 
-PAPER = {"channel": 0.1, "layer": 0.0}  # the first factor of LayerScale (up to 18 layers) and of ReZero
+FIRST_FACTOR = {
+    "channel": 0.1,
+    "layer": 0.0,
+}  # the first factor of LayerScale (up to 18 layers) and of ReZero
 
 
 class LayerScale(Variant):
@@ -33,7 +36,7 @@ class LayerScale(Variant):
     ) -> None:
         super().__init__(site)
         self.start = start
-        first = 0.0 if start == "zero" else PAPER[per] - 1
+        first = 0.0 if start == "zero" else FIRST_FACTOR[per] - 1
         self.gain = nn.Parameter(torch.full((site.projected_size if per == "channel" else 1,), first))
 
     def projected(self, output: Tensor, call: Call) -> Tensor:

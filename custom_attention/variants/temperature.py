@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from custom_attention.variant import Site, Variant
 
-SMALL_TEMPERATURE = 0.1  # of the log-temperatures of a small start: factors of about 0.9 to 1.1
+LOG_TEMPERATURE_DEVIATION = 0.1  # of the log-temperatures of a small start: factors of about 0.9 to 1.1
 
 
 class Temperature(Variant):
@@ -35,7 +35,7 @@ class Temperature(Variant):
         self.per, self.start = per, start
         self.log_temperature = nn.Parameter(torch.zeros(site.num_heads if per == "head" else 1))
         if start == "small":
-            nn.init.normal_(self.log_temperature, std=SMALL_TEMPERATURE)
+            nn.init.normal_(self.log_temperature, std=LOG_TEMPERATURE_DEVIATION)
 
     def query_gain(self) -> Tensor:
         return self.log_temperature.exp().expand(self.site.num_heads)[:, None]
