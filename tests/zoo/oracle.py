@@ -113,7 +113,7 @@ class Oracle:
 
     @staticmethod
     def _best_text(output: Any, context: str, offsets: list[list[int]], places: list[int]) -> str:
-        """Return the best text as run_qa.py does, from any token to any token; blanks alone answer nothing."""
+        """Return the best text, from any token to any other, as run_qa.py; blanks alone answer nothing."""
         start, end = output.start_logits[0].tolist(), output.end_logits[0].tolist()
         spans = [(a, b) for a in places for b in places if a <= b < a + MAX_ANSWER_LEN]
         spans.sort(key=lambda span: start[span[0]] + end[span[1]], reverse=True)
