@@ -163,9 +163,6 @@ FAMILIES: Mapping[str, Family] = {
         quirks={
             "relative_attention": True,
             "pos_att_type": ["p2c", "c2p"],
-            "share_att_key": True,
-            "norm_rel_ebd": "layer_norm",
-            "position_buckets": 256,
             "position_biased_input": False,
             "type_vocab_size": 0,
         },
