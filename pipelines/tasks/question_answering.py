@@ -187,7 +187,8 @@ class QuestionAnswering(QuestionTask):
         """Return the batch, padded on the right.
 
         Tensors (batch, len): input_ids, attention_mask, token_type_ids where the model has them, and
-        may_answer (tokens at which an answer may begin or end). Tensors (batch,): null, first, last.
+        may_answer (tokens at which an answer may begin or end: those of the context, as in transformers'
+        `run_qa.py`), is_seen (those that are not white space alone). Tensors (batch,): null, first, last.
         `places` keeps the characters of the context's tokens, as lists.
         """
         shape = (len(features), max(len(feature["input_ids"]) for feature in features))
@@ -195,6 +196,7 @@ class QuestionAnswering(QuestionTask):
             "input_ids": torch.full(shape, self.processor.pad_token_id or 0),
             "attention_mask": torch.zeros(shape, dtype=torch.long),
             "may_answer": torch.zeros(shape, dtype=torch.bool),
+            "is_seen": torch.zeros(shape, dtype=torch.bool),
             **{name: torch.tensor([f[name] for f in features]) for name in ("null", "first", "last")},
             "places": [(f["context_at"], f["begins"], f["ends"]) for f in features],
         }
@@ -204,10 +206,10 @@ class QuestionAnswering(QuestionTask):
             length, second = len(feature["input_ids"]), feature["context_at"]
             batch["input_ids"][row, :length] = torch.tensor(feature["input_ids"])
             batch["attention_mask"][row, :length] = 1
-            has_characters = [begin < end for begin, end in zip(feature["begins"], feature["ends"])]
-            batch["may_answer"][row, second : second + len(has_characters)] = torch.tensor(
-                has_characters, dtype=torch.bool
-            )
+            is_seen = [begin < end for begin, end in zip(feature["begins"], feature["ends"])]
+            context = slice(second, second + len(is_seen))
+            batch["may_answer"][row, context] = True
+            batch["is_seen"][row, context] = torch.tensor(is_seen, dtype=torch.bool)
             if self._encoder.has_segments:
                 batch["token_type_ids"][row, second:length] = 1
         return batch
@@ -226,7 +228,8 @@ class QuestionAnswering(QuestionTask):
         losses = self._losses(start, end, batch).tolist()
         rows = torch.arange(len(start), device=start.device)
         nulls = (start[rows, batch["null"]] + end[rows, batch["null"]]).tolist()
-        found, totals = best_spans(start, end, batch["may_answer"], self.max_answer_len, self.n_best)
+        allowed, is_seen = batch["may_answer"], batch["is_seen"]
+        found, totals = best_spans(start, end, allowed, is_seen, self.max_answer_len, self.n_best)
         return [
             {"spans": _in_characters(spans, *place), "total": total, "null": null, "loss": loss}
             for spans, place, total, null, loss in zip(found, batch["places"], totals, nulls, losses)
@@ -324,8 +327,15 @@ class QuestionAnswering(QuestionTask):
 def _in_characters(
     spans: Sequence[tuple[float, int, int]], context_at: int, begins: Sequence[int], ends: Sequence[int]
 ) -> list[list[float]]:
-    """Return spans of tokens as spans of characters of the context."""
-    return [[score, begins[first - context_at], ends[last - context_at]] for score, first, last in spans]
+    """Return spans of tokens as spans of characters of the context, without white space around.
+
+    A lone "▁" or "Ġ" at either end is no character of the answer: its blank belongs to no word.
+    """
+    found = []
+    for score, first, last in spans:
+        seen = [at for at in range(first - context_at, last - context_at + 1) if begins[at] < ends[at]]
+        found.append([score, begins[seen[0]], ends[seen[-1]]])
+    return found
 
 
 def _check_answer(context: str, text: object, start: object) -> str | None:

@@ -240,7 +240,7 @@ def cross_attention(subject: Subject) -> Cell:
 
 def gradient(subject: Subject) -> Cell:
     """Check that every parameter of every site gets a gradient that is finite and not zero."""
-    found = [o for o in _floats(subject.model(**subject.example)) if o.requires_grad]
+    found, alone = _with_modules_of_one_position(subject)
     if not found:
         raise Inapplicable("its outputs carry no gradient")
     generator = torch.Generator().manual_seed(5)
@@ -250,8 +250,29 @@ def gradient(subject: Subject) -> Cell:
         if parameter.grad is None or not parameter.grad.isfinite().all():
             return f"fail: {name} has no finite gradient"
         if not parameter.grad.any():
+            if name.startswith(alone):
+                raise Inapplicable("made up for one position, whose only key has the weight 1")
             return f"fail: the gradient of {name} is zero"
     return "pass"
+
+
+def _with_modules_of_one_position(subject: Subject) -> tuple[list[torch.Tensor], tuple[str, ...]]:
+    """Return the outputs that carry a gradient, and the attention modules that read one position."""
+    names = {module: f"{name}." for name, module in subject.model.named_modules()}
+    alone = []
+
+    def note(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        states = args[0] if args else kwargs.get("hidden_states")
+        if states is not None and states.shape[1] == 1:
+            alone.append(names[module])
+
+    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m, _ in attached(subject.model)]
+    try:
+        found = [o for o in _floats(subject.model(**subject.example)) if o.requires_grad]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found, tuple(alone)
 
 
 def explicit(subject: Subject) -> Cell:

@@ -103,7 +103,7 @@ def _because(refusal: str) -> str:
 
 
 def _short(text: str) -> str:
-    text = text.replace("|", "/").replace("<", "&lt;")
+    text = " ".join(text.split()).replace("|", "/").replace("<", "&lt;")
     return text if len(text) <= 160 else text[:157] + "..."
 
 

@@ -107,17 +107,18 @@ class Oracle:
         output = self._forward(
             batch, start_positions=torch.tensor([first]), end_positions=torch.tensor([last])
         )
-        best = self._best_span(output, offsets, is_context)
-        answer = row["context"][best[0] : best[1]].strip()
+        places = [token for token, is_its in enumerate(is_context) if is_its]
+        answer = self._best_text(output, row["context"], offsets, places)
         return self._reading(batch, [first, last], output.loss, 2, answer)
 
     @staticmethod
-    def _best_span(output: Any, offsets: list[list[int]], is_context: list[bool]) -> tuple[int, int]:
+    def _best_text(output: Any, context: str, offsets: list[list[int]], places: list[int]) -> str:
+        """Return the best text, from any token to any other, as run_qa.py; blanks alone answer nothing."""
         start, end = output.start_logits[0].tolist(), output.end_logits[0].tolist()
-        places = [token for token, (begin, stop) in enumerate(offsets) if is_context[token] and begin < stop]
-        spans = ((a, b) for a in places for b in places if a <= b < a + MAX_ANSWER_LEN)
-        first, last = max(spans, key=lambda span: start[span[0]] + end[span[1]])
-        return offsets[first][0], offsets[last][1]
+        spans = [(a, b) for a in places for b in places if a <= b < a + MAX_ANSWER_LEN]
+        spans.sort(key=lambda span: start[span[0]] + end[span[1]], reverse=True)
+        texts = (context[offsets[first][0] : offsets[last][1]].strip() for first, last in spans)
+        return next(text for text in texts if text)
 
     # ---- tasks that write
     def write(self, row: Mapping[str, Any]) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,33 @@ SIZE = 300
 FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 
 
+# The trainers of unigrams and word pieces give other scores and pieces in each process, and drawn weights
+# then meet other ids. The pieces are made so that they are the same everywhere.
 @lru_cache
 def _wordpieces(specials: tuple[str, ...]) -> dict[str, int]:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=SIZE, special_tokens=list(specials), show_progress=False)
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    return tokenizer.get_vocab()
+    """Return letters, and the beginnings and ends of all words."""
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    texts = (normalizer.normalize_str(text) for text in TEXTS)
+    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text)}
+    letters = {letter for word in words for letter in word}
+    pieces = letters | {f"##{letter}" for letter in letters}
+    pieces |= {word[:4] for word in words} | {f"##{word[4:]}" for word in words if word[4:]}
+    return {piece: number for number, piece in enumerate([*specials, *sorted(pieces)])}
 
 
 @lru_cache
 def _unigrams() -> list[tuple[str, float]]:
-    """Return pieces with their scores, without special tokens."""
+    """Return pieces with their scores, without special tokens: a log share of what the texts hold."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
         vocab_size=SIZE, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator([*TEXTS, *TEXTS], trainer)
-    found = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return [(piece, score) for piece, score in found if piece != "<unk>"]
+    text = " ".join(["", *TEXTS]).replace(" ", "▁")
+    counts = {piece: text.count(piece) for piece in tokenizer.get_vocab() if piece != "<unk>"}
+    scores = {piece: math.log(count / len(text)) for piece, count in counts.items()}
+    return sorted(scores.items(), key=lambda found: (-found[1], found[0]))
 
 
 def _after(*specials: str) -> list[tuple[str, float]]:

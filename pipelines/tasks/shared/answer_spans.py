@@ -11,7 +11,12 @@ from torch.nn import functional
 
 
 def best_spans(
-    start: torch.Tensor, end: torch.Tensor, allowed: torch.Tensor, max_len: int, num: int
+    start: torch.Tensor,
+    end: torch.Tensor,
+    allowed: torch.Tensor,
+    is_seen: torch.Tensor,
+    max_len: int,
+    num: int,
 ) -> tuple[list[list[tuple[float, int, int]]], list[float]]:
     """Return the `num` spans of at most `max_len` tokens with the highest start + end, for each row.
 
@@ -20,6 +25,7 @@ def best_spans(
     Args:
         start, end: scores of each token as first and as last, float (batch, len).
         allowed: tokens at which a span may begin or end, bool (batch, len).
+        is_seen: tokens that are not white space alone, bool (batch, len); a span has one of them.
 
     Returns:
         For each row its spans (score, first token, last token), best first; and for each row the log of the
@@ -28,7 +34,11 @@ def best_spans(
     width = min(max_len, start.shape[1])
     start, end = (scores.masked_fill(~allowed, -math.inf) for scores in (start, end))
     ends = functional.pad(end, (0, width - 1), value=-math.inf).unfold(1, width, 1)
-    scores = (start.unsqueeze(2) + ends).flatten(1)  # (batch, len * width): from token i to token i + d
+    seen = is_seen.cumsum(1)
+    seen_at_end = functional.pad(seen, (0, width - 1)).unfold(1, width, 1)
+    is_blank = seen_at_end <= (seen - is_seen.long()).unsqueeze(2)
+    # (batch, len * width): from token i to token i + d
+    scores = (start.unsqueeze(2) + ends).masked_fill(is_blank, -math.inf).flatten(1)
     best = scores.topk(min(num, scores.shape[1]))
     found = [
         [(s, i // width, i // width + i % width) for s, i in zip(*row) if s > -math.inf]

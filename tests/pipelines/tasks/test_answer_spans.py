@@ -18,13 +18,14 @@ def test_the_best_spans_are_those_of_trying_every_pair(seed):
     length, max_len, num = 13, 1 + seed % 5, 7
     start, end = torch.randn(2, 3, length, generator=generator)
     allowed = torch.rand(3, length, generator=generator) < 0.7
-    found, totals = best_spans(start, end, allowed, max_len, num)
+    is_seen = torch.rand(3, length, generator=generator) < 0.6
+    found, totals = best_spans(start, end, allowed, is_seen, max_len, num)
     for row in range(3):
         every = [
             ((start[row, i] + end[row, j]).item(), i, j)
             for i in range(length)
             for j in range(i, min(length, i + max_len))
-            if allowed[row, i] and allowed[row, j]
+            if allowed[row, i] and allowed[row, j] and is_seen[row, i : j + 1].any()
         ]
         assert found[row] == sorted(every, reverse=True)[:num]
         exact = math.log(sum(math.exp(score) for score, _, _ in every))
@@ -32,7 +33,8 @@ def test_the_best_spans_are_those_of_trying_every_pair(seed):
 
 
 def test_where_no_span_is_allowed_there_is_none():
-    found, totals = best_spans(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, 4, dtype=bool), 9, 3)
+    nowhere = torch.zeros(1, 4, dtype=bool)
+    found, totals = best_spans(torch.zeros(1, 4), torch.zeros(1, 4), nowhere, ~nowhere, 9, 3)
     assert found == [[]]
     assert totals == [-math.inf]
 
@@ -41,8 +43,9 @@ def test_padding_changes_no_span():
     start, end = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(0))
     allowed = torch.tensor([[False, True, True, True, True, False]])
     padded = [torch.nn.functional.pad(t, (0, 5)) for t in (start, end)]
-    wide = best_spans(*padded, torch.nn.functional.pad(allowed, (0, 5)), 4, 5)
-    narrow = best_spans(start, end, allowed, 4, 5)
+    wide_allowed = torch.nn.functional.pad(allowed, (0, 5))
+    wide = best_spans(*padded, wide_allowed, wide_allowed, 4, 5)
+    narrow = best_spans(start, end, allowed, allowed, 4, 5)
     assert wide[0] == narrow[0]
     assert wide[1] == pytest.approx(narrow[1], rel=1e-6)
 
