@@ -9,7 +9,12 @@ import pkgutil
 import pipelines
 import pipelines.runs.preload
 
-NOT_PACKAGES = ("pipelines.__main__", "pipelines.config.json_schema", "pipelines.publish.load_check_process")
+NOT_PACKAGES = (
+    "pipelines.__main__",
+    "pipelines.config.json_schema",
+    "pipelines.executors.ray_driver",  # a process of its own, where the extra is installed
+    "pipelines.publish.load_check_process",
+)
 
 for module in pkgutil.walk_packages(pipelines.__path__, "pipelines."):
     if module.name not in NOT_PACKAGES:
