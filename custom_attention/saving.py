@@ -198,7 +198,8 @@ def _load_variant_parameters(model: nn.Module, folder: Path) -> None:
                 if parameter is None or list(parameter.shape) != tensors.get_slice(name).get_shape():
                     unknown.append(name)
                     continue
-                parameter.data = tensors.get_tensor(name).to(parameter.device)
+                # A copy: in the mapped file a tensor is not aligned, which changes how products are rounded.
+                parameter.data = tensors.get_tensor(name).clone().to(parameter.device)
                 missing.pop(id(parameter), None)
     if unknown or missing:
         wrong = sorted(unknown) + sorted(missing.values())

@@ -9,12 +9,13 @@ from custom_attention.variant import Call, Range, Site, Variant, VariantError
 
 
 class Position(Variant):
-    """The model's table of positions, or its position bias, gives way to another scheme.
+    """softmax(q_i R_(j-i) k_j - m_h |i - j|) v with R, with m or with neither, for the model's own positions.
 
-    "rope" rotates queries and keys (Su et al. 2021, arXiv 2104.09864) by pairs from both halves of a head, as
-    transformers does; "alibi" adds -m_h |i - j| with the slopes of Press et al. 2021 (arXiv 2108.12409), on
-    both sides in a stack that is not causal; "none" is NoPE (Kazemnejad et al. 2023, arXiv 2305.19466);
-    "learned" is the model's own. Whole stacks only; refused where positions are in the queries already.
+    The model's table of positions, or its position bias, gives way to another scheme. "rope" rotates queries
+    and keys (Su et al. 2021, arXiv 2104.09864) by pairs from both halves of a head, as transformers does;
+    "alibi" adds -m_h |i - j| with the slopes of Press et al. 2021 (arXiv 2108.12409), on both sides in a
+    stack that is not causal; "none" is NoPE (Kazemnejad et al. 2023, arXiv 2305.19466); "learned" is the
+    model's own. Whole stacks only; refused where positions are in the queries already.
 
     Options:
         scheme: what tells positions apart (rope, alibi, none, learned)

@@ -13,7 +13,8 @@ class Sinkhorn(Variant):
 
     Source: Sinkformers (Sander et al. 2022, arXiv 2110.11773) with three normalisations, rows, columns, rows,
     which is m = 1. In a causal stack, which the source has not, a query sums the rows up to its own. Column
-    sums are of the scores without a position bias. Refused at cross-attention. A cache keeps queries too.
+    sums are of the scores without a position bias or a window. Refused at cross-attention. A cache keeps
+    queries too.
 
     Options:
         form: m learned from 0 as tanh, or fixed at 1 (learned, fixed)
@@ -35,7 +36,8 @@ class Sinkhorn(Variant):
         queries = call.along_keys(call.query.transpose(1, 2)).transpose(1, 2)
         keys = call.key.repeat_interleave(heads // call.key.shape[1], 1)
         scores = (queries.float() @ keys.float().mT) * call.scale
-        real = call.visible_keys()[:, :1, -1:].expand(len(scores), -1, -1, -1)  # the last query sees all
+        real = call.visible_keys()[:, :1].any(2, keepdim=True)  # a padding query may see none
+        real = real.expand(len(scores), -1, -1, -1)
         seen = (real & real.mT).tril() if self.site.is_causal else real & real.mT
         lowest = torch.finfo(scores.dtype).min
         weights = torch.where(seen, torch.where(seen, scores, lowest).softmax(-1), 0)

@@ -72,6 +72,9 @@ SELF_ONLY = {
 }
 
 
+ROTARY = ("modernbert", "llama")  # positions are in the queries already
+
+
 @pytest.fixture(params=FAMILIES)
 def family(request) -> str:
     return request.param
@@ -106,7 +109,7 @@ def is_refused(arm: dict, family: str) -> bool:
     if family == "deberta" and options.get("mode") == "compensated":
         return True
     if name == "position":
-        return family == "llama" and options.get("scheme") != "learned"
+        return family in ROTARY and options.get("scheme") != "learned"
     if name == "constant_scale" and options.get("of") == "root_dim":
         return family != "t5"
     return name == "unscaled" and family == "t5"
