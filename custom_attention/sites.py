@@ -122,6 +122,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
         projections.outputs[module] = output
         return output
 
+    kernels = {id(config): stock_kernel_name(config) for config in attention_configs(model)}
     with quiet(model), dispatching(model), observed(observe):
         batch = dict(example) if example is not None else made_up_example(model)
         calls.clear()  # made_up_example ran forwards too
@@ -130,7 +131,7 @@ def probe(model: PreTrainedModel, example: Mapping[str, Any] | None = None) -> l
             with _cutting_graph_at_inputs(calls), projections.observed(model), tables.observed(model):
                 failure = _try_forward(model, batch, grad=True)
         _require_calls(model, example, bool(calls), failure)
-        return _describe(model, calls, projections.found, tables)
+        return _describe(model, calls, projections.found, tables, kernels)
 
 
 def _require_calls(
@@ -321,13 +322,15 @@ def _describe(
     calls: Mapping[nn.Module, _Observed],
     projections: Mapping[nn.Module, tuple[nn.Module, int]],
     tables: PositionTables,
+    kernels: Mapping[int, str],
 ) -> list[Found]:
+    """Return what was found; `kernels` holds the model's own kernel by the id of its config."""
     names = {module: name for name, module in model.named_modules()}
     stacks = _stacks(model, calls)
     layers = _layers(names, calls, stacks)
     found = []
     for module, call in calls.items():
-        kernel_name = stock_kernel_name(_config_of(model, names[module]))
+        kernel_name = kernels[id(_config_of(model, names[module]))]
         if kernel_name not in NAMES:
             raise VariantError(
                 type(model).__name__,

@@ -106,10 +106,19 @@ def put(model: nn.Module, module: nn.Module, stack: Stack) -> None:
     """Attach a stack to an attention module of `model`, which from then on refuses to run without it."""
     setattr(module, ATTRIBUTE, stack)
     module.register_forward_pre_hook(arrive, with_kwargs=True)
+    if not hasattr(module, "config"):
+        stack.config = _config_around(model, stack.site.name)
     names = inspect.signature(module.forward).parameters
     stack.positions = {name: position for position, name in enumerate(names)}
     for layer, after in _after_layers(model, stack):
         layer.register_forward_hook(after)
+
+
+def _config_around(model: nn.Module, name: str) -> Any:
+    """Return the config of the nearest module around the module `name` that has one, or None."""
+    path = name.split(".")
+    around = (model.get_submodule(".".join(path[:n])) for n in range(len(path) - 1, -1, -1))
+    return next((module.config for module in around if hasattr(module, "config")), None)
 
 
 def _after_layers(model: nn.Module, stack: Stack) -> list[tuple[nn.Module, Callable[..., Tensor | None]]]:
@@ -145,7 +154,7 @@ def arrive(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return
     if len(stack):
         stack.state.arguments = Arguments(args, kwargs)
-    name = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    name = getattr(getattr(module, "config", stack.config), "_attn_implementation", None)
     if name is not None and name != NAMES[stack.kernel_name]:
         raise ValueError(
             f"{type(module).__name__}: the attention kernel was set to {name!r} while variants are attached, "
@@ -197,6 +206,7 @@ class Stack(nn.ModuleList):
         self.kernel, self.kernel_name, self.site = kernel, kernel_name, site
         self.state = state or ForwardState()
         self.positions: Mapping[str, int] = {}
+        self.config: Any = None  # that names the kernel, where the attention module has none of its own
         self.call: Call | None = None  # between the kernel and the projection of the output
         self.recipe: Recipe = []
         self.weight_edits: list[tuple[EditedWeight, float]] = []  # so that `detach` can undo them

@@ -33,8 +33,17 @@ def trained(family: str, spec, **options):
     return model
 
 
+def is_foldable(family: str, spec) -> bool:
+    """DeBERTa's query weights make its position bias too, so only factors of the output fold into it."""
+    return family != "deberta" or spec in ("gain", {"gain": {"per": "channel"}})
+
+
 @pytest.mark.parametrize("spec", FOLDABLE, ids=str)
 def test_a_folded_model_is_stock_and_computes_the_same(family, spec, tmp_path):
+    if not is_foldable(family, spec):
+        with pytest.raises(VariantError, match="nor make its position bias of them"):
+            fold(trained(family, spec))  # a compensated factor is refused by attach already
+        return
     model, batch = trained(family, spec), padded(family)
     before = logits(model, batch.inputs)
     result = fold(model)
