@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pipelines
 import pipelines.runs.preload
@@ -12,13 +14,24 @@ import pipelines.runs.preload
 NOT_PACKAGES = (
     "pipelines.__main__",
     "pipelines.config.json_schema",
-    "pipelines.executors.ray_driver",  # a process of its own, where the extra is installed
     "pipelines.publish.load_check_process",
 )
 
+
+@contextmanager
+def absent_extras() -> Iterator[None]:
+    """Leave out a module that needs an extra which is not installed, such as Ray."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("pipelines"):
+            raise
+
+
 for module in pkgutil.walk_packages(pipelines.__path__, "pipelines."):
     if module.name not in NOT_PACKAGES:
-        importlib.import_module(module.name)
+        with absent_extras():
+            importlib.import_module(module.name)
 
 # What a command computes first and remembers: hashes of the sources, the templates of a report.
 from pipelines import report  # noqa: E402
