@@ -47,7 +47,7 @@ class Position(Variant):
         self.hooks |= {"position_bias"} if site.has_position_bias else set()
 
     def position_embedding(self, embedding: Tensor) -> Tensor:
-        return torch.zeros_like(embedding)
+        return embedding * 0  # not new zeros: processes wait for a gradient of the table, which is then 0
 
     def query(self, query: Tensor, call: Call) -> Tensor:
         return self._rotated(query, call.own_positions()) if self.scheme == "rope" else query
@@ -56,10 +56,13 @@ class Position(Variant):
         return self._rotated(key, torch.arange(key.shape[2], device=key.device)[None])
 
     def position_bias(self, bias: Tensor | None, call: Call) -> Tensor | None:
+        # As above; where no gradient is asked for, it can be left out.
+        left_out = bias * 0 if bias is not None and bias.requires_grad else None
         if self.scheme != "alibi":
-            return None
+            return left_out
         slopes = torch.tensor(slopes_of(self.site.num_heads), device=call.query.device)
-        return -slopes[:, None, None] * call.offsets().abs()[:, None]
+        penalty = -slopes[:, None, None] * call.offsets().abs()[:, None]
+        return penalty if left_out is None else penalty + left_out
 
     def _rotated(self, states: Tensor, places: Tensor) -> Tensor:
         """Rotate states (batch, heads, len, head_dim) by places (1 | batch, len); an odd channel stays."""
