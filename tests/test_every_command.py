@@ -37,6 +37,7 @@ ELSEWHERE = (
     (r"", r"attnlab fetch|openai-community", "the Hub: mirror/test_fetch.py, runs/test_pretrained.py"),
     (r"", r"founding|ner-wnut17", "real data: test_shipped_configs.py; adapters in models/test_lora.py"),
     (r"docs/json\.md", r"", "cli/test_json.py"),
+    (r"docs/papers\.md", r"ablate", "real data: test_papers.py loads every file at both scales"),
     (r"", r"attnlab compare", "files of others: predictions/test_read.py"),
     (r"docs/clusters\.md", r"slurm|parallel|while read|run-cell DIR", "a scheduler: test_slurm.py"),
     (r"docs/clusters\.md", r"executor (?:ray|kube|hf)|^(?:ray|kubectl|qsub)", "an engine: test_engines.py"),

@@ -17,8 +17,8 @@ with `scale=paper` the same question is asked near the size of the paper, which 
 not run.
 
     attnlab ls papers
-    attnlab ablate configs/papers/NAME.yaml --out runs/NAME
-    attnlab ablate configs/papers/NAME.yaml scale=paper --out runs/NAME-large
+    attnlab ablate configs/papers/value-residual.yaml --out runs/value-residual
+    attnlab ablate configs/papers/value-residual.yaml scale=paper --out runs/value-residual-large
 
 **A small scale decides nothing about a large one.** What these runs can say: whether an effect is there
 already in a model of under a million parameters (MiniLM: 22 million) after some eighty steps, with an
