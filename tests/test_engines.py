@@ -31,18 +31,25 @@ from tests.pipelines.ablation.test_ablation import TINY
 from tests.pipelines.actions.test_status import states
 from tests.pipelines.waiting import wait_for
 
-# Stock attention that is slow while a file exists. It computes the same numbers.
+# A gain that is slow while a file exists. It computes the same numbers.
 SLOW = """
 import os
 import time
 from pathlib import Path
+import torch
 from custom_attention.variant import Variant
 
 class Slow(Variant):
+    starts_as_stock = True
+
+    def __init__(self, site):
+        super().__init__(site)
+        self.gain = torch.nn.Parameter(torch.zeros(()))
+
     def output(self, output, call):
         if Path(os.environ["ATTNLAB_SLOWLY"]).exists():
             time.sleep(1.0)
-        return output
+        return output * (1 + self.gain)
 """
 STOPPED = re.compile(r"^stopped (?:at step|while evaluating)", re.MULTILINE)
 ARMS = {
