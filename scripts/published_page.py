@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts import md_tables
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "published.md"
 MAPS, SITES, POSITION = "test_published_maps.py", "test_published.py", "test_position.py"
@@ -184,7 +186,7 @@ def _row(idea: Idea) -> str:
         idea.not_there,
         f"`{idea.oracle.replace('::', '` `')}`",
     )
-    return f"| {' | '.join(columns)} |\n"
+    return f"{md_tables.row(columns)}\n"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.md_tables import table
+
 
 @dataclass(frozen=True)
 class Table:
@@ -19,9 +21,7 @@ class Table:
     notes: Sequence[str] = ()  # sentences below the table
 
     def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join((table, *self.notes))
+        return "\n\n".join((table(self.columns, self.rows), *self.notes))
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def compared(comparisons: Sequence[Comparison]) -> Table:
 
 def with_range(values: Sequence[float]) -> str:
     """Return the median, and the range when there are several values: `1.23 (1.20-1.31)`."""
-    middle = _short(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} ({_short(min(values))}-{_short(max(values))})"
+    middle = short(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({short(min(values))}-{short(max(values))})"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a number with three digits, or without decimals from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

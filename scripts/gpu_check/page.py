@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.benchmarks.table import short
 from scripts.gpu_check.claims import Verdict, judge
+from scripts.md_tables import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- written by scripts/check-gpu -->", "<!-- end of what scripts/check-gpu writes -->"
@@ -97,12 +99,5 @@ def _failures(measured: Mapping[str, Any]) -> Iterator[str]:
             yield f"Not measured: {name}: {found['failed'].rstrip('.')}."
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def number(value: float | None) -> str:
-    if value is None:
-        return UNMEASURED
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return UNMEASURED if value is None else short(value)

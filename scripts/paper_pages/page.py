@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from scripts.md_tables import table
 from scripts.paper_pages.results import REPOSITORY, kept, papers
 
 PAGE = REPOSITORY / "docs" / "papers.md"
@@ -34,21 +35,26 @@ def markdown() -> str:
     """Return the whole page."""
     found = papers()
     return "\n".join(
-        [HEAD, *_table(found), *(part for name in found for part in _section(name, found[name]))]
+        [
+            HEAD,
+            table(COLUMNS, _rows(found)),
+            "",
+            *(part for name in found for part in _section(name, found[name])),
+        ]
     )
 
 
-def _table(found: Mapping[str, Any]) -> Iterator[str]:
-    yield "| paper | the paper says | arm | here: difference, 95 % interval | verdict |"
-    yield "| --- | --- | --- | --- | --- |"
+COLUMNS = ("paper", "the paper says", "arm", "here: difference, 95 % interval", "verdict")
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, values in found.items():
         paper, results = values["paper"], kept(name)
-        link = f"[{paper['title'].partition(':')[0]}](#{name})"
+        says = (f"[{paper['title'].partition(':')[0]}](#{name})", paper["number"])
         for row in results["comparisons"] if results else []:
-            yield f"| {link} | {paper['number']} | {row['arm']} | {_difference(row)} | {row['verdict']} |"
+            yield (*says, row["arm"], _difference(row), row["verdict"])
         if results is None:
-            yield f"| {link} | {paper['number']} | {', '.join(values['arms'])} | not run | – |"
-    yield ""
+            yield (*says, ", ".join(values["arms"]), "not run", "–")
 
 
 def _section(name: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from scripts import md_tables
 from scripts.seam_checks.checks import CHECKS
 
 INTRO = """# Model types that variants can be attached to
@@ -33,11 +34,11 @@ tokenizers and heads, is in [zoo.md](zoo.md).
 def markdown(rows: Mapping[str, dict], versions: Mapping[str, str]) -> str:
     reasons: dict[str, int] = {}
     lines = [INTRO.format(**versions), summary(rows), "", "## Reached and measured", ""]
-    lines += [_line(["type", "class", "sites", *CHECKS]), _line(["---"] * (3 + len(CHECKS)))]
+    lines += md_tables.head(["type", "class", "sites", *CHECKS])
     for name, row in rows.items():
         if "cells" in row:
             cells = [_cell(row["cells"][check], reasons) for check in CHECKS]
-            lines.append(_line([f"`{name}`", row["class"], str(row["sites"]), *cells]))
+            lines.append(md_tables.row([f"`{name}`", row["class"], str(row["sites"]), *cells]))
     lines += ["", "Reasons:", "", *(f"{number}. {text}" for text, number in reasons.items()), ""]
     lines += ["## Refused: attention that does not go through the interface", ""]
     lines += [
@@ -105,7 +106,3 @@ def _because(refusal: str) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split()).replace("|", "/").replace("<", "&lt;")
     return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

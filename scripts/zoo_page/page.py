@@ -6,6 +6,7 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping
 
+from scripts import md_tables
 from tests.zoo.cells import Outcome
 from tests.zoo.families import FAMILIES, TASKS
 from tests.zoo.quirks import QUIRKS
@@ -51,15 +52,15 @@ def markdown(cells: Mapping[tuple[str, str], Outcome], quirks: Mapping[str, Outc
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "torch")}
     reasons: dict[str, int] = {}
     lines = [INTRO.format(**versions, tolerance=TOLERANCE), summary(cells), ""]
-    lines += [_line(["family", *HEADINGS]), _line(["---"] * (1 + len(TASKS)))]
+    lines += md_tables.head(["family", *HEADINGS])
     for family in FAMILIES:
         row = [_word(cells.get((family, task)), reasons) for task in TASKS]
-        lines.append(_line([f"`{family}`", *row]))
+        lines.append(md_tables.row([f"`{family}`", *row]))
     lines += ["", "## Unusual checkpoints", "", "Each is an ordinary one of the zoo, changed in one way.", ""]
-    lines += [_line(["checkpoint", "family", "task", "outcome"]), _line(["---"] * 4)]
+    lines += md_tables.head(["checkpoint", "family", "task", "outcome"])
     for name, outcome in quirks.items():
         word = _word(outcome, reasons)
-        lines.append(_line([name, QUIRKS[name].family, QUIRKS[name].task.replace("_", " "), word]))
+        lines.append(md_tables.row([name, QUIRKS[name].family, QUIRKS[name].task.replace("_", " "), word]))
     lines += ["", "Reasons:", "", *(f"{number}. {text}" for text, number in reasons.items())]
     return "\n".join(lines) + "\n"
 
@@ -82,7 +83,3 @@ def _general(reason: str) -> str:
     about, mark, rest = reason.partition(": its attention does not go")
     reason = f"{about.partition(':')[0]}{mark}{rest}" if mark else reason
     return reason.replace("|", "/").replace("<", "&lt;")
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
