@@ -152,7 +152,7 @@ IDEAS = (
 HEAD = """# Published ideas, one file each
 
 Each idea is one class in one file of `custom_attention/variants/`; nothing else knows of it. The battery
-tests each file on six architectures ([write-a-variant.md](write-a-variant.md#test-it)), and a test of its own
+tests each file on eight families ([write-a-variant.md](write-a-variant.md#test-it)), and a test of its own
 holds it against the paper's formula, written out as loops in float64 on an encoder and on a decoder that is
 padded on the left. By default a variant starts as stock attention, where it can; the options give the paper's
 own form. Lines count the whole file. The page is written by `python -m scripts.published_page`.
