@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.config.load import load_run
+from pipelines.config.load import RunConfig, load_run
 from pipelines.distributed.stop import StopRequest
 from pipelines.runs.prepare import prepare, set_up_libraries
 from pipelines.storage.run_folder import RunFolder
@@ -27,9 +27,15 @@ def build(case: Case, folder: Path, *, sets_up_libraries: bool = True) -> Traini
     config = load_run(*case.settings())
     if sets_up_libraries:
         set_up_libraries(config)
+    return ready(config, folder)
+
+
+def ready(config: RunConfig, folder: Path) -> Training:
+    """Return the run of a configuration, ready for its first step; its files are put into `folder`."""
     torch.set_num_threads(config.threads)
-    silent = Reporter(enabled=False)
-    return prepare(config, folder / "cache", RunFolder(folder / "run"), StopRequest(), silent).training
+    run = RunFolder(folder / "run")
+    run.path.mkdir(parents=True, exist_ok=True)
+    return prepare(config, folder / "cache", run, StopRequest(), Reporter(enabled=False)).training
 
 
 def take_steps(training: Training, first: int, count: int) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""Float32 on the GPU and on the CPU: outputs and gradients of every variant, on six tiny models."""
+"""Float32 on the GPU and the CPU: outputs and gradients of every variant on tiny models of all families."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scripts.gpu_check.jobs import JOBS
 from scripts.gpu_check.scale import Scale
 
 Measure = Callable[[Scale], dict[str, Any]]
-JOBS = ("BERT-base, 128", "BERT-base, 384", "GPT-2, 1,024", "T5-base, 512/128", "ModernBERT-base, 384")
 
 
 class Part(NamedTuple):
@@ -43,7 +43,7 @@ def _late(module: str, function: str, *arguments: str) -> Measure:
 
 PARTS = (
     Part("card", 40, _late("card", "measure")),
-    *(Part(f"training: {name}", 75, _late("training", "measure", name)) for name in JOBS),
+    *(Part(f"training: {job.name}", 75, _late("training", "measure", job.name)) for job in JOBS),
     Part("equality with the CPU", 90, _late("equality", "measure")),
     Part("deterministic kernels", 60, _late("repeats", "deterministic")),
     Part("stop and resume", 60, _late("repeats", "resume")),

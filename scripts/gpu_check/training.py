@@ -13,13 +13,10 @@ import torch
 from transformers import TrainerCallback
 
 from pipelines.config.load import RunConfig
-from pipelines.distributed.stop import StopRequest
 from pipelines.models import flops
-from pipelines.runs.prepare import prepare, set_up_libraries
-from pipelines.storage.run_folder import RunFolder
+from pipelines.runs.prepare import set_up_libraries
 from pipelines.train.loop import Training
-from pipelines.train.progress import Reporter
-from scripts.benchmarks import reference
+from scripts.benchmarks import ours, reference
 from scripts.gpu_check.card import peak_flops
 from scripts.gpu_check.jobs import Job, job
 from scripts.gpu_check.scale import Scale
@@ -38,24 +35,24 @@ def _measure(chosen: Job, scale: Scale, folder: Path) -> dict[str, Any]:
     config = chosen.settings(folder, scale)
     before = _allocated(scale)
     run = build(config, folder)
-    ours, mine = _in_turns(lambda number: our_turn(run, scale, number), scale, before)
+    rates, mine = _in_turns(lambda number: our_turn(run, scale, number), scale, before)
     held = _allocated(scale)
     model = reference.plain_model(run)
     items = reference.items_of(run.task, run.train.features)
-    trainers, theirs = _in_turns(
+    trainer_rates, theirs = _in_turns(
         lambda number: _trainer_turn(model, items, config, scale, folder, number), scale, held
     )
     for number in range(1, scale.turns):
-        ours.append(our_turn(run, scale, number))
-        trainers.append(_trainer_turn(model, items, config, scale, folder, number))
+        rates.append(our_turn(run, scale, number))
+        trainer_rates.append(_trainer_turn(model, items, config, scale, folder, number))
     per_token = _flops_per_token(run)
     peak = peak_flops(scale)
     return {
-        "tokens_per_second": ours,
-        "trainer_tokens_per_second": trainers,
-        "over_trainer": statistics.median(a / b for a, b in zip(ours, trainers)),
+        "tokens_per_second": rates,
+        "trainer_tokens_per_second": trainer_rates,
+        "over_trainer": statistics.median(a / b for a, b in zip(rates, trainer_rates)),
         "flops_per_token": per_token,
-        "mfu": None if peak is None else statistics.median(ours) * per_token / peak,
+        "mfu": None if peak is None else statistics.median(rates) * per_token / peak,
         "peak_gib": mine,
         "trainer_peak_gib": theirs,
         "parameters": sum(p.numel() for p in run.model.parameters()),
@@ -63,12 +60,9 @@ def _measure(chosen: Job, scale: Scale, folder: Path) -> dict[str, Any]:
 
 
 def build(config: RunConfig, folder: Path) -> Training:
-    """Return a run that is ready for its first step."""
+    """Return a run that is ready for its first step, in a process that is set up as for a run."""
     set_up_libraries(config)
-    run = folder / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    silent = Reporter(enabled=False)
-    return prepare(config, folder / "cache", RunFolder(run), StopRequest(), silent).training
+    return ours.ready(config, folder)
 
 
 def our_turn(run: Training, scale: Scale, number: int) -> float:
