@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.comparison.verdict import DIFFERENT
+from pipelines.comparison.words import DIFFERENT
 from pipelines.config.load import AblationConfig, ablation_from_dict
 from pipelines.storage import reading
 from pipelines.storage.names import ABLATION

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.comparison.expectation import EXPECTED, STATUS
 from pipelines.errors import UserError
 from pipelines.shown import printable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pipelines.config.load import AblationConfig
 
 
-EXPECTED = ("better", "not-worse", "equivalent")  # as in comparison/expectation.py, which loads more
 MOST_BYTES = 255  # of the name of a file or folder, on every usual file system
 
 
@@ -78,8 +78,6 @@ def add_expect(parser: argparse.ArgumentParser) -> None:
 
 def judged(result: Judged) -> Ended:
     """Return the end of a command that judges: its status is that of what was expected."""
-    from pipelines.comparison.expectation import STATUS
-
     return Ended(result, STATUS[result.outcome] if result.outcome is not None else 0)
 
 

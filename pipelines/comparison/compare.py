@@ -38,6 +38,7 @@ from pipelines.comparison.shrinkage import shrunken
 from pipelines.comparison.significance import LEVEL, Bootstrap, TwoWay
 from pipelines.comparison.summary import Estimate, summaries
 from pipelines.comparison.verdict import Verdict
+from pipelines.comparison.words import CLAIMS, DIFFERENT
 from pipelines.metrics.base import Metric
 
 
@@ -150,7 +151,7 @@ class Comparison:
         """Return the comparison as results.json holds it; run folders are relative to `folder`."""
         cell, result, metric = self.cell, self.result, self.cell.metric(self.name)
         verdict = self._verdict(failures)
-        is_different = verdict.word in comparison_verdict.DIFFERENT
+        is_different = verdict.word in DIFFERENT
         aside = ", within the margin" if is_different and verdict.within_margin else ""
         ratio, ratio_ci95 = _ratio(result, metric) if result and metric else (None, None)
         return ComparisonResult(
@@ -292,7 +293,7 @@ class Comparison:
             found.append("every score is 0: neither arm has learned to predict")
         if self.cell.selected:
             found.append(self.cell.selected)
-        if self.collapse is not None and verdict.word in comparison_verdict.CLAIMS:
+        if self.collapse is not None and verdict.word in CLAIMS:
             found.append(self.collapse.sentence)
         seeds = list(self.cell.pairs(self.arm))
         return found + comparison_verdict.flags(self.result, self.check, seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from pipelines.comparison.verdict import USUALLY
+from pipelines.comparison.words import USUALLY
 
 Expected = Literal["better", "not-worse", "equivalent"]
 Outcome = Literal["favour", "against", "undecided"]

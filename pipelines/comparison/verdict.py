@@ -18,10 +18,7 @@ from pipelines.comparison.significance import (
     Bootstrap,
     TwoWay,
 )
-
-USUALLY = "usually "  # before better and worse: in seeds and examples of the kinds that were seen
-DIFFERENT = ("better", "worse", f"{USUALLY}better", f"{USUALLY}worse")
-CLAIMS = (*DIFFERENT, "equivalent", "non-inferior")
+from pipelines.comparison.words import USUALLY
 
 
 def flags(result: TwoWay, check: Bootstrap | None = None, seeds: Sequence[object] = ()) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.comparison.results import CHANGED, ArmSummary, Failure, Registration
-from pipelines.comparison.verdict import DIFFERENT
+from pipelines.comparison.words import DIFFERENT
 from pipelines.data.counts import describe_cuts
 from pipelines.report import format as fmt
 from pipelines.report import looks, over_cells, recipe, searches, settling

@@ -6,7 +6,7 @@ from functools import cache
 
 from pipelines.comparison import power
 from pipelines.comparison.significance import LEVEL, Variance
-from pipelines.comparison.verdict import USUALLY
+from pipelines.comparison.words import USUALLY
 from pipelines.report import format as fmt
 from pipelines.report.data import ReportData, Row
 
