@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import pytest
 import synthetic
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import report
@@ -27,6 +27,7 @@ from pipelines.errors import UserError
 from pipelines.report import data, sentences
 from pipelines.report import format as fmt
 from pipelines.report.templating import escape_latex
+from pipelines.shown import printable
 from pipelines.terminal import Terminal
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -243,13 +244,14 @@ HOSTILE = st.text(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=HOSTILE, cell=HOSTILE, metric=HOSTILE)
+@example(name="\u0600", cell="0", metric="0")  # a mark that no page shows, so its escape is shown
 def test_any_name_is_shown_and_none_is_executed(tmp_path, name, cell, metric):
     results = synthetic.build(tmp_path, seeds=(1, 2, 3), metrics=("f1",), with_runs=False)
     for row in results["comparisons"]:
         row |= {"cell": cell, "metric": metric, "arm": name if row["arm"] == "gate" else row["arm"]}
     written = write(results, tmp_path)
     page = Page(written["report.html"])
-    assert " ".join(name.split()) in page.text
+    assert " ".join(printable(name).split()) in page.text
     ElementTree.fromstring(written["forest.svg"])
     terminal(results, tmp_path / "report", 80)
 
