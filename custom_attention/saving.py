@@ -199,7 +199,7 @@ def _load_variant_parameters(model: nn.Module, folder: Path) -> None:
                     unknown.append(name)
                     continue
                 # A copy: in the mapped file a tensor is not aligned, which changes how products are rounded.
-                parameter.data = tensors.get_tensor(name).clone().to(parameter.device)
+                parameter.data = tensors.get_tensor(name).to(parameter.device, copy=True)
                 missing.pop(id(parameter), None)
     if unknown or missing:
         wrong = sorted(unknown) + sorted(missing.values())
