@@ -14,7 +14,7 @@ from pipelines.config.data import DataConfig
 from pipelines.data import features as feature_cache
 from pipelines.data.columns import listed, value_at, wanted
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import SUFFIXES, TEXT, json_row, read_file
+from pipelines.data.readers import SUFFIXES, TEXT, json_row, read_file, suffix_of
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
@@ -88,7 +88,7 @@ def read_input(source: str, task: Task, data: DataConfig) -> Table:
     Raises:
         UserError: the file cannot be read, or has no rows.
     """
-    if source != "-" and _suffix(split_part(source)[0]) in SUFFIXES:
+    if source != "-" and suffix_of(Path(split_part(source)[0])) in SUFFIXES:
         columns = [*wanted(task, data.columns), *wanted(task, {}), LINE]
         table = read_file(source, _format(source, data), data.encoding, columns)
     else:
@@ -122,7 +122,7 @@ def one_input(line: str, task: Task, data: DataConfig) -> Table:
         UserError: there is no such file, or not one row in it.
     """
     file, part = split_part(line)
-    is_data = _suffix(file) in (*SUFFIXES, TEXT)
+    is_data = suffix_of(Path(file)) in (*SUFFIXES, TEXT)
     if line != "-" and not os.path.isfile(file):
         if is_data and len(line.split()) == 1:
             raise UserError("--input", "there is no such file", line, "name a file, or write a line of text")
@@ -137,17 +137,12 @@ def one_input(line: str, task: Task, data: DataConfig) -> Table:
     return table
 
 
-def _suffix(name: str) -> str:
-    """Return the last suffix of a file's name beside ".gz"."""
-    return next((s for s in reversed(Path(name.lower()).suffixes) if s != ".gz"), "")
-
-
 def _format(source: str, data: DataConfig) -> str | None:
     """Return the format that the run states for files like this one; None: the name tells it."""
-    is_like = isinstance(data.train, str) and _suffix(split_part(data.train)[0]) == _suffix(
-        split_part(source)[0]
-    )
-    return data.format if is_like else None
+    if not isinstance(data.train, str):
+        return None
+    own, asked = (suffix_of(Path(split_part(name)[0])) for name in (data.train, source))
+    return data.format if own == asked else None
 
 
 def _content(source: str) -> bytes:

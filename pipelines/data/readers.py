@@ -60,7 +60,7 @@ def read_file(
 def _read_whole(path: str, format: str | None, encoding: str | None, wanted: Collection[str]) -> Table:
     file, where = Path(path), shown(path)
     content = read_bytes(file)
-    is_text = format in plain_text.UNITS or (format is None and _suffix(file) == TEXT)
+    is_text = format in plain_text.UNITS or (format is None and suffix_of(file) == TEXT)
     kind = "text" if is_text else format or format_of(file, where)
     if (kind == "parquet") != content.startswith(b"PAR1"):
         fix = "set data.format" if kind == "parquet" else "set data.format: parquet"
@@ -105,7 +105,7 @@ def read_parallel(files: Mapping[str, str], encoding: str | None = None) -> Tabl
     return table.part(rows_of_part(parts[0], table.num_rows)) if parts[0] else table
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """Return the suffix that states the format: the last one but ".gz", in lower case."""
     return next((s for s in map(str.lower, reversed(file.suffixes)) if s != ".gz"), "")
 
@@ -116,7 +116,7 @@ def format_of(file: Path, where: str) -> str:
     Raises:
         UserError: it states none.
     """
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     if suffix not in SUFFIXES:
         raise UserError(
             where,

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.data import plain_text
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import TEXT, format_of, read_file
+from pipelines.data.readers import TEXT, format_of, read_file, suffix_of
 from pipelines.data.table import BadRow, Table
 from pipelines.errors import UserError
 from pipelines.predictions import harness, inspect_log, lighteval, question_json, table
@@ -50,13 +50,13 @@ def _read(file: Path, names: NamedColumns, encoding: str | None) -> Outputs:
         raise UserError(where, "is a folder, and no finished run", accepted=fix)
     if file.is_file() and (zipfile.is_zipfile(file) or (file.suffix.lower() == EVAL and not _is_text(file))):
         return inspect_log.read_zip(file, where)
-    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
-    kind = format_of(file, where) if suffixes and suffixes[-1] in SUFFIXES else "lines"
+    suffix = suffix_of(file)
+    kind = format_of(file, where) if suffix in SUFFIXES else "lines"
     if kind in TABLES or read_start(file).startswith(b"PAR1"):
         return _of_table(read_file(str(file), kind if kind in TABLES else "parquet", encoding), names)
     notes: list[str] = []
     text = decode(unpack(read_bytes(file), file, notes), encoding, where)
-    if kind == "json" or ((not suffixes or suffixes[-1] != TEXT) and _is_json(text)):
+    if kind == "json" or (suffix != TEXT and _is_json(text)):
         return _of_json(text, where, file, names)
     if text.startswith((f"{INDEXED}\n", f"{INDEXED}\r\n")):
         return _of_table(read_file(str(file), "tsv", encoding), names)
@@ -114,6 +114,10 @@ def _of_json(text: str, where: str, file: Path, names: NamedColumns) -> Outputs:
             return _of_table(read_file(str(file), "jsonl"), names)
         fix = "the file may be cut off; write it again"
         raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
+    return _of_value(value, where, names)
+
+
+def _of_value(value: Any, where: str, names: NamedColumns) -> Outputs:
     if inspect_log.is_log(value):
         return inspect_log.read_json(value, where)
     if question_json.is_answers(value):
@@ -126,7 +130,7 @@ def _of_json(text: str, where: str, file: Path, names: NamedColumns) -> Outputs:
             where=where, layout=layout, count=len(value), predictions=value, scores=_as_scores(value)
         )
     if isinstance(value, dict) and isinstance(value.get("predictions"), list):
-        return _of_json(json.dumps(value["predictions"]), where, file, names)
+        return _of_value(value["predictions"], where, names)
     tables = [one for one in value.values() if _is_table(one)] if isinstance(value, dict) else []
     if len(tables) == 1:  # as comet-score writes: system -> rows
         return _of_rows(tables[0], where, names)

@@ -12,7 +12,7 @@ from pipelines.data import plain_text
 from pipelines.data.columns import find, value_at, wanted
 from pipelines.data.content import hashes_of
 from pipelines.data.decode import decode, read_bytes, unpack
-from pipelines.data.readers import TEXT, read_file
+from pipelines.data.readers import TEXT, read_file, suffix_of
 from pipelines.data.splits import load_splits
 from pipelines.data.table import BadRow, Table
 from pipelines.data.tag_schemes import scheme_of
@@ -49,7 +49,7 @@ def read(data: DataConfig, task: Task) -> References:
         raise UserError("--task", what, accepted=fix)
     file = data.train
     assert isinstance(file, str)  # it was given as one file
-    if data.format is None and _suffix(file) == TEXT:
+    if data.format is None and suffix_of(Path(file)) == TEXT:
         return _of_lines(file, data, task)
     table = read_file(file, data.format, data.encoding, wanted(task, data.columns))
     inputs = {name: column.default for name, column in task.columns.items() if _is_input(task, name)}
@@ -159,7 +159,3 @@ def _all_have(examples: Sequence[Example], name: str) -> bool:
 
 def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(tag, str) for tag in value)
-
-
-def _suffix(file: str) -> str:
-    return next((s for s in map(str.lower, reversed(Path(file).suffixes)) if s != ".gz"), "")

@@ -49,8 +49,7 @@ def of_predictions(
     if any(column.is_iob for column in task.columns.values()):
         read_tags = examples.read_tags or scheme_of(read).read
         read = [read_tags(tags) for tags in read]
-    for place, prediction, reference in zip(places, read, examples.references):
-        if isinstance(prediction, list) and any(column.is_iob for column in task.columns.values()):
+        for place, prediction, reference in zip(places, read, examples.references):
             _require_length(found, place, prediction, reference)
     statistics = {name: _table(metric, read, examples, found) for name, metric in metrics.items()}
     return _scored(examples, read, examples.references, metrics, statistics)
