@@ -14,11 +14,12 @@ from custom_attention import adapters, registry
 from custom_attention.errors import VariantError
 from custom_attention.head_weights import head_blocks, refuse_shared_weights
 from custom_attention.hook_names import refuse_wrong_hooks
+from custom_attention.kernel_names import attention_configs, stock_kernel_name
 from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, EditedWeight, Recipe, Stack, put, take
 from custom_attention.runtime.forward import ForwardState
 from custom_attention.runtime.restored_model import kernel_function
-from custom_attention.sites import Found, attention_configs, probe, stock_kernel_name
+from custom_attention.sites import Found, probe
 from custom_attention.user_code import told
 from custom_attention.variant import SCORE_HOOKS, Site, Variant
 

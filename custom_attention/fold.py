@@ -20,11 +20,12 @@ from custom_attention.head_weights import (
     output_blocks,
     refuse_shared_weights,
 )
+from custom_attention.kernel_names import bypassing
 from custom_attention.modes import quiet
 from custom_attention.proof import largest_difference, outputs
 from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import Stack
-from custom_attention.sites import Found, bypassing
+from custom_attention.sites import Found
 from custom_attention.variant import FOLDABLE_HOOKS, Variant
 
 # Relative to the largest output, or to 1 if that is smaller; for other types scaled by their eps.

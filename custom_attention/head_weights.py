@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
+from custom_attention.kernel_names import dispatching
 from custom_attention.modes import quiet, without_cache
 from custom_attention.runtime.dispatch import ATTRIBUTE, observed
-from custom_attention.sites import Found, dispatching
+from custom_attention.sites import Found
 
 STATES = ("query", "key", "value", "position_bias")
 # A smaller change, relative to the largest state, is rounding. A linear map of doubled weights doubles up to

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from custom_attention.attach import attached
 from custom_attention.errors import VariantError
 from custom_attention.hook_calls import watched
+from custom_attention.kernel_names import bypassing
 from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack, observed
-from custom_attention.sites import bypassing
 
 EXPLICIT_BOUND = 50  # in eps of the model's type, relative to the largest output
 

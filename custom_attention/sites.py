@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +13,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from custom_attention import adapters
 from custom_attention.dummy_inputs import made_up_example
 from custom_attention.errors import VariantError
+from custom_attention.kernel_names import (
+    attention_config,
+    attention_configs,
+    dispatching,
+    stock_kernel_name,
+)
 from custom_attention.modes import quiet
 from custom_attention.position_tables import PositionTables
-from custom_attention.runtime.adapter import put_on, take_off
 from custom_attention.runtime.call import OWN_SCORE_TERMS, visible
-from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed, on_own_kernels
+from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed
 from custom_attention.site import Site
-
-_STOCK_NAMES = {name: kernel for kernel, name in NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -157,62 +159,6 @@ def _require_calls(
             f"a forward to find its attention modules stopped with {type(failure).__name__}: {failure}",
             accepted="pass example= with a real batch, a dict of tensors",
         ) from failure
-
-
-def attention_configs(model: nn.Module) -> list[PreTrainedConfig]:
-    """Return every config object from which a module of `model` reads the name of its attention kernel."""
-    found: dict[int, PreTrainedConfig] = {}
-    for module in model.modules():
-        config = _attention_config(module)
-        if config is not None:
-            found[id(config)] = config
-    return list(found.values())
-
-
-def _attention_config(module: nn.Module) -> PreTrainedConfig | None:
-    config = getattr(module, "config", None)
-    return config if hasattr(config, "_attn_implementation_internal") else None
-
-
-@contextmanager
-def dispatching(model: nn.Module) -> Iterator[None]:
-    """Make the model call the dispatcher of this package, attached or not."""
-    changed = put_on(model, adapters.of(model))
-    try:
-        with _renamed(model, lambda kernel: NAMES.get(kernel, NAMES["sdpa"])):
-            yield
-    finally:
-        take_off(changed)
-
-
-@contextmanager
-def bypassing(model: nn.Module) -> Iterator[None]:
-    """Make the model call its own kernel, as if nothing were attached."""
-    take_off(model.modules())
-    try:
-        with on_own_kernels(), _renamed(model, lambda kernel: kernel):
-            yield
-    finally:
-        put_on(model, adapters.of(model))
-
-
-@contextmanager
-def _renamed(model: nn.Module, rename: Callable[[str], str]) -> Iterator[None]:
-    configs = attention_configs(model)
-    before = [config._attn_implementation for config in configs]
-    for config in configs:
-        config._attn_implementation_internal = rename(stock_kernel_name(config))
-    try:
-        yield
-    finally:
-        for config, name in zip(configs, before):
-            config._attn_implementation_internal = name
-
-
-def stock_kernel_name(config: PreTrainedConfig) -> str:
-    """Return the model's own kernel, attached or not."""
-    name = str(config._attn_implementation)
-    return _STOCK_NAMES.get(name, name)
 
 
 def _depends(tensor: Tensor, source: Tensor) -> bool:
@@ -383,7 +329,7 @@ def _config_of(model: nn.Module, name: str) -> PreTrainedConfig:
     """Return the config of the module `name`, or of the nearest module around it that has one."""
     path = name.split(".")
     around = (model.get_submodule(".".join(path[:n])) for n in range(len(path), -1, -1))
-    return next(config for module in around if (config := _attention_config(module)) is not None)
+    return next(config for module in around if (config := attention_config(module)) is not None)
 
 
 def _stacks(model: PreTrainedModel, calls: Mapping[nn.Module, _Observed]) -> dict[nn.Module, str]:

@@ -32,6 +32,7 @@ TRAINING = {
     "custom_attention": (
         "attach",
         "head_weights",
+        "kernel_names",
         "modes",
         "position_tables",
         "site",

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 import custom_attention
-from custom_attention.sites import attention_configs
+from custom_attention.kernel_names import attention_configs
 from tests.custom_attention.models import FAMILIES, logits, nudge, padded, tiny
 
 
