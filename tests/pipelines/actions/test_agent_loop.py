@@ -18,6 +18,7 @@ from pipelines.config.load import run_from_dict
 from pipelines.runs import identity
 from tests.pipelines import stored_ablation as made
 from tests.pipelines.cli.test_json import SCHEMA, fits
+from tests.test_python_api import RUN
 
 PAGE = Path(__file__).parents[3] / "AGENTS.md"
 SIZES = {"train": 16, "validation": 8, "test": 20}
@@ -27,17 +28,7 @@ BASE = {
             {
                 "task": {"name": "text_classification", "max_len": 32},
                 "data": {"generated": {"name": "text_classification"} | SIZES},
-                "model": {
-                    "architecture": "bert",
-                    "family": "encoder",
-                    "vocab_size": 300,
-                    "config": {
-                        "hidden_size": 16,
-                        "num_hidden_layers": 1,
-                        "num_attention_heads": 2,
-                        "intermediate_size": 16,
-                    },
-                },
+                "model": RUN["model"],
                 "max_steps": 2,
             }
         ]
