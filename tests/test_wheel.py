@@ -112,5 +112,5 @@ def test_a_folder_of_the_user_with_the_name_of_a_package_is_not_taken_for_it(att
 def test_the_public_package_loads_no_torch(attnlab, tmp_path):
     code = "import sys, attnlab; print(sorted(attnlab.__all__), 'torch' in sys.modules)"
     said = attnlab(tmp_path, "-c", code, program="python")
-    assert "'ablate', 'compare', 'load_run', 'train'" in said
+    assert "'ablate', 'compare', 'load_run', 'report', 'train'" in said
     assert said.strip().endswith("False")
