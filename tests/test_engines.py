@@ -79,7 +79,7 @@ class Ablation:
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines", "ablate", "ablation.yaml", "--out", "runs/toy"]
         with open(self.log, "wb") as said:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [*command, *(options or self.engine.options)],
                 cwd=self.folder,
                 env=os.environ | self.environment(),
@@ -87,6 +87,8 @@ class Ablation:
                 stdout=said,
                 stderr=said,
             )
+        started.communicate = lambda *_: (self.log.read_text(), "")  # what `wait_for` shows of an early end
+        return started
 
     def ends(self, process: subprocess.Popen) -> tuple[int, str]:
         """Wait for the command; return its exit status and what it said."""
