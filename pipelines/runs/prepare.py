@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 import custom_attention
@@ -195,6 +197,8 @@ def set_up_libraries(config: RunConfig) -> None:
     keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    # Its own lock is a named semaphore, which a forked run would leave behind; no bar is shared here.
+    tqdm.set_lock(threading.RLock())
 
 
 def feature_key(config: RunConfig, task: Task, data_hash: str) -> str:
