@@ -7,13 +7,14 @@ import torch.
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 Bound = float | str | None  # a number, or an option of the same call: "max_len", "num_buckets / 4"
 
@@ -100,8 +101,42 @@ class OnlyWith:
         return f"null, unless {self.option} is {' or '.join(values)}"
 
 
-Rule = Range | Items | OnlyWith
-RULES = {rule.__name__: rule for rule in (Range, Items, OnlyWith)}
+class Mistake(NamedTuple):
+    """What is wrong inside a value: the name of its entry, the fault, what came, what is accepted."""
+
+    name: str
+    what: str
+    came: object
+    accepted: str
+
+
+@dataclass(frozen=True)
+class CheckedBy:
+    """A mapping that a function knows: `function(value, others) -> Mistake | None`.
+
+    Args:
+        function: "package.module:name"; the module needs the standard library only.
+    """
+
+    function: str
+
+    def mistake(self, value: object, others: Mapping[str, object]) -> Mistake | None:
+        """Return the first mistake in a mapping; another value is not its concern."""
+        if not isinstance(value, Mapping):
+            return None
+        module, _, name = self.function.partition(":")
+        check: Any = getattr(importlib.import_module(module), name)
+        return check(value, others)
+
+    def holds(self, value: object, others: Mapping[str, object]) -> bool:
+        return self.mistake(value, others) is None
+
+    def __str__(self) -> str:
+        return "names with values"
+
+
+Rule = Range | Items | OnlyWith | CheckedBy
+RULES = {rule.__name__: rule for rule in (Range, Items, OnlyWith, CheckedBy)}
 Count = Annotated[int, Range(at_least=1)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 ALIASES = {"Count": Count, "Share": Share}

@@ -49,7 +49,9 @@ def wrong_options(entry: Entry, given: Mapping[str, object]) -> Iterator[WrongOp
         elif option.name in fitting:
             value = fitting[option.name]
             rule = option_types.broken(value, option.hint, fitting)
-            if rule is not None:
+            if isinstance(rule, option_types.CheckedBy):
+                yield _inside(option.name, rule, value, fitting)
+            elif rule is not None:
                 what = f"{option.name} of {of} cannot have this value"
                 yield WrongOption(option.name, what, show(value), f"accepted: {rule}")
 
@@ -61,6 +63,15 @@ def check_options(entry: Entry, given: Mapping[str, object], where: str) -> None
         UserError: with all of them.
     """
     raise_all([wrong.as_error(where) for wrong in wrong_options(entry, given)])
+
+
+def _inside(
+    name: str, rule: option_types.CheckedBy, value: object, others: Mapping[str, object]
+) -> WrongOption:
+    mistake = rule.mistake(value, others)
+    assert mistake is not None  # the rule is broken
+    came = None if mistake.came is None else show(mistake.came)
+    return WrongOption(f"{name}.{mistake.name}", mistake.what, came, mistake.accepted)
 
 
 def _accepted(option: Option, came: object) -> str:

@@ -47,6 +47,7 @@ class Bleu(Metric):
     def __init__(
         self, target_language: str = "", tokenize: str | None = None, num_references: int | None = 1
     ) -> None:
+        import sacrebleu.utils
         from sacrebleu.metrics import BLEU
 
         self.target_language, self.tokenize, self.num_references = target_language, tokenize, num_references
@@ -62,6 +63,13 @@ class Bleu(Metric):
                 f"metric bleu, tokenizer {chosen}",
                 "its package is not installed",
                 accepted=f"pip install 'sacrebleu[{chosen[:2]}]', or set task.tokenize: char",
+            ) from error
+        except OSError as error:  # of sentencepiece: sacrebleu downloads their models at first use
+            raise UserError(
+                f"metric bleu, tokenizer {chosen}",
+                f"sacrebleu cannot get its model ({error})",
+                accepted=f"put it below {sacrebleu.utils.SACREBLEU_DIR}/models, start again where there is a "
+                "network, or set task.tokenize: char",
             ) from error
 
     @property

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 __all__ = [
     "ALIASES",
     "RULES",
+    "CheckedBy",
     "Count",
     "Items",
+    "Mistake",
     "OnlyWith",
     "Range",
     "Rule",
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from custom_attention.option_types import (
         ALIASES,
         RULES,
+        CheckedBy,
         Count,
         Items,
+        Mistake,
         OnlyWith,
         Range,
         Rule,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.registry.option_types import Mistake
 
 COUNT, FACTOR = "a whole number, 0 or more", "a number above 0"
 PREFERENCES: Mapping[str, str] = {  # arguments of transformers' `generate` -> their values
@@ -29,38 +30,40 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typ
 OF_DECODERS = ("min_new_tokens", "no_repeat_ngram_size", "early_stopping")
 
 
-def checked_preferences(stated: Mapping[str, Any], max_new_tokens: int, num_beams: int) -> dict[str, Any]:
-    """Return the option `generation` of a writing task, each name and value checked.
+def mistake(stated: Mapping[str, Any], options: Mapping[str, Any]) -> Mistake | None:
+    """Return the first mistake in the option `generation` of a writing task.
 
-    Raises:
-        UserError: an argument is unknown, has another place, or has no such value.
+    Args:
+        options: the other options of the task; those with mistakes of their own are missing.
     """
-    if not isinstance(stated, Mapping):
-        raise UserError("task.generation", "is not names with values", stated, "for example {min_length: 56}")
     for name, value in stated.items():
-        where = f"task.generation.{name}"
-        if name in OF_TASK:
-            raise UserError(where, "is an option of the task", value, f"set task.{OF_TASK[name]}")
-        if name in SAMPLING:
-            what = "evaluation does not sample, so that scores can be repeated"
-            raise UserError(where, what, value, "leave it out")
-        if name not in PREFERENCES:
-            close = difflib.get_close_matches(name, PREFERENCES, 3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"accepted: {', '.join(PREFERENCES)}"
-            raise UserError(where, "is no preference of the search", accepted=hint)
-        if not _CHECKS[PREFERENCES[name]](value):
-            raise UserError(where, "has no such value", value, PREFERENCES[name])
-    if "early_stopping" in stated and num_beams == 1:
+        wrong = _wrong(name, value)
+        if wrong is not None:
+            return wrong
+    if "early_stopping" in stated and options.get("num_beams") == 1:
         what = "is about several beams, and task.num_beams is 1"
-        raise UserError(
-            "task.generation.early_stopping", what, accepted="leave it out, or set task.num_beams"
-        )
+        return Mistake("early_stopping", what, None, "leave it out, or set task.num_beams")
+    longest = options.get("max_new_tokens") or options.get("max_target_len")
     for name, more in (("min_new_tokens", 0), ("min_length", 1)):  # the length counts the start token
-        if stated.get(name, 0) > max_new_tokens + more:
+        if longest is not None and stated.get(name, 0) > longest + more:
             what = "is more than the model may write (task.max_new_tokens or max_target_len)"
-            most = f"at most {max_new_tokens + more}"
-            raise UserError(f"task.generation.{name}", what, stated[name], most)
-    return dict(stated)
+            return Mistake(name, what, stated[name], f"at most {longest + more}")
+    return None
+
+
+def _wrong(name: str, value: object) -> Mistake | None:
+    if name in OF_TASK:
+        return Mistake(name, "is an option of the task", value, f"set task.{OF_TASK[name]}")
+    if name in SAMPLING:
+        what = "evaluation does not sample, so that scores can be repeated"
+        return Mistake(name, what, value, "leave it out")
+    if name not in PREFERENCES:
+        close = difflib.get_close_matches(str(name), PREFERENCES, 3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"accepted: {', '.join(PREFERENCES)}"
+        return Mistake(name, "is no preference of the search", None, hint)
+    if not _CHECKS[PREFERENCES[name]](value):
+        return Mistake(name, "has no such value", value, PREFERENCES[name])
+    return None
 
 
 def require_family(stated: Mapping[str, Any], family: str) -> None:

@@ -12,9 +12,9 @@ from torch.nn import Module
 
 from pipelines.errors import UserError
 from pipelines.metrics.base import Metric, one_or_more
-from pipelines.registry.option_types import Count, Range
+from pipelines.registry.option_types import CheckedBy, Count, Range
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Processor, Raw, Task
-from pipelines.tasks.shared.generation import checked_preferences, require_family
+from pipelines.tasks.shared.generation import require_family
 from pipelines.tasks.shared.languages import language_codes, require_mark, set_languages, source_marks
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.writing_forms import FORMS
@@ -66,7 +66,9 @@ class TextToText(Task):
         max_new_tokens: Annotated[int | None, Range(at_least=1)] = None,
         num_beams: Annotated[int, Range(at_least=1, at_most=1000)] = 1,
         length_penalty: Annotated[float, Range(at_least=-10, at_most=10)] = 1.0,
-        generation: dict[str, Any] | None = None,
+        generation: Annotated[
+            dict[str, Any] | None, CheckedBy(function="pipelines.tasks.shared.generation:mistake")
+        ] = None,
         source_language: str = "",
         target_language: str = "",
     ) -> None:
@@ -74,7 +76,7 @@ class TextToText(Task):
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
         self.max_new_tokens = max_new_tokens or max_target_len
         self.num_beams, self.length_penalty = num_beams, length_penalty
-        self.generation = checked_preferences(generation or {}, self.max_new_tokens, num_beams)
+        self.generation = generation or {}
         self.source_language, self.target_language = source_language, target_language
         self.counts: Counter[str] = Counter()
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.config import json_schema, option_schema
 from pipelines.registry import catalog
-from pipelines.registry.option_types import Items, OnlyWith, broken, fits, rules
+from pipelines.registry.option_types import CheckedBy, Items, OnlyWith, broken, fits, rules
 from tests.pipelines.config.against_schema import fault
 
 KINDS = (catalog.TASK, catalog.VARIANT, catalog.CORPUS)
@@ -50,8 +50,8 @@ def test_a_value_is_accepted_where_its_option_takes_it(name):
         rule = broken(value, hint, {})  # a rule about another option is not in a schema
         is_taken = fits(value, hint) and (rule is None or isinstance(rule, OnlyWith))
         is_accepted = fault(value, schema, {}) is None
-        if value in LISTS and any(isinstance(one, Items) for one in rules(hint)):
-            assert is_accepted or not is_taken, value  # how items are written, a schema does not say
+        if value in LISTS and any(isinstance(one, Items | CheckedBy) for one in rules(hint)):
+            assert is_accepted or not is_taken, value  # what items and entries are, a schema does not say
         else:
             assert is_accepted == is_taken, value
 

@@ -1,6 +1,7 @@
 """BLEU and chrF are sacrebleu's: its numbers, its signature, and a sum of statistics that gives them back."""
 
 from importlib.util import find_spec
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -142,3 +143,18 @@ def test_the_private_method_of_sacrebleu_that_chrf_reads_is_there():
     """pyproject.toml bounds sacrebleu for it: look at both before the bound is raised."""
     [counts] = CHRF()._extract_corpus_statistics(["ab"], [["ab"]])
     assert counts[:6] == [2, 2, 2, 1, 1, 1]  # hypothesis, reference and matches of 1-grams, then of 2-grams
+
+
+@pytest.mark.parametrize("tokenizer", ["flores200", "spBLEU-1K", "spm"])
+def test_a_tokenizer_whose_model_cannot_be_downloaded_is_told(tokenizer, tmp_path, monkeypatch):
+    import sacrebleu.tokenizers.tokenizer_spm as spm
+
+    def refused(*_):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(spm, "SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr(spm, "download_file", refused)
+    with pytest.raises(
+        UserError, match=rf"tokenizer {tokenizer}: sacrebleu cannot get its model \(.*not known"
+    ):
+        load("bleu", {"tokenize": tokenizer})

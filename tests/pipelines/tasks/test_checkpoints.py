@@ -12,12 +12,14 @@ import torch
 import transformers
 
 from pipelines.config.load import run_from_dict
+from pipelines.config.options import check_options
 from pipelines.data import features
 from pipelines.errors import UserError
 from pipelines.models import saving
 from pipelines.models.build import build_model
 from pipelines.models.decoding import set_aside
 from pipelines.models.processor import load_processor
+from pipelines.registry import catalog
 from pipelines.tasks.load import load_task
 from tests.pipelines.tasks import checkpoints
 
@@ -201,8 +203,12 @@ def test_a_preference_that_the_run_states_is_that_of_transformers(tmp_path):
     ],
 )
 def test_a_preference_of_another_name_or_value_is_refused(generation, message):
+    """When the task is made, and before: by `validate`, which needs no torch."""
+    config = run(Path("none"), generation=generation)
     with pytest.raises(UserError, match=message):
-        load_task(run(Path("none"), generation=generation))
+        load_task(config)
+    with pytest.raises(UserError, match=message):
+        check_options(catalog.find(catalog.TASK, config.task.name), config.task.options, "task")
 
 
 # ---- decoders
