@@ -45,10 +45,10 @@ WIDTHS = [
     "decoder_ffn_dim",
     "max_position_embeddings",
     "type_vocab_size",
-    "patch_size",
     "num_channels",
 ]
-MOST = dict.fromkeys((*LAYERS, *HEADS), 10000) | dict.fromkeys(WIDTHS, 2**24)
+SIDES = ["image_size", "patch_size"]  # pixels: one number, or the height and the width
+MOST = dict.fromkeys((*LAYERS, *HEADS), 10000) | dict.fromkeys(WIDTHS, 2**24) | dict.fromkeys(SIDES, 2**16)
 # A width and a number of heads that divides it. Decoders may state head_dim apart, and then their hidden_size
 # need not be a multiple.
 DIVIDED = (
@@ -70,6 +70,12 @@ def wrong_sizes(document: Document) -> Iterator[UserError]:
         what = f"model.config.{name}: no model has this size"
         accepted = f"accepted: 1 to {MOST[name]:,}"
         yield UserError(document.place(("model", "config", name)).where, what, value, accepted)
+    for name in (name for name in SIDES if isinstance(entries.get(name), list)):
+        sides = entries[name]
+        if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST[name] for side in sides):
+            what = f"model.config.{name}: no image has this size"
+            accepted = f"accepted: one number or two (height and width), each 1 to {MOST[name]:,}"
+            yield UserError(document.place(("model", "config", name)).where, what, sides, accepted)
     known = known_entries(document)
     defaults = {name: known[name].default for name in known if name in MOST}
     own_dim = entries.get("head_dim", defaults.get("head_dim")) is not None

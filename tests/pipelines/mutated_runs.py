@@ -77,7 +77,7 @@ NESTED = {
 NOT_READ = {
     "refused for the data": ("data.", "row ", "example ", "task.channels", "task.labels", "generated corpus"),
     "refused for the model": ("model", "attention", "freeze: no parameter"),
-    "refused for the machine": ("device: no CUDA",),
+    "refused for the machine": ("device: no CUDA", "metric bleu, tokenizer "),  # what is not installed
     "refused for lengths": ("task.max_", "task.overlap", "task.context_len", "task.seconds"),
     "refused for the tokenizer": ("task.source_language", "task.target_language"),
 }

@@ -9,7 +9,7 @@ from pipelines.config.load import load_run
 from pipelines.errors import UserError
 
 ARCHITECTURES = {"encoder": "bert", "decoder": "gpt2", "encoder_decoder": "bart"}
-OTHERS = {"head_dim": "gemma", "conv_dim": "wav2vec2", "d_kv": "t5"}
+OTHERS = {"head_dim": "gemma", "conv_dim": "wav2vec2", "d_kv": "t5", "image_size": "vit"}
 DATA = {"generated": {"name": "ner", "train": 8, "validation": 4}}
 
 
@@ -41,6 +41,13 @@ def run(tmp_path, family, entries):
             {"hidden_size": 40, "num_attention_heads": 6},
             "size is 40, which is not a mul",
         ),
+        (
+            "encoder",
+            {"image_size": []},
+            r"image_size: no image has this size \(got \[\]\); .*height and width",
+        ),
+        ("encoder", {"image_size": [24, 0]}, r"no image has this size \(got \[24, 0\]\)"),
+        ("encoder", {"image_size": 0}, "image_size: no model has this size"),
         ("decoder", {"n_embd": 30, "n_head": 4}, "n_embd is 30, which is not a multiple of n_head"),
         (
             "encoder_decoder",
@@ -63,6 +70,7 @@ def test_a_size_that_cannot_be_is_refused(tmp_path, family, entries, said):
         ("decoder", {"hidden_size": 40, "num_attention_heads": 6, "head_dim": 8}),
         ("encoder_decoder", {"d_model": 26, "num_heads": 3, "d_kv": 6}),
         ("encoder", {"pad_token_id": -1, "conv_dim": [4, 4]}),
+        ("encoder", {"image_size": [24, 32], "patch_size": 8}),
     ],
 )
 def test_sizes_of_real_models_are_taken(tmp_path, family, entries):
