@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipelines.config.section import Count, Name, Section
+
+STORAGE_URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<host>[^/@?#\s]*)(?P<path>(?:/[^?#\s]*)?)")
+
+
+def _storage_url(url: str) -> str:
+    found = STORAGE_URL.fullmatch(url)
+    if found is None or "::" in url or ".." in found["path"].split("/"):
+        what = "is no storage URL such as s3://BUCKET/runs; a name, a key or a query has no place in it"
+        raise ValueError(what)
+    if found["protocol"] in ("file", "local") and (found["host"] or not found["path"].strip("/")):
+        raise ValueError("names no folder by its whole path, such as file:///shared/runs")
+    return url.rstrip("/")
+
+
+StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 
 
 class SlurmConfig(Section):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipelines.ablation.cell import EXIT_CODES, Cell, Outcome
 from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError, without_values
-from pipelines.executors import cancellation
+from pipelines.executors import cancellation, mirrored
 from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading
+from pipelines.storage.lock import Busy
 from pipelines.storage.names import FAILURE, LOG
 
 
@@ -27,6 +30,18 @@ def run_cell(cell: Cell) -> int:
     processes starts them, unless this process is one of them (started by torchrun, accelerate, Slurm or
     `launch`).
     """
+    if cell.store is None:
+        return _run_here(cell)
+    if is_rank():
+        mirrored.require_own_ranks()
+        return _run_here(cell)
+    return _ended_by(
+        cell, lambda: mirrored.mirrored(cell, partial(_write_to_log, cell.folder), partial(_run_here, cell))
+    )
+
+
+def _run_here(cell: Cell) -> int:
+    """Run a cell in the folder of this machine."""
     if is_first_rank():
         _write_to_log(cell.folder)
     if cell.config["processes"] > 1 and not is_rank():
@@ -36,7 +51,7 @@ def run_cell(cell: Cell) -> int:
         print("not started: the ablation was cancelled; attnlab ablate resumes it")
         return EXIT_INTERRUPTED
     with cancellation.watching(cell.ablation):
-        return _run(cell)
+        return _ended_by(cell, partial(_run, cell))
 
 
 def limit_threads(threads: int) -> None:
@@ -50,21 +65,25 @@ def _run(cell: Cell) -> int:
     from pipelines.ablation.preregistration import read_registration, seal
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
-    from pipelines.storage.lock import Busy
     from pipelines.storage.run_folder import RunFolder
     from pipelines.train.progress import Reporter
 
+    reporter = Reporter(enabled=is_first_rank())
+    manifest = execute(
+        run_from_dict(cell.config),
+        RunFolder(cell.folder, on_checkpoint=mirrored.Upload(cell) if cell.store is not None else None),
+        cell.cache,
+        reporter,
+        expected=cell.run_hash,
+        registration=seal(read_registration(cell.ablation)),
+    )
+    return {"finished": 0, "diverged": 3}[manifest["status"]]
+
+
+def _ended_by(cell: Cell, work: Callable[[], int]) -> int:
+    """Return the status of `work`; an error is printed, its reason is written, and it becomes the status."""
     try:
-        reporter = Reporter(enabled=is_first_rank())
-        manifest = execute(
-            run_from_dict(cell.config),
-            RunFolder(cell.folder),
-            cell.cache,
-            reporter,
-            expected=cell.run_hash,
-            registration=seal(read_registration(cell.ablation)),
-        )
-        return {"finished": 0, "diverged": 3}[manifest["status"]]
+        return work()
     except Busy as error:
         print(printable(str(error)))
         return EXIT_BUSY
