@@ -1,9 +1,11 @@
-"""An ablation whose run folders are at a storage URL, as its own machine sees it: plan there, results here."""
+"""An ablation whose run folders are at a storage URL, as its own machine sees it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ from pipelines.ablation.cell import Cell
 from pipelines.ablation.preregistration import read_registration, seal
 from pipelines.errors import RunFailed, UserError
 from pipelines.storage import atomic, lease
-from pipelines.storage.lock import is_held
+from pipelines.storage.lock import Busy, is_held
 from pipelines.storage.names import (
     ABLATION,
     ANCHOR,
@@ -20,14 +22,17 @@ from pipelines.storage.names import (
     CELLS,
     IDENTITY,
     LOCK,
+    MANIFEST,
     METRICS_LOG,
     REGISTRATION,
     RUN,
     RUNS,
     SEARCH,
     STAMP,
+    STARTS,
 )
 from pipelines.storage.object_store import ObjectStore
+from pipelines.storage.removal import remove_run
 from pipelines.storage.run_files import is_of_model, is_result
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.scratch import scratch_of
@@ -71,10 +76,10 @@ class AblationAtUrl:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     atomic.write_bytes(self.folder / name, content)
             return
-        beside = scratch_of(self.store.url) / f"registration of {self.name}"
-        beside.mkdir(exist_ok=True)
-        atomic.write_bytes(beside / REGISTRATION, there)
-        if seal(read_registration(beside)) != seal(read_registration(self.folder)):
+        with tempfile.TemporaryDirectory() as beside:
+            (Path(beside) / REGISTRATION).write_bytes(there)
+            registered = seal(read_registration(Path(beside)))
+        if registered != seal(read_registration(self.folder)):
             what = f"holds another ablation called {self.name}, registered at another time or for other arms"
             raise UserError("store", what, self.url, "choose another --out or another store")
 
@@ -90,6 +95,10 @@ class AblationAtUrl:
         self.store.write(f"{self.name}/{CANCELLED}", b"\n")
 
     # ---- its runs
+    def forget_starts(self, cells: Iterable[Cell]) -> None:
+        """Reset the counts of starts without a new checkpoint, as the user has started the runs again."""
+        _each(cells, lambda cell: self.store.delete([f"{self._run(cell).place}/{STARTS}"]))
+
     def refuse_known(self, cells: Iterable[Cell]) -> None:
         """Refuse runs that are to be made anew and are in the store already.
 
@@ -155,15 +164,17 @@ class AblationAtUrl:
 
 
 def is_at_work(cell: Cell) -> bool:
-    """Return whether a process works on a run, on this machine or on any that sees its folder or its store."""
-    if is_held(cell.folder / LOCK) or cell.store is None:
-        return is_held(cell.folder / LOCK)
+    """Return whether a process works on a run, on any machine that sees its folder or its store."""
+    if is_held(cell.folder / LOCK):
+        return True
+    if cell.store is None or (cell.folder / MANIFEST).exists():
+        return False
     store = ObjectStore(cell.store)
     return lease.is_held(store, StoredRun(store, cell.folder.name).place)
 
 
 def local_folder(address: str) -> Path:
-    """Return the folder of an ablation on this machine; for one at a storage URL, bring its files into scratch.
+    """Return the folder of an ablation on this machine; the files of one at a storage URL come into scratch.
 
     Raises:
         UserError: there is no ablation at the URL.
@@ -188,6 +199,14 @@ def local_folder(address: str) -> Path:
     return folder
 
 
+def leave_scratch(cell: Cell) -> None:
+    """Remove the folder of a run from the scratch of this machine, once the store has what the run came to."""
+    assert cell.store is not None, "called for a run at a storage URL only"
+    if StoredRun(ObjectStore(cell.store), cell.folder.name).ended() is not None:
+        with suppress(UserError, Busy):
+            remove_run(cell.folder)
+
+
 def _fetched(run: StoredRun, record: Record, folder: Path, wanted: Callable[[str], bool]) -> None:
     try:
         run.fetch(record, folder, wanted)
@@ -203,3 +222,8 @@ def _each(cells: Iterable[Cell], work: Callable[[Cell], T]) -> list[tuple[Cell, 
         return []
     with ThreadPoolExecutor(min(AT_A_TIME, len(every))) as threads:
         return list(zip(every, threads.map(work, every)))
+
+
+def at_url(store: str | None, folder: Path) -> AblationAtUrl | None:
+    """Return the ablation at its storage URL; None where its runs are beside its folder."""
+    return AblationAtUrl(store, folder) if store is not None else None

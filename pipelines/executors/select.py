@@ -26,7 +26,10 @@ def executor_of(
     if chosen == "local":
         return LocalExecutor(jobs or config.jobs)
     if chosen == "ray":
-        return RayExecutor(config.ray, folder, say)
+        return RayExecutor(config.ray, folder, say, config.store)
+    if config.store is not None:
+        what = f"{chosen} makes its runs in a folder that all machines see, not at a storage URL"
+        raise UserError("store", what, config.store, "leave it out, or use the executor local or ray")
     if chosen == "kubernetes":
         return KubernetesExecutor(config.kubernetes, folder)
     if chosen == "hf-jobs":
