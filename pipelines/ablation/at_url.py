@@ -200,7 +200,7 @@ def local_folder(address: str) -> Path:
 
 
 def leave_scratch(cell: Cell) -> None:
-    """Remove the folder of a run from the scratch of this machine, once the store has what the run came to."""
+    """Remove the folder of a run from the scratch of this machine, once the store has how it ended."""
     assert cell.store is not None, "called for a run at a storage URL only"
     if StoredRun(ObjectStore(cell.store), cell.folder.name).ended() is not None:
         with suppress(UserError, Busy):
