@@ -16,17 +16,18 @@ from pipelines.executors.cancellation import is_cancelled
 from pipelines.shown import printable
 from pipelines.storage import atomic, lease
 from pipelines.storage.lock import Busy, is_held
-from pipelines.storage.names import CANCELLED, CHECKPOINTS, CONDITIONS, FAILURE, LOCK, MANIFEST
+from pipelines.storage.names import CANCELLED, CHECKPOINTS, CONDITIONS, FAILURE, LOCK, LOG, MANIFEST
 from pipelines.storage.object_store import ObjectStore, StoreFailed
-from pipelines.storage.removal import CHECKPOINTS_FILES, remove_files
+from pipelines.storage.removal import CHECKPOINT_FILES, STEP, remove_files
 from pipelines.storage.run_files import is_result
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.stored_run import Damaged, Record, StoredRun, conditions_of
 
+OLDER = (CONDITIONS, *(f"{STEP}/{name}" for name in CHECKPOINT_FILES))  # not those that were set aside
 HOLDER = "ATTNLAB_LEASE"  # the holder of the lease, for the ranks that it starts
 
 
-def mirrored(cell: Cell, begin: Callable[[], None], work: Callable[[], int]) -> int:
+def mirrored(cell: Cell, begin: Callable[[], None], work: Callable[[StoredRun], int]) -> int:
     """Hold the lease on a run, fetch it, call `work`, write what came of it; return the status of `work`.
 
     Args:
@@ -66,7 +67,7 @@ def mirrored(cell: Cell, begin: Callable[[], None], work: Callable[[], int]) -> 
         restore(run, cell.folder)
         (cell.folder / FAILURE).unlink(missing_ok=True)  # of an earlier start
         try:
-            code = work()
+            code = work(run)
             bring_back(run, cell.folder, holder)
         finally:
             with suppress(StoreFailed):
@@ -86,7 +87,7 @@ def restore(run: StoredRun, folder: Path) -> None:
     if _is_ahead(folder, records, is_damaged=bool(problems)):
         return
     for record in records:
-        remove_files(folder / CHECKPOINTS, CHECKPOINTS_FILES)
+        remove_files(folder / CHECKPOINTS, OLDER)
         try:
             return run.fetch(record, folder, is_result if record is ended else lambda _name: True)
         except Damaged as error:
@@ -131,16 +132,15 @@ class Upload:
     A checkpoint that the store does not take is told, and written with the next one or at the end.
     """
 
-    def __init__(self, cell: Cell) -> None:
-        assert cell.store is not None, "called for a run at a storage URL only"
-        self.run, self.folder = StoredRun(ObjectStore(cell.store), cell.folder.name), cell.folder
+    def __init__(self, run: StoredRun, folder: Path) -> None:
+        self.run, self.folder = run, folder
         self.holder = os.environ[HOLDER]
 
     def __call__(self, step: int) -> None:
         try:
             if not lease.is_lost(self.run.store, self.run.place, self.holder):
                 self.run.save(self.folder)
-                self.run.put_notes(self.folder)
+                self.run.put_notes(self.folder, (LOG,))
         except StoreFailed as error:
             print(printable(f"the checkpoint of step {step} is only here so far: {error}"), flush=True)
 

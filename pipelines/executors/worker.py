@@ -19,6 +19,8 @@ from pipelines.shown import printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.lock import Busy
 from pipelines.storage.names import FAILURE, LOG
+from pipelines.storage.object_store import ObjectStore
+from pipelines.storage.stored_run import StoredRun
 
 
 def run_cell(cell: Cell) -> int:
@@ -31,17 +33,20 @@ def run_cell(cell: Cell) -> int:
     `launch`).
     """
     if cell.store is None:
-        return _run_here(cell)
+        return _run_here(cell, None)
     if is_rank():
         mirrored.require_own_ranks()
-        return _run_here(cell)
-    return _ended_by(
-        cell, lambda: mirrored.mirrored(cell, partial(_write_to_log, cell.folder), partial(_run_here, cell))
-    )
+        return _run_here(cell, StoredRun(ObjectStore(cell.store), cell.folder.name))
+    begin = partial(_write_to_log, cell.folder)
+    return _ended_by(cell, lambda: mirrored.mirrored(cell, begin, partial(_run_here, cell)))
 
 
-def _run_here(cell: Cell) -> int:
-    """Run a cell in the folder of this machine."""
+def _run_here(cell: Cell, run: StoredRun | None) -> int:
+    """Run a cell in the folder of this machine.
+
+    Args:
+        run: where its checkpoints go, if the run is at a storage URL.
+    """
     if is_first_rank():
         _write_to_log(cell.folder)
     if cell.config["processes"] > 1 and not is_rank():
@@ -51,7 +56,7 @@ def _run_here(cell: Cell) -> int:
         print("not started: the ablation was cancelled; attnlab ablate resumes it")
         return EXIT_INTERRUPTED
     with cancellation.watching(cell.ablation):
-        return _ended_by(cell, partial(_run, cell))
+        return _ended_by(cell, partial(_run, cell, run))
 
 
 def limit_threads(threads: int) -> None:
@@ -61,7 +66,7 @@ def limit_threads(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _run(cell: Cell) -> int:
+def _run(cell: Cell, run: StoredRun | None) -> int:
     from pipelines.ablation.preregistration import read_registration, seal
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
@@ -71,7 +76,7 @@ def _run(cell: Cell) -> int:
     reporter = Reporter(enabled=is_first_rank())
     manifest = execute(
         run_from_dict(cell.config),
-        RunFolder(cell.folder, on_checkpoint=mirrored.Upload(cell) if cell.store is not None else None),
+        RunFolder(cell.folder, on_checkpoint=mirrored.Upload(run, cell.folder) if run is not None else None),
         cell.cache,
         reporter,
         expected=cell.run_hash,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -139,10 +139,11 @@ class StoredRun:
         earlier = [slot for slot, record in slots.items() if record is not None and record.step < step]
         kept = max(earlier, key=lambda slot: slots[slot].step, default=None)  # type: ignore[union-attr]  # not None
         free = next(slot for slot in SAVED if slot != kept)
-        new = self._write(free, step, [*_results(folder), *_checkpoints(folder, step)], folder)
+        before = slots[kept].objects if kept else set()  # type: ignore[union-attr]
+        files = [*_results(folder), *_checkpoints(folder, step)]
+        new = self._write(free, step, files, folder, known=before)
         if (replaced := slots[free]) is not None:
-            before = slots[kept] if kept else None
-            self._forget(replaced.objects - new.objects - (before.objects if before else set()))
+            self._forget(replaced.objects - new.objects - before)
         return new
 
     def end(self, folder: Path) -> Record:
@@ -165,13 +166,20 @@ class StoredRun:
             kept = {digest for name, (_, digest) in record.files.items() if not is_of_model(name)}
             self._forget(record.objects - kept)
 
-    def _write(self, record: str, step: int, files: Iterable[Path], folder: Path) -> Record:
+    def _write(
+        self, record: str, step: int, files: Iterable[Path], folder: Path, known: Set[str] = frozenset()
+    ) -> Record:
+        """Write what is not there yet of the files, then the record of them.
+
+        Args:
+            known: objects that another record names.
+        """
         entries: dict[str, tuple[int, str]] = {}
         for file in files:
             size, digest = file.stat().st_size, atomic.sha256_of(file)
             name = f"{self.place}/{OBJECTS}/{digest}"
             # What is there is not written again: another record may rest on it, and a write may be cut.
-            if digest in self._bad or self.store.size(name) != size:
+            if digest in self._bad or (digest not in known and self.store.size(name) != size):
                 self.store.upload(name, file)
                 self._bad.discard(digest)
             entries[file.relative_to(folder).as_posix()] = (size, digest)
@@ -214,6 +222,7 @@ class StoredRun:
             for _ in range(READS):
                 if self.store.download(name, beside):
                     if beside.stat().st_size == size and atomic.sha256_of(beside) == digest:
+                        atomic.sync(beside)
                         beside.replace(file)
                         return
                     came = f"has {beside.stat().st_size} bytes that are not those of its name ({size})"
@@ -223,23 +232,24 @@ class StoredRun:
         raise Damaged(f"{self.store.url}/{name} {came}")
 
     # ---- what a start has said
-    def put_notes(self, folder: Path) -> None:
+    def put_notes(self, folder: Path, names: Sequence[str] = NOTES) -> None:
         """Write the log and the reason of a failure; one that is gone here is deleted there."""
-        for name in NOTES:
+        for name in names:
             if (folder / name).is_file():
                 self.store.write(f"{self.place}/{name}", (folder / name).read_bytes())
             elif name != LOG:
                 self.store.delete([f"{self.place}/{name}"])
 
     def fetch_notes(self, folder: Path) -> None:
-        """Bring what the last start has said into the run's folder."""
+        """Bring what the last start has said into the run's folder; a longer log here stays."""
         for name in NOTES:
-            content = self.store.read(f"{self.place}/{name}")
-            if content is not None:
+            file, content = folder / name, self.store.read(f"{self.place}/{name}")
+            if content is None:
+                if name != LOG:
+                    file.unlink(missing_ok=True)
+            elif name != LOG or not file.is_file() or file.stat().st_size < len(content):
                 folder.mkdir(parents=True, exist_ok=True)
-                atomic.write_bytes(folder / name, content)
-            elif name != LOG:
-                (folder / name).unlink(missing_ok=True)
+                atomic.write_bytes(file, content)
 
 
 def conditions_of(record: Record) -> str | None:

@@ -251,6 +251,17 @@ def test_a_run_of_which_nothing_is_whole_does_not_start_over_by_itself(tmp_path)
         restored(tmp_path)
 
 
+def test_a_record_with_another_bit_is_not_used(tmp_path):
+    folder, states = tmp_path / "run", {}
+    for step in (10, 20):
+        train_to(folder, step, step)
+        states[step] = content(folder)
+        stored_run().save(folder)
+    path = f"/bucket/runs/cells/abc123/{SAVED[1]}"
+    Faulty().pipe_file(path, Faulty.store[path].getvalue().replace(b'"step": 20', b'"step": 21'))
+    assert restored(tmp_path) == of_step(states[10], 10, 10)
+
+
 def test_a_list_that_lags_hides_no_checkpoint(tmp_path):
     Faulty.fault = staticmethod(lambda operation, path: "lag" if operation == "list" else None)
     folder, states = tmp_path / "run", {}
