@@ -12,7 +12,7 @@ from typing import TypeVar
 from pipelines.ablation.cell import Cell
 from pipelines.ablation.preregistration import read_registration, seal
 from pipelines.errors import RunFailed, UserError
-from pipelines.storage import atomic, lease
+from pipelines.storage import atomic, lease, reading
 from pipelines.storage.lock import Busy, is_held
 from pipelines.storage.names import (
     ABLATION,
@@ -227,3 +227,18 @@ def _each(cells: Iterable[Cell], work: Callable[[Cell], T]) -> list[tuple[Cell, 
 def at_url(store: str | None, folder: Path) -> AblationAtUrl | None:
     """Return the ablation at its storage URL; None where its runs are beside its folder."""
     return AblationAtUrl(store, folder) if store is not None else None
+
+
+def refuse_other_store(store: str | None, folder: Path) -> None:
+    """Refuse an ablation whose runs are at a storage URL under another one, or under none: they would be lost.
+
+    Raises:
+        UserError: it names both.
+    """
+    if not reading.is_there(folder / ABLATION):
+        return
+    before = reading.yaml_mapping(folder / ABLATION, "put it back, or delete it").get("store")
+    if before is not None and before != store:
+        what = f"the runs of {folder} are at {before} so far"
+        fix = f"store={before}, or delete the line store: of {folder / ABLATION} to leave them behind"
+        raise UserError("store", what, store or "none", fix)

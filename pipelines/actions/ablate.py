@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines import report
 from pipelines.ablation import anchor, looks, results
-from pipelines.ablation.at_url import AblationAtUrl, at_url
+from pipelines.ablation.at_url import AblationAtUrl, at_url, refuse_other_store
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.cost import duration
@@ -106,17 +106,20 @@ def run_ablation(
     """
     terminal = Terminal(errors=True)
     folder, config = Path(out), pinned_ablation(config)
+    refuse_other_store(config.store, folder)
+    place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     remote = at_url(config.store, folder)
     if remote is not None and not dry_run:
         remote.bring()
     config = config if fresh else resumed(config, folder)
-    place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
     tries = plan_tries(config, folder, fresh=fresh)
     plan = partial(plan_cells, folder=folder, fresh=fresh, tries=tries)
     known = known_settings(folder, tries)
     cells = plan(config, chosen=known) if known or not tries else []
     if dry_run:
         print_runs([*tries, *cells], config, folder, place, terminal)
+        if remote is not None:
+            terminal.say(f"{config.store} was not looked at: runs that have ended there count as missing")
         return {}
     if remote is not None:
         remote.refuse_known([*tries, *cells]) if fresh else remote.fetch_results([*tries, *cells])

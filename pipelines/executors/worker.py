@@ -90,7 +90,7 @@ def _ended_by(cell: Cell, work: Callable[[], int]) -> int:
     try:
         return work()
     except Busy as error:
-        print(printable(str(error)))
+        print(printable(str(error)), file=sys.stderr)
         return EXIT_BUSY
     except Interrupted as error:
         print(printable(str(error)))
@@ -111,6 +111,7 @@ def _write_failure(cell: Cell, reason: str) -> None:
     shown = reason if cell.config["data"]["publish_text"] else without_values(reason)
     hidden = f" ({LOG} beside this has the values, as data.publish_text is false)"
     text = shown if shown == reason or LOG in shown else f"{shown}{hidden}"
+    cell.folder.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(cell.folder / FAILURE, f"{text}\n".encode())
 
 

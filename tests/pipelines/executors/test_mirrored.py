@@ -229,6 +229,14 @@ def test_another_ablation_of_the_same_name_is_refused(tmp_path, capsys):
     assert "holds another ablation called toy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("store", [[], ["store=faulty://other/runs"]])
+def test_an_ablation_does_not_leave_its_store_by_an_option_that_was_forgotten(tmp_path, store, capsys):
+    _, out = at_url(tmp_path, "faulty://bucket/runs", "--prepare")
+    capsys.readouterr()
+    assert main(["ablate", str(write(tmp_path)), "--out", str(out), "--prepare", *store]) == 2
+    assert "are at faulty://bucket/runs so far" in capsys.readouterr().err
+
+
 def test_fresh_runs_that_the_store_knows_are_refused(tmp_path, capsys):
     """The folder that remembered them is lost, so that they would count as new."""
     _, out = at_url(tmp_path, "faulty://bucket/runs", "--prepare", "--fresh")
