@@ -230,7 +230,7 @@ def at_url(store: str | None, folder: Path) -> AblationAtUrl | None:
 
 
 def refuse_other_store(store: str | None, folder: Path) -> None:
-    """Refuse an ablation whose runs are at a storage URL under another one, or under none: they would be lost.
+    """Refuse an ablation whose runs are at a storage URL under another one, or none: it would lose them.
 
     Raises:
         UserError: it names both.

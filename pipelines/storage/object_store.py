@@ -18,6 +18,7 @@ from pipelines.errors import RunFailed, UserError, as_clause
 from pipelines.storage.names import CELLS
 
 WAITS = (0.5, 2.0, 8.0)  # seconds before another try
+REFUSED = (PermissionError, NotImplementedError)  # another try would not help
 MOST_CHARACTERS = 200  # of what the store says
 T = TypeVar("T")
 
@@ -153,7 +154,7 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
             except Exception as error:  # each driver has errors of its own
-                if wait is None or isinstance(error, PermissionError | NotImplementedError):
+                if wait is None or isinstance(error, REFUSED):
                     raise StoreFailed(self._sentence(what, name, error)) from error
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
@@ -162,10 +163,8 @@ class ObjectStore:
         word = {"read": "read", "write": "written", "list": "listed", "delete": "deleted"}[what]
         said = as_clause(error)[:MOST_CHARACTERS]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        return (
-            f"{self.url}/{name}: could not be {word} ({reason}); when the store answers again, the same "
-            "command goes on"
-        )
+        fix = "correct that, then" if isinstance(error, REFUSED) else "when the store answers again,"
+        return f"{self.url}/{name}: could not be {word} ({reason}); {fix} the same command goes on"
 
 
 def place_of(run: str) -> str:
