@@ -49,9 +49,7 @@ class Cell:
     @property
     def address(self) -> str:
         """The folder of the ablation as any machine finds it: a path, or a storage URL."""
-        if self.store is None:
-            return str(self.ablation)
-        return f"{self.store.rstrip('/')}/{self.ablation.resolve().name}"
+        return address_of(self.ablation, self.store)
 
     @property
     def cache(self) -> Path:
@@ -93,6 +91,11 @@ class Executor(Protocol):
 
     def prepare(self, cells: Sequence[Cell]) -> list[str]:
         """Return the commands that make the cells without this executor, for `ablate --prepare` to print."""
+
+
+def address_of(ablation: Path, store: str | None) -> str:
+    """Return the folder of an ablation as any machine finds it: a path, or a storage URL."""
+    return str(ablation) if store is None else f"{store.rstrip('/')}/{ablation.resolve().name}"
 
 
 def run_cell_commands(cells: Sequence[Cell]) -> list[str]:

@@ -74,7 +74,9 @@ class KubernetesConfig(Section):
     """Settings of the Job of Kubernetes that `ablate --prepare` writes: one index, and one pod, per run."""
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
-    claim: Name | None = Field(None, description="PersistentVolumeClaim that holds the runs; needed")
+    claim: Name | None = Field(
+        None, description="PersistentVolumeClaim that holds the runs; needed without a store"
+    )
     mount: Annotated[str, Field(pattern="^/")] = Field(
         "/shared", description="where that volume is mounted, in the pods and on this machine"
     )
@@ -101,7 +103,7 @@ class HfJobsConfig(Section):
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
     bucket: Annotated[str, Field(pattern="^[^/:]+/[^/:]+$")] | None = Field(
-        None, description="ORG/NAME of the bucket that holds the runs; needed"
+        None, description="ORG/NAME of the bucket that holds the runs; needed without a store"
     )
     mount: Annotated[str, Field(pattern="^/[^:]+$")] = Field(
         "/outputs", description="where that bucket is mounted, in the jobs and on this machine"

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.ablation.at_url import AblationAtUrl
 from pipelines.ablation.folder import open_ablation
