@@ -275,13 +275,23 @@ def test_a_url_with_a_secret_or_without_a_place_is_refused(tmp_path, url, what):
         load_ablation(str(write(tmp_path, store=url)))
 
 
-@pytest.mark.parametrize("executor", ["slurm", "kubernetes", "hf-jobs"])
-def test_an_executor_that_needs_a_shared_folder_says_so(tmp_path, executor):
+def test_slurm_whose_jobs_need_a_shared_folder_says_so(tmp_path):
     config = load_ablation(str(write(tmp_path, store="faulty://bucket/runs")))
-    with pytest.raises(
-        UserError, match=f"^store: {executor} makes its runs in a folder that all machines see"
-    ):
-        executor_of(config, tmp_path, print, name=executor, jobs=None)
+    with pytest.raises(UserError, match="^store: slurm makes its runs in a folder that all machines see"):
+        executor_of(config, tmp_path, print, name="slurm", jobs=None)
+
+
+def test_jobs_of_the_hub_and_of_kubernetes_need_neither_a_bucket_nor_a_volume_then(tmp_path, capsys):
+    url, settings = "faulty://bucket/runs", ("hf_jobs.image=one:1", "kubernetes.image=one:1")
+    _, out = at_url(tmp_path, url, "--prepare", "--executor", "hf-jobs", *settings)
+    commands = capsys.readouterr().out.splitlines()
+    assert all("--volume" not in line and f"attnlab run-cell {url}/toy " in line for line in commands)
+    assert len(commands) == 2
+    at_url(tmp_path, url, "--prepare", "--executor", "kubernetes", *settings)
+    job = yaml.safe_load((out / "kubernetes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][3:] == [f"{url}/toy", *names(out).values()]
+    assert pod["volumes"] == []
 
 
 def test_ranks_of_another_launcher_are_refused(tmp_path, scratch, monkeypatch, capsys):
