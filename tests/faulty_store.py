@@ -26,6 +26,10 @@ class Faulty(MemoryFileSystem):
     fault: Callable = staticmethod(lambda operation, path: None)
     requests: list = []  # noqa: RUF012
 
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("faulty://"))
+
     def _happens(self, operation: str, path: str):
         Faulty.requests.append((operation, path))
         found = Faulty.fault(operation, path)

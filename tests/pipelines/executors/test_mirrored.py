@@ -277,7 +277,7 @@ def test_a_url_with_a_secret_or_without_a_place_is_refused(tmp_path, url, what):
 
 def test_slurm_whose_jobs_need_a_shared_folder_says_so(tmp_path):
     config = load_ablation(str(write(tmp_path, store="faulty://bucket/runs")))
-    with pytest.raises(UserError, match="^store: slurm makes its runs in a folder that all machines see"):
+    with pytest.raises(UserError, match=r"^store: slurm makes its runs in a folder that all machines see"):
         executor_of(config, tmp_path, print, name="slurm", jobs=None)
 
 
