@@ -214,11 +214,12 @@ def conclude(
     looks.record(computed, [ended], terminal.say)
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
+    dropped = delete_models(ended.config, finished)
     in_grid = {cell.folder for cell in ended.outcomes}
-    tried = [cell for cell in ended.tries if cell.folder not in in_grid]
-    dropped = [*models_not_kept(ended.config, finished), *tried]
-    for cell in dropped:
-        RunFolder(cell.folder).drop_model()
+    for cell in ended.tries:
+        if cell.folder not in in_grid:
+            RunFolder(cell.folder).drop_model()
+            dropped.append(cell)
     if remote is not None:
         remote.drop_models(dropped)
         remote.fetch_models([cell for cell in finished if cell not in dropped])
@@ -311,9 +312,16 @@ def earlier_outcome(cell: Cell) -> Outcome | None:
     return outcome_of(cell) if RunFolder(cell.folder).manifest() else None
 
 
-def models_not_kept(config: AblationConfig, finished: Sequence[Cell]) -> list[Cell]:
-    """Return the runs whose models `keep` does not keep: all, all but the best seed of each arm, or none."""
+def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> list[Cell]:
+    """Delete the models that `keep` does not keep: none, all but the best seed of each arm, or all.
+
+    Returns:
+        The runs without a model.
+    """
     if config.keep == "model":
         return []
     kept = best_seeds(finished).values() if config.keep == "best_seed" else ()
-    return [cell for cell in finished if cell not in kept]
+    dropped = [cell for cell in finished if cell not in kept]
+    for cell in dropped:
+        RunFolder(cell.folder).drop_model()
+    return dropped
