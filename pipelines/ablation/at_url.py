@@ -125,6 +125,10 @@ class AblationAtUrl:
         missing = [cell for cell in cells if RunFolder(cell.folder).manifest() is None]
         _each(missing, self._fetch_log)
 
+    def complete(self, cells: Iterable[Cell]) -> None:
+        """Write the runs that have ended here and are not in the store: it was away, or came later."""
+        _each([cell for cell in cells if RunFolder(cell.folder).manifest() is not None], self._complete)
+
     def fetch_models(self, cells: Sequence[Cell]) -> None:
         """Bring the weights of runs that have ended."""
         _each([cell for cell in cells if not RunFolder(cell.folder).model.is_dir()], self._fetch_model)
@@ -155,6 +159,11 @@ class AblationAtUrl:
         ):
             return
         _fetched(run, newest, cell.folder, lambda name: name in (IDENTITY, RUN, METRICS_LOG))
+
+    def _complete(self, cell: Cell) -> None:
+        run = self._run(cell)
+        if run.ended() is None:
+            run.end(cell.folder)
 
     def _fetch_model(self, cell: Cell) -> None:
         run = self._run(cell)

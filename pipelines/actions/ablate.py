@@ -221,6 +221,7 @@ def conclude(
             RunFolder(cell.folder).drop_model()
             dropped.append(cell)
     if remote is not None:
+        remote.complete([*ended.outcomes, *ended.tries])
         remote.drop_models(dropped)
         remote.fetch_models([cell for cell in finished if cell not in dropped])
     terminal.say(f"report: {folder / REPORT}")

@@ -12,7 +12,7 @@ from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.folder import find_cell
 from pipelines.distributed.launch import adopt_slurm_rank, is_rank
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED, leaving_at_once
-from pipelines.executors.worker import limit_threads, run_cell
+from pipelines.executors.worker import limit_threads, outcome_by, run_cell
 from pipelines.shown import printable
 from pipelines.storage.names import LOG
 from pipelines.storage.object_store import place_of
@@ -52,7 +52,8 @@ def _sentence(cell: Cell, code: int) -> str:
         return f"another process works on it; attnlab status {cell.ablation} shows its state"
     if code == EXIT_INTERRUPTED:
         return "asked to stop; the same command resumes it"
-    outcome = outcome_of(cell)
+    # A run that has ended here may have failed to be written to its store.
+    outcome = outcome_of(cell) if code in (0, 3) else outcome_by(cell, code)
     here = cell.folder if cell.store is None else f"{cell.store}/{place_of(cell.folder.name)}"
     place = cell.folder / LOG if outcome.status == "failed" else here
     return f"{outcome.status}: {outcome.reason or 'all results are written'} ({place})"
