@@ -36,7 +36,7 @@ from pipelines.storage.removal import remove_run
 from pipelines.storage.run_files import is_of_model, is_result
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.scratch import scratch_of
-from pipelines.storage.stored_run import Damaged, RunRecord, StoredRun
+from pipelines.storage.stored_run import Damaged, StoredRecord, StoredRun
 
 FILES = (ABLATION, REGISTRATION, ANCHOR, STAMP, SEARCH, RUNS)  # RUNS last: it names the runs to make
 AT_A_TIME = 16  # requests to the store
@@ -216,7 +216,7 @@ def leave_scratch(cell: Cell) -> None:
             remove_run(cell.folder)
 
 
-def _fetched(run: StoredRun, record: RunRecord, folder: Path, wanted: Callable[[str], bool]) -> None:
+def _fetched(run: StoredRun, record: StoredRecord, folder: Path, wanted: Callable[[str], bool]) -> None:
     try:
         run.fetch(record, folder, wanted)
     except Damaged as error:

@@ -21,7 +21,7 @@ from pipelines.storage.object_store import ObjectStore, StoreFailed
 from pipelines.storage.removal import CHECKPOINT_FILES, STEP, remove_files
 from pipelines.storage.run_files import is_result
 from pipelines.storage.run_folder import RunFolder
-from pipelines.storage.stored_run import Damaged, RunRecord, StoredRun, conditions_of
+from pipelines.storage.stored_run import Damaged, StoredRecord, StoredRun, conditions_of
 
 OLDER = (CONDITIONS, *(f"{STEP}/{name}" for name in CHECKPOINT_FILES))  # not those that were set aside
 HOLDER = "ATTNLAB_LEASE"  # the holder of the lease, for the ranks that it starts
@@ -98,7 +98,7 @@ def restore(run: StoredRun, folder: Path) -> None:
         raise RunFailed(f"{run.url}: {what}.")
 
 
-def _is_ahead(folder: Path, records: list[RunRecord], *, is_damaged: bool) -> bool:
+def _is_ahead(folder: Path, records: list[StoredRecord], *, is_damaged: bool) -> bool:
     """Return whether a folder holds more of a run than the store, made under the same conditions."""
     here = RunFolder(folder)
     if not records:

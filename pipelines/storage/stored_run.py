@@ -55,7 +55,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class StoredRecord:
     """What a run consists of at a step: size and SHA-256 of each file, by its path in the run folder."""
 
     step: int
@@ -83,16 +83,16 @@ class StoredRun:
         self._cut: set[str] = set()  # records that are there and not whole
 
     # ---- records
-    def ended(self) -> RunRecord | None:
+    def ended(self) -> StoredRecord | None:
         """Return the record of a run that has ended; None while it has not."""
         record = self._record(ENDED)
         if record is None or self.store.read(f"{self.place}/{WITHOUT_MODEL}") is None:
             return record
-        return RunRecord(
+        return StoredRecord(
             record.step, {name: one for name, one in record.files.items() if not is_of_model(name)}
         )
 
-    def saved(self) -> list[RunRecord]:
+    def saved(self) -> list[StoredRecord]:
         """Return the records of the newest checkpoints, the newest first, without those that are cut."""
         found = [record for slot in SAVED if (record := self._record(slot)) is not None]
         return sorted(found, key=lambda record: -record.step)
@@ -105,7 +105,7 @@ class StoredRun:
         """
         return ENDED in self._cut or self._cut >= {*SAVED}
 
-    def _record(self, name: str) -> RunRecord | None:
+    def _record(self, name: str) -> StoredRecord | None:
         """Return a record; None where there is none, or where it was not written whole.
 
         Raises:
@@ -119,7 +119,7 @@ class StoredRun:
             if not isinstance(stored, dict) or DIGEST not in stored or not is_intact(stored):
                 return None
             files = {str(file): (int(size), str(sha)) for file, (size, sha) in stored["files"].items()}
-            record = RunRecord(int(stored["step"]), files)
+            record = StoredRecord(int(stored["step"]), files)
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
         for file, (_, digest) in files.items():
@@ -130,7 +130,7 @@ class StoredRun:
         return record
 
     # ---- writing
-    def save(self, folder: Path) -> RunRecord:
+    def save(self, folder: Path) -> StoredRecord:
         """Write the run as of the newest checkpoint in its folder, beside the one before.
 
         Raises:
@@ -148,7 +148,7 @@ class StoredRun:
             self._forget(replaced.objects - new.objects - before)
         return new
 
-    def end(self, folder: Path) -> RunRecord:
+    def end(self, folder: Path) -> StoredRecord:
         """Write the run as it ended, then remove what only its checkpoints needed.
 
         Raises:
@@ -170,7 +170,7 @@ class StoredRun:
 
     def _write(
         self, record: str, step: int, files: Iterable[Path], folder: Path, known: Set[str] = frozenset()
-    ) -> RunRecord:
+    ) -> StoredRecord:
         """Write what is not there yet of the files, then the record of them.
 
         Args:
@@ -185,9 +185,9 @@ class StoredRun:
                 self.store.upload(name, file)
                 self._bad.discard(digest)
             entries[file.relative_to(folder).as_posix()] = (size, digest)
-        return self._put(record, RunRecord(step, entries))
+        return self._put(record, StoredRecord(step, entries))
 
-    def _put(self, name: str, record: RunRecord) -> RunRecord:
+    def _put(self, name: str, record: StoredRecord) -> StoredRecord:
         content = sealed(
             {"step": record.step, "files": {file: list(one) for file, one in record.files.items()}}
         )
@@ -199,7 +199,7 @@ class StoredRun:
 
     # ---- reading
     def fetch(
-        self, record: RunRecord, folder: Path, wanted: Callable[[str], bool] = lambda name: True
+        self, record: StoredRecord, folder: Path, wanted: Callable[[str], bool] = lambda name: True
     ) -> None:
         """Bring files of a record into the run's folder; each is as it was written.
 
@@ -256,7 +256,7 @@ class StoredRun:
                 atomic.write_bytes(file, content)
 
 
-def conditions_of(record: RunRecord) -> str | None:
+def conditions_of(record: StoredRecord) -> str | None:
     """Return the hash of the conditions under which the checkpoints of a record were written."""
     entry = record.files.get(f"{CHECKPOINTS}/{CONDITIONS}")
     return entry[1] if entry is not None else None
