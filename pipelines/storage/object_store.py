@@ -65,6 +65,7 @@ class ObjectStore:
 
         Raises:
             StoreFailed: as `read`.
+            UserError: there is no such bucket.
         """
         self._write(name, lambda files, path: files.pipe_file(path, content), len(content))
 
@@ -72,7 +73,7 @@ class ObjectStore:
         """Write an object from a file, and see that it has the size of the file.
 
         Raises:
-            StoreFailed: as `read`.
+            StoreFailed, UserError: as `write`.
         """
         self._write(name, lambda files, path: files.put_file(str(file), path), file.stat().st_size)
 
@@ -141,9 +142,8 @@ class ObjectStore:
             return True
 
         if self._tried("write", name, write) is None:
-            raise StoreFailed(
-                f"{self.url}/{name}: could not be written, as there is no such bucket or folder."
-            )
+            what = f"there is no such bucket or folder for {name}"
+            raise UserError("store", what, self.url, "make it, or correct the URL")
 
     def _tried(self, what: str, name: str, work: Callable[[Any, str], T]) -> T | None:
         """Return what `work` gives, None where the object is missing; try again when the store fails."""
