@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -20,13 +21,16 @@ SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
 
 
 class Node:
-    """One node: `ray start --block`, and all that it starts."""
+    """One node: `ray start --block`, and all that it starts; `scratch` is its TMPDIR."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
         code = "from ray.scripts.scripts import main; main()"
         address = "--node-ip-address=127.0.0.1"
         command = [sys.executable, "-c", code, "start", address, *SMALL, *arguments]
-        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        self.scratch = log.with_suffix("")
+        self.scratch.mkdir()
+        own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "TMPDIR": str(self.scratch)}
+        environment = os.environ | own
         with open(log, "wb") as file:
             self.process = psutil.Popen(
                 command, env=environment, stdout=file, stderr=file, start_new_session=True
@@ -69,11 +73,11 @@ class RayCluster:
             self.folder / "head.txt",
             *("--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"),
         )
-        self.nodes = [self.head]
+        self.nodes, self.numbers = [self.head], itertools.count(1)
 
     def add_node(self) -> Node:
         """Start another node and return it."""
-        node = Node(self.folder / f"node-{len(self.nodes)}.txt", f"--address={self.address}")
+        node = Node(self.folder / f"node-{next(self.numbers)}.txt", f"--address={self.address}")
         self.nodes.append(node)
         return node
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,40 @@ def test_a_lost_worker_node_driver_and_head_of_ray_change_no_bit(engine, undistu
     status, text = ablation.ends(ablation.start("--executor", "local", "--jobs", "2"))
     assert status == 0, text
     assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
+
+
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_nodes_of_ray_that_share_no_folder_make_the_runs_with_the_same_bits(engine, undisturbed, tmp_path):
+    """A node is lost with its scratch while it works; another goes on from the store."""
+    store = tmp_path / "store"
+    arms = {"slow": ARMS["slow"], "stock": []}
+    ablation = Ablation(tmp_path / "work", engine, arms=arms, seeds=[1, 2], store=f"file://{store}")
+    ablation.slowly.touch()
+    process = ablation.start()
+    node = engine.ray.nodes[-1]
+
+    def at_work_on_the_node() -> list[str]:
+        pids = {one.pid for one in node.processes()}
+        leases = [
+            path for path in store.glob("cells/*/lease.json") if (path.parent / "saved-0.json").exists()
+        ]
+        return [
+            path.parent.name for path in leases if json.loads(path.read_text() or "{}").get("pid") in pids
+        ]
+
+    wait_for(at_work_on_the_node, process)
+    [lost] = at_work_on_the_node()
+    node.kill()
+    engine.ray.nodes.remove(node)
+    shutil.rmtree(node.scratch)
+    engine.ray.add_node()
+    log = store / "cells" / lost / LOG
+    wait_for(lambda: log.exists() and "resumed at step" in log.read_text(), process)
+    ablation.slowly.unlink()
+    status, text = ablation.ends(process)
+    assert status == 0, text
+    assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
+    assert not any(run.joinpath("checkpoints").exists() for run in ablation.runs.values())
 
 
 def test_a_grid_by_the_lines_of_the_guide_for_grid_engine_has_the_same_bits(undisturbed, tmp_path):

@@ -35,6 +35,7 @@ class Cell:
     run_hash: str
     folder: Path
     ablation: Path  # folder of the ablation that this run was planned for
+    store: str | None = None  # storage URL of the run folders, where the machines share no file system
 
     @property
     def label(self) -> str:
@@ -44,6 +45,11 @@ class Cell:
     def arm_in_grid(self) -> str:
         """The arm without the setting that a run of the search adds."""
         return self.arm.partition(" ")[0]
+
+    @property
+    def address(self) -> str:
+        """The folder of the ablation as any machine finds it: a path, or a storage URL."""
+        return address_of(self.ablation, self.store)
 
     @property
     def cache(self) -> Path:
@@ -87,9 +93,14 @@ class Executor(Protocol):
         """Return the commands that make the cells without this executor, for `ablate --prepare` to print."""
 
 
+def address_of(ablation: Path, store: str | None) -> str:
+    """Return the folder of an ablation as any machine finds it: a path, or a storage URL."""
+    return str(ablation) if store is None else f"{store.rstrip('/')}/{ablation.resolve().name}"
+
+
 def run_cell_commands(cells: Sequence[Cell]) -> list[str]:
     """Return one command for each cell, for any scheduler."""
-    return [f"attnlab run-cell {shlex.quote(str(cell.ablation))} {cell.folder.name}" for cell in cells]
+    return [f"attnlab run-cell {shlex.quote(cell.address)} {cell.folder.name}" for cell in cells]
 
 
 def outcome_of(cell: Cell) -> Outcome:

@@ -134,4 +134,4 @@ def _cell(folder: Path, name: str, label: str, config: AblationConfig, chosen: M
     setting = _tries(config, cell, arm)[shown] if tried else chosen.get((cell, arm))
     settings = config.run_config(cell, arm, int(seed), searched=setting).to_dict()
     path = folder.parent / CELLS / name
-    return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, folder)
+    return Cell(cell, shown, int(seed), settings, name.partition("-")[0], path, folder, config.store)

@@ -55,7 +55,7 @@ def plan_cells(
         for arm in _baseline_first(config)
     ]
     done = {(cell.cell, cell.arm_in_grid, cell.run_hash): cell.folder.name for cell in tries}
-    planned = list(_placed(wanted, folder, fresh, done))
+    planned = list(_placed(wanted, folder, fresh, done, config.store))
     _refuse_shared_folders(planned)
     return planned
 
@@ -71,7 +71,7 @@ def plan_tries(config: AblationConfig, folder: Path, *, fresh: bool = False) -> 
         for arm in _baseline_first(config)
         for one in trials(config, cell, arm)
     ]
-    planned = list(_placed(wanted, folder, fresh, {}))
+    planned = list(_placed(wanted, folder, fresh, {}, config.store))
     _refuse_shared_folders(planned)
     return planned
 
@@ -81,7 +81,11 @@ def _baseline_first(config: AblationConfig) -> list[str]:
 
 
 def _placed(
-    wanted: Iterable[PlannedRun], folder: Path, fresh: bool, done: Mapping[tuple[str, str, str], str]
+    wanted: Iterable[PlannedRun],
+    folder: Path,
+    fresh: bool,
+    done: Mapping[tuple[str, str, str], str],
+    store: str | None,
 ) -> Iterator[Cell]:
     cells_folder = folder.parent / CELLS
     stored = None if fresh else reading.json_object_if_there(folder / RUNS, FORGET_RUNS, dict[str, str])
@@ -95,7 +99,7 @@ def _placed(
             name = _fresh_name(cells_folder, stem, taken) if fresh else stem
         taken.add(name)
         place = cells_folder / name
-        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, folder)
+        yield Cell(run.cell, run.arm, run.seed, run.config.to_dict(), digest, place, folder, store)
 
 
 def _fresh_name(cells_folder: Path, stem: str, taken: set[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines import report
 from pipelines.ablation import anchor, looks, results
+from pipelines.ablation.at_url import AblationAtUrl, at_url, refuse_other_store
 from pipelines.ablation.best_seed import best_seeds
 from pipelines.ablation.cell import Cell, Executor, Outcome, outcome_of
 from pipelines.ablation.cost import duration
@@ -105,18 +106,26 @@ def run_ablation(
     """
     terminal = Terminal(errors=True)
     folder, config = Path(out), pinned_ablation(config)
-    config = config if fresh else resumed(config, folder)
+    refuse_other_store(config.store, folder)
     place = executor_of(config, folder, terminal.say, name=executor, jobs=jobs)
+    remote = at_url(config.store, folder)
+    if remote is not None and not dry_run:
+        remote.bring()
+    config = config if fresh else resumed(config, folder)
     tries = plan_tries(config, folder, fresh=fresh)
     plan = partial(plan_cells, folder=folder, fresh=fresh, tries=tries)
     known = known_settings(folder, tries)
     cells = plan(config, chosen=known) if known or not tries else []
     if dry_run:
         print_runs([*tries, *cells], config, folder, place, terminal)
+        if remote is not None:
+            terminal.say(f"{config.store} was not looked at: runs that have ended there count as missing")
         return {}
+    if remote is not None:
+        remote.refuse_known([*tries, *cells]) if fresh else remote.fetch_results([*tries, *cells])
     declare(config, folder, terminal, fresh=fresh)
     cancellation.revoke(folder)
-    remember_folders([*tries, *cells], folder)
+    remember([*tries, *cells], folder, remote)
     if prepare:
         print_commands(cells or tries, place)
         return {}
@@ -125,9 +134,9 @@ def run_ablation(
         if tries:
             terminal.say("searching settings on validation data, as many for every arm")
             cells = plan(config, chosen=search(config, run(tries), folder, terminal))
-        remember_folders([*tries, *cells], folder)
-        ended, computed = run_grid(config, cells, tries, folder, run, terminal, plan)
-    conclude(ended, computed, terminal)
+            remember([*tries, *cells], folder, remote)
+        ended, computed = run_grid(config, cells, tries, folder, run, terminal, plan, remote)
+    conclude(ended, computed, terminal, remote)
     ends = {cell: ended.outcomes.get(cell) or outcome_of(cell) for cell in ended.runs}
     return {cell: outcome for cell, outcome in ends.items() if outcome.status == "failed"}
 
@@ -140,6 +149,7 @@ def run_grid(
     run: Callable[[Sequence[Cell]], dict[Cell, Outcome]],
     terminal: Terminal,
     plan: Callable[..., list[Cell]],
+    remote: AblationAtUrl | None,
 ) -> tuple[results.EndedAblation, dict[str, Any] | None]:
     """Run the grid, and further seeds as long as a stopping rule adds one.
 
@@ -153,10 +163,17 @@ def run_grid(
         new = plan(grown, chosen=known_settings(folder, tries))
         cells = [*cells, *(cell for cell in new if cell.seed == grown.seeds[-1])]
         register(grown, folder)
-        remember_folders([*tries, *cells], folder)
+        remember([*tries, *cells], folder, remote)
         ended = results.EndedAblation(grown, run(cells), folder, tries)
         computed = look(ended, terminal)
     return ended, computed
+
+
+def remember(cells: Sequence[Cell], folder: Path, remote: AblationAtUrl | None) -> None:
+    """Store which folder each run has, here and where other machines find the ablation."""
+    remember_folders(cells, folder)
+    if remote is not None:
+        remote.publish()
 
 
 def known_settings(folder: Path, tries: Sequence[Cell]) -> dict[Key, Setting] | None:
@@ -174,7 +191,12 @@ def print_runs(
     print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
 
 
-def conclude(ended: results.EndedAblation, computed: dict[str, Any] | None, terminal: Terminal) -> None:
+def conclude(
+    ended: results.EndedAblation,
+    computed: dict[str, Any] | None,
+    terminal: Terminal,
+    remote: AblationAtUrl | None,
+) -> None:
     """Compare the arms, write and print the report, and delete the models that are not kept.
 
     Args:
@@ -192,11 +214,16 @@ def conclude(ended: results.EndedAblation, computed: dict[str, Any] | None, term
     looks.record(computed, [ended], terminal.say)
     results.write(computed, folder)
     report.print_table(computed, Terminal(), folder)
-    delete_models(ended.config, finished)
+    dropped = delete_models(ended.config, finished)
     in_grid = {cell.folder for cell in ended.outcomes}
     for cell in ended.tries:
         if cell.folder not in in_grid:
             RunFolder(cell.folder).drop_model()
+            dropped.append(cell)
+    if remote is not None:
+        remote.complete([*ended.outcomes, *ended.tries])
+        remote.drop_models(dropped)
+        remote.fetch_models([cell for cell in finished if cell not in dropped])
     terminal.say(f"report: {folder / REPORT}")
 
 
@@ -286,11 +313,16 @@ def earlier_outcome(cell: Cell) -> Outcome | None:
     return outcome_of(cell) if RunFolder(cell.folder).manifest() else None
 
 
-def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> None:
-    """Delete the models that `keep` does not keep: none, all but the best seed of each arm, or all."""
+def delete_models(config: AblationConfig, finished: Sequence[Cell]) -> list[Cell]:
+    """Delete the models that `keep` does not keep: none, all but the best seed of each arm, or all.
+
+    Returns:
+        The runs without a model.
+    """
     if config.keep == "model":
-        return
+        return []
     kept = best_seeds(finished).values() if config.keep == "best_seed" else ()
-    for cell in finished:
-        if cell not in kept:
-            RunFolder(cell.folder).drop_model()
+    dropped = [cell for cell in finished if cell not in kept]
+    for cell in dropped:
+        RunFolder(cell.folder).drop_model()
+    return dropped

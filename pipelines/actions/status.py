@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.ablation import sides
+from pipelines.ablation.at_url import at_url
 from pipelines.ablation.cost import duration, folder_bytes, size
 from pipelines.ablation.folder import open_ablation
 from pipelines.ablation.results import read_results
@@ -26,6 +27,7 @@ from pipelines.executors.run_state import ENDED, RunState, run_states
 from pipelines.report import data as report_data
 from pipelines.report import sequence
 from pipelines.shown import printable
+from pipelines.storage import lease
 from pipelines.terminal import Terminal
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -67,6 +69,7 @@ def status_command(
     elif unused:
         found = print_unused(ablation, delete=delete)
     else:
+        bring_progress(ablation)
         print_table(ablation, watch=watch)
     return answer(ablation, found)
 
@@ -102,6 +105,16 @@ def answer(ablation: Path, unused: list[UnusedRun] | None) -> Status:
     )
 
 
+def bring_progress(ablation: Path) -> float:
+    """Bring what is known of the runs at a storage URL; return the seconds until the next look."""
+    stored = open_ablation(ablation)
+    remote = at_url(stored.config.store, stored.folder)
+    if remote is None:
+        return max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(stored.cells))
+    remote.fetch_progress([*stored.tries, *stored.cells])
+    return lease.RENEWAL_SECONDS
+
+
 # ---- the table
 def print_table(ablation: Path, *, watch: bool) -> None:
     """Print the table, or keep it on the screen until every run has ended."""
@@ -116,7 +129,7 @@ def print_table(ablation: Path, *, watch: bool) -> None:
     try:
         with Live(screen(states, terminal), console=terminal, auto_refresh=False) as live:
             while any(one.state not in ENDED for one in states):
-                time.sleep(max(SECONDS_BETWEEN_LOOKS, SECONDS_PER_RUN * len(states)))
+                time.sleep(bring_progress(ablation))
                 states = run_states(open_ablation(ablation))  # read again: the grid may have grown
                 live.update(screen(states, terminal), refresh=True)
         print_other_sides(ablation, terminal)
@@ -210,11 +223,14 @@ def _cut(text: str) -> str:
 # ---- cancel, unused
 def print_cancellation(ablation: Path) -> None:
     """Cancel the ablation, and print what happens to its runs."""
-    folder = open_ablation(ablation).folder
+    stored = open_ablation(ablation)
+    folder, remote = stored.folder, at_url(stored.config.store, stored.folder)
     cancellation.cancel(folder)
+    if remote is not None:
+        remote.cancel()
     withdrawn = slurm_queue.withdraw(folder) if slurm_queue.jobs_of(folder) else 0
     jobs = f"{withdrawn} waiting job{'s' if withdrawn > 1 else ''} removed from Slurm's queue; "
-    seconds = cancellation.SECONDS_BETWEEN_LOOKS
+    seconds = cancellation.SECONDS_BETWEEN_LOOKS if remote is None else lease.RENEWAL_SECONDS
     told = (
         f"{jobs if withdrawn else ''}running runs save a checkpoint after their current step and exit, "
         f"within about {seconds:.0f} s\n"

@@ -8,7 +8,7 @@ from pipelines.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="folder of an ablation")
+    parser.add_argument("folder", metavar="DIR", help="folder of an ablation, here or at a storage URL")
     parser.add_argument(
         "name", metavar="RUN", help="the run: its folder's name in cells/, or the beginning of it"
     )

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.config.engines import HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig
+from pipelines.config.engines import HfJobsConfig, KubernetesConfig, RayConfig, SlurmConfig, StorageUrl
 from pipelines.config.executor_names import ExecutorName
 from pipelines.config.run import Attention, RunConfig, VariantSpec, WhereConfig
 from pipelines.config.section import Count, Name, Section
@@ -36,7 +36,7 @@ def _file_or_settings(part: Any) -> Any:
 
 
 ABLATION_EXECUTION_KEYS = frozenset(
-    {"anchor", "jobs", "executor", "slurm", "ray", "kubernetes", "hf_jobs"}
+    {"anchor", "jobs", "executor", "store", "slurm", "ray", "kubernetes", "hf_jobs"}
 )  # never part of the ablation's hash
 CellPart = Annotated[Any, AfterValidator(_file_or_settings)]
 
@@ -166,6 +166,11 @@ class AblationBase(Section):
         description="runs at the same time on this machine; null: one per GPU, or one per core without GPUs",
     )
     executor: ExecutorName = Field("local", description="where the runs are executed")
+    store: StorageUrl | None = Field(
+        None,
+        description="storage URL of the run folders, for machines that share no file system, such as "
+        "s3://BUCKET/runs, gs://BUCKET/runs or hf://buckets/ORG/NAME/runs; null: beside --out",
+    )
     slurm: SlurmConfig = Field(SlurmConfig(), description="settings of the Slurm jobs")
     ray: RayConfig = Field(RayConfig(), description="settings of the Ray tasks")
     kubernetes: KubernetesConfig = Field(KubernetesConfig(), description="settings of the Kubernetes Job")

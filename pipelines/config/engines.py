@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipelines.config.section import Count, Name, Section
+
+STORAGE_URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<host>[^/@?#\s]*)(?P<path>(?:/[^?#\s]*)?)")
+
+
+def _storage_url(url: str) -> str:
+    found = STORAGE_URL.fullmatch(url)
+    if found is None or "::" in url or ".." in found["path"].split("/"):
+        what = "is no storage URL such as s3://BUCKET/runs; a name, a key or a query has no place in it"
+        raise ValueError(what)
+    if found["protocol"] in ("file", "local") and (found["host"] or not found["path"].strip("/")):
+        raise ValueError("names no folder by its whole path, such as file:///shared/runs")
+    return url.rstrip("/")
+
+
+StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 
 
 class SlurmConfig(Section):
@@ -58,7 +74,9 @@ class KubernetesConfig(Section):
     """Settings of the Job of Kubernetes that `ablate --prepare` writes: one index, and one pod, per run."""
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
-    claim: Name | None = Field(None, description="PersistentVolumeClaim that holds the runs; needed")
+    claim: Name | None = Field(
+        None, description="PersistentVolumeClaim that holds the runs; needed without a store"
+    )
     mount: Annotated[str, Field(pattern="^/")] = Field(
         "/shared", description="where that volume is mounted, in the pods and on this machine"
     )
@@ -85,7 +103,7 @@ class HfJobsConfig(Section):
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
     bucket: Annotated[str, Field(pattern="^[^/:]+/[^/:]+$")] | None = Field(
-        None, description="ORG/NAME of the bucket that holds the runs; needed"
+        None, description="ORG/NAME of the bucket that holds the runs; needed without a store"
     )
     mount: Annotated[str, Field(pattern="^/[^:]+$")] = Field(
         "/outputs", description="where that bucket is mounted, in the jobs and on this machine"

@@ -17,15 +17,18 @@ ATTEMPTS = 4  # of a job that does not end with status 0; each goes on from the 
 
 
 class HfJobsExecutor(PreparedExecutor):
-    """Writes one `hf jobs run` for each run. The bucket with the ablation must be mounted or copied here.
+    """Writes one `hf jobs run` for each run. The bucket with the ablation is mounted here too, or the store.
+
+    Args:
+        store: storage URL of the run folders.
 
     Raises:
         UserError: a setting is missing, the folder is not in the bucket, or there is no such flavor.
     """
 
-    def __init__(self, settings: HfJobsConfig, ablation: Path) -> None:
-        needed = {"image": settings.image, "bucket": settings.bucket}
-        super().__init__("hf-jobs", "hf jobs run", ablation, settings.mount, needed)
+    def __init__(self, settings: HfJobsConfig, ablation: Path, store: str | None = None) -> None:
+        needed = {"image": settings.image} | ({} if store else {"bucket": settings.bucket})
+        super().__init__("hf-jobs", "hf jobs run", ablation, settings.mount, needed, store)
         flavors = [flavor.value for flavor in JobHardware]
         if settings.flavor not in flavors:
             accepted = f"one of {', '.join(flavors)} (hf jobs hardware has their prices)"
@@ -40,7 +43,7 @@ class HfJobsExecutor(PreparedExecutor):
         chosen = self.settings
         command = ["hf", "jobs", "run", "--detach", "--flavor", chosen.flavor]
         command += ["--timeout", f"{chosen.minutes}m", "--attempts", str(ATTEMPTS)]
-        command += ["--volume", f"hf://buckets/{chosen.bucket}:{chosen.mount}:rw"]
+        command += ["--volume", f"hf://buckets/{chosen.bucket}:{chosen.mount}:rw"] if chosen.bucket else []
         command += ["--name", f"attnlab-{run}"]
         command += ["--namespace", chosen.namespace] if chosen.namespace else []
         for name, value in chosen.env.items():
@@ -48,4 +51,4 @@ class HfJobsExecutor(PreparedExecutor):
         for name in chosen.secrets:
             command += ["--secrets", name]  # its value comes from the shell of the command
         assert chosen.image is not None, "checked at the start"
-        return [*command, chosen.image, "attnlab", "run-cell", str(self.ablation), run]
+        return [*command, chosen.image, "attnlab", "run-cell", self.address, run]

@@ -31,13 +31,16 @@ exec attnlab run-cell "$0" "$1"
 class KubernetesExecutor(PreparedExecutor):
     """Writes Jobs for kubectl. They need no process of ours; `ablate` reports when their runs have ended.
 
+    Args:
+        store: storage URL of the run folders.
+
     Raises:
         UserError: a setting is missing, or the folder is not on the volume of the pods.
     """
 
-    def __init__(self, settings: KubernetesConfig, ablation: Path) -> None:
-        needed = {"image": settings.image, "claim": settings.claim}
-        super().__init__("kubernetes", "kubectl", ablation, settings.mount, needed)
+    def __init__(self, settings: KubernetesConfig, ablation: Path, store: str | None = None) -> None:
+        needed = {"image": settings.image} | ({} if store else {"claim": settings.claim})
+        super().__init__("kubernetes", "kubectl", ablation, settings.mount, needed, store)
         self.settings = settings
 
     def prepare(self, cells: Sequence[Cell]) -> list[str]:
@@ -45,16 +48,20 @@ class KubernetesExecutor(PreparedExecutor):
         kinds: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
         for cell in cells:
             kinds[cell.config["processes"], cell.config["threads"]].append(cell.folder.name)
-        jobs = [job(self.settings, self.ablation, runs, *kind) for kind, runs in kinds.items()]
+        jobs = [job(self.settings, self.address, runs, *kind) for kind, runs in kinds.items()]
         path = self.ablation / KUBERNETES
         atomic.write_bytes(path, yaml.safe_dump_all(jobs, sort_keys=False).encode())
         return [f"kubectl create -f {shlex.quote(str(path))}"] if jobs else []
 
 
 def job(
-    settings: KubernetesConfig, ablation: Path, runs: Sequence[str], processes: int, threads: int
+    settings: KubernetesConfig, ablation: str, runs: Sequence[str], processes: int, threads: int
 ) -> dict[str, Any]:
-    """Return an Indexed Job of runs with so many processes and threads, as `batch/v1` describes it."""
+    """Return an Indexed Job of runs with so many processes and threads, as `batch/v1` describes it.
+
+    Args:
+        ablation: its folder, or its storage URL.
+    """
     labels = {"app.kubernetes.io/name": "attnlab"}
     kueue = {"kueue.x-k8s.io/queue-name": settings.queue} if settings.queue else {}
     metadata: dict[str, Any] = {"name": _name(ablation, runs), "labels": labels | kueue}
@@ -92,16 +99,19 @@ def _rules() -> list[dict[str, Any]]:
 
 
 def _pod(
-    settings: KubernetesConfig, ablation: Path, runs: Sequence[str], processes: int, threads: int
+    settings: KubernetesConfig, ablation: str, runs: Sequence[str], processes: int, threads: int
 ) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "run",
         "image": settings.image,
-        "command": ["sh", "-c", SCRIPT, str(ablation), *runs],
+        "command": ["sh", "-c", SCRIPT, ablation, *runs],
         "resources": _resources(settings, processes, threads),
-        "volumeMounts": [{"name": "runs", "mountPath": settings.mount}],
+        "volumeMounts": [],
     }
-    volumes: list[dict[str, Any]] = [{"name": "runs", "persistentVolumeClaim": {"claimName": settings.claim}}]
+    volumes: list[dict[str, Any]] = []
+    if settings.claim:
+        container["volumeMounts"].append({"name": "runs", "mountPath": settings.mount})
+        volumes.append({"name": "runs", "persistentVolumeClaim": {"claimName": settings.claim}})
     if processes > 1:  # they exchange gradients through it, and a container has 64 MB
         container["volumeMounts"].append({"name": "memory", "mountPath": "/dev/shm"})
         volumes.append({"name": "memory", "emptyDir": {"medium": "Memory"}})
@@ -126,8 +136,12 @@ def _resources(settings: KubernetesConfig, processes: int, threads: int) -> Mapp
     return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
-def _name(ablation: Path, runs: Sequence[str]) -> str:
+def _name(ablation: str, runs: Sequence[str]) -> str:
     """Return a name that is the same for the same runs, so that kubectl refuses to create them twice."""
-    plain = re.sub(r"[^a-z0-9]+", "-", ablation.name.lower()).strip("-")[:MOST_CHARACTERS].strip("-")
-    digest = hashlib.sha256("\n".join([str(ablation), *runs]).encode()).hexdigest()[:8]
+    plain = (
+        re.sub(r"[^a-z0-9]+", "-", ablation.rpartition("/")[2].lower())
+        .strip("-")[:MOST_CHARACTERS]
+        .strip("-")
+    )
+    digest = hashlib.sha256("\n".join([ablation, *runs]).encode()).hexdigest()[:8]
     return "-".join(part for part in ("attnlab", plain, digest) if part)

@@ -13,13 +13,12 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
+from pipelines.ablation.at_url import is_at_work
 from pipelines.ablation.cell import Cell, OnOutcome, Outcome, run_cell_commands
 from pipelines.distributed.stop import EXIT_BUSY, SIGNALS, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, GpuPool, visible_gpus
 from pipelines.executors.worker import limit_threads, outcome_by, run_cell
-from pipelines.storage.lock import is_held
-from pipelines.storage.names import LOCK
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SERVER_KILLED = 255  # what multiprocessing reports of a child whose fork server is gone
@@ -57,7 +56,7 @@ class LocalExecutor:
                 asked_to_stop |= running.keys()
             for _ in range(min(len(waiting), at_a_time - len(running))):
                 cell = waiting.popleft()
-                if is_held(cell.folder / LOCK):  # by another process: look again later
+                if is_at_work(cell):  # another process: look again later
                     waiting.append(cell)
                     continue
                 gpus = pool.take(cell.config["processes"])

@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from pipelines.ablation.at_url import at_url, is_at_work
 from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
 from pipelines.executors import cancellation, retries
 from pipelines.registry.child import python_module
-from pipelines.storage.lock import is_held
-from pipelines.storage.names import FAILURE, LOCK
+from pipelines.storage.names import FAILURE
 
 SECONDS_TO_ANSWER = 40.0
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -35,8 +35,9 @@ class RayExecutor:
     leave. A task that ended without a result (its run was preempted, or killed) is submitted again.
 
     Args:
-        ablation: the ablation's folder, on a file system that all nodes see.
+        ablation: the ablation's folder, on a file system that all nodes see, unless there is a store.
         say: called with sentences for the user.
+        store: storage URL of the run folders.
 
     Raises:
         UserError: Ray is not installed.
@@ -47,11 +48,14 @@ class RayExecutor:
 
     prepare = staticmethod(run_cell_commands)
 
-    def __init__(self, settings: RayConfig, ablation: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: RayConfig, ablation: Path, say: Callable[[str], None], store: str | None = None
+    ) -> None:
         if importlib.util.find_spec("ray") is None:
             what = "the runs are made by Ray, which is not installed"
             raise UserError("--executor ray", what, accepted="pip install 'attnlab[ray]'")
         self.settings, self.ablation, self.say = settings, ablation.absolute(), say
+        self.remote = at_url(store, self.ablation)
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
         """Submit every cell that no other process works on, and report each as it ends."""
@@ -59,15 +63,19 @@ class RayExecutor:
         to_submit = list(cells)
         for cell in cells:
             retries.forget(cell.folder)
-        with self._driver() as driver:
+        if self.remote is not None:
+            self.remote.forget_starts(cells)
+        with self._driver(cells[0].address) as driver:
             self._tell_what_no_node_has(cells, driver.nodes)
             while unfinished and not stop.requested and not cancellation.is_cancelled(self.ablation):
-                for cell in [cell for cell in to_submit if not is_held(cell.folder / LOCK)]:
+                for cell in [cell for cell in to_submit if not is_at_work(cell)]:
                     to_submit.remove(cell)
                     (cell.folder / FAILURE).unlink(missing_ok=True)
                     driver.submit(cell.folder.name, needs(self.settings, cell.config))
                 for ended in driver.ended():
                     cell = unfinished[ended["ended"]]
+                    if self.remote is not None:
+                        self.remote.fetch_results([cell])
                     outcome = outcome_of(cell)
                     if ended["reason"] and outcome.status == "interrupted":
                         outcome = Outcome("failed", f"Ray could not run it: {ended['reason']}")
@@ -79,13 +87,17 @@ class RayExecutor:
                         on_outcome(cell, outcome)
 
     @contextmanager
-    def _driver(self) -> Iterator[Driver]:
-        """Yield a connected driver; in the end its tasks are cancelled, and it is waited for."""
+    def _driver(self, ablation: str) -> Iterator[Driver]:
+        """Yield a connected driver; in the end its tasks are cancelled, and it is waited for.
+
+        Args:
+            ablation: as the nodes find it.
+        """
         cluster = {
             "address": self.settings.address,
             "runtime_env": self.settings.runtime_env,
             "task": {
-                "ablation": str(self.ablation),
+                "ablation": ablation,
                 "here": os.getcwd(),
                 "environment": {
                     name: value for name, value in os.environ.items() if name.startswith(FORWARDED)

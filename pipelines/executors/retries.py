@@ -26,14 +26,17 @@ class Starts(TypedDict):
     fruitless: int
 
 
-def is_given_up(folder: Path) -> bool:
+def is_given_up(folder: Path, newest_step: int | None = None) -> bool:
     """Count this start of a run; write why it fails if too many before it brought no checkpoint.
 
     A start that will do nothing is not counted: the run has ended, or another process works on it.
+
+    Args:
+        newest_step: of the newest checkpoint; None: of that in the folder.
     """
     if RunFolder(folder).manifest() is not None or is_held(folder / LOCK):
         return False
-    fruitless = count(folder)
+    fruitless = count(folder, newest_step)
     if fruitless < MOST_FRUITLESS:
         return False
     why = sentence(fruitless, f"see {LOG} beside this")
@@ -41,11 +44,11 @@ def is_given_up(folder: Path) -> bool:
     return True
 
 
-def count(folder: Path) -> int:
+def count(folder: Path, newest_step: int | None = None) -> int:
     """Record that a run is being started; return the starts in a row before it without a new checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     before = reading.json_object_if_there(folder / STARTS, "delete it", Starts)
-    step = RunFolder(folder).newest_step()
+    step = RunFolder(folder).newest_step() if newest_step is None else newest_step
     fruitless = before["fruitless"] + 1 if before and before["step"] == step else 0
     atomic.write_json(folder / STARTS, {"step": step, "fruitless": fruitless})
     return fruitless

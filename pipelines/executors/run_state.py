@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipelines.ablation.at_url import is_at_work
 from pipelines.ablation.cell import Cell, outcome_of
 from pipelines.ablation.cost import costs
 from pipelines.ablation.folder import StoredAblation
 from pipelines.executors import slurm_queue
 from pipelines.storage import run_files
-from pipelines.storage.lock import is_held
-from pipelines.storage.names import LOCK, METRICS_LOG
+from pipelines.storage.names import METRICS_LOG
 from pipelines.storage.run_folder import RunFolder, read_log
 
 State = Literal["finished", "diverged", "failed", "interrupted", "running", "queued", "stopped", "waiting"]
@@ -66,7 +66,7 @@ def run_state(cell: Cell, typical_seconds: float | None = None, *, is_queued: bo
         typical_seconds: what a whole run of its cell and arm takes.
         is_queued: whether a Slurm job waits for it or works on it.
     """
-    is_locked = is_held(cell.folder / LOCK)  # asked first: a run that ends meanwhile then has a manifest
+    is_locked = is_at_work(cell)  # asked first: a run that ends meanwhile then has a manifest
     folder = RunFolder(cell.folder)
     manifest = folder.manifest()
     if manifest is not None:

@@ -26,11 +26,14 @@ def executor_of(
     if chosen == "local":
         return LocalExecutor(jobs or config.jobs)
     if chosen == "ray":
-        return RayExecutor(config.ray, folder, say)
+        return RayExecutor(config.ray, folder, say, config.store)
     if chosen == "kubernetes":
-        return KubernetesExecutor(config.kubernetes, folder)
+        return KubernetesExecutor(config.kubernetes, folder, config.store)
     if chosen == "hf-jobs":
-        return HfJobsExecutor(config.hf_jobs, folder)
+        return HfJobsExecutor(config.hf_jobs, folder, config.store)
+    if config.store is not None:
+        what = f"{chosen} makes its runs in a folder that all machines see, not at a storage URL"
+        raise UserError("store", what, config.store, "leave it out, or use another executor")
     try:
         from pipelines.executors.slurm import SlurmExecutor
     except ModuleNotFoundError as error:

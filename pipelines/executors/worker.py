@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipelines.ablation.cell import EXIT_CODES, Cell, Outcome
 from pipelines.distributed.launch import is_first_rank, is_rank, launch
 from pipelines.distributed.stop import EXIT_BUSY, EXIT_INTERRUPTED
 from pipelines.errors import Interrupted, RunFailed, UserError, without_values
-from pipelines.executors import cancellation
+from pipelines.executors import cancellation, mirrored
 from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
 from pipelines.storage import atomic, reading
+from pipelines.storage.lock import Busy
 from pipelines.storage.names import FAILURE, LOG
+from pipelines.storage.object_store import ObjectStore
+from pipelines.storage.stored_run import StoredRun
 
 
 def run_cell(cell: Cell) -> int:
@@ -27,6 +32,21 @@ def run_cell(cell: Cell) -> int:
     processes starts them, unless this process is one of them (started by torchrun, accelerate, Slurm or
     `launch`).
     """
+    if cell.store is None:
+        return _run_here(cell, None)
+    if is_rank():
+        mirrored.require_own_ranks()
+        return _run_here(cell, StoredRun(ObjectStore(cell.store), cell.folder.name))
+    begin = partial(_write_to_log, cell.folder)
+    return _ended_by(cell, lambda: mirrored.mirrored(cell, begin, partial(_run_here, cell)))
+
+
+def _run_here(cell: Cell, run: StoredRun | None) -> int:
+    """Run a cell in the folder of this machine.
+
+    Args:
+        run: where its checkpoints go, if the run is at a storage URL.
+    """
     if is_first_rank():
         _write_to_log(cell.folder)
     if cell.config["processes"] > 1 and not is_rank():
@@ -36,7 +56,7 @@ def run_cell(cell: Cell) -> int:
         print("not started: the ablation was cancelled; attnlab ablate resumes it")
         return EXIT_INTERRUPTED
     with cancellation.watching(cell.ablation):
-        return _run(cell)
+        return _ended_by(cell, partial(_run, cell, run))
 
 
 def limit_threads(threads: int) -> None:
@@ -46,27 +66,31 @@ def limit_threads(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _run(cell: Cell) -> int:
+def _run(cell: Cell, run: StoredRun | None) -> int:
     from pipelines.ablation.preregistration import read_registration, seal
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
-    from pipelines.storage.lock import Busy
     from pipelines.storage.run_folder import RunFolder
     from pipelines.train.progress import Reporter
 
+    reporter = Reporter(enabled=is_first_rank())
+    manifest = execute(
+        run_from_dict(cell.config),
+        RunFolder(cell.folder, on_checkpoint=mirrored.Upload(run, cell.folder) if run is not None else None),
+        cell.cache,
+        reporter,
+        expected=cell.run_hash,
+        registration=seal(read_registration(cell.ablation)),
+    )
+    return {"finished": 0, "diverged": 3}[manifest["status"]]
+
+
+def _ended_by(cell: Cell, work: Callable[[], int]) -> int:
+    """Return the status of `work`; an error is printed, its reason is written, and it becomes the status."""
     try:
-        reporter = Reporter(enabled=is_first_rank())
-        manifest = execute(
-            run_from_dict(cell.config),
-            RunFolder(cell.folder),
-            cell.cache,
-            reporter,
-            expected=cell.run_hash,
-            registration=seal(read_registration(cell.ablation)),
-        )
-        return {"finished": 0, "diverged": 3}[manifest["status"]]
+        return work()
     except Busy as error:
-        print(printable(str(error)))
+        print(printable(str(error)), file=sys.stderr)
         return EXIT_BUSY
     except Interrupted as error:
         print(printable(str(error)))
@@ -87,6 +111,7 @@ def _write_failure(cell: Cell, reason: str) -> None:
     shown = reason if cell.config["data"]["publish_text"] else without_values(reason)
     hidden = f" ({LOG} beside this has the values, as data.publish_text is false)"
     text = shown if shown == reason or LOG in shown else f"{shown}{hidden}"
+    cell.folder.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(cell.folder / FAILURE, f"{text}\n".encode())
 
 

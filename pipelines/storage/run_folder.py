@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,11 +82,19 @@ def holds_model(folder: Path) -> bool:
 
 
 class RunFolder:
-    """Paths and files of one run. `manifest.json` is written last: a run that has one is finished."""
+    """Paths and files of one run. `manifest.json` is written last: a run that has one is finished.
 
-    def __init__(self, path: Path, model: Path | None = None) -> None:
+    Args:
+        model: the folder of the model, where it is in another: a run from the Hub.
+        on_checkpoint: called with the step of each checkpoint that was sealed.
+    """
+
+    def __init__(
+        self, path: Path, model: Path | None = None, on_checkpoint: Callable[[int], None] | None = None
+    ) -> None:
         self.path = Path(path)
-        self._model = model  # a run from the Hub has its model in another folder
+        self._model = model
+        self.on_checkpoint = on_checkpoint or (lambda step: None)
 
     @property
     def checkpoints(self) -> Path:

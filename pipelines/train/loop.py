@@ -209,6 +209,7 @@ class Training:
         if self.accelerator.is_main_process:
             best = () if self.state.best_step is None else (self.state.best_step,)
             self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)
+            self.folder.on_checkpoint(self.state.step)
         self.accelerator.wait_for_everyone()
 
     def _interrupt(self, saved: bool) -> NoReturn:

@@ -36,7 +36,7 @@ EVERYTHING = {
 
 def a_job(ablation: Path = Path("/shared/runs/My grid_2"), runs=("3fa1", "9c02", "e7d4"), **changes) -> dict:
     processes, threads = changes.pop("processes", 1), changes.pop("threads", 2)
-    return job(KubernetesConfig(**SETTINGS | changes), ablation, runs, processes, threads)
+    return job(KubernetesConfig(**SETTINGS | changes), str(ablation), runs, processes, threads)
 
 
 def container(manifest: dict) -> dict:
