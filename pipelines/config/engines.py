@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipelines.config.section import Count, Name, Section
 
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]  # a name, and never NAME=value
+
 
 class SlurmConfig(Section):
     """Settings of the Slurm jobs, one job per run."""
@@ -81,7 +83,7 @@ class KubernetesConfig(Section):
 
 
 class HfJobsConfig(Section):
-    """Settings of the HF Jobs that `ablate --prepare` writes: one job per run."""
+    """Settings of the HF Jobs, one job per run."""
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
     bucket: Annotated[str, Field(pattern="^[^/:]+/[^/:]+$")] | None = Field(
@@ -92,8 +94,12 @@ class HfJobsConfig(Section):
     )
     flavor: Name = Field("cpu-basic", description="hardware of a job, such as a10g-small")
     minutes: Count = Field(240, description="time limit of a job in minutes; the Hub's own default is 30")
+    grace_seconds: Count = Field(
+        120,
+        description="seconds before the limit when a run is asked to stop; a step and a checkpoint must fit",
+    )
     namespace: Name | None = Field(None, description="user or organization that pays; null: the user")
     env: dict[Name, str] = Field({}, description="environment variables of the runs")
-    secrets: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+    secrets: Annotated[tuple[Variable, ...], Field(strict=False)] = Field(
         (), description="variables of the shell that starts the jobs, passed as secrets, such as HF_TOKEN"
     )

@@ -13,7 +13,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, run_cell_commands
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, run_cell_commands
 from pipelines.distributed.stop import EXIT_BUSY, SIGNALS, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, GpuPool, visible_gpus
@@ -35,6 +35,7 @@ class LocalExecutor:
     when_stopped = "start the same command again to resume"
 
     prepare = staticmethod(run_cell_commands)
+    price = staticmethod(costs_nothing)
 
     def __init__(self, jobs: int | None = None) -> None:
         self.gpus, self.jobs = visible_gpus(), jobs

@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, outcome_of, run_cell_commands
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
 from pipelines.executors import cancellation, retries
+from pipelines.executors.others import OtherCommands
 from pipelines.registry.child import python_module
 from pipelines.storage.lock import is_held
 from pipelines.storage.names import FAILURE, LOCK
@@ -46,6 +47,7 @@ class RayExecutor:
     when_stopped = "its runs have saved a checkpoint: start the same command again to resume"
 
     prepare = staticmethod(run_cell_commands)
+    price = staticmethod(costs_nothing)
 
     def __init__(self, settings: RayConfig, ablation: Path, say: Callable[[str], None]) -> None:
         if importlib.util.find_spec("ray") is None:
@@ -59,13 +61,21 @@ class RayExecutor:
         to_submit = list(cells)
         for cell in cells:
             retries.forget(cell.folder)
+        submitted, others = set[Cell](), OtherCommands(self.say)
         with self._driver() as driver:
             self._tell_what_no_node_has(cells, driver.nodes)
             while unfinished and not stop.requested and not cancellation.is_cancelled(self.ablation):
-                for cell in [cell for cell in to_submit if not is_held(cell.folder / LOCK)]:
-                    to_submit.remove(cell)
+                held = []
+                for cell in to_submit:
+                    if is_held(cell.folder / LOCK):
+                        held.append(cell)
+                        if cell not in submitted:
+                            others.tell(cell)
+                        continue
+                    submitted.add(cell)
                     (cell.folder / FAILURE).unlink(missing_ok=True)
                     driver.submit(cell.folder.name, needs(self.settings, cell.config))
+                to_submit = held
                 for ended in driver.ended():
                     cell = unfinished[ended["ended"]]
                     outcome = outcome_of(cell)

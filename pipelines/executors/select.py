@@ -30,7 +30,7 @@ def executor_of(
     if chosen == "kubernetes":
         return KubernetesExecutor(config.kubernetes, folder)
     if chosen == "hf-jobs":
-        return HfJobsExecutor(config.hf_jobs, folder)
+        return HfJobsExecutor(config.hf_jobs, folder, say)
     try:
         from pipelines.executors.slurm import SlurmExecutor
     except ModuleNotFoundError as error:
