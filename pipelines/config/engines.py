@@ -10,6 +10,8 @@ from pipelines.config.section import Count, Name, Section
 
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]  # a name, and never NAME=value
 
+DnsLabel = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]  # names of Kubernetes
+
 
 class SlurmConfig(Section):
     """Settings of the Slurm jobs, one job per run."""
@@ -64,8 +66,8 @@ class KubernetesConfig(Section):
     mount: Annotated[str, Field(pattern="^/")] = Field(
         "/shared", description="where that volume is mounted, in the pods and on this machine"
     )
-    namespace: Name | None = Field(None, description="namespace; null: that of kubectl's context")
-    queue: Name | None = Field(None, description="local queue of Kueue; null: no Kueue")
+    namespace: DnsLabel | None = Field(None, description="namespace; null: that of kubectl's context")
+    queue: DnsLabel | None = Field(None, description="local queue of Kueue; null: no Kueue")
     at_once: Count | None = Field(None, description="most pods running at a time; null: no limit")
     gpus: int = Field(0, ge=0, description="GPUs per process")
     cpus: Count | None = Field(None, description="CPUs per process; null: its threads")

@@ -91,7 +91,14 @@ class SlurmExecutor:
         self.submissions, self.others = retries.Submissions(), OtherCommands(say)
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
-        """Submit every cell that has no job, and report each as it ends."""
+        """Submit every cell that has no job, and report each as it ends.
+
+        Raises:
+            UserError: Slurm does not answer, or refuses the jobs.
+        """
+        if slurm_queue.states() is None:
+            accepted = "nothing was submitted; the same command goes on when squeue works here"
+            raise UserError("--executor slurm", "squeue does not answer", accepted=accepted)
         for cell in cells:
             retries.forget(cell.folder)
         most = largest_array()
