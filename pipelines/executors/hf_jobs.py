@@ -62,22 +62,23 @@ class HfJobsExecutor:
         self.seconds_between_looks, self.seconds_to_show = patience / 30, patience / 10
         self.submissions, self.others = retries.Submissions(), OtherCommands(say)
         self.ended_at: dict[str, float] = {}  # when a job of a run was first seen to be over
-        self.told = ""  # the last reason that was told for a Hub that does not do what it is asked
+        self.told: dict[str, str | None] = {}  # why the Hub did not do a step when it was last asked
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
         """Start a job for every cell that has none, and report each as it ends."""
         self.hub = self._queue()
         waiting = {cell.folder.name: cell for cell in cells}
         while waiting and not stop.requested and not cancellation.is_cancelled(self.ablation):
-            jobs, lost = self._jobs([], stop), list[str]()
-            for name, cell in list(waiting.items()) if jobs is not None else ():
-                outcome = self._look(cell, (jobs or {}).get(name), lost)
-                if outcome is not None:
-                    del waiting[name]
-                    self.hub.known.pop(name, None)
-                    on_outcome(cell, outcome)
+            lost: list[Cell] = []
+            if (jobs := self._jobs([], stop)) is not None:
+                for name, cell in list(waiting.items()):
+                    outcome = self._look(cell, jobs.get(name), lost)
+                    if outcome is not None:
+                        del waiting[name]
+                        self.hub.known.pop(name, None)
+                        on_outcome(cell, outcome)
             if lost:
-                self._start([waiting[name] for name in lost], stop)
+                self._start(lost, stop)
             end = time.monotonic() + self.seconds_between_looks
             while waiting and not stop.requested and time.monotonic() < end:  # react to a stop at once
                 time.sleep(min(0.2, self.seconds_between_looks))
@@ -95,18 +96,17 @@ class HfJobsExecutor:
         return HubQueue(chosen, self.bucket, self.ablation, found["namespace"], self._in_job())
 
     def _jobs(self, start: Sequence[str], stop: StopRequest) -> Mapping[str, JobState] | None:
-        """Return the job of every run; None if the Hub does not answer, which is said once."""
-        answer = self.hub.jobs(start, stop)
-        reason = answer["unavailable"] or ""
-        if reason and reason != self.told and not stop.requested:
-            every = f"it is asked again every {self.seconds_between_looks:.0f} s"
-            self.say(
-                f"the Hub does not answer, or takes no more jobs ({reason}); no run is lost, and {every}"
-            )
-        self.told = reason
+        """Return the job of every run, after starting some; None if the Hub does not answer, said once."""
+        answer, step = self.hub.jobs(start, stop), "start" if start else "look"
+        reason = answer["unavailable"]
+        if reason and not self.told.get(step) and not stop.requested:
+            what = "takes no more jobs now" if start else "does not answer"
+            again = f"it is asked again every {self.seconds_between_looks:.0f} s"
+            self.say(f"the Hub {what} ({reason}); no run is lost, and {again}")
+        self.told[step] = reason
         return None if reason and not start else answer["jobs"]
 
-    def _look(self, cell: Cell, job: JobState | None, lost: list[str]) -> Outcome | None:
+    def _look(self, cell: Cell, job: JobState | None, lost: list[Cell]) -> Outcome | None:
         """Return the outcome of a cell, None while it has none; add it to `lost` if it has no live job."""
         name, outcome = cell.folder.name, outcome_of(cell)
         if outcome.status in ("finished", "diverged"):
@@ -132,7 +132,7 @@ class HfJobsExecutor:
                 return Outcome("failed", f"{what}: is {self.bucket} mounted at {self.settings.mount}?")
             if (number := self.submissions.fruitless(cell.folder)) >= retries.MOST_FRUITLESS:
                 return Outcome("failed", retries.sentence(number, self.hub.last_words(job)))
-        lost.append(name)
+        lost.append(cell)
         return None
 
     def _start(self, cells: Sequence[Cell], stop: StopRequest) -> None:

@@ -7,12 +7,11 @@ was lost is found again, and several machines may watch one ablation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, JobHardwareInfo, JobInfo, Volume, get_token
-from huggingface_hub._jobs_api import TERMINAL_JOB_STAGES
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 
 from pipelines.errors import RunFailed, UserError
@@ -33,6 +32,8 @@ from pipelines.hub.messages import (
 
 WHERE = "--executor hf-jobs"
 ABLATION, RUN = "attnlab", "run"  # labels of a job
+WAITS = "SCHEDULING"
+ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")  # stages of a job
 PER_HOUR = {"second": 3600, "minute": 60, "hour": 1}
 MOST_LINES = 200  # of a job's log
 Result = TypeVar("Result")
@@ -40,7 +41,7 @@ Result = TypeVar("Result")
 
 def is_alive(stage: str) -> bool:
     """Whether a job in this stage waits or runs; so does one in a stage that this client does not know."""
-    return stage not in {one.value for one in TERMINAL_JOB_STAGES}
+    return stage not in ENDED
 
 
 def hardware(request: HardwareRequest, patience: Patience) -> HardwareAnswer:
@@ -105,9 +106,10 @@ def jobs(request: JobsRequest, patience: Patience) -> JobsAnswer:
     api = HfApi()
     answer: JobsAnswer = {"jobs": {}, "unavailable": None}
     try:
-        answer["jobs"] = _listed(api, request["namespace"], request["ablation"])
+        listed = list(api.list_jobs(labels={ABLATION: request["ablation"]}, namespace=request["namespace"]))
+        answer["jobs"], ids = _newest(listed), {job.id for job in listed}
         for run, job in request["known"].items():
-            if run not in answer["jobs"]:  # a list may be older than a start
+            if job not in ids:  # the list may be older than its start
                 answer["jobs"][run] = _inspected(api, request["namespace"], job)
         for run in request["start"]:
             if run not in answer["jobs"] or not is_alive(answer["jobs"][run]["stage"]):
@@ -135,12 +137,12 @@ def _started(api: HfApi, request: JobsRequest, run: str) -> JobInfo:
     )
 
 
-def _listed(api: HfApi, namespace: str, ablation: str) -> dict[str, JobState]:
-    """Return the newest job of each run of an ablation."""
+def _newest(listed: Iterable[JobInfo]) -> dict[str, JobState]:
+    """Return the newest job of each run."""
     found: dict[str, JobInfo] = {}
-    for job in api.list_jobs(labels={ABLATION: ablation}, namespace=namespace):
+    for job in listed:
         run = (job.labels or {}).get(RUN)
-        if run is not None and (run not in found or _age(job) > _age(found[run])):
+        if run is not None and (run not in found or _begun(job) > _begun(found[run])):
             found[run] = job
     return {run: _state(job) for run, job in found.items()}
 
@@ -152,7 +154,7 @@ def _inspected(api: HfApi, namespace: str, job: str) -> JobState:
         return {"id": job, "stage": "DELETED", "message": "the Hub does not know it any more", "url": ""}
 
 
-def _age(job: JobInfo) -> float:
+def _begun(job: JobInfo) -> float:
     return job.created_at.timestamp() if job.created_at else 0.0
 
 
@@ -168,15 +170,11 @@ def withdraw_jobs(request: WithdrawRequest, patience: Patience) -> WithdrawAnswe
         RunFailed: the Hub cannot be reached.
     """
     api, namespace = HfApi(), request["namespace"]
-    look = lambda: _listed(api, namespace, request["ablation"])
-    waiting = [job["id"] for job in _soon("looking for jobs", look, patience).values() if _waits(job)]
+    look = lambda: list(api.list_jobs(labels={ABLATION: request["ablation"]}, namespace=namespace))
+    waiting = [job.id for job in _soon("looking for jobs", look, patience) if _state(job)["stage"] == WAITS]
     for job in waiting:
         _soon("cancelling a job", lambda job=job: api.cancel_job(job_id=job, namespace=namespace), patience)
     return {"withdrawn": len(waiting)}
-
-
-def _waits(job: JobState) -> bool:
-    return job["stage"] == "SCHEDULING"
 
 
 def job_log(request: JobLogRequest, patience: Patience) -> JobLogAnswer:
