@@ -66,8 +66,12 @@ class KubernetesConfig(Section):
     mount: Annotated[str, Field(pattern="^/")] = Field(
         "/shared", description="where that volume is mounted, in the pods and on this machine"
     )
-    namespace: DnsLabel | None = Field(None, description="namespace; null: that of kubectl's context")
-    queue: DnsLabel | None = Field(None, description="local queue of Kueue; null: no Kueue")
+    namespace: DnsLabel | None = Field(
+        None, description="namespace, of small letters, digits and -; null: kubectl's own"
+    )
+    queue: DnsLabel | None = Field(
+        None, description="local queue of Kueue, of small letters, digits and -; null: no Kueue"
+    )
     at_once: Count | None = Field(None, description="most pods running at a time; null: no limit")
     gpus: int = Field(0, ge=0, description="GPUs per process")
     cpus: Count | None = Field(None, description="CPUs per process; null: its threads")
@@ -103,5 +107,6 @@ class HfJobsConfig(Section):
     namespace: Name | None = Field(None, description="user or organization that pays; null: the user")
     env: dict[Name, str] = Field({}, description="environment variables of the runs")
     secrets: Annotated[tuple[Variable, ...], Field(strict=False)] = Field(
-        (), description="variables of the shell that starts the jobs, passed as secrets, such as HF_TOKEN"
+        (),
+        description="names of variables of this shell whose values the jobs get as secrets, such as HF_TOKEN",
     )
