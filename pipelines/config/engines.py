@@ -10,7 +10,7 @@ from pipelines.config.section import Count, Name, Section
 
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]  # a name, and never NAME=value
 
-DnsLabel = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]  # names of Kubernetes
+DnsLabel = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]  # of Kubernetes
 
 
 class SlurmConfig(Section):
@@ -69,9 +69,7 @@ class KubernetesConfig(Section):
     namespace: DnsLabel | None = Field(
         None, description="namespace, of small letters, digits and -; null: kubectl's own"
     )
-    queue: DnsLabel | None = Field(
-        None, description="local queue of Kueue, of small letters, digits and -; null: no Kueue"
-    )
+    queue: Name | None = Field(None, description="local queue of Kueue; null: no Kueue")
     at_once: Count | None = Field(None, description="most pods running at a time; null: no limit")
     gpus: int = Field(0, ge=0, description="GPUs per process")
     cpus: Count | None = Field(None, description="CPUs per process; null: its threads")
