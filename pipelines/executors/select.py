@@ -24,7 +24,7 @@ def executor_of(
     """
     chosen = name or config.executor
     if chosen == "local":
-        return LocalExecutor(jobs or config.jobs)
+        return LocalExecutor(jobs or config.jobs, say)
     if chosen == "ray":
         return RayExecutor(config.ray, folder, say)
     if chosen == "kubernetes":

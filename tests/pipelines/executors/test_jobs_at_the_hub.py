@@ -30,6 +30,7 @@ from pipelines.hub import secrets, worker
 from pipelines.runs import identity
 from pipelines.storage.names import FAILURE
 from tests.pipelines import stored_ablation
+from tests.pipelines.actions.test_status import held_elsewhere
 from tests.pipelines.hub.conftest import know_only
 from tests.pipelines.hub.connection import Fault
 from tests.pipelines.hub.double import READER, WRITER
@@ -105,11 +106,12 @@ class Watched:
         self.folder = stored_ablation.write(root / "runs", finished=[], **{"seeds": [1]} | changes)
         self.cells = open_ablation(self.folder).cells
         self.mount, self.said, self.ends = root, [], {}
+        self.say = self.said.append
 
     def run(self, stop: StopRequest | None = None, **settings) -> dict[str, tuple[str, str]]:
         """Run it; return how each arm ended, and why."""
         values = {"image": "i", "bucket": "lab/runs", "mount": str(self.mount), **settings}
-        executor = hf_jobs.HfJobsExecutor(HfJobsConfig(**values), self.folder, self.said.append)
+        executor = hf_jobs.HfJobsExecutor(HfJobsConfig(**values), self.folder, self.say)
 
         def on_outcome(cell, outcome):
             self.ends[cell.arm] = outcome.status, outcome.reason
@@ -308,6 +310,21 @@ def test_who_stops_watching_leaves_the_jobs_and_who_comes_back_starts_none_twice
     release.set()
     assert watched.run() == FINISHED
     assert len(hub.jobs) == 2
+
+
+def test_a_run_that_another_command_works_on_gets_no_job_until_it_is_free(hub, watched):
+    stop = StopRequest()
+
+    def say(sentence):
+        watched.said.append(sentence)
+        if sentence.startswith("another command works on toy / stock / seed 1 (process "):
+            stop.signal_name = "SIGTERM"
+
+    watched.say = say
+    with held_elsewhere(watched.cells[0].folder):
+        assert watched.run(stop) in ({}, {"gate": ("finished", "")})
+    assert not hub.of(watched.cells[0].folder.name)
+    assert watched.run() == FINISHED
 
 
 def test_cancelling_withdraws_the_jobs_that_wait(hub, watched):
