@@ -140,10 +140,10 @@ class HfJobsExecutor:
         for cell in cells:
             (cell.folder / FAILURE).unlink(missing_ok=True)
         with lock(self.ablation / "queue.lock", wait=True):
-            jobs = self._jobs([cell.folder.name for cell in cells], stop) or {}
+            known = self._jobs([cell.folder.name for cell in cells], stop) or {}
         new = []
         for cell in cells:
-            job = jobs.get(cell.folder.name)
+            job = known.get(cell.folder.name)
             if job is None or not is_alive(job["stage"]):
                 continue
             self.submissions.add(cell.folder)
@@ -151,7 +151,8 @@ class HfJobsExecutor:
             self.ended_at.pop(cell.folder.name, None)
             new.append(job["url"])
         if new:
-            self.say(f"{len(new)} runs have a job on {self.settings.flavor} now, the first: {new[0]}")
+            jobs = f"{len(new)} jobs" if len(new) > 1 else "1 job"
+            self.say(f"{jobs} of the Hub on {self.settings.flavor} started, the first: {new[0]}")
 
     def _withdraw(self) -> None:
         try:

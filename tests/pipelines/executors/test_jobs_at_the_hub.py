@@ -152,7 +152,7 @@ def test_each_missing_run_is_a_job_and_no_secret_is_written_down(hub, ablate, tm
     words = ["hf_jobs.minutes=90", "hf_jobs.secrets=[WANDB_API_KEY]", "hf_jobs.env={NCCL_DEBUG: WARN}"]
     status, said = ablate(*words)
     assert status == 0, said
-    assert "2 runs have a job on a10g-small now, the first: " in said
+    assert "2 jobs of the Hub on a10g-small started, the first: " in said
     out = tmp_path / "runs" / "mine"
     assert {job.run for job in hub.jobs} == {cell.folder.name for cell in open_ablation(out).cells}
     asked = hub.jobs[0].asked
