@@ -14,7 +14,7 @@ from typing import TypeVar
 from pipelines.config.ablation import HfJobsConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed
-from pipelines.hub.messages import JobsAnswer, JobState
+from pipelines.hub.messages import JobsAnswer, JobsRequest, JobState
 from pipelines.hub.worker import ask
 from pipelines.storage import atomic
 
@@ -53,30 +53,25 @@ class HubQueue:
         """
         assert self.settings.image is not None, "checked at the start"
         none: JobsAnswer = {"jobs": {}, "unavailable": f"stopped by {stop.signal_name}"}
+        request: JobsRequest = {
+            "repo": self.bucket,
+            "namespace": self.namespace,
+            "ablation": self.label,
+            "known": self.known,
+            "start": list(start),
+            "image": self.settings.image,
+            "command": self.command,
+            "folder": self.folder,
+            "mount": Path(self.settings.mount),
+            "env": self.settings.env,
+            "secrets": list(self.settings.secrets),
+            "flavor": self.settings.flavor,
+            "minutes": self.settings.minutes,
+        }
         try:
-            answer = until_stopped(
-                lambda: ask(
-                    "jobs",
-                    {
-                        "repo": self.bucket,
-                        "namespace": self.namespace,
-                        "ablation": self.label,
-                        "known": self.known,
-                        "start": list(start),
-                        "image": self.settings.image,
-                        "command": self.command,
-                        "folder": self.folder,
-                        "mount": Path(self.settings.mount),
-                        "env": self.settings.env,
-                        "secrets": list(self.settings.secrets),
-                        "flavor": self.settings.flavor,
-                        "minutes": self.settings.minutes,
-                    },
-                ),
-                stop,
-            )
+            answer = until_stopped(lambda: ask("jobs", request), stop)
         except RunFailed as error:
-            return none | {"unavailable": str(error)}
+            return {"jobs": {}, "unavailable": str(error)}
         return answer or none
 
     def withdraw(self) -> int:

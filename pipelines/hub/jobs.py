@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import httpx2
@@ -173,7 +174,7 @@ def withdraw_jobs(request: WithdrawRequest, patience: Patience) -> WithdrawAnswe
     look = lambda: list(api.list_jobs(labels={ABLATION: request["ablation"]}, namespace=namespace))
     waiting = [job.id for job in _soon("looking for jobs", look, patience) if _state(job)["stage"] == WAITS]
     for job in waiting:
-        _soon("cancelling a job", lambda job=job: api.cancel_job(job_id=job, namespace=namespace), patience)
+        _soon("cancelling a job", partial(api.cancel_job, job_id=job, namespace=namespace), patience)
     return {"withdrawn": len(waiting)}
 
 
