@@ -68,16 +68,25 @@ class RayCluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
         self.address = f"127.0.0.1:{free_port()}"
+        self.nodes: list[Node] = []
+        self.started = itertools.count()
+        self.start_head()
+
+    def start_head(self) -> Node:
+        """Start the head, at the same address each time, and return it; end what is left of a lost one."""
+        for node in self.nodes:
+            node.kill()
         port = self.address.partition(":")[2]
-        self.head = Node(
-            self.folder / "head.txt",
+        head = Node(
+            self.folder / f"head-{next(self.started)}.txt",
             *("--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"),
         )
-        self.nodes, self.numbers = [self.head], itertools.count(1)
+        self.nodes = [head]
+        return head
 
     def add_node(self) -> Node:
         """Start another node and return it."""
-        node = Node(self.folder / f"node-{next(self.numbers)}.txt", f"--address={self.address}")
+        node = Node(self.folder / f"node-{next(self.started)}.txt", f"--address={self.address}")
         self.nodes.append(node)
         return node
 

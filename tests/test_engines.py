@@ -71,7 +71,7 @@ class Ablation:
         cell = TINY["cells"]["toy"][0] | {"num_epochs": 4, "eval_every_steps": 16}
         values = TINY | {"cells": {"toy": [cell]}, "arms": ARMS, "keep": "model"} | changes
         (folder / "ablation.yaml").write_text(yaml.safe_dump(values))
-        self.log = folder / "said.txt"
+        self.logs: dict[int, Path] = {}  # what each command said, by its process
 
     def environment(self) -> dict[str, str]:
         ours = {"PYTHONPATH": f"{REPOSITORY}:{self.folder}", "ATTNLAB_SLOWLY": str(self.slowly)}
@@ -79,8 +79,9 @@ class Ablation:
 
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines", "ablate", "ablation.yaml", "--out", "runs/toy"]
-        with open(self.log, "wb") as said:
-            started = subprocess.Popen(
+        log = self.folder / f"said-{len(self.logs)}.txt"
+        with open(log, "wb") as said:
+            process = subprocess.Popen(
                 [*command, *(options or self.engine.options)],
                 cwd=self.folder,
                 env=os.environ | self.environment(),
@@ -88,8 +89,12 @@ class Ablation:
                 stdout=said,
                 stderr=said,
             )
-        started.communicate = lambda *_: (self.log.read_text(), "")  # what `wait_for` shows of an early end
-        return started
+        self.logs[process.pid] = log
+        return process
+
+    def said(self, process: subprocess.Popen) -> str:
+        """What a command has said so far."""
+        return self.logs[process.pid].read_text()
 
     def ends(self, process: subprocess.Popen) -> tuple[int, str]:
         """Wait for the command; return its exit status and what it said."""
@@ -99,7 +104,7 @@ class Ablation:
             return process.poll() is not None
 
         wait_for(is_over, _Patient(process))
-        return process.returncode, self.log.read_text()
+        return process.returncode, self.said(process)
 
     @property
     def runs(self) -> dict[tuple[str, int], Path]:
@@ -164,7 +169,7 @@ def test_nine_runs_disturbed_in_every_way_end_with_the_bits_of_undisturbed_ones(
 ):
     """One is preempted, one killed, one cancelled at work, one refused; three diverge."""
     ablation = Ablation(tmp_path / "work", engine)
-    assert ablation.ends(ablation.start(*engine.options[:2], "--prepare"))[0] == 0
+    assert ablation.ends(ablation.start(*engine.options, "--prepare"))[0] == 0
     preempted, killed, cancelled = (ablation.runs["slow", seed] for seed in (1, 2, 3))
     refused = ablation.runs["stock", 3]
     refused.mkdir(parents=True)
@@ -237,11 +242,43 @@ def test_a_lost_worker_node_driver_and_head_of_ray_change_no_bit(engine, undistu
     assert re.fullmatch(
         r"ray: the cluster at [\d.:]+ is lost; when it answers again, .*", text.splitlines()[-1]
     ), text
+    status, text = ablation.ends(ablation.start())
+    assert status == 2, text
+    assert text.splitlines()[-1].startswith("ray.address: no Ray cluster answers"), text
 
+    engine.ray.start_head()
+    engine.ray.wait()
+    engine.ray.add_node()
+    engine.ray.wait()
     ablation.slowly.unlink()
-    status, text = ablation.ends(ablation.start("--executor", "local", "--jobs", "2"))
+    status, text = ablation.ends(ablation.start())
+    assert status == 0, text
+    assert any("resumed at step" in said(run) for run in (first, second))
+    assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
+
+
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_of_two_commands_on_one_ray_cluster_one_may_leave_and_each_run_is_made_once(
+    engine, undisturbed, tmp_path
+):
+    ablation = Ablation(tmp_path / "work", engine, arms={"slow": ARMS["slow"], "stock": []}, seeds=[1, 2])
+    ablation.slowly.touch()
+    leaves = ablation.start()
+    wait_for(lambda: (ablation.out / "runs.json").exists(), leaves)
+    wait_for(lambda: all(is_at_work(ablation.runs["slow", seed]) for seed in (1, 2)), leaves)
+    stays = ablation.start()
+    wait_for(lambda: "another command works on" in ablation.said(stays), stays)
+    assert re.search(r"works on toy / slow / seed [12] \(process \d+ on ", ablation.said(stays))
+    leaves.send_signal(signal.SIGINT)
+    status, text = ablation.ends(leaves)
+    assert status == 75, text
+    assert text.splitlines()[-1].startswith("stopped by SIGINT; its runs have saved a checkpoint"), text
+    ablation.slowly.unlink()
+    status, text = ablation.ends(stays)
     assert status == 0, text
     assert ablation.results() == {key: undisturbed[key] for key in ablation.runs}
+    for run in ablation.runs.values():
+        assert len(re.findall(r"^test: ", said(run), re.MULTILINE)) <= 1, said(run)
 
 
 @pytest.mark.parametrize("engine", ["ray"], indirect=True)

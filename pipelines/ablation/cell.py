@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -91,6 +91,18 @@ class Executor(Protocol):
 
     def prepare(self, cells: Sequence[Cell]) -> list[str]:
         """Return the commands that make the cells without this executor, for `ablate --prepare` to print."""
+
+    def price(self, cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> list[str]:
+        """Return sentences on what the cells cost in money, for `ablate --dry-run`; none where it is nothing.
+
+        Args:
+            seconds: what a run will take, for each cell of which that is known.
+        """
+
+
+def costs_nothing(cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> list[str]:
+    """Return no sentence: nobody sends a bill for these cells."""
+    return []
 
 
 def address_of(ablation: Path, store: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.ablation.cell import Cell
+from pipelines.ablation.cell import Cell, Executor
 from pipelines.ablation.cost import Cost, costs, duration, size
 from pipelines.config.load import AblationConfig
 from pipelines.shown import printable
@@ -18,11 +18,11 @@ WEIGHTS_DURING_RUN = 3 * 3 + 1
 def print_plan(
     cells: Sequence[Cell],
     config: AblationConfig,
-    at_a_time: int | None,
+    place: Executor,
     terminal: Terminal,
     earlier: Sequence[Cell] = (),
 ) -> None:
-    """Print every run with its hash, its status and, if it is to run, its estimated time."""
+    """Print every run with its hash, its status and, if it is to run, its estimated time; then the price."""
     estimates = costs(cells, earlier)
     missing = []
     for cell in cells:
@@ -35,7 +35,9 @@ def print_plan(
         line = printable(f"{cell.folder.name}  {status:9}  {cell.label}{time}", keep="")
         terminal.say(line)
     counted = f"{len(cells)} runs, {len(missing)} to run"
-    for sentence in (counted, *_totals(missing, estimates, config, at_a_time)):
+    for sentence in (counted, *_totals(missing, estimates, config, place.at_a_time)):
+        terminal.say(sentence)
+    for sentence in place.price(missing, {cell: cost.seconds for cell, cost in estimates.items()}):
         terminal.say(sentence)
 
 

@@ -188,7 +188,7 @@ def print_runs(
     """Print what would be run."""
     earlier = open_ablation(folder).cells if (folder / RUNS).exists() else ()
     every = {cell.folder: cell for cell in cells}
-    print_plan(list(every.values()), config, place.at_a_time, terminal, earlier)
+    print_plan(list(every.values()), config, place, terminal, earlier)
 
 
 def conclude(

@@ -24,6 +24,10 @@ def _storage_url(url: str) -> str:
 
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]  # a name, and never NAME=value
+
+DnsLabel = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]  # of Kubernetes
+
 
 class SlurmConfig(Section):
     """Settings of the Slurm jobs, one job per run."""
@@ -80,7 +84,9 @@ class KubernetesConfig(Section):
     mount: Annotated[str, Field(pattern="^/")] = Field(
         "/shared", description="where that volume is mounted, in the pods and on this machine"
     )
-    namespace: Name | None = Field(None, description="namespace; null: that of kubectl's context")
+    namespace: DnsLabel | None = Field(
+        None, description="namespace, of small letters, digits and -; null: kubectl's own"
+    )
     queue: Name | None = Field(None, description="local queue of Kueue; null: no Kueue")
     at_once: Count | None = Field(None, description="most pods running at a time; null: no limit")
     gpus: int = Field(0, ge=0, description="GPUs per process")
@@ -99,7 +105,7 @@ class KubernetesConfig(Section):
 
 
 class HfJobsConfig(Section):
-    """Settings of the HF Jobs that `ablate --prepare` writes: one job per run."""
+    """Settings of the HF Jobs, one job per run."""
 
     image: Name | None = Field(None, description="container image that has attnlab; needed")
     bucket: Annotated[str, Field(pattern="^[^/:]+/[^/:]+$")] | None = Field(
@@ -110,8 +116,13 @@ class HfJobsConfig(Section):
     )
     flavor: Name = Field("cpu-basic", description="hardware of a job, such as a10g-small")
     minutes: Count = Field(240, description="time limit of a job in minutes; the Hub's own default is 30")
+    grace_seconds: Count = Field(
+        120,
+        description="seconds before the limit when a run is asked to stop; a step and a checkpoint must fit",
+    )
     namespace: Name | None = Field(None, description="user or organization that pays; null: the user")
     env: dict[Name, str] = Field({}, description="environment variables of the runs")
-    secrets: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
-        (), description="variables of the shell that starts the jobs, passed as secrets, such as HF_TOKEN"
+    secrets: Annotated[tuple[Variable, ...], Field(strict=False)] = Field(
+        (),
+        description="names of variables of this shell whose values the jobs get as secrets, such as HF_TOKEN",
     )

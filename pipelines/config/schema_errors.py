@@ -105,6 +105,9 @@ def unknown_key(document: Document, path: KeyPath, model: type[BaseModel]) -> Us
 
 
 def _description(model: type[BaseModel], path: KeyPath) -> str | None:
+    """The description of a setting, or of the list that an item is in."""
+    while isinstance(path[-1], int):
+        path = path[:-1]
     field = field_at(model, path)
     return field.description if field else None
 

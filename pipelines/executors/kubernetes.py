@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from pipelines.ablation.cell import Cell
+from pipelines.ablation.cell import Cell, OnOutcome, costs_nothing
 from pipelines.config.ablation import KubernetesConfig
-from pipelines.distributed.stop import EXIT_INTERRUPTED
-from pipelines.executors.prepared import PreparedExecutor
+from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
+from pipelines.errors import UserError
+from pipelines.executors.mounted import address_for
 from pipelines.storage import atomic
 from pipelines.storage.names import CANCELLED, KUBERNETES
 
@@ -28,7 +29,7 @@ exec attnlab run-cell "$0" "$1"
 """
 
 
-class KubernetesExecutor(PreparedExecutor):
+class KubernetesExecutor:
     """Writes Jobs for kubectl. They need no process of ours; `ablate` reports when their runs have ended.
 
     Args:
@@ -38,10 +39,26 @@ class KubernetesExecutor(PreparedExecutor):
         UserError: a setting is missing, or the folder is not on the volume of the pods.
     """
 
+    at_a_time = None
+    when_stopped = "nothing was started"
+
+    price = staticmethod(costs_nothing)
+
     def __init__(self, settings: KubernetesConfig, ablation: Path, store: str | None = None) -> None:
         needed = {"image": settings.image} | ({} if store else {"claim": settings.claim})
-        super().__init__("kubernetes", "kubectl", ablation, settings.mount, needed, store)
+        self.ablation = ablation.absolute()
+        self.address = address_for("kubernetes", ablation, settings.mount, needed, store)
         self.settings = settings
+
+    def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
+        """Refuse to run: kubectl starts the runs, by the command that `prepare` returns.
+
+        Raises:
+            UserError: always.
+        """
+        what = f"{len(cells)} runs have not ended, and kubectl starts them there"
+        accepted = "the same command with --prepare prints how"
+        raise UserError("--executor kubernetes", what, accepted=accepted)
 
     def prepare(self, cells: Sequence[Cell]) -> list[str]:
         """Write the Jobs of the cells into the ablation's folder; return the command that starts them."""

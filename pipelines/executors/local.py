@@ -8,16 +8,17 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from pipelines.ablation.at_url import is_at_work
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, run_cell_commands
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, run_cell_commands
 from pipelines.distributed.stop import EXIT_BUSY, SIGNALS, StopRequest, leaving_at_once
 from pipelines.executors import cancellation
 from pipelines.executors.gpus import VISIBLE, GpuPool, visible_gpus
+from pipelines.executors.others import OtherCommands
 from pipelines.executors.worker import limit_threads, outcome_by, run_cell
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -29,14 +30,16 @@ class LocalExecutor:
 
     Args:
         jobs: cells side by side; None: as many as the GPUs allow, or one per core on a machine without GPUs.
+        say: called with sentences for the user.
     """
 
     when_stopped = "start the same command again to resume"
 
     prepare = staticmethod(run_cell_commands)
+    price = staticmethod(costs_nothing)
 
-    def __init__(self, jobs: int | None = None) -> None:
-        self.gpus, self.jobs = visible_gpus(), jobs
+    def __init__(self, jobs: int | None = None, say: Callable[[str], None] = lambda _: None) -> None:
+        self.gpus, self.jobs, self.others = visible_gpus(), jobs, OtherCommands(say)
         self.at_a_time = jobs or len(self.gpus) or os.cpu_count() or 1
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
@@ -57,6 +60,7 @@ class LocalExecutor:
             for _ in range(min(len(waiting), at_a_time - len(running))):
                 cell = waiting.popleft()
                 if is_at_work(cell):  # another process: look again later
+                    self.others.tell(cell)
                     waiting.append(cell)
                     continue
                 gpus = pool.take(cell.config["processes"])

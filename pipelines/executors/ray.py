@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.ablation.at_url import at_url, is_at_work
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, outcome_of, run_cell_commands
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
 from pipelines.executors import cancellation, retries
+from pipelines.executors.others import OtherCommands
 from pipelines.registry.child import python_module
 from pipelines.storage.names import FAILURE
 
@@ -47,6 +48,7 @@ class RayExecutor:
     when_stopped = "its runs have saved a checkpoint: start the same command again to resume"
 
     prepare = staticmethod(run_cell_commands)
+    price = staticmethod(costs_nothing)
 
     def __init__(
         self, settings: RayConfig, ablation: Path, say: Callable[[str], None], store: str | None = None
@@ -65,13 +67,21 @@ class RayExecutor:
             retries.forget(cell.folder)
         if self.remote is not None:
             self.remote.forget_starts(cells)
+        submitted, others = set[Cell](), OtherCommands(self.say)
         with self._driver(cells[0].address) as driver:
             self._tell_what_no_node_has(cells, driver.nodes)
             while unfinished and not stop.requested and not cancellation.is_cancelled(self.ablation):
-                for cell in [cell for cell in to_submit if not is_at_work(cell)]:
-                    to_submit.remove(cell)
+                held = []
+                for cell in to_submit:
+                    if is_at_work(cell):
+                        held.append(cell)
+                        if cell not in submitted:
+                            others.tell(cell)
+                        continue
+                    submitted.add(cell)
                     (cell.folder / FAILURE).unlink(missing_ok=True)
                     driver.submit(cell.folder.name, needs(self.settings, cell.config))
+                to_submit = held
                 for ended in driver.ended():
                     cell = unfinished[ended["ended"]]
                     if self.remote is not None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 import time
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from pipelines.shown import printable
 
@@ -38,11 +38,12 @@ def main() -> None:
         return
     _tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
     tasks: dict[Any, str] = {}  # name of the run, by the reference to its task
-    threading.Thread(target=_watch, args=(tasks,), daemon=True).start()
     make_run = _task()
     for line in sys.stdin:
         run = json.loads(line)
-        tasks[make_run.options(**run["needs"]).remote(name=run["name"], **cluster["task"])] = run["name"]
+        task = make_run.options(**run["needs"]).remote(name=run["name"], **cluster["task"])
+        tasks[task] = run["name"]
+        task.future().add_done_callback(partial(_report, task, tasks))  # waiting for all would look at each
     for task in list(tasks):
         ray.cancel(task)  # one that runs gets SIGINT: it saves a checkpoint
     while tasks:
@@ -72,21 +73,12 @@ def _task() -> Any:
     return make_run
 
 
-def _watch(tasks: dict[Any, str]) -> None:
-    """Report each run whose task has ended."""
-    while True:
-        if not tasks:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            continue
-        ended, _ = ray.wait(list(tasks), timeout=SECONDS_BETWEEN_LOOKS)
-        for task in ended:
-            reason = None
-            try:
-                ray.get(task)
-            except RayError as error:
-                reason = _first_sentence(getattr(error, "cause", None) or error)
-            _tell({"ended": tasks[task], "reason": reason})
-            del tasks[task]  # last: `main` leaves when none is left
+def _report(task: Any, tasks: dict[Any, str], ended: Future[None]) -> None:
+    """Report the run whose task has ended."""
+    error = ended.exception()
+    reason = None if error is None else _first_sentence(getattr(error, "cause", None) or error)
+    _tell({"ended": tasks[task], "reason": reason})
+    del tasks[task]  # last: `main` leaves when none is left
 
 
 def _tell(line: dict[str, Any]) -> None:

@@ -65,3 +65,21 @@ def sentence(fruitless: int, last: str) -> str:
         f"started {fruitless} times in a row without a new checkpoint ({last}): is the time limit too short "
         "to reach the first checkpoint (checkpoint_every_steps), or the memory too small?"
     )
+
+
+class Submissions:
+    """How often one watcher has submitted each run since its newest checkpoint."""
+
+    def __init__(self) -> None:
+        self._made: dict[
+            Path, tuple[int, int]
+        ] = {}  # folder -> step of the newest checkpoint, submissions since
+
+    def fruitless(self, folder: Path) -> int:
+        """Return the submissions of a run since its newest checkpoint."""
+        step, number = self._made.get(folder, (0, 0))
+        return number if step == RunFolder(folder).newest_step() else 0
+
+    def add(self, folder: Path) -> None:
+        """Count a submission of a run."""
+        self._made[folder] = RunFolder(folder).newest_step(), self.fruitless(folder) + 1

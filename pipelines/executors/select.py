@@ -24,13 +24,13 @@ def executor_of(
     """
     chosen = name or config.executor
     if chosen == "local":
-        return LocalExecutor(jobs or config.jobs)
+        return LocalExecutor(jobs or config.jobs, say)
     if chosen == "ray":
         return RayExecutor(config.ray, folder, say, config.store)
     if chosen == "kubernetes":
         return KubernetesExecutor(config.kubernetes, folder, config.store)
     if chosen == "hf-jobs":
-        return HfJobsExecutor(config.hf_jobs, folder, config.store)
+        return HfJobsExecutor(config.hf_jobs, folder, say, config.store)
     if config.store is not None:
         what = f"{chosen} makes its runs in a folder that all machines see, not at a storage URL"
         raise UserError("store", what, config.store, "leave it out, or use another executor")

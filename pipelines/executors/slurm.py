@@ -15,16 +15,16 @@ from typing import Any
 
 import submitit
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, outcome_of, run_cell_commands
+from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, outcome_of, run_cell_commands
 from pipelines.config.ablation import SlurmConfig
 from pipelines.distributed.launch import adopt_slurm_rank, is_first_rank
 from pipelines.distributed.stop import EXIT_INTERRUPTED, StopRequest
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
+from pipelines.executors.others import OtherCommands
 from pipelines.executors.worker import limit_threads, run_cell
 from pipelines.storage.lock import is_held, lock
 from pipelines.storage.names import FAILURE, LOCK
-from pipelines.storage.run_folder import RunFolder
 
 FOLDER = "queue"  # in the ablation's folder: submitit's files
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -76,6 +76,7 @@ class SlurmExecutor:
     )
 
     prepare = staticmethod(run_cell_commands)
+    price = staticmethod(costs_nothing)
 
     def __init__(self, settings: SlurmConfig, ablation: Path, say: Callable[[str], None]) -> None:
         for program in ("sbatch", "squeue"):
@@ -87,10 +88,17 @@ class SlurmExecutor:
         self.at_a_time = settings.at_once
         self.jobs: dict[Cell, list[str]] = {}  # all jobs of a cell, submitted or found; the last one counts
         self.queue_answers = True
-        self.tries: dict[Cell, tuple[int, int]] = {}  # step of the newest checkpoint, submissions since
+        self.submissions, self.others = retries.Submissions(), OtherCommands(say)
 
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
-        """Submit every cell that has no job, and report each as it ends."""
+        """Submit every cell that has no job, and report each as it ends.
+
+        Raises:
+            UserError: Slurm does not answer, or refuses the jobs.
+        """
+        if slurm_queue.states() is None:
+            accepted = "nothing was submitted; the same command goes on when squeue works here"
+            raise UserError("--executor slurm", "squeue does not answer", accepted=accepted)
         for cell in cells:
             retries.forget(cell.folder)
         most = largest_array()
@@ -133,23 +141,20 @@ class SlurmExecutor:
         outcome = outcome_of(cell)
         if outcome.status in ("finished", "diverged"):
             return outcome
-        if is_held(cell.folder / LOCK):  # by another ablation, or by a process that outlived its job
+        if is_held(cell.folder / LOCK):  # by another command, or by a process that outlived its job
+            if cell not in self.jobs:
+                self.others.tell(cell)
             return None
         if cell in self.jobs:  # submitted by this watcher, so its failure is not an old one
             if outcome.status == "failed":
                 return outcome
             if state == "CANCELLED":
                 return Outcome("interrupted", f"its job {job} was cancelled")
-        if (number := self._fruitless_tries(cell)) >= retries.MOST_FRUITLESS:
+        if (number := self.submissions.fruitless(cell.folder)) >= retries.MOST_FRUITLESS:
             last = f"Slurm says {state} of job {job}, see {self._log(job)}"
             return Outcome("failed", retries.sentence(number, last))
         lost.append(cell)
         return None
-
-    def _fruitless_tries(self, cell: Cell) -> int:
-        """Return the submissions by this watcher since the newest checkpoint of the run."""
-        step, number = self.tries.get(cell, (0, 0))
-        return number if step == RunFolder(cell.folder).newest_step() else 0
 
     def _submit(self, cells: Sequence[Cell]) -> None:
         """Submit cells, as one array for each number of processes and threads."""
@@ -170,7 +175,7 @@ class SlurmExecutor:
         executor.update_parameters(**parameters(self.settings, processes, threads, self.ablation.name))
         for cell in cells:
             (cell.folder / FAILURE).unlink(missing_ok=True)
-            self.tries[cell] = RunFolder(cell.folder).newest_step(), self._fruitless_tries(cell) + 1
+            self.submissions.add(cell.folder)
         try:
             jobs = executor.map_array(RunCell(), [_absolute(cell) for cell in cells])
         except submitit.core.utils.FailedJobError as error:

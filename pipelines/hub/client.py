@@ -150,7 +150,7 @@ def retried(step: str, call: Callable[[], Result], patience: Patience) -> Result
         try:
             return call()
         except Exception as error:
-            unavailable = _unavailable(error)
+            unavailable = worth_a_retry(error)
             if unavailable is None:
                 raise
             # The random factor keeps the clients of one cluster from asking at the same moments.
@@ -169,7 +169,7 @@ def retried(step: str, call: Callable[[], Result], patience: Patience) -> Result
             wait = min(2 * wait, patience.longest_wait)
 
 
-def _unavailable(error: BaseException) -> Unavailable | None:
+def worth_a_retry(error: BaseException) -> Unavailable | None:
     """Return why the client failed if it is worth a retry; the client and hf_xet wrap their errors."""
     for cause in _causes(error):
         if isinstance(cause, OfflineModeIsEnabled):  # a ConnectionError, but the user asked for it

@@ -125,6 +125,97 @@ class FillAnswer(TypedDict):
     num_fetched: int  # files that were not there before
 
 
+class HardwareRequest(TypedDict):
+    """What jobs cost."""
+
+    repo: str  # the bucket or the storage URL of the runs, as in all that follow
+
+
+class HardwareAnswer(TypedDict):
+    """The flavors of jobs."""
+
+    dollars_per_hour: dict[str, float]
+
+
+class JobPreflightRequest(TypedDict):
+    """What the jobs of an ablation will need."""
+
+    repo: str
+    bucket: str | None  # None: nothing is mounted
+    namespace: str | None  # None: the owner of the token
+    secrets: list[str]  # variables of this shell; their values are in no request
+
+
+class JobPreflightAnswer(HardwareAnswer):
+    """What the Hub says before a job is started."""
+
+    namespace: str
+
+
+class JobState(TypedDict):
+    """A job of the Hub."""
+
+    id: str
+    stage: str
+    message: str
+    url: str
+
+
+class JobsRequest(TypedDict):
+    """An ablation, the jobs of it that are known, and the runs that need one."""
+
+    repo: str
+    bucket: str | None  # None: nothing is mounted
+    namespace: str
+    ablation: str  # the label of its jobs
+    known: dict[str, str]  # run -> id
+    start: list[str]  # names of runs
+    image: str
+    command: list[str]  # followed by the address of the ablation and the name of the run
+    address: str  # of the ablation: its folder in the jobs, or its storage URL
+    mount: Path  # of the bucket, in the jobs
+    env: dict[str, str]
+    secrets: list[str]
+    flavor: str
+    minutes: int
+
+
+class JobsAnswer(TypedDict):
+    """The newest job of each run, and why the Hub did not do all that was asked for."""
+
+    jobs: dict[str, JobState]
+    unavailable: str | None
+
+
+class WithdrawRequest(TypedDict):
+    """An ablation whose waiting jobs are to go."""
+
+    repo: str
+    namespace: str
+    ablation: str
+
+
+class WithdrawAnswer(TypedDict):
+    """How many jobs went."""
+
+    withdrawn: int
+
+
+class JobLogRequest(TypedDict):
+    """A job, and the secrets whose values its log may hold."""
+
+    repo: str
+    namespace: str
+    job: str
+    secrets: list[str]
+
+
+class JobLogAnswer(TypedDict):
+    """What a job has printed in the end."""
+
+    text: str
+
+
 class TokenOwner(TypedDict):
     """The part of the Hub's `whoami` answer that is read here."""
 

@@ -46,7 +46,7 @@ def refuse(folder: Path, own_paths: Iterable[Path] = ()) -> None:
 def refuse_request(request: Mapping[str, object]) -> None:
     """Refuse a request to the Hub if a text in it holds a secret or a path of this machine.
 
-    A `Path` in it is not searched: it is never sent.
+    A `Path` in it is not searched: it is never sent, or is a place in a job that the user states as such.
 
     Raises:
         UserError: it names every such entry.

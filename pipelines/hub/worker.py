@@ -42,6 +42,18 @@ def ask(action: Literal["commit"], request: messages.CommitRequest) -> messages.
 def ask(
     action: Literal["fill"], request: messages.FillRequest, *, num_bytes: None
 ) -> messages.FillAnswer: ...
+@overload
+def ask(action: Literal["hardware"], request: messages.HardwareRequest) -> messages.HardwareAnswer: ...
+@overload
+def ask(
+    action: Literal["job_preflight"], request: messages.JobPreflightRequest
+) -> messages.JobPreflightAnswer: ...
+@overload
+def ask(action: Literal["jobs"], request: messages.JobsRequest) -> messages.JobsAnswer: ...
+@overload
+def ask(action: Literal["withdraw_jobs"], request: messages.WithdrawRequest) -> messages.WithdrawAnswer: ...
+@overload
+def ask(action: Literal["job_log"], request: messages.JobLogRequest) -> messages.JobLogAnswer: ...
 def ask(action: str, request: Mapping[str, Any], *, num_bytes: int | None = 0) -> Any:
     """Run an action of `pipelines.hub` in the worker process and return its answer.
 
@@ -49,8 +61,8 @@ def ask(action: str, request: Mapping[str, Any], *, num_bytes: int | None = 0) -
     and local paths first.
 
     Args:
-        action: the name of a module of `pipelines.hub` and of its function.
-        request: what the action takes; a `Path` in it stays on this machine.
+        action: the name of a function of `pipelines.hub`.
+        request: what the action takes; a `Path` in it stays on this machine, or is the user's place in a job.
         num_bytes: the size of the transfer, which sets the deadline; None: not known, so no deadline.
 
     Raises:
@@ -138,6 +150,7 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
     from pipelines.hub.commit import commit
     from pipelines.hub.download import download
     from pipelines.hub.fill import fill
+    from pipelines.hub.jobs import hardware, job_log, job_preflight, jobs, withdraw_jobs
     from pipelines.hub.preflight import preflight
     from pipelines.hub.upload import upload
 
@@ -152,6 +165,11 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
         "fill": fill,
         "anchor": anchor,
         "anchored": anchored,
+        "hardware": hardware,
+        "job_preflight": job_preflight,
+        "jobs": jobs,
+        "withdraw_jobs": withdraw_jobs,
+        "job_log": job_log,
     }
     patience, action = client.Patience.from_environment(), request.pop("action")
     where = str(Address(request["repo"], request["revision"])) if action == "download" else request["repo"]

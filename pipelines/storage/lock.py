@@ -76,6 +76,11 @@ def is_held(path: Path) -> bool:
     return age is not None and age < LEASE_SECONDS and not _died_on_this_machine(_lease(path))
 
 
+def holder(path: Path) -> str:
+    """Return who holds the lock on a file, in words."""
+    return _holder_name(_lease(path))
+
+
 def _lease(path: Path, on_loss: Callable[[], None] | None = None) -> SoftFileLease:
     return SoftFileLease(
         path,

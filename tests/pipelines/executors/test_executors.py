@@ -14,12 +14,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from pipelines.ablation.folder import open_ablation
 from pipelines.cli.main import main
 from pipelines.config.ablation import SlurmConfig
 from pipelines.config.load import load_ablation
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import UserError
 from pipelines.executors import cancellation, retries, slurm_queue
+from pipelines.executors.local import LocalExecutor
 from pipelines.executors.select import executor_of
 from pipelines.executors.slurm import parameters
 from pipelines.storage.names import FAILURE, SEAL
@@ -96,6 +98,22 @@ def test_a_run_that_another_process_works_on_is_left_alone(prepared, capsys):
         assert main(["run-cell", str(out), folder.name]) == 75
     assert "another process works on it" in capsys.readouterr().err
     assert not (folder / "failure.txt").exists()
+
+
+def test_the_local_executor_waits_for_a_run_of_another_command_and_says_whose(prepared):
+    _, out = prepared
+    [cell] = [cell for cell in open_ablation(out).cells if cell.arm == "stock"]
+    said, ends, stop = [], [], StopRequest()
+
+    def say(sentence):
+        said.append(sentence)
+        stop.signal_name = "SIGTERM"
+
+    with held_elsewhere(cell.folder):
+        LocalExecutor(1, say).run([cell], stop=stop, on_outcome=lambda *end: ends.append(end))
+    [told] = said
+    assert re.fullmatch(r"another command works on toy / stock / seed 1 \(process \d+ on .+\); .+", told)
+    assert [outcome.reason for _, outcome in ends] == ["not started"]
 
 
 def test_a_run_that_is_not_the_planned_one_any_more_does_not_start(prepared, tmp_path, capsys):

@@ -1,4 +1,7 @@
-"""The commands that `ablate --prepare` writes for HF Jobs, as the Hub's own client understands them."""
+"""The commands that `ablate --prepare` writes for HF Jobs, as the Hub's own client understands them.
+
+Jobs that `ablate` starts itself are in test_jobs_at_the_hub.py.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def test_each_missing_run_is_a_job_of_the_client(tmp_path, capsys):
     [command] = [command for command in commands if command.endswith(run)]
     assert understood(command) == {
         "image": "registry.example/attnlab:1",
-        "command": f"attnlab run-cell '{out}' {run}",
+        "command": f"timeout --preserve-status --signal=TERM 5280s attnlab run-cell '{out}' {run}",
         "flavor": "a10g-small",
         "timeout": "90m",
         "attempts": "4",
@@ -69,7 +72,7 @@ def test_each_missing_run_is_a_job_of_the_client(tmp_path, capsys):
 def test_a_flavor_that_does_not_exist_is_refused_with_those_that_do():
     settings = HfJobsConfig(image="i", bucket="lab/runs", flavor="a11g-small")
     with pytest.raises(UserError, match=r"no such flavor \(got a11g-small\); one of .*a10g-small.*prices"):
-        HfJobsExecutor(settings, Path("/outputs/runs/mine"))
+        HfJobsExecutor(settings, Path("/outputs/runs/mine"), print).prepare([])
 
 
 @pytest.mark.parametrize(
@@ -83,11 +86,4 @@ def test_a_flavor_that_does_not_exist_is_refused_with_those_that_do():
 def test_what_a_job_needs_is_asked_for(changes, reason):
     settings = HfJobsConfig(**{"image": "i", "bucket": "lab/runs"} | changes)
     with pytest.raises(UserError, match=reason):
-        HfJobsExecutor(settings, Path("/outputs/runs/mine"))
-
-
-def test_without_prepare_it_says_what_starts_the_runs(tmp_path, capsys):
-    file, out = write(tmp_path), tmp_path / "runs" / "toy"
-    options = ["--executor", "hf-jobs", *SETTINGS, f"hf_jobs.mount={tmp_path}"]
-    assert main(["ablate", str(file), "--out", str(out), *options]) == 2
-    assert "2 runs have not ended, and hf jobs run starts them there" in capsys.readouterr().err
+        HfJobsExecutor(settings, Path("/outputs/runs/mine"), print)

@@ -201,3 +201,14 @@ def test_what_a_job_needs_is_asked_for(tmp_path, capsys, missing):
     ]
     assert main(command) == 2
     assert f"kubernetes.{missing}: is not stated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Team_A", "-a", "b" * 64])
+def test_a_namespace_that_no_cluster_has_is_one_sentence(tmp_path, capsys, name):
+    file, out = write(tmp_path), tmp_path / "runs" / "toy"
+    assert prepare(file, out, tmp_path, "--prepare", f"kubernetes.namespace={name}") == 2
+    said = capsys.readouterr().err
+    assert (
+        "kubernetes.namespace must be namespace, of small letters, digits and -; null: kubectl's own" in said
+    )
+    assert f"(got '{name[:20]}" in said

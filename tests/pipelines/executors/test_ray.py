@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -107,9 +108,12 @@ def test_a_run_that_another_process_works_on_is_submitted_when_it_is_free(cell, 
         return iter(())
 
     monkeypatch.setattr(Driver, "ended", lambda self: ended())
+    said = []
     with held_elsewhere(cell.folder):
-        outcomes, driver = run(cell, monkeypatch, None, stop)
+        outcomes, driver = run(cell, monkeypatch, None, stop, said.append)
     assert (outcomes, driver.submitted) == ([], [])
+    [told] = said
+    assert re.fullmatch(r"another command works on toy / stock / seed 1 \(process \d+ on .+\); .*", told)
 
 
 def test_a_request_that_no_node_can_fulfil_is_told(cell, monkeypatch):

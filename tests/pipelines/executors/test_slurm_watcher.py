@@ -11,6 +11,7 @@ from pipelines.ablation.folder import open_ablation
 from pipelines.cli.main import main
 from pipelines.config.ablation import SlurmConfig
 from pipelines.distributed.stop import StopRequest
+from pipelines.errors import UserError
 from pipelines.executors import retries, slurm
 from pipelines.executors import slurm_queue as queue
 from pipelines.storage.names import SEAL
@@ -145,12 +146,22 @@ def test_a_run_that_another_watcher_has_submitted_is_waited_for(out, monkeypatch
 def test_a_queue_that_answers_every_other_time_gets_no_run_twice(out, monkeypatch, answers):
     """It is asked at each look, and again before submitting: another watcher may have been faster."""
     queue.remember_jobs(out, {run_folder(out).name: "17_3"})
-    slurm_queue = Queue(monkeypatch, out, lambda look, jobs: {} if look % 2 == answers else None)
+    slurm_queue = Queue(monkeypatch, out, lambda look, jobs: {} if look == 1 or look % 2 == answers else None)
     assert slurm_queue.watch(stopped_at=8) == []
     assert slurm_queue.submissions == []
 
 
 def test_a_silent_queue_is_told_once(out, monkeypatch):
-    slurm_queue = Queue(monkeypatch, out, lambda look, jobs: {} if look == 5 else None)
+    slurm_queue = Queue(monkeypatch, out, lambda look, jobs: {} if look in (1, 5) else None)
     assert slurm_queue.watch(stopped_at=9) == []
     assert [sentence.startswith("squeue does not answer") for sentence in slurm_queue.said] == [True, True]
+
+
+def test_a_queue_that_never_answers_is_one_sentence_and_the_same_command_goes_on(out, monkeypatch):
+    slurm_queue = Queue(monkeypatch, out, lambda look, jobs: {} if look > 1 else None)
+    with pytest.raises(UserError) as refused:
+        slurm_queue.watch()
+    assert str(refused.value).startswith("--executor slurm: squeue does not answer; nothing was submitted; ")
+    assert slurm_queue.submissions == []
+    assert slurm_queue.watch(stopped_at=5) == []
+    assert slurm_queue.submissions[0] == [run_folder(out).name]
