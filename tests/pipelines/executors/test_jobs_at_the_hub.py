@@ -19,6 +19,7 @@ import yaml
 from huggingface_hub import close_session, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
+from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.folder import find_cell, open_ablation
 from pipelines.cli.main import main
 from pipelines.config.engines import HfJobsConfig
@@ -29,6 +30,8 @@ from pipelines.executors import cancellation, hf_jobs, hub_queue, retries
 from pipelines.hub import secrets, worker
 from pipelines.runs import identity
 from pipelines.storage.names import FAILURE
+from pipelines.storage.object_store import ObjectStore
+from pipelines.storage.stored_run import StoredRun
 from tests.pipelines import stored_ablation
 from tests.pipelines.actions.test_status import held_elsewhere
 from tests.pipelines.hub.conftest import know_only
@@ -172,6 +175,29 @@ def test_each_missing_run_is_a_job_and_no_secret_is_written_down(hub, ablate, tm
     before = len(hub.jobs)
     assert ablate(*words)[0] == 0  # it is over: nothing is started
     assert len(hub.jobs) == before
+
+
+def test_with_a_store_nothing_is_mounted_and_results_come_from_there(hub, ablate, tmp_path):
+    store = f"file://{tmp_path}/store"
+
+    def finishes_in_the_store(job: Job) -> tuple[str, str | None]:
+        address = job.asked["command"][-2]
+        cell = find_cell(tmp_path / "runs" / "mine", job.run)
+        config = run_from_dict(cell.config)
+        made = tmp_path / "elsewhere" / job.run
+        stored_ablation.finish(made, config, identity.describe(config))
+        StoredRun(ObjectStore(address.rpartition("/")[0]), job.run).end(made)
+        return "COMPLETED", None
+
+    hub.work = finishes_in_the_store
+    status, said = ablate(f"store={store}", "hf_jobs.bucket=null", "hf_jobs.mount=/nowhere")
+    assert status == 0, said
+    for job in hub.jobs:
+        assert job.asked["command"][-2:] == [f"{store}/mine", job.run]
+        assert not job.asked.get("volumes")
+    assert {outcome_of(cell).status for cell in open_ablation(tmp_path / "runs" / "mine").cells} == {
+        "finished"
+    }
 
 
 def test_a_job_asks_its_run_to_stop_before_the_limit_and_has_its_status(tmp_path, watched):
