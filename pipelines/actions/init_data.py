@@ -56,6 +56,7 @@ class Start:
     options: dict[str, Any]
     data: dict[str, Any]
     comments: list[str] = field(default_factory=list)
+    num_train: int | None = None  # rows to learn from
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def _start(reading: Reading, sources: Mapping[str, Source], read: _Rows) -> Star
     if labels:
         options["labels"] = labels
         comments.append(f"{len(labels)} labels, written out because a split may lack one.")
-    return Start(entry, options, data, comments)
+    drawn = sum(data.get("split", {}).values())
+    return Start(entry, options, data, comments, int(read.num_rows * (1 - drawn)))
 
 
 def _checked(

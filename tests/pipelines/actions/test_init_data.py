@@ -282,6 +282,20 @@ def test_files_as_people_have_them_become_runs(
     load_data(load_run(["my.yaml"]))
 
 
+@pytest.mark.parametrize("ablation", [False, True])
+def test_few_rows_get_epochs_in_which_a_model_from_scratch_learns(ablation, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("few", 40), ("many", 12_000)):
+        found = [(f"Nummer {place} ist {TONES[place % 2]}", TONES[place % 2]) for place in range(count)]
+        (tmp_path / f"{name}.csv").write_bytes(csv_of(["text", "label"], found))
+    epochs = {}
+    for name in ("few", "many"):
+        assert main(["init", "--data", f"{name}.csv", *["--ablation"] * ablation]) == 0
+        values = yaml.safe_load(capsys.readouterr().out)
+        epochs[name] = (values["cells"]["text_classification"] if ablation else values)["num_epochs"]
+    assert epochs == {"few": 40, "many": 3}
+
+
 SPANS = [
     {"text": "Mira war in Oslo.", "label": [[0, 4, "PER"], [12, 16, "LOC"]]},
     {"text": "Nichts.", "label": []},
