@@ -63,3 +63,9 @@ def _code_of(character: str) -> str:
 def cut(text: str, most: int) -> str:
     """Return the first `most` characters of a text, with an ellipsis if there are more."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def with_point(value: object) -> str:
+    """Return what to write for a number with a decimal comma, as a remark; "" for any other value."""
+    found = re.fullmatch(r"\s*([+-]?\d+),(\d+)\s*", value) if isinstance(value, str) else None
+    return f" (write {found[1]}.{found[2]})" if found else ""

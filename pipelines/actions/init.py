@@ -19,8 +19,10 @@ from pipelines.config.run import HubConfig, LoraConfig, ModelConfig, RunConfig, 
 from pipelines.config.suggestions import perhaps
 from pipelines.errors import UserError
 from pipelines.registry import catalog
+from pipelines.shown import plural
 
 LEARNING_RATE = 1e-3  # these models start from scratch; the default of the schema is for pretrained ones
+FEWEST_STEPS, MOST_EPOCHS = 300, 40  # in which one from scratch learns something from few rows
 # Options that a task requires, or that its generated corpus needs.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "audio_classification": {"seconds": 0.25},
@@ -57,9 +59,10 @@ def starter(
         start = _start_without_data(entry)
     section, chosen = model_section(start.task, model)
     start.comments += chosen
+    settings = _settings(section) | _epochs(section, start)
     if ablation:
-        return "\n".join(ablation_lines(start, section, _settings(section))) + "\n"
-    return "\n".join([*_header(start, section), *_run(start, section)]) + "\n"
+        return "\n".join(ablation_lines(start, section, settings)) + "\n"
+    return "\n".join([*_header(start, section), *_run(start, section, settings)]) + "\n"
 
 
 def _task_entry(task: str | None) -> catalog.Entry:
@@ -84,6 +87,23 @@ def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
     return {"learning_rate": LEARNING_RATE} if "architecture" in section else {}
 
 
+def _epochs(section: Mapping[str, Any], start: Start) -> dict[str, Any]:
+    """Return as many epochs as few rows need for a model from scratch, and say so."""
+    fields = RunConfig.model_fields
+    batch, epochs = fields["batch_size"].default, fields["num_epochs"].default
+    if "architecture" not in section or start.num_train is None:
+        return {}
+    steps = -(-start.num_train // batch)
+    needed = min(MOST_EPOCHS, -(-FEWEST_STEPS // steps))
+    if needed <= epochs:
+        return {}
+    start.comments.append(
+        f"num_epochs {needed}: {start.num_train:,} rows make {plural(steps, 'step')} an epoch, and a model "
+        "from scratch needs some hundreds."
+    )
+    return {"num_epochs": needed}
+
+
 def _header(start: Start, section: Mapping[str, Any]) -> Iterator[str]:
     model = section.get("name") or f"a small {section['architecture']} from scratch"
     yield f"# {start.task.name} with {model}: every setting. Delete the lines you do not change."
@@ -96,14 +116,13 @@ def _header(start: Start, section: Mapping[str, Any]) -> Iterator[str]:
     yield from explained(start.comments)
 
 
-def _run(start: Start, section: Mapping[str, Any]) -> Iterator[str]:
+def _run(start: Start, section: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
     written: dict[str, Iterator[str]] = {
         "task": _task(start),
         "data": _data(start.data),
         "model": _section(ModelConfig, section),
         "where": _section(WhereConfig, {}),
     }
-    given = _settings(section)
     for name, field in RunConfig.model_fields.items():
         if name in written:
             yield ""
@@ -128,7 +147,11 @@ def _task(start: Start) -> Iterator[str]:
     for option in start.task.options:
         if option.name in start.options or not option.is_required:
             value = start.options.get(option.name, option.default)
-            yield from _line(option.name, value, _with_choices(option.meaning.rstrip("."), option.hint))
+            yield from _line(option.name, value, _with_choices(_in_yaml(option.meaning), option.hint))
+
+
+def _in_yaml(meaning: str) -> str:
+    return meaning.rstrip(".").replace("None:", "null:")
 
 
 def _data(given: Mapping[str, Any]) -> Iterator[str]:

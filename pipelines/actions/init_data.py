@@ -5,38 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.actions import recognise
-from pipelines.actions.recognise import LANGUAGES, Reading, Row, readings
+from pipelines.actions.recognise import columns as known
+from pipelines.actions.recognise.columns import LANGUAGES, Columns, Row
+from pipelines.actions.recognise.other_shapes import refusals
+from pipelines.actions.recognise.readings import Reading, readings
 from pipelines.errors import UserError
 from pipelines.registry import catalog
 from pipelines.storage.paths import split_part
 
 MOST_ROWS = 5000  # that are looked at
+LOOSE = {"text_classification", "language_modelling", "translation", "summarization"}  # any texts may fit
 ENOUGH = 100  # rows from which a test split is drawn too
 MOST_LABELS = 60  # that are written into the file
 SPLIT_NAMES = {"train": "train", "validation": "validation valid val dev devel", "test": "test eval testb"}
 LENGTHS = (64, 128, 256, 384)  # of which the first that holds nearly all texts is taken
 LONGEST_TARGET = 128  # so that a decoder of 512 positions holds source and target
 NEARLY_ALL = 0.99
+SHORTEST_CONTEXT, SHORTEST_ROWS = 16, 300  # of a series: a patch of PatchTST, and what gives one
+OTHER_ENCODING = "cp1252"  # of Windows in the west, where a file is not UTF-8
 PIECE = re.compile(r"[^\W\u0e00-\ud7ff]+|\S")  # words; signs, and characters of scripts without spaces
 WANTED = (
-    *recognise.TOKENS,
-    *recognise.TAGS,
-    *recognise.LABELS,
-    *recognise.QUESTIONS,
-    *recognise.CONTEXTS,
-    *recognise.ANSWERS,
-    *recognise.LONG,
-    *recognise.SHORT,
-    *recognise.SOURCES,
-    *recognise.WRITTEN,
-    *recognise.NUMBERS,
-    *recognise.LANGUAGES,
+    *known.TOKENS,
+    *known.TAGS,
+    *known.LABELS,
+    *known.QUESTIONS,
+    *known.CONTEXTS,
+    *known.ANSWERS,
+    *known.LONG,
+    *known.SHORT,
+    *known.SOURCES,
+    *known.WRITTEN,
+    *known.NUMBERS,
+    *known.LANGUAGES,
 )  # by which a header line is known
 
 
@@ -51,15 +56,21 @@ class Start:
     options: dict[str, Any]
     data: dict[str, Any]
     comments: list[str] = field(default_factory=list)
+    num_train: int | None = None  # rows to learn from
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of the train file, how many it has, and its format where the name does not state it."""
+    """Rows of the train file, how many it has, and its format and encoding where these must be stated.
+
+    `reason` is why its first unreadable row cannot be read.
+    """
 
     rows: list[dict[str, Any]]
     num_rows: int
     format: str | None
+    encoding: str | None = None
+    reason: str = ""
 
 
 def start_from(files: Sequence[str], task: str | None) -> Start:
@@ -74,12 +85,17 @@ def start_from(files: Sequence[str], task: str | None) -> Start:
     """
     sources = _by_split(_parallel(files))
     read = _read(sources["train"])
+    where = " ".join(files)
     found = _spoken(sources["train"]) or readings(read.rows)
     fitting = [reading for reading in found if task in (None, reading.task)]
-    where = " ".join(files)
+    if {reading.task for reading in fitting} <= LOOSE:
+        for meant, what, fix in refusals(Columns(read.rows)):
+            if task in (None, meant):
+                raise UserError(where, what, accepted=fix)
     if not fitting:
         columns = ", ".join(dict.fromkeys(name for row in read.rows for name in row)) or "none"
-        fix = "see attnlab ls tasks for the columns of each task; rename them, or start from --task NAME"
+        fix = f"{read.reason}; " if read.reason else ""
+        fix += "see attnlab ls tasks for the columns of each task; rename them, or start from --task NAME"
         wanted = f"the task {task}" if task else "any task"
         raise UserError(where, f"its columns do not fit {wanted}", columns, fix)
     errors: list[UserError] = []
@@ -91,6 +107,12 @@ def start_from(files: Sequence[str], task: str | None) -> Start:
             continue
         others = [f"{other.task} ({other.why})" for other in found if other is not reading]
         start.comments += [f"Also possible: {other}." for other in others]
+        if errors and reading.task == "language_modelling" and task is None:
+            # Any text can be modelled, but that is not what the rows are for.
+            wrong = errors[0]
+            fix = f"{wrong.accepted or 'repair the data'}; or name the task, --task {reading.task}"
+            raise UserError(wrong.where, wrong.what, wrong.came, fix)
+        start.comments += [f"{error.where}: {error.what}." for error in errors]
         return start
     raise errors[0]
 
@@ -105,7 +127,10 @@ def _start(reading: Reading, sources: Mapping[str, Source], read: _Rows) -> Star
     assert entry is not None
     comments = [f"{reading.task}: {reading.why}."]
     data: dict[str, Any] = dict(sources)
-    if "validation" not in sources:
+    options = dict(reading.options)
+    if entry.attributes.get("reads") == "series":
+        options |= _series(data, read.num_rows, comments)
+    elif "validation" not in sources:
         drawn = {"validation": 0.1, "test": 0.1} if read.num_rows >= ENOUGH else {"validation": 0.2}
         drawn = {name: share for name, share in drawn.items() if name not in sources}
         data["split"] = drawn
@@ -115,8 +140,12 @@ def _start(reading: Reading, sources: Mapping[str, Source], read: _Rows) -> Star
         )
     needed = {name: path for name, path in reading.columns.items() if _default(entry, name) != path}
     data |= {"format": read.format} if read.format else {}
+    if read.encoding:
+        data["encoding"] = read.encoding
+        comments.append(f"The file is not UTF-8; it can be read as {read.encoding}: look at attnlab inspect.")
     data |= {"columns": needed} if needed else {}
-    options = dict(reading.options) | _lengths(reading, read.rows, comments)
+    if entry.attributes.get("reads") != "series":
+        options |= _lengths(reading, read.rows, comments)
     skipped, labels = _checked(entry, data, options)
     if skipped:
         data["on_bad_row"] = "skip"
@@ -126,7 +155,8 @@ def _start(reading: Reading, sources: Mapping[str, Source], read: _Rows) -> Star
     if labels:
         options["labels"] = labels
         comments.append(f"{len(labels)} labels, written out because a split may lack one.")
-    return Start(entry, options, data, comments)
+    drawn = sum(data.get("split", {}).values())
+    return Start(entry, options, data, comments, int(read.num_rows * (1 - drawn)))
 
 
 def _checked(
@@ -148,11 +178,32 @@ def _checked(
     skipped = sum(map(len, found.skipped.values()))
     used = sum(len(getattr(found, name) or ()) for name in ("train", "validation", "test"))
     if skipped > used / 9:
-        load_splits(DataConfig(**files), load_class(f"pipelines.tasks.{entry.name}", Task)(**options))
+        strict = load_class(f"pipelines.tasks.{entry.name}", Task)(**options)
+        load_splits(DataConfig(**files), strict, required=("train",))
     labels = task.state().get("labels") or []
     is_text = all(isinstance(label, str) and not label.isdigit() for label in labels)
     wanted = "split" in data and is_text and "labels" not in options and len(labels) <= MOST_LABELS
     return skipped, [*labels] if wanted and not {"true", "false"} & set(labels) else []
+
+
+def _series(data: dict[str, Any], num_rows: int, comments: list[str]) -> dict[str, int]:
+    """Cut a series in time where it is one file; return lengths of which a part holds several windows.
+
+    Raises:
+        UserError: it is too short.
+    """
+    part = num_rows * 15 // 100
+    whole = min(120, part // 2)
+    horizon = whole // 5
+    if whole - horizon < SHORTEST_CONTEXT:
+        what = f"has {num_rows:,} rows, and a series to learn from needs about {SHORTEST_ROWS}"
+        raise UserError(str(data["train"]), what, accepted="add rows")
+    if "validation" not in data:
+        file = data["train"]
+        data |= {"train": f"{file}[:70%]", "validation": f"{file}[70%:85%]", "test": f"{file}[85%:]"}
+        comments.append(f"One file of {num_rows:,} rows, which is cut in time; name files to use your own.")
+    comments.append(f"Each forecast is of {horizon} rows from the {whole - horizon} before them.")
+    return {"context_len": whole - horizon, "horizon": horizon}
 
 
 def _default(entry: catalog.Entry, column: str) -> str:
@@ -214,35 +265,62 @@ def _split_of(source: Source) -> str | None:
 
 
 def _read(source: Source) -> _Rows:
-    from pipelines.data.readers import FORMATS, SUFFIXES, read_file, read_parallel
-    from pipelines.data.table import Table
+    from pipelines.data.decode import read_bytes, unpack
+    from pipelines.data.readers import FORMATS, SUFFIXES, TEXT, read_file, read_parallel, suffix_of
+    from pipelines.data.table import BadRow, Table
 
     def rows_of(table: Table, format: str | None) -> _Rows:
-        rows = islice(table.take(table.columns), MOST_ROWS)
-        return _Rows([_named(row, table) for row in rows if isinstance(row, dict)], table.num_rows, format)
+        rows = list(islice(table.take(table.columns), MOST_ROWS))
+        wrong = next((row.reason for row in rows if isinstance(row, BadRow)), "")
+        reason = table.notes[-1] if table.num_rows == 1 and table.notes else wrong and f"its row {wrong}"
+        found = [_named(row, table) for row in rows if isinstance(row, dict)]
+        return _Rows(found, table.num_rows, format, reason=reason)
 
     if not isinstance(source, str):
         return rows_of(read_parallel(source), None)
-    suffixes = [suffix for suffix in Path(split_part(source)[0]).suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1].lower() if suffixes else ""
+    file = Path(split_part(source)[0])
+    content = unpack(read_bytes(file), file, [])  # tells a folder or an archive from a file with rows
+    encoding = _encoding(content)
+    suffix = suffix_of(file)
+    formats = {".csv": ("conll",), ".tsv": ("conll",), TEXT: ("conll", "tsv", "csv")}
     if suffix in SUFFIXES:
-        return rows_of(read_file(source, wanted=WANTED), None)
-    for format in ("parquet", "json", "conll", "tsv", "csv"):  # a name that states no format
+        read = rows_of(read_file(source, None, encoding, WANTED), None)
+    for format in formats.get(suffix, () if suffix in SUFFIXES else FORMATS[:6]):
         with suppress(UserError):
-            read = rows_of(read_file(source, format, wanted=WANTED), format)
-            if read.num_rows and len(read.rows) > 0.9 * min(read.num_rows, MOST_ROWS) and _fits(read, format):
-                return read
-    if suffix == ".txt":
-        return rows_of(read_file(source), None)
+            other = rows_of(read_file(source, format, encoding, WANTED), format)
+            if (
+                other.num_rows
+                and len(other.rows) > 0.9 * min(other.num_rows, MOST_ROWS)
+                and _fits(other, format)
+            ):
+                return replace(other, encoding=encoding)
+    if suffix in SUFFIXES:
+        return replace(read, encoding=encoding)
+    if suffix == TEXT:
+        return replace(rows_of(read_file(source, None, encoding), None), encoding=encoding)
     fix = f"rename it to end in .{', .'.join(FORMATS[:6])} or .txt"
     raise UserError(source, "the format is known neither from the name nor from the content", accepted=fix)
+
+
+def _encoding(content: bytes) -> str | None:
+    """Return the encoding to state: none for UTF-8, a byte order mark, or what is no text at all."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in content[:4096]:
+        return None
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        with suppress(UnicodeDecodeError):
+            content.decode(OTHER_ENCODING)
+            return OTHER_ENCODING
+    return None
 
 
 def _fits(read: _Rows, format: str) -> bool:
     """Return whether rows look as if they had been written in a format, and not only can be read in it."""
     if format == "conll":
-        return any(reading.task == "ner" for reading in readings(read.rows))
-    return format in ("parquet", "json") or (len(read.rows[0]) > 1 and "column_1" not in read.rows[0])
+        return len(read.rows) > 1 and any(reading.task == "ner" for reading in readings(read.rows))
+    has_names = format == "tsv" or "column_1" not in read.rows[0]  # tabs in every row are no accident
+    return format in ("parquet", "json") or (len(read.rows[0]) > 1 and has_names)
 
 
 def _named(row: Mapping[str, Any], table: Any) -> dict[str, Any]:

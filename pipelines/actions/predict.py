@@ -18,7 +18,7 @@ from pipelines.data.readers import SUFFIXES, TEXT, json_row, read_file, suffix_o
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.errors import UserError, raise_all
 from pipelines.runs.load import LoadedRun, load_run_model
-from pipelines.shown import json_line, plural
+from pipelines.shown import json_line, plural, printable
 from pipelines.storage.paths import require_writable, rows_of_part, shown, split_part
 from pipelines.tasks.base import Example, Task
 from pipelines.tasks.shared.media_classification import MediaClassification
@@ -83,14 +83,19 @@ def read_input(source: str, task: Task, data: DataConfig) -> Table:
 
     Args:
         data: how the run read its data: its column names, by which delimiter and header line are found; its
-            encoding; its format, for a file whose name ends as that of the run's file does.
+            encoding; its format, for a file whose name ends as that of the run's file does. Where that name
+            states none (.txt), the rows must look like those of the format, else they are lines.
 
     Raises:
         UserError: the file cannot be read, or has no rows.
     """
+    columns = [*wanted(task, data.columns), *wanted(task, {}), LINE]
+    format = None if source == "-" else _format(source, data)
     if source != "-" and suffix_of(Path(split_part(source)[0])) in SUFFIXES:
-        columns = [*wanted(task, data.columns), *wanted(task, {}), LINE]
-        table = read_file(source, _format(source, data), data.encoding, columns)
+        table = read_file(source, format, data.encoding, columns)
+    elif format is not None and (found := _of_format(source, format, task, data, columns)):
+        table = found
+        print(printable(f"{shown(source)}: read as {format}, as the run's data"), file=sys.stderr)
     else:
         where = "standard input" if source == "-" else shown(source)
         lines = decode(_content(source), data.encoding, where).split("\n")
@@ -143,6 +148,27 @@ def _format(source: str, data: DataConfig) -> str | None:
         return None
     own, asked = (suffix_of(Path(split_part(name)[0])) for name in (data.train, source))
     return data.format if own == asked else None
+
+
+def _of_format(
+    source: str, format: str, task: Task, data: DataConfig, columns: Sequence[str]
+) -> Table | None:
+    """Return the rows of a file whose name states no format, if they look as if written in the run's.
+
+    All rows can be read and have a column that the task reads; in CoNLL some sentence has several lines.
+    """
+    if format == "lines":
+        return None
+    try:
+        table = read_file(source, format, data.encoding, columns)
+    except UserError:
+        return None
+    rows = table.take(table.columns)
+    paths = {name: data.columns.get(name, column.default) for name, column in task.columns.items()}
+    inputs = {path.split(".")[0] for name, path in paths.items() if not task.columns[name].is_target}
+    has_words = format != "conll" or any(isinstance(row, dict) and len(row["tokens"]) > 1 for row in rows)
+    is_read = bool(inputs & set(table.columns)) and not any(isinstance(row, BadRow) for row in rows)
+    return table if is_read and has_words else None
 
 
 def _content(source: str) -> bytes:

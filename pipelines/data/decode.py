@@ -15,8 +15,12 @@ FOREIGN = {  # first bytes of other kinds of files that are often named like a d
     b"BZh": "bzip2-compressed: unpack it or use gzip",
     b"\xfd7zXZ": "xz-compressed: unpack it or use gzip",
     b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it or use gzip",
+    b"ARROW1": "an Arrow file: write it as parquet (datasets: Dataset.to_parquet)",
+    b"\xff\xff\xff\xff": "an Arrow file, as save_to_disk leaves it: write it as parquet (Dataset.to_parquet)",
     b"version https://git-lfs": "a Git LFS pointer, not the data: run git lfs pull",
 }
+IN_FOLDERS = "; if it has a folder of images or sounds for each label, "
+IN_FOLDERS += "set data.name to it, with the task image_classification or audio_classification"
 
 
 def read_bytes(file: Path) -> bytes:
@@ -27,7 +31,8 @@ def read_bytes(file: Path) -> bytes:
     """
     where = shown(str(file))
     if file.is_dir():
-        raise UserError(where, "is a folder", accepted=f"name a file in it, which has {_some(file)}")
+        fix = f"name a file in it, which has {_some(file)}"
+        raise UserError(where, "is a folder", accepted=fix + IN_FOLDERS * _has_folders(file))
     if not file.exists():
         folder = file.parent
         fix = f"its folder has {_some(folder)}" if folder.is_dir() else "its folder does not exist"
@@ -44,6 +49,10 @@ def read_bytes(file: Path) -> bytes:
         if content.startswith(magic):
             raise UserError(where, f"is {meaning}")
     return content
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(inner.is_dir() for inner in folder.iterdir())
 
 
 def _some(folder: Path, most: int = 8) -> str:

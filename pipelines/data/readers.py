@@ -169,16 +169,31 @@ def _read_json(text: str, where: str) -> Table:
         fix = "the file may be cut off; repair it or fetch it again"
         raise UserError(where, f"is not valid JSON ({error})", accepted=fix) from error
     if isinstance(value, dict):
-        lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        if len(lists) != 1:
+        lists = {k: v for k, v in value.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
+        if len(lists) > 1 and len(lists) == len(value):
+            fix = "write each list to a file of its own, and name them as data.train, data.validation ..."
+            raise UserError(where, "holds several lists of rows", ", ".join(lists), fix)
+        numbered = _numbered_columns(value)
+        if len(lists) != 1 and not numbered:
             return _one_object(value, text, where)
-        value = lists[0]
+        value = numbered or next(iter(lists.values()))
     if not isinstance(value, list):
         raise UserError(where, f"holds {_kind(value)}", accepted="a list of objects, one per row")
     if squad_json.is_nested(value):
         rows = [BadRow(row) if isinstance(row, str) else row for row in squad_json.questions(value)]
         return of_rows(where, rows)
     return of_rows(where, [_as_row(entry, text) for entry in value])
+
+
+def _numbered_columns(value: Row) -> list[Row]:
+    """Return the rows of a table whose columns are objects by row (pandas: {"a": {"0": ..., "1": ...}})."""
+    columns = list(value.values())
+    if not columns or not all(isinstance(column, dict) and column for column in columns):
+        return []
+    rows = columns[0].keys()
+    if any(column.keys() != rows for column in columns) or not all(row.isdigit() for row in rows):
+        return []
+    return [{name: column[row] for name, column in value.items()} for row in rows]
 
 
 def _one_object(value: Row, text: str, where: str) -> Table:

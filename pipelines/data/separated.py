@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from pipelines.data.cells import decode_columns
 from pipelines.errors import UserError
 from pipelines.shown import cut, plural
 
@@ -24,6 +24,8 @@ MOST_OF_A_ROW = 200  # characters that a message shows
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 QUOTED = re.compile(r'(?s)"(?:[^"]|"")*""(?:[^"]|"")*"')  # a cell as CSV writes one with quotation marks
 BY_PLACE = re.compile(r"column_\d+")  # a column of a file without a header line
+SENTENCE = re.compile(r"(?s)\S+\s+\S+\s+\S.*[.!。！]\s*")  # no name; a question may be one, in a survey
+STATED = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's first line
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class Separated:
 
 
 def parse(text: str, where: str, wanted: Collection[str], *, by_tabs: bool) -> Separated:
-    """Read cells under names. An empty cell is a missing value; JSON lists become lists.
+    """Read cells under names. An empty cell is a missing value; lists of JSON or Python become lists.
 
-    The delimiter is the one under which the header has a wanted column, else the one that gives most rows
-    the width of the first. Without a header line the columns are column_1, column_2 ...
+    The delimiter is the one that a first line "sep=;" states, else the one under which the header has a
+    wanted column, else the one that gives most rows the width of the first. Without a header line the
+    columns are column_1, column_2 ...; a column whose name is empty is unnamed_1 in the first place.
 
     Args:
         wanted: names of columns that a task looks for.
@@ -51,18 +54,20 @@ def parse(text: str, where: str, wanted: Collection[str], *, by_tabs: bool) -> S
         UserError: quotation marks do not match, or the header repeats a name.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    delimiter = "\t" if by_tabs else _delimiter(text, wanted)
-    records = list(_records(text, delimiter, where, quoted=not by_tabs))
+    stated = None if by_tabs else STATED.match(text)
+    text = text[stated.end() :] if stated else text
+    delimiter = "\t" if by_tabs else stated[1] if stated else _delimiter(text, wanted)
+    records = list(_records(text, delimiter, where, quoted=not by_tabs, first_line=2 if stated else 1))
     if not records:
         return Separated([], [], [], "", [])
-    first = records[0][1]
+    first = [name or f"unnamed_{place}" for place, name in enumerate(records[0][1], start=1)]
     has_header = _has_header(records, wanted)
     header = first if has_header else [f"column_{place}" for place in range(1, len(first) + 1)]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(where, "the first line repeats a column name", ", ".join(repeated))
     rows = [_row(header, cells) for _, cells in records[has_header:]]
-    _decode_lists(header, [row for row in rows if isinstance(row, dict)])
+    decode_columns(header, [row for row in rows if isinstance(row, dict)])
     notes = [] if delimiter in (",", "\t") and by_tabs == (delimiter == "\t") else [_split_at(delimiter)]
     quoted = sum(bool(QUOTED.fullmatch(cell)) for _, cells in records for cell in cells) if by_tabs else 0
     if quoted:
@@ -80,7 +85,7 @@ def parse(text: str, where: str, wanted: Collection[str], *, by_tabs: bool) -> S
 
 
 def _split_at(delimiter: str) -> str:
-    return f"split at {DELIMITERS[delimiter]}"
+    return f"split at {DELIMITERS.get(delimiter, repr(delimiter))}"
 
 
 def _row(header: Sequence[str], cells: Sequence[str]) -> Row | str:
@@ -89,7 +94,7 @@ def _row(header: Sequence[str], cells: Sequence[str]) -> Row | str:
     return {name: cell if cell != "" else None for name, cell in zip(header, cells)}
 
 
-def _records(text: str, delimiter: str, where: str, *, quoted: bool) -> Iterator[Record]:
+def _records(text: str, delimiter: str, where: str, *, quoted: bool, first_line: int = 1) -> Iterator[Record]:
     """Yield the cells of each row that is not blank.
 
     Raises:
@@ -100,10 +105,10 @@ def _records(text: str, delimiter: str, where: str, *, quoted: bool) -> Iterator
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
     else:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    first_line = 1
+    lines_before = first_line - 1
     try:
         for cells in reader:
-            line, first_line = first_line, reader.line_num + 1
+            line, first_line = first_line, reader.line_num + lines_before + 1
             if cells:
                 yield line, cells
     except csv.Error as error:
@@ -128,26 +133,14 @@ def _has_header(records: Sequence[Record], wanted: Collection[str]) -> bool:
     """Return whether the first line holds names.
 
     It does if a task looks for one of them. It does not if a task looks for column_1, or if a cell is a
-    number or stands again in its column, as labels do.
+    number or a sentence, or stands again in its column, as labels do.
     """
     first = records[0][1]
     if set(wanted) & set(first):
         return True
-    if any(map(BY_PLACE.fullmatch, wanted)) or any(map(NUMBER.fullmatch, first)):
+    if any(map(BY_PLACE.fullmatch, wanted)) or any(
+        NUMBER.fullmatch(c) or SENTENCE.fullmatch(c) for c in first
+    ):
         return False
     below = (cells for _, cells in records[1:] if len(cells) == len(first))
     return not any(cell and cell == name for cells in below for cell, name in zip(cells, first))
-
-
-def _decode_lists(header: Sequence[str], rows: Sequence[Row]) -> None:
-    """Turn each column whose cells are all JSON lists, or all JSON objects, into a column of these."""
-    for name in header:
-        cells = [row[name] for row in rows if row[name] is not None]
-        if not cells or {(cell[0], cell[-1]) for cell in cells} not in ({("[", "]")}, {("{", "}")}):
-            continue
-        try:
-            decoded = iter([json.loads(cell) for cell in cells])
-        except ValueError:
-            continue
-        for row in rows:
-            row[name] = None if row[name] is None else next(decoded)

@@ -68,6 +68,8 @@ def scheme_of(sentences: Iterable[Tags]) -> Scheme:
 
 
 def _without_prefixes(tags: set[str]) -> Scheme:
+    if not tags:
+        return Scheme("numbers", None, list)  # no row has texts
     if tags <= {OUTSIDE}:
         return Scheme("only O", None, list)
     if OUTSIDE not in tags or _spelled_otherwise(tags - {OUTSIDE}):

@@ -12,6 +12,8 @@ CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 AGAIN = "download or save the model again"  # what mends a damaged file of a model
 SAFE = "*.safetensors"
+POINTER = b"version https://git-lfs"  # how a file begins that Git has not fetched
+MOST_INNER = 3  # folders in one sentence
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 OTHERS = {"*.gguf": "GGUF", "*.h5": "TensorFlow", "*.msgpack": "Flax"}
 CONVERT = (
@@ -46,14 +48,25 @@ def _require_whole(folder: Path, name: str) -> None:
         _refuse_other_forms(folder, name)
     config = reading.json_object_if_there(folder / CONFIG, AGAIN)
     if config is None:
-        inner = folder / "model"
-        fix = f"name {inner}" if (inner / CONFIG).is_file() else "name the folder that holds it"
+        inner = sorted(
+            path.parent for path in folder.glob(f"*/{CONFIG}")
+        )  # of runs, and of Trainer's checkpoints
+        fix = (
+            f"name {' or '.join(map(str, inner[:MOST_INNER]))}" if inner else "name the folder that holds it"
+        )
         raise _refused(f"the folder has no {CONFIG}", name, fix)
     if not config.get("model_type"):
         fix = 'state it there, such as "model_type": "bert"'
         raise _refused(f"{CONFIG} does not say which architecture it is (no model_type)", name, fix)
     if not weights:
         raise _refused("the folder has no weights", name, "name one with model.safetensors")
+    for file in weights:
+        with (folder / file).open("rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                what = f"{file} is a Git LFS pointer, not the weights"
+                raise _refused(
+                    what, name, "run git lfs pull in the folder, or download the model with hf download"
+                )
 
 
 def _refuse_other_forms(folder: Path, name: str) -> None:

@@ -67,7 +67,8 @@ def _load(kind: InputKind, named: str, source: str, revision: str | None) -> Pro
     folder = Path(source)
     if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
         what = f"the folder has no {kind.word}"  # transformers would make one that knows no words
-        raise UserError("model.name", what, named, f"save the model's {kind.word} in it")
+        other = ", or name a folder that has it as model.tokenizer" if kind.word == "tokenizer" else ""
+        raise UserError("model.name", what, named, f"save the model's {kind.word} in it{other}")
     try:
         auto_class = getattr(transformers, kind.auto_class)
         loaded: Processor = auto_class.from_pretrained(

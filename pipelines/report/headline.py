@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pipelines.comparison.results import CHANGED
@@ -66,7 +67,7 @@ def _clause(facts: ReportData, word: str, rows: Sequence[Row]) -> str:
 def _plain(row: Row) -> str:
     """Return what the only comparison of an arm found."""
     stock = row.baseline
-    means = f"{row.metric} {_mean(row.arm_scores)} against {_mean(row.baseline_scores)}"
+    means = f"{row.metric} {' against '.join(_means(row.arm_scores, row.baseline_scores))}"
     match row.word:
         case "better" | "worse" | "usually better" | "usually worse":
             small = ", though by less than what matters" if row.within_margin else ""
@@ -83,9 +84,12 @@ def _plain(row: Row) -> str:
             return f"these runs do not tell whether {row.arm} differs from {stock}"
 
 
-def _mean(scores: tuple[float | None, ...]) -> str:
-    mean = fmt.mean(scores)
-    return fmt.MISSING if mean is None else f"{mean:.3g}"
+def _means(*scores: Sequence[float | None]) -> list[str]:
+    """Return the means with as many decimals each, three digits of the one nearest to 0."""
+    means = [fmt.mean(one) for one in scores]
+    sizes = [abs(mean) for mean in means if mean]
+    places = max(0, 2 - math.floor(math.log10(min(sizes)))) if sizes else 2
+    return [fmt.number(mean, places) for mean in means]
 
 
 def _margin(row: Row) -> str:

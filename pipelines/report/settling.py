@@ -23,9 +23,10 @@ def unseen(row: Row) -> str:
     fall, rate, needed = row.unseen.fall, row.unseen.overturns, row.unseen.needed
     if fall is None or rate is None or needed is None:
         return "it holds if no seed collapses; how far one would fall is not known"
+    whose = row.baseline if row.word.endswith("worse") else row.arm
     return (
-        f"it holds if fewer than {100 * rate:.2g} % of seeds fall by {fall:.3g} {row.unit}, which {needed:,} "
-        "seeds without such a fall would show"
+        f"it holds if fewer than {100 * rate:.2g} % of the seeds of {whose} collapse (lose {fall:.3g} "
+        f"{row.unit}); {needed:,} seeds of which none does would show that"
     )
 
 

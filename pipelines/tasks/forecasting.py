@@ -16,6 +16,7 @@ from pipelines.errors import UserError
 from pipelines.metrics.base import Metric
 from pipelines.metrics.mse import MeanSquaredError
 from pipelines.registry.option_types import Count, Items
+from pipelines.shown import with_point
 from pipelines.tasks.base import Baseline, Batch, Column, Example, Feature, Raw, Task
 
 VALUES_PER_TOKEN = 16  # the usual patch of a channel, which max_tokens counts as a token
@@ -68,7 +69,7 @@ class Forecasting(Task):
     def check(self, example: Example) -> str | None:
         for name in self.channels:
             if not math.isfinite(_number(example[name])):
-                return f"has {example[name]!r} as {name!r}, which is not a number"
+                return f"has {example[name]!r} as {name!r}, which is not a number{with_point(example[name])}"
         when = example.get("time")
         if when is not None and _time(when) is None:
             return f"has the time {when!r}, which is not ISO 8601 (2016-07-01 00:00:00)"

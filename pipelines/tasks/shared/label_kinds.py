@@ -20,6 +20,7 @@ from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.mse import MeanSquaredError
 from pipelines.metrics.pearson import Pearson
 from pipelines.metrics.spearman import Spearman
+from pipelines.shown import with_point
 from pipelines.tasks.base import Baseline, Feature, Prediction, Raw
 from pipelines.tasks.shared.target_loss import IGNORED, PLAIN, TargetLoss
 
@@ -205,7 +206,8 @@ class Regression(LabelKind):
         except (ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
-            raise LookupError(f"has a label where kind regression needs a number: {label!r}")
+            what = f"has a label where kind regression needs a number: {label!r}"
+            raise LookupError(what + with_point(label))
         if abs(value) > LARGEST:
             raise LookupError(
                 f"has a label whose square is too large for float32 (scale the labels): {value!r}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from random import Random
 
 import pytest
 import yaml
 
-from pipelines.actions.recognise import readings
+from pipelines.actions.recognise.readings import readings
 from pipelines.cli.main import main
+from pipelines.config.load import load_run
+from pipelines.runs.prepare import load_data
+from tests import guide
 
 TINY = [
     *("model.vocab_size=300", "model.config.hidden_size=16", "model.config.num_hidden_layers=1"),
@@ -182,6 +186,167 @@ def test_rows_that_no_task_fits_are_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "n.jsonl").write_text('{"width": 3}\n{"width": 4}\n')
     assert main(["init", "--data", "n.jsonl"]) == 2
     assert "its columns do not fit any task (got width)" in capsys.readouterr().err
+
+
+def csv_of(header, found, *, delimiter=",", encoding="utf-8"):
+    sink = io.StringIO()
+    csv.writer(sink, delimiter=delimiter).writerows([header, *found] if header else found)
+    return sink.getvalue().encode(encoding)
+
+
+def conll(count=30):
+    found = [row_of("ner", Random(place), place) for place in range(count)]
+    return "\r\n".join("".join(f"{w}\t{t}\r\n" for w, t in zip(*row.values())) for row in found).encode()
+
+
+DRAWN = Random(3)
+PLACES = ["Haus", "Boot", "Weg", "Tor", "Dach"]
+TEXTS = [f"Das {PLACES[place % 5]} Nummer {place} ist schön." for place in range(40)]
+TONES = ["gut", "schlecht"] * 20
+HOURS = [f"2024-02-{1 + hour // 24:02d} {hour % 24:02d}:00:00" for hour in range(400)]
+POSTS = [{"post": {"body": text}, "meta": {"label": tone}} for text, tone in zip(TEXTS, TONES)]
+PRINTED = [(str(row["words"]), str(row["entities"])) for row in rows("ner")]
+ENGLISH = [f"Number {place} is fine indeed." for place in range(40)]
+LONG = [(f"{text} " * 5, f"Zum {PLACES[place % 5]}.") for place, text in enumerate(TEXTS)]
+ASKED = [(f"Welche Nummer ist schön {place}?", text, str(place)) for place, text in enumerate(TEXTS)]
+OTHER_FILES = [
+    # (name, content, the task, its columns, other settings of data)
+    (
+        "a.csv",
+        csv_of(["Text", "Stimmung"], zip(TEXTS, TONES), delimiter=";", encoding="cp1252"),
+        "text_classification",
+        {"text": "Text", "label": "Stimmung"},
+        {"encoding": "cp1252"},
+    ),
+    (
+        "b.csv",
+        csv_of(["Satz1", "Satz2", "gold_label"], zip(TEXTS, TEXTS[::-1], TONES)),
+        "text_classification",
+        {"text": "Satz1", "text_pair": "Satz2", "label": "gold_label"},
+        {},
+    ),
+    (
+        "c.jsonl",
+        "\n".join(map(json.dumps, POSTS)).encode(),
+        "text_classification",
+        {"text": "post.body", "label": "meta.label"},
+        {},
+    ),
+    ("d.tsv", conll(), "ner", {}, {"format": "conll"}),
+    ("e.csv", csv_of(["tokens", "ner_tags"], PRINTED), "ner", {}, {}),
+    (
+        "f.tsv",
+        csv_of(None, zip(TEXTS, ENGLISH), delimiter="\t"),
+        "translation",
+        {"source": "column_1", "target": "column_2"},
+        {},
+    ),
+    (
+        "g.csv",
+        csv_of(["Artikel", "Zusammenfassung"], LONG),
+        "summarization",
+        {"source": "Artikel", "target": "Zusammenfassung"},
+        {},
+    ),
+    (
+        "h.csv",
+        csv_of(["Frage", "Kontext", "Antwort"], ASKED),
+        "generative_question_answering",
+        {"question": "Frage", "context": "Kontext", "answers": "Antwort"},
+        {},
+    ),
+    ("i.csv", csv_of(["Datum", "Beitrag"], zip(HOURS, TEXTS)), "language_modelling", {"text": "Beitrag"}, {}),
+    (
+        "j.csv",
+        csv_of(["when", "load", "heat"], [(when, DRAWN.random(), DRAWN.random()) for when in HOURS]),
+        "forecasting",
+        {"time": "when"},
+        {"train": "j.csv[:70%]", "validation": "j.csv[70%:85%]"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "task", "columns", "more"), OTHER_FILES)
+def test_files_as_people_have_them_become_runs(
+    name, content, task, columns, more, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert main(["init", "--data", name]) == 0, capsys.readouterr().err
+    text = capsys.readouterr().out
+    values = yaml.safe_load(text)
+    assert (values["task"]["name"], values["data"]["columns"]) == (task, columns)
+    assert more.items() <= values["data"].items()
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    assert main(["validate", "my.yaml"]) == 0, capsys.readouterr().err
+    load_data(load_run(["my.yaml"]))
+
+
+@pytest.mark.parametrize("ablation", [False, True])
+def test_few_rows_get_epochs_in_which_a_model_from_scratch_learns(ablation, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("few", 40), ("many", 12_000)):
+        found = [(f"Nummer {place} ist {TONES[place % 2]}", TONES[place % 2]) for place in range(count)]
+        (tmp_path / f"{name}.csv").write_bytes(csv_of(["text", "label"], found))
+    epochs = {}
+    for name in ("few", "many"):
+        assert main(["init", "--data", f"{name}.csv", *["--ablation"] * ablation]) == 0
+        values = yaml.safe_load(capsys.readouterr().out)
+        epochs[name] = (values["cells"]["text_classification"] if ablation else values)["num_epochs"]
+    assert epochs == {"few": 40, "many": 3}
+
+
+SPANS = [
+    {"text": "Mira war in Oslo.", "label": [[0, 4, "PER"], [12, 16, "LOC"]]},
+    {"text": "Nichts.", "label": []},
+]
+A_WORD_A_ROW = [("1", "Mira", "B-PER"), ("", "schläft", "O"), ("2", "Oslo", "B-LOC")]
+NOTES = [(text, f"{place},5") for place, text in enumerate(TEXTS)]
+REFUSED = [
+    ("a.jsonl", "\n".join(map(json.dumps, SPANS)).encode(), "label says at which characters entities stand"),
+    ("b.csv", csv_of(["Satz", "Wort", "Tag"], A_WORD_A_ROW), "Tag holds the tag of one word in each row"),
+    (
+        "c.csv",
+        csv_of(["satz", "tags"], [("Mira schläft", "B-PER O"), ("Es regnet", "O O")] * 4),
+        "tags holds the tags of a sentence as one text",
+    ),
+    ("d.csv", csv_of(["text", "label"], [(text, "gut") for text in TEXTS]), "label has one value (gut)"),
+    ("e.csv", csv_of(["Text", "Note"], NOTES, delimiter=";"), "(write 0.5)"),
+    ("f.xlsx", b"PK\x03\x04...", "is a zip archive"),
+    ("g.arrow", b"ARROW1\0\0...", "is an Arrow file"),
+    ("h.json", json.dumps({"text": TEXTS, "label": TONES}).encode(), "write a list of objects, one per row"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), REFUSED)
+def test_what_no_task_reads_is_refused_with_what_to_write(name, content, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert main(["init", "--data", name]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_is_told_from_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bilder" / "hund").mkdir(parents=True)
+    assert main(["init", "--data", "bilder"]) == 2
+    assert "set data.name to it, with the task image_classification" in capsys.readouterr().err
+
+
+def test_the_lines_of_the_guide_turn_spans_into_words(tmp_path, monkeypatch, capsys):
+    [lines] = [block.text for block in guide.blocks("data.md") if block.file == "mine/spans.py"]
+    (tmp_path / "mine").mkdir()
+    wrong = {"text": "Oslobahn", "label": [[0, 4, "LOC"]]}
+    (tmp_path / "mine" / "spans.jsonl").write_text("\n".join(map(json.dumps, [*SPANS, wrong])))
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    found = [json.loads(line) for line in (tmp_path / "mine" / "words.jsonl").read_text().splitlines()]
+    assert found[0] == {
+        "tokens": ["Mira", "war", "in", "Oslo", "."],
+        "ner_tags": ["B-PER", "O", "O", "B-LOC", "O"],
+    }
+    assert found[1]["ner_tags"] == ["O", "O"]
+    assert capsys.readouterr().out == "row 3: 'Oslo' is no whole words\n"
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,28 @@ def test_a_file_is_read_as_the_run_read_its_data(tmp_path, file, content, data):
     assert [row["source"] for row in rows] == [FIRST, SECOND]
 
 
+WORDS = "Mira NN O\nreist NN O\nnach NN O\nOslo NN B-LOC\n\nTom NN O\nschläft NN O\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        (WORDS, [["Mira", "reist", "nach", "Oslo"], ["Tom", "schläft"]]),
+        ("Mira reist nach Oslo\nTom schläft\n", [["Mira", "reist", "nach", "Oslo"], ["Tom", "schläft"]]),
+        ("Tom schläft\n\nMira reist\n", [["Tom", "schläft"], ["Mira", "reist"]]),
+    ],
+)
+@pytest.mark.parametrize("file", ["in.txt", "in"])
+def test_a_name_that_states_no_format_is_read_by_the_rows_it_has(tmp_path, capsys, file, content, tokens):
+    """A run on CoNLL in .txt predicts such a file by sentences, and a file of plain lines by lines."""
+    task = finished("ner-gpt2").task
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    data = DataConfig(train=str(tmp_path / f"train{Path(file).suffix}"), format="conll")
+    table = predict_action.read_input(str(tmp_path / file), task, data)
+    assert [row["tokens"] for row in predict_action.input_examples(table, task, {})] == tokens
+    assert ("read as conll" in capsys.readouterr().err) == (content is WORDS)
+
+
 @pytest.mark.parametrize("name", ["ner-gpt2", "summarization-t5", LABELLED[2]])
 def test_a_row_of_a_text_alone_is_a_line(predicted, tmp_path, name):
     (tmp_path / "in.csv").write_text(f'text\n"{LINE}"\n')

@@ -146,8 +146,8 @@ def test_a_seed_may_fall_to_the_weakest_score_without_a_model_unless_another_fal
     [shown] = facts.primary
     rate, needed = 100 * row["unseen"]["overturns"], row["unseen"]["needed"]
     assert settling.note(facts, shown) == (
-        f"it holds if fewer than {rate:.2g} % of seeds fall by {mean:.3g} points, which {needed} seeds "
-        "without such a fall would show"
+        f"it holds if fewer than {rate:.2g} % of the seeds of {shown.arm} collapse (lose {mean:.3g} points); "
+        f"{needed} seeds of which none does would show that"
     )
     [declared] = compare.build(plan | {"collapse": {"f1": 9.0}}, folders.runs)["comparisons"]
     assert (declared["verdict"], declared["unseen"]["fall"]) == ("better", 9.0)

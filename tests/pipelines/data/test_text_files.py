@@ -205,9 +205,13 @@ def test_json_of_columns_is_one_row_and_says_so(tmp_path, content, is_told):
         ("review,score\nx,1\ny,2\n", ["review", "score"]),
         ("x,1\ny,2\n", ["column_1", "column_2"]),
         ("y,pos\nz,neg\nx,pos\n", ["column_1", "column_2"]),
-        (",tweet,mood\n0,x,a\n1,y,b\n", ["", "tweet", "mood"]),  # pandas numbers its rows
+        (",tweet,mood\n0,x,a\n1,y,b\n", ["unnamed_1", "tweet", "mood"]),  # pandas numbers its rows
         ("text;score\nGut;3,5\nSchlecht;2,0\n", ["text", "score"]),
         ("name|text\na|b, c\nd|e\n", ["name", "text"]),
+        ("sep=;\r\nmot,s;ton\r\na,b;c\r\n", ["mot,s", "ton"]),  # Excel states what it separates by
+        ("satz;ton;;\na;b;;\nc;d;;\n", ["satz", "ton", "unnamed_3", "unnamed_4"]),
+        ("Das Boot ist alt.\tThe boat is old.\nEs regnet.\tIt rains.\n", ["column_1", "column_2"]),
+        ("Wie war das Essen?;Wie alt sind Sie?\ngut;31\n", ["Wie war das Essen?", "Wie alt sind Sie?"]),
     ],
 )
 def test_a_header_is_known_by_what_stands_below(text, header):
@@ -250,3 +254,50 @@ def test_tsv_that_was_written_as_csv_is_told(tmp_path):
     (tmp_path / "u.tsv").write_text('text\tlabel\n"a ""fine"" film"\tpos\ndull\tneg\n')
     splits = load(TextClassification(), tmp_path / "u.tsv", format="csv")
     assert [row["text"] for row in splits.train] == ['a "fine" film', "dull"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ('["ja", "nein"]', ["ja", "nein"]),
+        ("['ja', \"it's\"]", ["ja", "it's"]),  # pandas writes a column of lists like this
+        ("['Oslo' 'liegt'\n 'am' 'Meer']", ["Oslo", "liegt", "am", "Meer"]),  # and one of arrays like this
+        ("[3 0 -7]", [3, 0, -7]),
+        (
+            "{'text': array(['rot'], dtype=object), 'answer_start': array([4])}",
+            {"text": ["rot"], "answer_start": [4]},
+        ),
+        (
+            "{'text': array([], dtype=object), 'answer_start': array([], dtype=int32)}",
+            {"text": [], "answer_start": []},
+        ),
+        ("[('a', 1, None), ('b', nan, True)]", [["a", 1, None], ["b", None, True]]),
+        ("[1-2]", "[1-2]"),
+        ("[siehe oben]", "[siehe oben]"),
+        ("[open('x')]", "[open('x')]"),
+    ],
+)
+def test_a_cell_that_holds_a_list_is_one(cell, value):
+    sink = io.StringIO()
+    csv.writer(sink).writerows([("text", "other"), ("a", cell), ("b", "")])
+    rows = parse(sink.getvalue(), "t.csv", ["text"], by_tabs=False).rows
+    assert [row["other"] for row in rows] == [value, None]
+
+
+def test_a_line_that_states_the_delimiter_is_counted_in_messages():
+    read = parse('sep=;\r\ntext;label\r\na;b\r\n"c\r\nd";e\r\nf;g\r\n', "t.csv", ["text"], by_tabs=False)
+    assert read.lines == [3, 4, 6]
+    assert read.rows[1] == {"text": "c\r\nd", "label": "e"}
+
+
+def test_a_table_that_pandas_wrote_column_by_column_has_its_rows(tmp_path):
+    content = {"source": {"0": "a b c", "1": "d e"}, "target": {"0": "a", "1": "d"}}
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    splits = load(Summarization(), tmp_path / "t.json")
+    assert [(row["source"], row["target"]) for row in splits.train] == [("a b c", "a"), ("d e", "d")]
+
+
+def test_several_lists_in_one_file_are_refused_by_name(tmp_path):
+    (tmp_path / "t.json").write_text(json.dumps({"train": [{"source": "a"}], "dev": [{"source": "b"}]}))
+    with pytest.raises(UserError, match=r"several lists of rows \(got train, dev\)"):
+        load(Summarization(), tmp_path / "t.json")

@@ -18,6 +18,11 @@ FOLDERS = [  # files, what is said
     ({"config.json": CONFIG}, "the folder has no weights"),
     ({WEIGHTS: ""}, "the folder has no config.json"),
     ({WEIGHTS: "", "model/config.json": CONFIG}, "the folder has no config.json .*name .*model"),
+    ({"checkpoint-40/config.json": CONFIG}, "the folder has no config.json .*name .*checkpoint-40"),
+    (
+        {WEIGHTS: "version https://git-lfs.github.com/spec/v1\noid sha256:1f\n", "config.json": CONFIG},
+        "is a Git LFS pointer, not the weights .*git lfs pull",
+    ),
     ({WEIGHTS: "", "config.json": "{}"}, "does not say which architecture it is"),
     ({WEIGHTS: "", "config.json": "[1]"}, "config.json: holds no JSON object"),
     ({WEIGHTS: "", "config.json": "{oops"}, "config.json: is damaged"),

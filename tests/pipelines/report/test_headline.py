@@ -21,11 +21,11 @@ def sentence(folder: Path, cells=("chess-bert",), **changes) -> str:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"verdict": "worse"}, "gate is worse than stock (elo 71.5 against 81)"),
+        ({"verdict": "worse"}, "gate is worse than stock (elo 71.5 against 81.0)"),
         ({"verdict": "better", "arm_scores": [90.0, 91.0, 92.0]},
-         "gate is better than stock (elo 91 against 81)"),
+         "gate is better than stock (elo 91.0 against 81.0)"),
         ({"verdict": "worse, within the margin", "within_margin": True},
-         "gate is worse than stock (elo 71.5 against 81), though by less than what matters"),
+         "gate is worse than stock (elo 71.5 against 81.0), though by less than what matters"),
         ({"verdict": "equivalent"}, "gate makes no difference that matters (less than 1.5 elo either way)"),
         ({"verdict": "equivalent", "scale": "log"},
          "gate makes no difference that matters (less than 1.5 % of elo either way)"),

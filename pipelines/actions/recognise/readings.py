@@ -6,57 +6,28 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
-Row = Mapping[str, Any]
+from pipelines.actions.recognise.columns import (
+    ANSWERS,
+    CONTEXTS,
+    LABELS,
+    LANGUAGES,
+    LONG,
+    MOST_LABELS,
+    NUMBERS,
+    PAIRS,
+    QUESTIONS,
+    SHORT,
+    SOURCES,
+    STARTS,
+    TAGS,
+    TOKENS,
+    WRITTEN,
+    Columns,
+    Row,
+)
 
-TOKENS = ("tokens", "words")
-TAGS = ("ner_tags", "tags", "labels", "ner", "entities")
-IDS = ("id", "idx", "index", "guid", "uuid", "cluster", "_id")
-LABELS = (
-    "label",
-    "labels",
-    "class",
-    "category",
-    "sentiment",
-    "intent",
-    "topic",
-    "emotion",
-    "stars",
-    "rating",
-)
-NUMBERS = ("score", "similarity", "similarity_score", "rating", "stars", "target", "y")
-QUESTIONS = ("question", "query")
-CONTEXTS = ("context", "passage", "paragraph", "document", "text")
-ANSWERS = ("answers", "answer")
-STARTS = ("answer_starts", "answer_start", "start")
-PAIRS = (
-    ("text", "text_pair"),
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-)
-LONG = ("document", "article", "dialogue", "source", "text", "body", "content", "report")
-SHORT = ("summary", "highlights", "abstract", "zusammenfassung", "headline", "tldr", "title", "target")
-SOURCES = ("source", "src", "input")
-WRITTEN = ("target", "tgt", "translation", "output")
-LANGUAGES = {
-    name: code
-    for code, names in {
-        "en": "english eng", "de": "german deutsch deu ger", "fr": "french fra fre", "es": "spanish spa",
-        "it": "italian ita", "pt": "portuguese por", "nl": "dutch nld", "ro": "romanian ron",
-        "ru": "russian rus",
-        "zh": "chinese zho", "ja": "japanese jpn", "ko": "korean kor", "cs": "czech ces", "pl": "polish pol",
-        "tr": "turkish tur", "ar": "arabic ara", "hi": "hindi hin", "fi": "finnish fin", "sv": "swedish swe",
-        "da": "danish dan", "uk": "ukrainian ukr", "hu": "hungarian hun", "el": "greek ell",
-        "vi": "vietnamese vie",
-    }.items()
-    for name in (code, *names.split())
-}  # fmt: skip
-MOST_LABELS = 200
-LABEL_LENGTH = 40  # characters of a label, on average, at most
 SUMMARY_SHARE = 0.6  # of the length of a text, below which what is written from it is a summary
 
 
@@ -70,61 +41,28 @@ class Reading:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Columns:
-    """The columns of the rows, without those that number them.
-
-    Args:
-        rows: the rows of a file; those that could not be read are left out by the caller.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
-        names = dict.fromkeys(name for row in rows for name in row)
-        self.values = {name: [row.get(name) for row in rows] for name in names if name.lower() not in IDS}
-        self.there = {name: [v for v in values if v is not None] for name, values in self.values.items()}
-        self.there = {name: found for name, found in self.there.items() if found}
-
-    def named(self, *names: str) -> Iterator[str]:
-        """Yield the columns that have one of these names, in the order of the names, in any case."""
-        yield from (there for name in names for there in self.there if there.lower() == name)
-
-    def all_are(self, name: str, *kinds: type) -> bool:
-        """Return whether every value of a column is of these types."""
-        return all(isinstance(value, kinds) for value in self.there[name])
-
-    @property
-    def texts(self) -> list[str]:
-        """The columns of texts that are neither numbers nor one of a few labels, longest first."""
-        found = [n for n in self.there if self.all_are(n, str) and not self.numbers(n) and not self.few(n)]
-        return sorted(found, key=self.length, reverse=True)
-
-    def length(self, name: str) -> float:
-        """Return the mean length of the texts of a column, in characters."""
-        return fmean(len(_first(value)) for value in self.there[name])
-
-    def numbers(self, name: str) -> list[float]:
-        """Return the values of a column of numbers, written as numbers or texts; empty for another."""
-        try:
-            return [float(value) for value in self.there[name] if not isinstance(value, bool)]
-        except (TypeError, ValueError):
-            return []
-
-    def few(self, name: str) -> bool:
-        """Return whether a column has few distinct short values, as labels have."""
-        found = self.there[name]
-        if not self.all_are(name, str, int, bool):
-            return False
-        distinct = len(set(map(str, found)))
-        mean = fmean(len(str(value)) for value in found)
-        return 2 <= distinct <= min(MOST_LABELS, max(2, len(found) // 2)) and mean <= LABEL_LENGTH
-
-
 def readings(rows: Sequence[Row]) -> list[Reading]:
-    """Return the ways to read these rows, one for each task that fits, the most likely first."""
+    """Return the ways to read these rows, one for each task that fits, the most likely first.
+
+    Fields of objects ({"review": {"text": ...}}) are looked at where no column fits.
+    """
+    return _readings(rows) or _readings([_fields(row) for row in rows])
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    """Return a row with the fields of its objects as columns: {"review.text": ...}."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        inner = _fields(value) if isinstance(value, dict) else {}
+        found |= {f"{name}.{field}": one for field, one in inner.items()} if inner else {name: value}
+    return found
+
+
+def _readings(rows: Sequence[Row]) -> list[Reading]:
     columns = Columns(rows)
     texts = (_two_texts, _classes) if _name_two_texts(columns) else (_classes, _two_texts)
     found: dict[str, Reading] = {}
-    for way in (_words, _questions, _parallel, *texts, _text):
+    for way in (_words, _questions, _parallel, _series, *texts, _text):
         for reading in way(columns):
             found.setdefault(reading.task, reading)
     return list(found.values())
@@ -132,7 +70,7 @@ def readings(rows: Sequence[Row]) -> list[Reading]:
 
 def _name_two_texts(columns: Columns) -> bool:
     """Return whether the names of two columns say that one text is written from the other."""
-    texts = [name.lower() for name in columns.texts]
+    texts = [name.lower() for name in columns.words]
     told = any(name in texts for name in LONG + SOURCES) and any(name in texts for name in SHORT + WRITTEN)
     spoken = sum(name in LANGUAGES for name in texts) == 2
     return (told or spoken) and not any(columns.named(*LABELS))
@@ -170,7 +108,7 @@ def _numbered_tags(largest: int) -> list[str]:
 
 def _questions(columns: Columns) -> Iterator[Reading]:
     asked = [
-        name for name in columns.texts if _share(columns, name, lambda text: text.rstrip()[-1:] in "?？")
+        name for name in columns.words if _share(columns, name, lambda text: text.rstrip()[-1:] in "?？")
     ]
     question = next(iter([*columns.named(*QUESTIONS), *asked]), None)
     contexts = [*columns.named(*CONTEXTS), *columns.texts]
@@ -214,6 +152,15 @@ def _parallel(columns: Columns) -> Iterator[Reading]:
                 return
 
 
+def _series(columns: Columns) -> Iterator[Reading]:
+    """A column of dates beside columns of numbers, and no text."""
+    channels = [name for name in columns.there if columns.numbers(name)]
+    if len(columns.dates) == 1 and channels and not columns.words:
+        [when] = columns.dates
+        why = f"{when} says when, {', '.join(channels)} hold a number each"
+        yield Reading("forecasting", {"time": when}, why, {"channels": channels})
+
+
 def _classes(columns: Columns) -> Iterator[Reading]:
     texts, labels = columns.texts, [*columns.named(*LABELS)]
     numbers = [*columns.named(*NUMBERS), *(name for name in columns.there if columns.numbers(name))]
@@ -227,13 +174,23 @@ def _classes(columns: Columns) -> Iterator[Reading]:
             continue
         pair = next((two for two in PAIRS if all(list(columns.named(n)) for n in two)), None)
         first = next(iter([*columns.named("text"), *inputs]))
-        named = [next(columns.named(name)) for name in pair] if pair else [first]
+        named = [next(columns.named(name)) for name in pair] if pair else _numbered(inputs) or [first]
         mapped = {**dict(zip(("text", "text_pair"), named)), "label": label}
-        kind = options.get("kind", "single").replace("single", "one label").replace("_", " ")
-        yield Reading(
-            "text_classification", mapped, f"{label} holds {kind} for {' and '.join(named)}", options
-        )
+        kinds = {"multi_label": "several labels", "regression": "a number"}
+        why = f"{label} holds {kinds.get(options.get('kind', ''), 'one label')} for {' and '.join(named)}"
+        others = [name for name in dict.fromkeys(labels) if name != label and columns.few(name)]
+        more = f"; {', '.join(others)} may be labels too (data.columns.label)" if others else ""
+        yield Reading("text_classification", mapped, why + more, options)
         return
+
+
+def _numbered(texts: Sequence[str]) -> list[str]:
+    """Return two columns whose names differ in a last 1 and 2 or a and b (Satz1, Satz2), in this order."""
+    for first in texts:
+        other = re.sub(r"[1aA]$", lambda end: {"1": "2", "a": "b", "A": "B"}[end[0]], first)
+        if other != first and other in texts:
+            return [first, other]
+    return []
 
 
 def _kind(columns: Columns, label: str, *, is_named: bool) -> dict[str, Any] | None:
@@ -250,14 +207,17 @@ def _kind(columns: Columns, label: str, *, is_named: bool) -> dict[str, Any] | N
 
 
 def _two_texts(columns: Columns) -> Iterator[Reading]:
-    texts = [
-        *columns.texts,
-        *(n for n in columns.there if columns.all_are(n, list) and _are_texts(columns, n)),
-    ]
+    named = [n for n in columns.words if n.lower() in (*LONG, *SHORT, *SOURCES, *WRITTEN, *LANGUAGES)]
+    lists = [n for n in columns.there if columns.all_are(n, list) and _are_texts(columns, n)]
+    labels = [*columns.named(*LABELS)]
+    texts = [n for n in dict.fromkeys([*columns.texts, *named, *lists]) if n not in labels]
     spoken = {
         name: LANGUAGES[name.lower()] for name in columns.there if name in texts and name.lower() in LANGUAGES
     }
     order = list(spoken) if len(spoken) == 2 else []
+    first_two = [name for name in columns.there if name in texts][:2]
+    if not named and len(first_two) == 2 and _are_alike(*map(columns.length, first_two)):
+        texts = first_two  # neither name nor length says which is written from the other: as in the file
     source = next((n for n in (*order[:1], *columns.named(*SOURCES, *LONG), *texts) if n in texts), None)
     written = (*order[1:], *columns.named(*WRITTEN, *SHORT), *texts)
     target = next((n for n in written if n in texts and n != source), None)
@@ -265,13 +225,17 @@ def _two_texts(columns: Columns) -> Iterator[Reading]:
         return
     mapped = {"source": source, "target": target}
     share = columns.length(target) / max(columns.length(source), 1)
-    language = {"target_language": spoken[target]} if order else {}
+    language = {"target_language": spoken[target]} if target in spoken else {}
     why = f"{target} has {share:.0%} of the length of {source}"
     translation = Reading("translation", mapped, why, language)
     summary = Reading("summarization", mapped, why)
     says = target.lower() in SHORT and target.lower() not in WRITTEN
     shorter = not order and (says or (share < SUMMARY_SHARE and target.lower() != "translation"))
     yield from (summary, translation) if shorter else (translation, summary)
+
+
+def _are_alike(one: float, other: float) -> bool:
+    return min(one, other) >= SUMMARY_SHARE * max(one, other)
 
 
 def _text(columns: Columns) -> Iterator[Reading]:
@@ -284,10 +248,6 @@ def _text(columns: Columns) -> Iterator[Reading]:
 # ---- values
 def _rank(names: Sequence[str]) -> Any:
     return lambda name: names.index(name.lower()) if name.lower() in names else len(names)
-
-
-def _first(value: object) -> str:
-    return str(value[0]) if isinstance(value, list) and value else str(value)
 
 
 def _share(columns: Columns, name: str, test: Any) -> bool:

@@ -1,0 +1,1 @@
+"""What the rows of a user's files are, for `attnlab init --data`."""
