@@ -47,7 +47,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _run(cell: Cell) -> int:
-    from pipelines.ablation.preregistration import read_registration, seal
+    from pipelines.ablation.preregistration import read_registration, seals
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
     from pipelines.storage.lock import Busy
@@ -62,7 +62,7 @@ def _run(cell: Cell) -> int:
             cell.cache,
             reporter,
             expected=cell.run_hash,
-            registration=seal(read_registration(cell.ablation)),
+            registration=seals(read_registration(cell.ablation))[-1],
         )
         return {"finished": 0, "diverged": 3}[manifest["status"]]
     except Busy as error:

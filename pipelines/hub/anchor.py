@@ -51,11 +51,25 @@ def anchored(request: AnchoredRequest, patience: Patience) -> AnchoredAnswer:
     """Return the registration in a repository at the commit that anchors it.
 
     Raises:
-        HfHubHTTPError: there is no such commit, or it holds none.
+        HfHubHTTPError: there is no such repository, or the commit holds none.
         RunFailed: the Hub stayed unavailable.
     """
-    read = lambda: _read(request["repo"], request["revision"])
-    return {"text": retried("reading the anchored registration", read, patience)}
+    repo, commit = request["repo"], request["revision"]
+    text = retried("reading the anchored registration", lambda: _read(repo, commit), patience)
+    problem = retried("reading the history", lambda: _problem(HfApi(), repo, commit), patience)
+    return {"text": text, "problem": problem}
+
+
+def _problem(api: HfApi, repo: str, commit: str) -> str:
+    """Return why a commit is not the first one of its repository that holds a registration; empty: it is."""
+    history = [one.commit_id for one in api.list_repo_commits(repo)]  # the newest first
+    if commit not in history:
+        return "is not in the history of its repository any more, which was rewritten"
+    for earlier in history[history.index(commit) + 1 :]:
+        files = {entry.path for entry in api.list_repo_tree(repo, recursive=True, revision=earlier)}
+        if REGISTRATION in files:
+            return f"came later: commit {earlier[:12]} before it holds a registration already"
+    return ""
 
 
 def _read(repo: str, revision: str) -> str:

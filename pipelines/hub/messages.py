@@ -61,6 +61,7 @@ class AnchoredAnswer(TypedDict):
     """The registration in a repository."""
 
     text: str
+    problem: str  # why this commit dates nothing, as a clause; empty where it does
 
 
 class DownloadRequest(TypedDict):
