@@ -198,6 +198,8 @@ def _check_hub(known: Anchored, digest: str, found: Checked) -> None:
     except (UserError, RunFailed) as error:
         found.notes.append(f"not checked at {where}: {error}")
         return
+    if answer["unread"]:
+        found.notes.append(f"the history of {where} is not checked: {answer['unread']}")
     if answer["problem"]:
         found.findings.append(f"{where} {answer['problem']}")
     elif seal(stored) != digest:

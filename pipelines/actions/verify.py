@@ -21,7 +21,6 @@ from pipelines.actions.answers import Verified
 from pipelines.comparison import rescored
 from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
-from pipelines.hub import contents
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs import intact, logged
 from pipelines.runs.locate import find_record
@@ -150,7 +149,7 @@ def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     """Yield the differences in the registration and in the runs of one ablation that have ended."""
-    yield from _of_push(ended.folder)
+    _say_what_a_push_has_not(ended.folder)
     yield from registration_differences(ended)
     over = [cell for cell in ended.runs if outcome_of(cell).status in ENDED]
     of_files = (f"{cell.label}: {line}" for cell in over for line in run_differences(cell.folder))
@@ -158,17 +157,11 @@ def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     yield from _of_search(ended)
 
 
-def _of_push(folder: Path) -> Iterator[str]:
-    """Yield what of a copy that was pushed is not as it was; say what such a copy has not."""
-    store = folder.parent
-    if not (store / CONTENTS).is_file():
-        return
-    without = "its predictions, its ledger and the ablations beside it are not in it and not checked"
-    print(printable(f"{store}: it has {CONTENTS}, so it is a copy that was pushed: {without}"))
-    try:
-        contents.check(store, str(store))
-    except (UserError, RunFailed) as error:
-        yield str(error)
+def _say_what_a_push_has_not(folder: Path) -> None:
+    """Say what cannot be checked of a copy that was pushed: what is missing beside it is no difference."""
+    if (folder.parent / CONTENTS).is_file():
+        without = "its predictions, its ledger and the ablations beside it are not in it, and not checked"
+        print(printable(f"{folder.parent}: it has {CONTENTS}, so it is a copy that was pushed: {without}"))
 
 
 def registration_differences(ended: results.EndedAblation) -> Iterator[str]:

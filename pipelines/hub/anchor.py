@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.client import Patience, retried
@@ -56,8 +57,11 @@ def anchored(request: AnchoredRequest, patience: Patience) -> AnchoredAnswer:
     """
     repo, commit = request["repo"], request["revision"]
     text = retried("reading the anchored registration", lambda: _read(repo, commit), patience)
-    problem = retried("reading the history", lambda: _problem(HfApi(), repo, commit), patience)
-    return {"text": text, "problem": problem}
+    try:
+        problem = retried("reading the history", lambda: _problem(HfApi(), repo, commit), patience)
+    except HfHubHTTPError as error:
+        return {"text": text, "problem": "", "unread": str(error).splitlines()[0]}
+    return {"text": text, "problem": problem, "unread": ""}
 
 
 def _problem(api: HfApi, repo: str, commit: str) -> str:

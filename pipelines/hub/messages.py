@@ -62,6 +62,7 @@ class AnchoredAnswer(TypedDict):
 
     text: str
     problem: str  # why this commit dates nothing, as a clause; empty where it does
+    unread: str  # why its history could not be read; empty where it was
 
 
 class DownloadRequest(TypedDict):

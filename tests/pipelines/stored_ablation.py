@@ -54,7 +54,8 @@ def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, 
                 described = identity.describe(run)
                 digest = identity.run_hash(described)
                 names[f"{cell}/{arm}/{seed}"] = digest[:16]
-                if finished is None or seed in finished:
+                is_there = (root / "cells" / digest[:16] / "manifest.json").exists()
+                if not is_there and (finished is None or seed in finished):
                     finish(root / "cells" / digest[:16], run, described, registration=registration)
     (folder / "runs.json").write_text(json.dumps(names))
     return folder
