@@ -37,8 +37,12 @@ def refuse(texts: Mapping[At, str], contents: Mapping[At, str]) -> None:
             raise UserError(texts[other], what, accepted="give every seed once")
 
 
-def _place(text: str) -> str:
-    return text if is_address(text) else str(Path(text).resolve())
+def _place(text: str) -> object:
+    """Return what is the same for every name of one file or folder: symbolic links and hard ones."""
+    if is_address(text):
+        return text
+    found = Path(text).stat()
+    return found.st_dev, found.st_ino
 
 
 def alike(side: str, scored: Sequence[ScoredFile]) -> Iterator[str]:
