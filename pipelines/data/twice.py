@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from pipelines.shown import plural
 from pipelines.tasks.base import Example, Task
 
 
-def clustered(split: str, examples: Sequence[Example], contents: np.ndarray, task: Task) -> Iterator[str]:
+def clustered(split: str, examples: list[Example], contents: np.ndarray, task: Task) -> Iterator[str]:
     """Make equal rows one cluster, where the data names none, and yield their number.
 
     A model says the same of each of them, so a row that stands ten times is no ten observations.
@@ -22,8 +22,8 @@ def clustered(split: str, examples: Sequence[Example], contents: np.ndarray, tas
     alone = [place for place in places if task.cluster(examples[place]) == examples[place]["id"]]
     ids = {place: examples[places[place]]["id"] for place in alone}
     for place in alone:
-        examples[place]["cluster"] = ids[place]
-    if alone and split != "train":
+        examples[place] = {**examples[place], "cluster": ids[place]}
+    if alone:
         count = len(alone) - len(set(ids.values()))
         yield f"{split}: {plural(count, 'row')} of {len(examples):,} repeat another; equal rows count as one"
 

@@ -30,8 +30,8 @@ def refuse(texts: Mapping[At, str], contents: Mapping[At, str]) -> None:
     """
     for one, other in combinations(texts, 2):
         if _place(texts[one]) == _place(texts[other]):
-            what = f"is the same file as {texts[one]}"
-            raise UserError(texts[other], what, accepted="give each side and seed a file of its own")
+            fix = "give each side and seed a file of its own"
+            raise UserError(f"{texts[one]} and {texts[other]}", "are one file", accepted=fix)
         if one[0] == other[0] and contents[one] == contents[other]:
             what = f"holds what {texts[one]} holds: a copy is no seed of its own"
             raise UserError(texts[other], what, accepted="give every seed once")
