@@ -18,7 +18,7 @@ def shell(line: str, folder) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_error_and_no_file_gets_their_numbers(tmp_path, closed):
-    line = "import os; from pipelines.cli.main import main; s = main(['ls', 'metrics']); n = os.open('f', 64 | 1)"
+    line = "import os; from pipelines.cli.main import main; s = main(['ls', 'metrics']); n = os.open('f', 65)"
     done = shell(
         f'{sys.executable} -c "{line}; os.write(n, bytes([48 + n])); raise SystemExit(s)" {closed}', tmp_path
     )
@@ -39,3 +39,19 @@ def test_a_device_is_not_read_as_settings(device, capsys):
     for command in ("validate", "train", "ablate"):
         assert main([command, device, *(["--out", "x"] if command != "validate" else [])]) == 2
         assert f"{device}: is a device, not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "reproduce", "compare"])
+def test_what_cannot_be_a_folder_is_refused_before_the_work(tmp_path, command, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    words = [command, "a", *(["b", "--score", "x"] if command == "compare" else [])]
+    for out, said in {
+        tmp_path / "file": "is a file, and a folder is needed",
+        tmp_path / "file" / "x": "is a file, and a folder is needed",
+        tmp_path / "loop" / "x": "leads to no folder",
+        "": "--out: is empty",
+        "n" * 300: "has more than 255 bytes",
+    }.items():
+        assert main([*words, "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
