@@ -247,7 +247,7 @@ def _tests(one: EndedAblation, rows: Sequence[Json]) -> dict[str, str]:
     for cell, outcome in one.outcomes.items():
         if outcome.status == "finished" and cell.cell in splits and cell.cell not in found:
             manifest = read_manifest(RunFolder(cell.folder))
-            data = manifest["data"] if manifest is not None else {}
+            data: Json = manifest["data"] if manifest is not None else {}
             found[cell.cell] = hash_of_test(data, splits[cell.cell]) or f"unknown, {short(_seal(one))}"
     return found
 
