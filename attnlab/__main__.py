@@ -16,7 +16,10 @@ def main() -> int:
 
 def put_working_folder_last() -> None:
     """Move the working folder, which holds the user's own variants, to the end of the search path."""
-    here = os.path.realpath(os.getcwd())
+    try:
+        here = os.path.realpath(os.getcwd())
+    except FileNotFoundError:  # it was removed, which the command tells
+        return
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or ".") != here] + [here]
 
 

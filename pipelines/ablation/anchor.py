@@ -16,7 +16,14 @@ from typing import cast
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from pipelines.ablation import git, timestamp
-from pipelines.ablation.preregistration import Registered, manifests, read_registration, seal, short
+from pipelines.ablation.preregistration import (
+    Registered,
+    manifests,
+    read_registration,
+    seal,
+    seals,
+    short,
+)
 from pipelines.config.load import AblationConfig
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import parse
@@ -58,11 +65,11 @@ def refuse_late(config: AblationConfig, folder: Path) -> None:
         return
     if reading.is_there(folder / REGISTRATION):
         registered = read_registration(folder)
-        stated, own = registered.get("anchor"), seal(registered)
+        stated, own = registered.get("anchor"), seals(registered)
         if stated != config.anchor:
             what = f"the registration was made with {f'anchor {stated}' if stated else 'no anchor'}"
             raise UserError(f"{folder}, anchor", what, config.anchor, OTHER_OUT)
-        if any(one.get("registration") == own for one in manifests(folder.parent / CELLS)):
+        if any(one.get("registration") in own for one in manifests(folder.parent / CELLS)):
             what = "is missing, and runs have finished: a new one would come after their results"
             raise UserError(str(folder / ANCHOR), what, accepted=FIX)
     if config.anchor == GIT:
@@ -140,13 +147,18 @@ def check(folder: Path, registered: Registered) -> Checked:
 
 def _check_git(known: Anchored, digest: str, found: Checked) -> None:
     commit = known["commit"]
-    message = git.message_of(commit)
+    message, time = git.message_of(commit), git.time_of(commit)
     if message is None:
         found.notes.append(f"not checked: the repository of the working folder has no commit {short(commit)}")
         return
     stated = [line.removeprefix(TRAILER) for line in message.splitlines() if line.startswith(TRAILER)]
     if stated != [digest]:
         found.findings.append(_other(f"the git commit {short(commit)}", stated, digest))
+    elif time != known["time"]:
+        found.findings.append(f"was committed at {time}, but {ANCHOR} says {known['time']}")
+    elif not git.is_on_a_branch(commit):
+        what = "is on no branch: its history was rewritten, and nothing but this repository dates it"
+        found.findings.append(f"the git commit {short(commit)} {what}")
     elif not git.remotes_with(commit):
         found.notes.append(
             f"the git commit {short(commit)} is on no remote branch: only this machine dates it"
@@ -186,7 +198,11 @@ def _check_hub(known: Anchored, digest: str, found: Checked) -> None:
     except (UserError, RunFailed) as error:
         found.notes.append(f"not checked at {where}: {error}")
         return
-    if seal(stored) != digest:
+    if answer["unread"]:
+        found.notes.append(f"the history of {where} is not checked: {answer['unread']}")
+    if answer["problem"]:
+        found.findings.append(f"{where} {answer['problem']}")
+    elif seal(stored) != digest:
         found.findings.append(_other(where, [seal(stored)], digest))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipelines.ablation.cell import Cell
-from pipelines.ablation.preregistration import Registered, read_registration, seal, short
+from pipelines.ablation.preregistration import Registered, read_registration, seals, short
 from pipelines.errors import UserError
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs.manifest import read_manifest
@@ -27,14 +27,17 @@ def differences(folder: Path, registered: Registered, baseline: str, runs: Seque
     name, now = registered.get("name"), folder.resolve().name
     if name not in (None, now) and not _is_download(folder):
         yield f"was made for the folder {name}, and this one is {now}: renamed, or a copy"
-    known, own = set(registered.get("finished_runs", ())), seal(registered)
+    known, own = set(registered.get("finished_runs", ())), seals(registered)
     beside = None if _is_download(folder) else _seals_beside(folder)
     for run in {run.folder: run for run in runs}.values():
         manifest = read_manifest(RunFolder(run.folder))
-        if manifest is None or "registration" not in manifest:
+        if manifest is None:
             continue
-        under, was_there = manifest["registration"], short(manifest["run_hash"]) in known
-        if under == own:
+        under, was_there = manifest.get("registration"), short(manifest["run_hash"]) in known
+        if under is None:
+            if not was_there and "finished_runs" in registered:  # 0.1 chained no run
+                yield f"{run.label} was trained under no registration"
+        elif under in own:
             if was_there and run.arm_in_grid != baseline:
                 yield f"{run.label} existed before it and was made again"
         elif not was_there and beside is not None and under not in beside:
@@ -54,5 +57,5 @@ def _seals_beside(folder: Path) -> set[str]:
         except UserError:  # damaged, so its own ablation is refused; it vouches for nothing here
             continue
         if registered.get("name") in (None, path.parent.name):  # nor does a copy
-            found.add(seal(registered))
+            found.update(seals(registered))
     return found

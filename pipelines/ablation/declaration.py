@@ -74,6 +74,7 @@ def deviations(declared: Json, config: AblationConfig, runs: Iterable[Cell]) -> 
     ended = list(_ended(runs))
     return [
         *_of_hypotheses(declared, _hypotheses(config)),
+        *_of_growth(config),
         *_of_settings(declared.get("settings", {}), config, ended),
         *_of_metrics(declared.get("metrics", {}), ended),
         *_of_sources(declared.get("sources", {}), ended),
@@ -158,6 +159,17 @@ def _of_hypotheses(declared: Json, now: Json) -> Iterator[Deviation]:
         else:
             is_margin = name.startswith("margin.")
             yield Deviation(name, old, new, metric=name.partition(".")[2] if is_margin else None)
+
+
+def _of_growth(config: AblationConfig) -> Iterator[Deviation]:
+    """Yield that a stopping rule did not add the next numbers: a seed was left out, or another one taken."""
+    first, most = config.declared_seeds, config.stopping.most_seeds if config.stopping else 0
+    added = list(config.seeds[len(first) :])
+    by_rule = [max(first) + place for place in range(1, len(added) + 1)]
+    if added != by_rule:
+        yield Deviation("added seeds", by_rule, added)
+    if most and len(config.seeds) > most:
+        yield Deviation("number of seeds", f"at most {most}", len(config.seeds))
 
 
 def _of_settings(declared: Json, config: AblationConfig, ended: Sequence[_Ended]) -> Iterator[Deviation]:

@@ -40,12 +40,24 @@ def empty_commit(message: str) -> tuple[str, str]:
     head = _required("rev-parse", "--verify", "HEAD")
     commit = _required("commit-tree", f"{head}^{{tree}}", "-p", head, "-m", message)
     _required("update-ref", "-m", "attnlab: register", "HEAD", commit, head)
-    return commit, _required("show", "--no-patch", "--format=%cI", commit)
+    return commit, time_of(commit) or ""
 
 
 def message_of(commit: str) -> str | None:
     """Return the message of a commit; None where the working folder has no repository with it."""
     return _output("show", "--no-patch", "--format=%B", f"{commit}^{{commit}}")
+
+
+def time_of(commit: str) -> str | None:
+    """Return when a commit says that it was made; None where the working folder has no repository with it."""
+    return _output("show", "--no-patch", "--format=%cI", f"{commit}^{{commit}}")
+
+
+def is_on_a_branch(commit: str) -> bool:
+    """Return whether a branch, a tag or the working tree descends from a commit, or is it."""
+    return bool(_output("for-each-ref", "--count=1", "--contains", commit)) or (
+        _output("merge-base", "--is-ancestor", commit, "HEAD") is not None
+    )
 
 
 def remotes_with(commit: str) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pipelines.ablation.ledger import LedgerLine, NotedLook
 from pipelines.ablation.preregistration import read_registration, seal, short
 from pipelines.ablation.results import EndedAblation
 from pipelines.comparison.online import e_lond
+from pipelines.comparison.scored_run import hash_of_test
 from pipelines.errors import UserError
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs.manifest import read_manifest
@@ -34,7 +37,7 @@ def record(results: dict[str, Any], ended: Sequence[EndedAblation], say: Callabl
     Raises:
         UserError: the ledger is damaged.
     """
-    entries: list[LedgerLine] = []
+    entries: list[Sequence[LedgerLine]] = []
     unrecorded: list[NotedLook] = []
     heads: dict[str, str] = {}
     for store, ablations in _by_store(ended).items():
@@ -50,11 +53,11 @@ def record(results: dict[str, Any], ended: Sequence[EndedAblation], say: Callabl
                 what = f"may not be written, so it does not record {plural(len(new), 'look')} at {one.folder}"
                 say(f"{store / LEDGER}: {what}; attnlab report {one.folder}, by its owner, does")
             heads[one.folder.resolve().name] = lines[-1]["hash"] if lines else ""
-        entries += lines
+        entries.append(lines)
     tests = _all_tests(ended, results["comparisons"])
     prefixes = _prefixes(ended)
     shown = _shown(entries, tests, prefixes)
-    shown += ({**look, "recorded": False} for look in _shown(unrecorded, tests, prefixes))
+    shown += ({**look, "recorded": False} for look in _shown([unrecorded], tests, prefixes))
     results["ledger"] = {"heads": heads, "tests": tests, "looks": _read(shown)}
 
 
@@ -77,7 +80,7 @@ def record_comparison(
     results["ledger"] = {
         "heads": heads,
         "tests": dict(tests),
-        "looks": _read(_shown(lines, tests, {identity: ""})),
+        "looks": _read(_shown([lines], tests, {identity: ""})),
     }
 
 
@@ -106,7 +109,7 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
         name = row["cell"], row["arm"], row["metric"]
         if row["primary"] and row["split"] is not None and not _is_near(last.get(name, math.nan), row["p"]):
             yield f"{RESULTS}: ledger: does not hold the look at {' / '.join(name)}"
-    kept: list[LedgerLine] = []
+    kept: list[Sequence[LedgerLine]] = []
     for store, ablations in _by_store(ended).items():
         lines = ledger.read(store)
         yield from _lost(store, ablations, lines)
@@ -117,7 +120,7 @@ def differences(stored: Json, rows: Sequence[Json], ended: Sequence[EndedAblatio
         if len(places) < len(set(heads) - {""}):
             yield f"{LEDGER}: does not hold the look after which {RESULTS} was written"
             return
-        kept += lines[: max(places, default=-1) + 1]
+        kept.append(lines[: max(places, default=-1) + 1])
     noted = [look for look in shown if look.get("recorded", True)]
     if _shown(kept, _all_tests(ended, rows), _prefixes(ended)) != noted:
         yield f"{RESULTS}: ledger: its looks are not those of {LEDGER}"
@@ -157,16 +160,26 @@ def _is_near(noted: float | None, now: float | None) -> bool:
 
 
 # ---- what is shown
+def _in_order(ledgers: Iterable[Sequence[NotedLook]]) -> list[NotedLook]:
+    """Return the lines of some ledgers by time; those of one stay in its order, whatever its clock said."""
+    found: list[tuple[str, NotedLook]] = []
+    for lines in ledgers:
+        clocks = accumulate((line["time"] for line in lines), max)
+        found += zip(clocks, lines)
+    return [line for _, line in sorted(found, key=itemgetter(0))]
+
+
 def _shown(
-    entries: Iterable[NotedLook], tests: Mapping[str, str], prefixes: Mapping[str, str]
+    ledgers: Iterable[Sequence[NotedLook]], tests: Mapping[str, str], prefixes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return the looks at some test sets by time; of other ablations without the names of their arms.
 
     Args:
+        ledgers: the lines of each store.
         prefixes: those of the names of cells, by the seal of each ablation of the report.
     """
     found = []
-    for line in sorted(entries, key=lambda line: line["time"]):
+    for line in _in_order(ledgers):
         if line["test"] not in tests.values():
             continue
         own = line["ablation"] in prefixes
@@ -234,8 +247,8 @@ def _tests(one: EndedAblation, rows: Sequence[Json]) -> dict[str, str]:
     for cell, outcome in one.outcomes.items():
         if outcome.status == "finished" and cell.cell in splits and cell.cell not in found:
             manifest = read_manifest(RunFolder(cell.folder))
-            hashes = manifest["data"]["hashes"] if manifest is not None else {}
-            found[cell.cell] = hashes.get(splits[cell.cell]) or f"unknown, {short(_seal(one))}"
+            data: Json = manifest["data"] if manifest is not None else {}
+            found[cell.cell] = hash_of_test(data, splits[cell.cell]) or f"unknown, {short(_seal(one))}"
     return found
 
 

@@ -161,6 +161,16 @@ def seal(registered: Registered) -> str:
     return digest({name: registered.get(name) for name in SEALED} | looks)
 
 
+def seals(registered: Registered) -> list[str]:
+    """Return the digests to which runs may be chained: the seal, and one for each time all were made again.
+
+    A run names the last one that there was when it was trained, so no time can be taken out afterwards.
+    """
+    again = registered.get("made_again", [])
+    later = [digest({"seal": seal(registered), "made_again": again[: n + 1]}) for n in range(len(again))]
+    return [seal(registered), *later]
+
+
 def deviations(registered: Registered, config: AblationConfig, runs: Iterable[Cell]) -> list[Deviation]:
     """Return what has changed since the registration: the declaration, and runs made again after results.
 

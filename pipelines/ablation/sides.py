@@ -15,7 +15,7 @@ from pipelines.ablation.cell import Cell
 from pipelines.errors import UserError
 from pipelines.hub.contents import CONTENTS
 from pipelines.runs import identity, intact
-from pipelines.storage.names import ABLATION
+from pipelines.storage.names import ABLATION, MANIFEST
 from pipelines.storage.run_folder import RunFolder
 
 SEED = "config.seed: "
@@ -43,6 +43,7 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
     """Yield what contradicts the grid, each as "cell / arm / seed N: what"."""
     first: dict[tuple[str, str], tuple[Cell, Json]] = {}  # of each arm
     read: dict[str, tuple[Cell, Json]] = {}  # of each cell and its data settings, what was read
+    floors: dict[str, tuple[Cell, str]] = {}  # of each data, task and model, what needs no model scores
     for cell in cells:
         run = RunFolder(cell.folder)
         manifest = run.manifest()
@@ -63,6 +64,11 @@ def differences(cells: Iterable[Cell]) -> Iterator[str]:
             other_run, hashes = read.setdefault(settings, (cell, manifest["data"].get("hashes", {})))
             examples = identity.differences(hashes, manifest["data"].get("hashes", {}))
             wrong += [f"has read other examples than {other_run.label}: {line}" for line in examples]
+            config, own = manifest["config"], json.dumps(manifest.get("baselines"), sort_keys=True)
+            alike_in = json.dumps([settings, config.get("task"), config.get("model")], sort_keys=True)
+            other_run, others = floors.setdefault(alike_in, (cell, own))
+            if own != others:
+                wrong.append(f"{MANIFEST}: states other scores without a model than {other_run.label}")
         yield from (f"{cell.label}: {line}" for line in wrong)
 
 

@@ -21,14 +21,15 @@ from pipelines.errors import UserError
 from pipelines.hub.address import is_address
 from pipelines.metrics.base import Metric
 from pipelines.metrics.mean_score import MeanScore
+from pipelines.predictions import doubles, record, references, run_side, scored
 from pipelines.predictions import examples as known_examples
-from pipelines.predictions import record, references, run_side, scored
 from pipelines.predictions import sides as find_sides
+from pipelines.predictions.doubles import At
 from pipelines.predictions.examples import Examples
 from pipelines.predictions.outputs import Outputs
 from pipelines.predictions.read import read
 from pipelines.predictions.run_side import RunSide
-from pipelines.predictions.sides import Sides
+from pipelines.predictions.sides import Side, Sides
 from pipelines.predictions.table import NamedColumns
 from pipelines.storage import atomic, reading, run_files
 from pipelines.storage.names import COMPARISON, MANIFEST, REPORT, RUNS, SIDES
@@ -151,6 +152,7 @@ def _read(request: Request) -> Given:
             if folder is None
             else run_side.read_run(folder, text, split)
         )
+    doubles.refuse(texts, {at: _content(texts[at], one) for at, one in files.items()})
     return Given(sides, files, split)
 
 
@@ -167,6 +169,7 @@ def judge(request: Request, given: Given, folder: Path) -> None:
         UserError: the sides are not of the same examples, or nothing scores them.
     """
     task, examples = _examples(request, given)
+    examples = examples.told_by(one for one in given.files.values() if isinstance(one, Outputs))
     metrics = _metrics(request, given, task)
     primary = _primary(request, given, task, metrics)
     cell_name = request.task or (given.runs[0].config.task.name if given.runs else SCORES)
@@ -176,17 +179,19 @@ def judge(request: Request, given: Given, folder: Path) -> None:
         "data": {},
     }
     runs, sources = {}, dict[str, list[dict[str, Any]]]()
+    every = {at: _scored(one, examples, task, metrics) for at, one in given.files.items()}
+    _refuse_two_units(request, given, every)
     for place, side in enumerate(given.sides.sides):
         for seed, (key, text) in zip(given.sides.seeds, side.files.items()):
             one = given.files[side.name, key]
             source = {"file": text, "sha256": _sha256(text, one), "layout": _described(one)}
             known = one if isinstance(one, RunSide) else None
             name = f"{SIDES}/{place}-{seed}"
-            scored_file = _scored(one, examples, task, metrics)
+            scored_file = every[side.name, key]
             record.write(folder / name, scored_file, examples, cell, source, given.split, primary, known)
             runs[f"{side.name}/{seed}"] = name
             sources.setdefault(side.name, []).append(source)
-    note = given.sides.note
+    notes = {side.name: _notes(given, side, every) for side in given.sides.sides}
     ablation = {
         "cells": {cell_name: cell},
         "arms": {side.name: {} for side in given.sides.sides},
@@ -195,10 +200,32 @@ def judge(request: Request, given: Given, folder: Path) -> None:
         "primary": {cell_name: primary},
         "margin": {} if request.margin is None else {primary: request.margin},
         "after_the_fact": True,
-        "notes": {side.name: [note] for side in given.sides.sides if note},
+        "notes": {name: found for name, found in notes.items() if found},
     }
     stated = {"ablation": ablation, "runs": runs, "sources": sources, "test": examples.digest}
     atomic.write_json(folder / COMPARISON, sealed(stated))
+
+
+def _notes(given: Given, side: Side, every: Mapping[At, scored.ScoredFile]) -> list[str]:
+    """Return what is to be said of a side: how it is paired, and which of its seeds may be copies."""
+    told = [given.sides.note] if given.sides.note else []
+    sides = {one.name: one for one in (given.sides.baseline, side)}.values()
+    return told + [
+        note for one in sides for note in doubles.alike(one.name, [every[one.name, key] for key in one.files])
+    ]
+
+
+def _refuse_two_units(request: Request, given: Given, every: Mapping[At, scored.ScoredFile]) -> None:
+    """Refuse scores in two units.
+
+    Raises:
+        UserError: names the score and two files.
+    """
+    places = {at: one.where for at, one in given.files.items() if isinstance(one, Outputs)}
+    for name in () if request.lower_is_better else request.scores:
+        doubles.refuse_two_units(
+            name, {places[at]: one.statistics[name][:, 0].tolist() for at, one in every.items()}
+        )
 
 
 def _examples(request: Request, given: Given) -> tuple[Task | None, Examples]:
@@ -308,6 +335,11 @@ def _scored(
         return scored.of_predictions(one, examples, task, metrics)
     given = {name: metric for name, metric in metrics.items() if isinstance(metric, MeanScore)}
     return scored.of_scores(one, examples, given)
+
+
+def _content(text: str, one: Outputs | RunSide) -> str:
+    """Return a hash of what a file holds, or of what a run is: made twice, it has the same bits."""
+    return str(one.run.manifest["run_hash"]) if isinstance(one, RunSide) else _sha256(text, one)
 
 
 def _sha256(text: str, one: Outputs | RunSide) -> str:

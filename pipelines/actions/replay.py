@@ -1,8 +1,9 @@
-"""`attnlab verify --replay N`: train runs again that a digest draws, and compare the bits."""
+"""`attnlab verify --replay N`: train runs again that chance draws, and compare the bits."""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +14,13 @@ from pipelines.shown import printable
 
 
 def drawn(runs: Sequence[Cell], digest: str, count: int) -> list[Cell]:
-    """Return `count` of the runs, in an order that only the digest decides: no author can choose them."""
+    """Return `count` of the runs, in an order that only the digest decides."""
     return sorted(runs, key=lambda run: hashlib.sha256(f"{digest} {run.label}".encode()).digest())[:count]
+
+
+def new_digest() -> str:
+    """Return a digest that nobody knows beforehand: an author who knew it would forge the other runs."""
+    return secrets.token_hex(16)
 
 
 def differences(name: str, run: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.ablation import results
 from pipelines.ablation.folder import StoredAblation, open_ablation
+from pipelines.ablation.preregistration import manifests
 from pipelines.actions.ablate import run_ablation
 from pipelines.actions.train import train
 from pipelines.comparison import scored_run, significance
@@ -18,10 +19,10 @@ from pipelines.config.load import ablation_from_dict, run_from_dict
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.address import is_address, parse
 from pipelines.publish.portable import locate_files
-from pipelines.runs import identity, intact
+from pipelines.runs import identity, intact, recorded
 from pipelines.runs.locate import find_record
-from pipelines.shown import printable
-from pipelines.storage.names import RUN, RUNS
+from pipelines.shown import plural, printable
+from pipelines.storage.names import CELLS, RUN, RUNS
 from pipelines.storage.run_folder import RunFolder
 
 EQUAL, WITHIN, DIFFERENT = "equal bits", "within the interval", "different"
@@ -49,10 +50,12 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
         jobs: runs side by side on this machine.
 
     Raises:
-        UserError: the folder holds neither a finished run nor an ablation with results.
+        UserError: the folder holds neither a finished run nor an ablation with results, or `out` is where
+            its own runs are.
         RunFailed: something is different.
     """
     old, new = find_record(folder), Path(out or _default_folder(folder))
+    _refuse_itself(old, new)
     if (old / RUNS).exists():
         found = repeat_ablation(old, new, jobs)
     elif RunFolder(old).manifest() is not None:
@@ -66,6 +69,18 @@ def reproduce_command(folder: str, out: str | None, jobs: int | None) -> None:
     print(printable(f"{summary}; the new runs are in {new}"))
     if counts[DIFFERENT]:
         raise RunFailed(f"{folder}: not reproduced")
+
+
+def _refuse_itself(old: Path, new: Path) -> None:
+    """Refuse a folder in which the runs to be repeated would be found, so that nothing would be trained.
+
+    Raises:
+        UserError: it is that of the run, or of the ablation, or shares its runs.
+    """
+    taken = {place.resolve() for place in (old, old.parent, old.parent / CELLS)}
+    if {place.resolve() for place in (new, new / CELLS)} & taken:
+        what = "is where the runs are that are to be repeated, so nothing would be trained"
+        raise UserError("--out", what, str(new), "name a new folder")
 
 
 def _default_folder(folder: str) -> str:
@@ -86,6 +101,7 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
     intact.require_as_written(RunFolder(old), manifest)
     settings = _without_side_effects(manifest["config"])
     config = run_from_dict(locate_files(settings, old, [RunFolder(old)]))
+    _say_what_is_there(int(RunFolder(new).manifest() is not None), new)
     if config.processes > 1:
         what = f"ran on {config.processes} processes"
         advice = f"attnlab train {old}/{RUN} --out {new}, then attnlab reproduce {old} --out {new}"
@@ -97,6 +113,14 @@ def repeat_run(name: str, old: Path, new: Path) -> Reproduced:
     for line in other:
         print(printable(line))
     return compare_runs(old, new, name, alike=not other and is_deterministic(new))
+
+
+def _say_what_is_there(count: int, folder: Path) -> None:
+    """Say which runs are not trained now, as they were in the new folder before: made earlier, or copied."""
+    if count:
+        print(
+            printable(f"finished before this start, so not trained now: {plural(count, 'run')} in {folder}")
+        )
 
 
 def _without_side_effects(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +147,7 @@ def repeat_ablation(old: Path, new: Path, jobs: int | None) -> list[Reproduced]:
     for run in finished:
         intact.require_as_written(run, run.manifest() or {})
     fresh = has_copies and not (out / RUNS).exists()
+    _say_what_is_there(sum(1 for _ in manifests(new / CELLS)), new)
     run_ablation(config, str(out), jobs=jobs, executor="local", fresh=fresh)
     again = open_ablation(out)
     pairs = list(_pairs(stored, again))
@@ -164,14 +189,20 @@ def is_deterministic(run: Path) -> bool:
 def compare_runs(old: Path, new: Path, name: str, *, alike: bool) -> Reproduced:
     """Compare a finished run with its repetition.
 
-    Equal bits: every example has the same statistics and prediction. Within the interval: the conditions were
-    others, and the 95 % interval of the difference over examples contains 0. Different: anything else.
+    Equal bits: every example has the same statistics and prediction, and where the conditions are equal, so
+    have the logs and what the manifest states. Within the interval: the conditions were others, and the 95 %
+    interval of the difference over examples contains 0. Different: anything else.
 
     Args:
         alike: whether settings, sources, data, versions and machine are the same, so that the bits must be.
     """
-    if (RunFolder(new).manifest() or {}).get("status") != "finished":
-        return Reproduced(name, DIFFERENT, "it finished before, but not now")
+    ended = [(RunFolder(run).manifest() or {}).get("status", "not finished") for run in (old, new)]
+    if ended[0] != ended[1]:
+        return Reproduced(name, DIFFERENT, f"it was {ended[0]} before, and is {ended[1]} now")
+    stated = list(recorded.differences(old, new) if alike else recorded.data_differences(old, new))
+    told = f"{stated[0]}{f' and {len(stated) - 1} more' if stated[1:] else ''}; {ALIKE}" if stated else ""
+    if ended[0] == "diverged":  # it was not scored
+        return Reproduced(name, DIFFERENT if told else EQUAL, told)
     split = scored_run.common_split([old, new])
     before, now = scored_run.read(old, name, split), scored_run.read(new, f"{name}, again", split)
     if before.examples != now.examples:
@@ -181,9 +212,11 @@ def compare_runs(old: Path, new: Path, name: str, *, alike: bool) -> Reproduced:
     tables = [(before.statistics[metric], now.statistics[metric]) for metric in before.statistics]
     same = not any(significance.differing(*pair).any() for pair in tables)
     if same and before.prediction_hashes == now.prediction_hashes:
-        return Reproduced(name, EQUAL)
+        return Reproduced(name, DIFFERENT if told else EQUAL, told)
     found = _compare_statistics(before, now, name)
-    return Reproduced(name, DIFFERENT, f"{found.detail}; {ALIKE}") if alike else found
+    if alike:
+        return Reproduced(name, DIFFERENT, f"{found.detail}; {ALIKE}")
+    return Reproduced(name, DIFFERENT, f"{found.detail}; {told}") if told else found
 
 
 def _compare_statistics(before: ScoredRun, now: ScoredRun, name: str) -> Reproduced:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 from pipelines import report
 from pipelines.ablation import alike, anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
-from pipelines.ablation.preregistration import deviations, read_registration, seal
+from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.search import judge, read_search
 from pipelines.actions import compare
 from pipelines.actions import replay as replaying
@@ -22,13 +22,14 @@ from pipelines.comparison import rescored
 from pipelines.comparison.results import CHANGED, JUDGED
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.contents import CONTENTS
-from pipelines.runs import intact
+from pipelines.runs import intact, logged
 from pipelines.runs.locate import find_record
 from pipelines.shown import plural, printable
 from pipelines.storage import atomic, reading
 from pipelines.storage.names import (
     COMPARISON,
     MANIFEST,
+    METRICS_LOG,
     REGISTRATION,
     REPORT,
     REPORTS,
@@ -46,6 +47,7 @@ TOLERANCE = 1e-9  # relative; a sum in another order changes the last bits of a 
 BOOTSTRAP_TOLERANCE = 1e-4  # relative; its products are in float32
 MOST_MOVED = 3  # resamples of a histogram that may change their bin
 MOST_LINES = 40
+ENDED = ("finished", "diverged")
 
 
 class ReportsRecord(TypedDict):
@@ -59,7 +61,7 @@ def verify_command(folder: str, *, replay: int = 0) -> Verified:
     """Check an ablation, a comparison or a run, print every difference, and return them; there are none.
 
     Args:
-        replay: runs to train again; of an ablation, those that the digest of its registration draws.
+        replay: runs to train again; of an ablation, those that are drawn at random.
 
     Raises:
         UserError: the folder is neither.
@@ -147,11 +149,19 @@ def _without_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_runs(ended: results.EndedAblation) -> Iterator[str]:
     """Yield the differences in the registration and in the runs of one ablation that have ended."""
+    _say_what_a_push_has_not(ended.folder)
     yield from registration_differences(ended)
-    over = [cell for cell, outcome in ended.outcomes.items() if outcome.status in ("finished", "diverged")]
+    over = [cell for cell in ended.runs if outcome_of(cell).status in ENDED]
     of_files = (f"{cell.label}: {line}" for cell in over for line in run_differences(cell.folder))
     yield from dict.fromkeys([*of_files, *sides.differences(ended.runs), *alike.differences(over)])
     yield from _of_search(ended)
+
+
+def _say_what_a_push_has_not(folder: Path) -> None:
+    """Say what cannot be checked of a copy that was pushed: what is missing beside it is no difference."""
+    if (folder.parent / CONTENTS).is_file():
+        without = "its predictions, its ledger and the ablations beside it are not in it, and not checked"
+        print(printable(f"{folder.parent}: it has {CONTENTS}, so it is a copy that was pushed: {without}"))
 
 
 def registration_differences(ended: results.EndedAblation) -> Iterator[str]:
@@ -187,10 +197,12 @@ def _of_ledger(
 
 
 def _of_replay(folder: Path, count: int) -> Iterator[str]:
-    """Yield which of the runs that the registration's digest draws are different when trained again."""
+    """Yield which of the runs that chance draws are different when trained again."""
     for one in results.reported_ablations(folder) if count else ():
-        finished = [cell for cell, outcome in one.outcomes.items() if outcome.status == "finished"]
-        for cell in replaying.drawn(finished, seal(read_registration(one.folder)), count):
+        over = [cell for cell in one.runs if outcome_of(cell).status in ENDED]
+        for cell in replaying.drawn(
+            list({cell.folder: cell for cell in over}.values()), replaying.new_digest(), count
+        ):
             yield from replaying.differences(cell.label, cell.folder)
 
 
@@ -256,6 +268,8 @@ def run_differences(folder: Path) -> Iterator[str]:
     known = {name for name, _ in changed}
     numbers = rescored.differences(folder, manifest)
     yield from (f"{name}: {what}" for name, what in numbers if name not in known)
+    if METRICS_LOG not in known:
+        yield from (f"{name}: {what}" for name, what in logged.differences(run, manifest))
 
 
 def differences(stored: object, computed: object, where: str = "") -> Iterator[str]:

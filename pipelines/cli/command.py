@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.comparison.expectation import EXPECTED, STATUS
@@ -133,17 +134,30 @@ def one_ablation(command: str, settings: Sequence[str]) -> tuple[AblationConfig,
     return config, files[0]
 
 
+def require_folder(chosen: str) -> str:
+    """Return a folder that the user names; refuse what cannot be one, before the work that it would hold.
+
+    Raises:
+        UserError: it is empty, too long, a file, or lies in a file or behind a link to nowhere.
+    """
+    if not chosen:
+        raise UserError("--out", "is empty", accepted="name a folder")
+    if any(len(os.fsencode(part)) > MOST_BYTES for part in chosen.split(os.sep)):
+        what = f"the name of a folder has more than {MOST_BYTES} bytes"
+        raise UserError("--out", what, chosen, "choose a shorter one")
+    nearest = next((path for path in (Path(chosen), *Path(chosen).parents) if os.path.lexists(path)), None)
+    if nearest is not None and not nearest.is_dir():
+        what = "leads to no folder" if nearest.is_symlink() else "is a file, and a folder is needed"
+        raise UserError("--out", what, str(nearest), "choose another")
+    return chosen
+
+
 def out_folder(
     chosen: str | None, files: Sequence[str], message: str = "writing to {} (--out chooses another folder)"
 ) -> str:
     """Return the `chosen` folder; None: runs/<name of the first file>, which is printed in `message`."""
-    if chosen:
-        if os.path.lexists(chosen) and not os.path.isdir(chosen):
-            raise UserError("--out", "is a file, and a folder is needed", chosen, "choose another")
-        if any(len(os.fsencode(part)) > MOST_BYTES for part in chosen.split(os.sep)):
-            what = f"the name of a folder has more than {MOST_BYTES} bytes"
-            raise UserError("--out", what, chosen, "choose a shorter one")
-        return chosen
+    if chosen is not None:
+        return require_folder(chosen)
     if not files:
         raise UserError("--out", "no file gives the folder its name", accepted="write --out DIR")
     name = os.path.splitext(os.path.basename(files[0]))[0]

@@ -38,6 +38,7 @@ from pipelines.cli import (
     verify,
 )
 from pipelines.cli.command import Ended, Ending
+from pipelines.cli.surroundings import open_closed_streams, working_folder
 from pipelines.errors import Interrupted, RunFailed, UserError, UserErrors, raise_all
 from pipelines.registry.own_code import variant_failure
 from pipelines.shown import printable
@@ -83,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: success. 1: a run failed. 2: the user can correct the error. 75: stopped, and it can be resumed. 130:
     stopped by Ctrl-C while nothing could be saved. With `--expect` also 10 and 11 (docs/json.md).
     """
-    if os.getcwd() not in sys.path:  # the user's own variants are imported from here
-        sys.path.append(os.getcwd())
+    open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if "--json" in words:
         from pipelines.cli.as_json import answer
@@ -142,6 +142,8 @@ def _say(ending: Ending) -> int:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; overrides may also follow options, which argparse alone would refuse."""
+    if (here := working_folder()) not in sys.path:  # the user's own variants are imported from here
+        sys.path.append(here)
     parser = _parser()
     arguments, rest = parser.parse_known_args(words)
     unknown = [text for text in rest if text.startswith("-") or not hasattr(arguments, "settings")]

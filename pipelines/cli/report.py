@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, Ended, add_expect, add_json, judged
+from pipelines.cli.command import Command, Ended, add_expect, add_json, judged, require_folder
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> Ended:
     from pipelines.actions.report import report_command
 
-    return judged(report_command(arguments.folders, arguments.out, arguments.expect))
+    out = None if arguments.out is None else require_folder(arguments.out)
+    return judged(report_command(arguments.folders, out, arguments.expect))
 
 
 COMMAND = Command(

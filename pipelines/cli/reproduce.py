@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.cli.command import Command, count
+from pipelines.cli.command import Command, count, require_folder
 from pipelines.distributed.stop import leaving_at_once
 
 
@@ -25,7 +25,8 @@ def _run(arguments: argparse.Namespace) -> None:
     with leaving_at_once():  # as in attnlab ablate
         from pipelines.actions.reproduce import reproduce_command
 
-        reproduce_command(arguments.folder, arguments.out, arguments.jobs)
+        out = None if arguments.out is None else require_folder(arguments.out)
+        reproduce_command(arguments.folder, out, arguments.jobs)
 
 
 COMMAND = Command(

@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--replay",
         type=count,
         metavar="N",
-        help="also train N runs again, drawn by the digest of the registration, and compare the bits",
+        help="also train N runs again, drawn at random, and compare the bits",
     )
 
     add_json(parser)

@@ -15,7 +15,7 @@ from pipelines.comparison import without_model
 from pipelines.comparison.alpha_spending import part_of_level
 from pipelines.comparison.pairing import check_outputs, check_pair, check_same_examples
 from pipelines.comparison.results import ArmSummary, SeedLook, StartSummary
-from pipelines.comparison.scored_run import ScoredRun, common_split, read
+from pipelines.comparison.scored_run import ScoredRun, common_split, hash_of_test, read
 from pipelines.comparison.significance import (
     MIN_SEEDS,
     TwoWay,
@@ -139,7 +139,7 @@ class ScoredCell:
     @property
     def selected(self) -> str:
         """How scores come from a selection on the split that is judged, as a clause; empty: they do not."""
-        if self.split != "validation":
+        if self.split != "validation" and not self._judges_on_validation:
             return ""
         if self.ablation.get("search"):
             return "its settings were chosen on the split that is judged: a test split is needed"
@@ -151,6 +151,13 @@ class ScoredCell:
             f"{chosen} of {len(manifests)} runs kept the checkpoint that was best on the split that is "
             "judged: a test split is needed"
         )
+
+    @property
+    def _judges_on_validation(self) -> bool:
+        """Whether the test split has the rows of the validation split, in any order."""
+        data = [run.manifest.get("data", {}) for run in self.runs.values()]
+        hashes = [[hash_of_test(one, split) for split in ("test", "validation")] for one in data]
+        return any(test is not None and test == validation for test, validation in hashes)
 
     def behind(self, arm: str) -> str:
         """Return which runs of an arm or of the baseline learned nothing, as a clause; empty: none."""

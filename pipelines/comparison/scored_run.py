@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -153,6 +154,10 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
         if (metric.name, metric.higher_is_better) != (name, stored):
             what = f"describes another metric as {name}: {metric.name}, of which {_side(metric)} is better"
             raise UserError(str(folder / MANIFEST), what, accepted=fix)
+        signature = manifest["metrics"][name].get("signature", metric.signature)
+        if without_version(signature) != without_version(metric.signature):
+            what = f"says that {name} is {signature}, and its options make it {metric.signature}"
+            raise UserError(str(folder / MANIFEST), what, accepted=fix)
     try:
         by_metric = {name: _statistics(table, run, name) for name in manifest["metrics"]}
     except LookupError as error:
@@ -164,6 +169,11 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"
             raise UserError(str(folder), what, accepted=run_files.train_again(folder))
     return run
+
+
+def without_version(signature: str) -> str:
+    """Return a signature without the version of its library: another one is told by pairs, not by a run."""
+    return re.sub(r"(?<!squad\|)version:[^|]+", "version", signature)
 
 
 def _side(metric: Metric) -> str:
@@ -202,6 +212,12 @@ def sparse_columns(columns: Sequence[np.ndarray]) -> csr_array:
     ends = np.cumsum([0, *map(len, places)])
     shape = (len(columns[0]), len(columns))
     return csc_array((np.concatenate(values), np.concatenate(places), ends), shape=shape).tocsr()
+
+
+def hash_of_test(data: Mapping[str, Any], split: str | None) -> str | None:
+    """Return the hash by which a ledger knows a test set: that of its rows in any order, if it is stored."""
+    rows, hashes = data.get("rows") or {}, data.get("hashes") or {}
+    return rows.get(split) or hashes.get(split)
 
 
 def hashed(name: str) -> str:

@@ -179,12 +179,14 @@ def paired_test(
     """
     num_seeds, num_clusters = len(baseline), len(baseline[0].without)
     scores = tuple(np.array([run.whole for run in side]) for side in (baseline, arm))
-    by_seed = scores[1] - scores[0]
-    difference = float(by_seed.mean())
+    with np.errstate(invalid="ignore"):
+        by_seed = scores[1] - scores[0]
+        difference = float(by_seed.mean())
     variance, skewness = Variance(*[math.nan] * 4), 0.0
     if num_clusters > 1:
-        without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
-        variance, skewness = _variance(by_seed, without), _skewness(-without.mean(axis=0))
+        with np.errstate(invalid="ignore", over="ignore"):  # a score that is not finite is told below
+            without = np.stack([one.without - other.without for other, one in zip(baseline, arm)])
+            variance, skewness = _variance(by_seed, without), _skewness(-without.mean(axis=0))
     # Rounding alone changes a score by one or two eps, so a smaller standard error counts as zero.
     noise = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(scores), initial=0.0))
     se = math.sqrt(variance.total)

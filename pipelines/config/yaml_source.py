@@ -141,6 +141,8 @@ def read(file: str | os.PathLike[str]) -> Document:
     if path.suffix.lower() in OF_DATA and path.is_file():
         fix = f"attnlab init --data {name} > my.yaml writes settings for it"
         raise UserError(name, "is data, not settings", accepted=fix)
+    if path.is_char_device() or path.is_block_device():  # it may have no end
+        raise UserError(name, "is a device, not a file", accepted="name a YAML file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

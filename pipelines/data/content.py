@@ -14,13 +14,18 @@ from pipelines.tasks.base import Example
 
 
 def hashes_of(examples: Iterable[Example]) -> tuple[str, np.ndarray]:
-    """Return sha256 over all examples in order, and 64 bits of the digest of each distinct row without id."""
+    """Return sha256 over all examples in order, and 64 bits of the digest of each row without its id."""
     whole, contents = hashlib.sha256(), array("Q")
     for example in examples:
         digest = digest_of({name: value for name, value in example.items() if name != "id"})
         contents.append(int.from_bytes(digest[:8]))
         whole.update(example["id"].encode("utf-8", "surrogatepass") + b"\0" + digest)
-    return whole.hexdigest(), np.unique(np.array(contents))
+    return whole.hexdigest(), np.array(contents)
+
+
+def hash_of_rows(contents: np.ndarray) -> str:
+    """Return a hash of rows that is the same in any order and under any ids, from what `hashes_of` gives."""
+    return hashlib.sha256(np.sort(contents).tobytes()).hexdigest()
 
 
 def digest_of(values: Mapping[str, Any]) -> bytes:

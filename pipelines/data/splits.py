@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.config.data import DataConfig, GeneratedSpec
 from pipelines.config.options import check_options
-from pipelines.data import label_shares
+from pipelines.data import label_shares, twice
 from pipelines.data.columns import (
     absence,
     check_names,
@@ -23,7 +23,7 @@ from pipelines.data.columns import (
     value_at,
     wanted,
 )
-from pipelines.data.content import hashes_of
+from pipelines.data.content import hash_of_rows, hashes_of
 from pipelines.data.partition import partition
 from pipelines.data.readers import hub_splits, read_file, read_hub, read_parallel
 from pipelines.data.streaming import OnDisk, stream_file
@@ -53,6 +53,7 @@ class Splits:
     test: Sequence[Example] | None = None
     skipped: dict[str, list[Bad]] = field(default_factory=dict)  # rows counted from 1
     hashes: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in order
+    rows: dict[str, str] = field(default_factory=dict)  # sha256 of the examples in any order, under any ids
     notes: list[str] = field(default_factory=list)  # about the data, for the reader of the results
     layouts: dict[str, str] = field(default_factory=dict)  # by split: how its columns were read
     schemes: dict[str, Mapping[str, Scheme]] = field(default_factory=dict)  # by split: of each column of tags
@@ -92,6 +93,9 @@ def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("trai
                 splits.notes.append(f"{split}: the first {most:,} of {plural(len(examples), 'example')}")
                 examples = examples[:most]
             splits.hashes[split], contents[split] = hashes_of(examples)
+            splits.rows[split] = hash_of_rows(contents[split])
+            if split != "train" and isinstance(examples, list):
+                splits.notes += twice.clustered(split, examples, contents[split], task)
             setattr(splits, split, examples)
     _raise_some(errors)
     splits.notes += _comparisons(splits, contents, task)
@@ -161,10 +165,8 @@ def _comparisons(splits: Splits, contents: Mapping[str, np.ndarray], task: Task)
         return
     shares = label_shares.count(splits.train, task)
     yield from label_shares.look_alikes(shares)
+    yield from twice.shared(contents)
     for split in [name for name in contents if name != "train"]:
-        shared = len(np.intersect1d(contents[split], contents["train"], assume_unique=True))
-        if shared:
-            yield f"{split}: {shared:,} of {len(contents[split]):,} distinct rows are also in train"
         differs = label_shares.difference(split, label_shares.count(getattr(splits, split), task), shares)
         if differs:
             yield differs

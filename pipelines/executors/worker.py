@@ -67,7 +67,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _run(cell: Cell, run: StoredRun | None) -> int:
-    from pipelines.ablation.preregistration import read_registration, seal
+    from pipelines.ablation.preregistration import read_registration, seals
     from pipelines.config.load import run_from_dict
     from pipelines.runs.execute import execute
     from pipelines.storage.run_folder import RunFolder
@@ -80,7 +80,7 @@ def _run(cell: Cell, run: StoredRun | None) -> int:
         cell.cache,
         reporter,
         expected=cell.run_hash,
-        registration=seal(read_registration(cell.ablation)),
+        registration=seals(read_registration(cell.ablation))[-1],
     )
     return {"finished": 0, "diverged": 3}[manifest["status"]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from pipelines.errors import RunFailed, UserError
 from pipelines.hub.client import Patience, retried
@@ -51,11 +52,28 @@ def anchored(request: AnchoredRequest, patience: Patience) -> AnchoredAnswer:
     """Return the registration in a repository at the commit that anchors it.
 
     Raises:
-        HfHubHTTPError: there is no such commit, or it holds none.
+        HfHubHTTPError: there is no such repository, or the commit holds none.
         RunFailed: the Hub stayed unavailable.
     """
-    read = lambda: _read(request["repo"], request["revision"])
-    return {"text": retried("reading the anchored registration", read, patience)}
+    repo, commit = request["repo"], request["revision"]
+    text = retried("reading the anchored registration", lambda: _read(repo, commit), patience)
+    try:
+        problem = retried("reading the history", lambda: _problem(HfApi(), repo, commit), patience)
+    except HfHubHTTPError as error:
+        return {"text": text, "problem": "", "unread": str(error).splitlines()[0]}
+    return {"text": text, "problem": problem, "unread": ""}
+
+
+def _problem(api: HfApi, repo: str, commit: str) -> str:
+    """Return why a commit is not the first one of its repository that holds a registration; empty: it is."""
+    history = [one.commit_id for one in api.list_repo_commits(repo)]  # the newest first
+    if commit not in history:
+        return "is not in the history of its repository any more, which was rewritten"
+    for earlier in history[history.index(commit) + 1 :]:
+        files = {entry.path for entry in api.list_repo_tree(repo, recursive=True, revision=earlier)}
+        if REGISTRATION in files:
+            return f"came later: commit {earlier[:12]} before it holds a registration already"
+    return ""
 
 
 def _read(repo: str, revision: str) -> str:

@@ -61,6 +61,8 @@ class AnchoredAnswer(TypedDict):
     """The registration in a repository."""
 
     text: str
+    problem: str  # why this commit dates nothing, as a clause; empty where it does
+    unread: str  # why its history could not be read; empty where it was
 
 
 class DownloadRequest(TypedDict):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.comparison.scored_run import hashed
+from pipelines.comparison.scored_run import hash_of_test, hashed
 from pipelines.errors import UserError
 from pipelines.predictions.outputs import Outputs, order
 from pipelines.predictions.references import ReadTags, References
@@ -26,10 +26,11 @@ class Examples:
     ids: tuple[str, ...] | None  # None: known by their order
     clusters: tuple[str, ...] | None
     references: Sequence[Any] | None
-    shown: Sequence[Any] | None  # what a log tells of each
+    shown: Sequence[Any] | None  # what a file tells of each
     digest: str
     read_tags: ReadTags | None = None
     are_hashed: bool = False  # ids and clusters are hashes
+    shown_in: str = ""  # the file that tells it
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,10 +48,29 @@ class Examples:
         places = order(self.ids, self.count, self.where, other)
         if self.shown is not None and other.shown is not None:
             for index, place in enumerate(places):
-                if self.shown[index] != other.shown[place]:
-                    what = f"is another example than in {self.where}: its question or target differs"
+                if _differ(self.shown[index], other.shown[place]):
+                    what = f"is another example than in {self.shown_in}: its question or target differs"
                     raise UserError(other.place(place), what, accepted=DIFFER)
         return places
+
+    def told_by(self, files: Iterable[Outputs]) -> Examples:
+        """Return the examples with what the first of some files tells of them, if they do not tell it.
+
+        Raises:
+            UserError: this file is of other examples.
+        """
+        first = next((one for one in files if one.shown is not None), None)
+        if self.shown is not None or first is None or first.shown is None:
+            return self
+        shown = [first.shown[place] for place in self.places(first)]
+        return replace(self, shown=shown, shown_in=first.where)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Return whether two files tell other things of an example; of named ones, those that both tell."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(one[name] != other[name] for name in one.keys() & other.keys())
+    return bool(one != other)
 
 
 def of_references(found: References) -> Examples:
@@ -70,7 +90,6 @@ def of_references(found: References) -> Examples:
 def of_run(side: RunSide) -> Examples:
     """Return the examples that a run was scored on."""
     run = side.run
-    hashes = run.manifest.get("data", {}).get("hashes", {})
     return Examples(
         where=run.label,
         count=len(run.ids),
@@ -78,7 +97,7 @@ def of_run(side: RunSide) -> Examples:
         clusters=run.clusters,
         references=side.references,
         shown=None,
-        digest=hashes.get(run.split) or _digest([run.ids, run.clusters]),
+        digest=hash_of_test(run.manifest.get("data", {}), run.split) or _digest([run.ids, run.clusters]),
         are_hashed=run.names_are_hashes,
     )
 
@@ -92,6 +111,7 @@ def of_file(found: Outputs) -> Examples:
         clusters=found.clusters,
         references=None,
         shown=found.shown,
+        shown_in=found.where,
         digest=_digest([found.count, found.ids, found.shown]),
     )
 

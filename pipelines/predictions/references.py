@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.config.run import DataConfig
 from pipelines.data import plain_text
 from pipelines.data.columns import find, value_at, wanted
-from pipelines.data.content import hashes_of
+from pipelines.data.content import hash_of_rows, hashes_of
 from pipelines.data.decode import decode, read_bytes, unpack
 from pipelines.data.readers import TEXT, read_file, suffix_of
 from pipelines.data.splits import load_splits
@@ -76,7 +76,7 @@ def _of_rows(data: DataConfig, task: Task, table: Table) -> References:
         values=tuple(task.reference(example) for example in examples),
         ids=tuple(example["id"] for example in examples) if has_ids else None,
         clusters=tuple(task.cluster(example) for example in examples),
-        digest=splits.hashes["train"],
+        digest=splits.rows["train"],
         read_tags=scheme.read if scheme is not None else None,
         notes=tuple(splits.notes),
     )
@@ -148,7 +148,7 @@ def _of_examples(where: str, examples: Sequence[Example], task: Task, *, has_ids
         values=tuple(values),
         ids=tuple(str(example["id"]) for example in examples) if has_ids else None,
         clusters=tuple(str(one["cluster"]) for one in examples) if _all_have(examples, "cluster") else None,
-        digest=hashes_of([dict(example) for example in examples])[0],
+        digest=hash_of_rows(hashes_of([dict(example) for example in examples])[1]),
         read_tags=read_tags,
     )
 

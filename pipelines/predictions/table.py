@@ -17,6 +17,11 @@ PREDICTIONS = (
     *("generated", "generated_text", "hypothesis", "output", "response", "completion", "tags", "label"),
 )
 CLUSTER = "cluster"
+# What tells which example a row is of, and is none of the model.
+EXAMPLE = (
+    *("reference", "references", "label", "labels", "gold", "target", "targets", "question", "tokens"),
+    *("words", "source", "premise", "context", "document"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ def read(rows: Rows, where: str, names: NamedColumns) -> Outputs:
     by_id = _chosen(columns, names.id, IDS, where, "--id", only_first=True)
     said = _chosen(columns, names.prediction, PREDICTIONS, where, "--prediction")
     ids = None if by_id is None else tuple(_name(row, by_id, where, n) for n, row in enumerate(rows, start=1))
+    known = [name for name in EXAMPLE if name in columns and name not in (by_id, said)]
     why = f"no column of it has a usual name for predictions ({listed(columns)}; --prediction names one)"
     taken = [f"{what} from {name}" for what, name in (("id", by_id), ("prediction", said)) if name]
     return Outputs(
@@ -47,6 +53,7 @@ def read(rows: Rows, where: str, names: NamedColumns) -> Outputs:
         predictions=None if said is None else [row.get(said) for row in rows],
         no_predictions=why,
         scores={name: [row.get(name) for row in rows] for name in columns if name not in (by_id, CLUSTER)},
+        shown=[{name: row.get(name) for name in known} for row in rows] if known else None,
         clusters=tuple(str(row.get(CLUSTER)) for row in rows) if CLUSTER in columns else None,
     )
 

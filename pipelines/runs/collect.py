@@ -123,6 +123,7 @@ def _data(run: PreparedRun) -> DataRecord:
     splits = _splits(run)
     return {
         "hashes": run.splits.hashes,
+        "rows": run.splits.rows,
         "num_examples": {name: len(split.examples) for name, split in splits.items()},
         "num_features": {name: len(split.features) for name, split in splits.items()},
         "counts": {name: split.features.counts for name, split in splits.items()},

@@ -68,6 +68,7 @@ TRAINING = {
         "streaming",
         "table",
         "tag_schemes",
+        "twice",
     ),
     "pipelines.distributed": ("accelerator", "sharding", "skipped", "transfer"),
     "pipelines.models": (

@@ -25,6 +25,7 @@ class DataRecord(TypedDict):
     """The data of a run, by split."""
 
     hashes: dict[str, str]  # of the examples in order
+    rows: NotRequired[dict[str, str]]  # of the examples in any order, under any ids
     num_examples: dict[str, int]
     num_features: dict[str, int]
     counts: dict[str, dict[str, int]]  # what was cut or left out while features were prepared

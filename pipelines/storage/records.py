@@ -60,6 +60,7 @@ class DataEntry(TypedDict):
     """The data that a run has read."""
 
     hashes: NotRequired[dict[str, str]]
+    rows: NotRequired[dict[str, str]]
     counts: NotRequired[dict[str, dict[str, int]]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.ablation.preregistration import register
+from pipelines.ablation.preregistration import read_registration, register, seal
 from pipelines.config.load import AblationConfig
 from pipelines.metrics import load
 from pipelines.metrics.base import total
@@ -46,7 +46,7 @@ def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, 
     stated = config(**options)
     folder = root / name
     register(stated, folder)
-    names = {}
+    names, registration = {}, seal(read_registration(folder))
     for cell in stated.cells:
         for arm in stated.arms:
             for seed in stated.seeds:
@@ -54,8 +54,9 @@ def write(root: Path, name: str = "toy", finished: Sequence[int] | None = None, 
                 described = identity.describe(run)
                 digest = identity.run_hash(described)
                 names[f"{cell}/{arm}/{seed}"] = digest[:16]
-                if finished is None or seed in finished:
-                    finish(root / "cells" / digest[:16], run, described)
+                is_there = (root / "cells" / digest[:16] / "manifest.json").exists()
+                if not is_there and (finished is None or seed in finished):
+                    finish(root / "cells" / digest[:16], run, described, registration=registration)
     (folder / "runs.json").write_text(json.dumps(names))
     return folder
 
@@ -66,7 +67,15 @@ def run_folder(ablation: Path, arm: str, seed: int, cell: str = "toy") -> Path:
     return ablation.parent / "cells" / names[f"{cell}/{arm}/{seed}"]
 
 
-def finish(path: Path, run, described: dict, *, skill: float | None = None, evaluation=None) -> None:
+def finish(
+    path: Path,
+    run,
+    described: dict,
+    *,
+    skill: float | None = None,
+    evaluation=None,
+    registration: str | None = None,
+) -> None:
     """Write a finished run, with 60 tagged sentences that follow from its arm and seed unless stated."""
     folder = RunFolder(path)
     folder.write_identity(described, run.to_dict())
@@ -81,6 +90,7 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None, eval
     scores = {
         name: float(metric.score(total(evaluation.statistics[name]))) for name, metric in metrics.items()
     }
+    folder.log({"event": "evaluation", "step": 40, "split": "validation", "loss": 0.05, **scores})
     folder.model.mkdir(exist_ok=True)
     (folder.model / "model.safetensors").write_bytes(b"weights")
     folder.finish(
@@ -107,6 +117,7 @@ def finish(path: Path, run, described: dict, *, skill: float | None = None, eval
             "proof": {"max_difference": 0.0, "starts_as_stock": True, "reached": 2, "sentence": "equal"},
             "environment": {"threads": 1, "processes": 1, "max_tokens": 4096, "device": "cpu"}
             | {"versions": VERSIONS},
+            **({"registration": registration} if registration else {}),
         }
     )
 

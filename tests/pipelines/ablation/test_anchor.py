@@ -216,3 +216,50 @@ def test_what_is_no_anchor_is_refused(tmp_path, capsys, place):
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(values | {"anchor": place}))
     assert main(["validate", str(tmp_path / "a.yaml")]) == 2
     assert "anchor" in capsys.readouterr().err
+
+
+# ---- anchors that were moved
+def redate(folder: Path) -> None:
+    record = json.loads((folder / "anchor.json").read_text())
+    (folder / "anchor.json").write_text(json.dumps(record | {"time": "2020-01-01T00:00:00+00:00"}))
+
+
+def move(folder: Path) -> None:
+    """Name a later commit, which has the digest too and is then left by its branch."""
+    message = git("show", "--no-patch", "--format=%B", "HEAD")
+    git("commit", "-q", "--allow-empty", "-m", message)
+    record = json.loads((folder / "anchor.json").read_text())
+    later = {"commit": git("rev-parse", "HEAD"), "time": git("show", "-s", "--format=%cI", "HEAD")}
+    git("reset", "-q", "--hard", "HEAD~2")
+    (folder / "anchor.json").write_text(json.dumps(record | later))
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [(redate, "but anchor.json says 2020-01-01T00:00:00+00:00"), (move, "is on no branch: its history was")],
+)
+def test_a_commit_that_was_moved_redated_or_rewritten_is_found(repository, capsys, attack, said):
+    folder = anchored(repository / "runs", "git")
+    attack(folder)
+    assert main(["report", str(folder)]) == 0
+    status, out = verified(folder, capsys)
+    assert (status, said in out) == (1, True), out
+
+
+def test_a_later_commit_and_a_rewritten_history_of_the_hub_are_found(repository, hub, capsys):
+    folder = anchored(repository / "runs", "hub:lab/plan")
+    assert verified(folder, capsys)[0] == 0
+    repo = hub.repos["models/lab/plan"]
+    record, first = json.loads((folder / "anchor.json").read_text()), repo.commits[-1]
+    later = repo.commit("main", "again", dict(first.files))
+    (folder / "anchor.json").write_text(json.dumps(record | {"commit": later.oid}))
+    assert main(["report", str(folder)]) == 0
+    status, out = verified(folder, capsys)
+    assert (status, "came later: commit " in out) == (1, True), out
+    (folder / "anchor.json").write_text(json.dumps(record))
+    assert main(["report", str(folder)]) == 0
+    repo.commits.insert(0, repo.commits.pop(repo.commits.index(first)))  # kept, and in no history
+    repo.commits[:] = [repo.commits[1], repo.commits[-1], first]
+    repo.refs["main"] = repo.commits[1]
+    status, out = verified(folder, capsys)
+    assert (status, "is not in the history of its repository any more" in out) == (1, True), out

@@ -181,6 +181,16 @@ class Hub:
         }
         raise Answer(200, {**shown, "converts": []})
 
+    def history(self, request: Request, kind: str, identity: str, revision: str) -> None:
+        """The commits up to a revision, the newest first."""
+        repo = self.repo(request, kind, identity)
+        last = repo.commits.index(self.commit_at(repo, revision))
+        day = "2026-01-01T00:00:00.000Z"
+        shown = [
+            {"id": c.oid, "title": c.title, "message": "", "date": day, "authors": []} for c in repo.commits
+        ]
+        raise Answer(200, shown[last::-1])
+
     def tree(self, request: Request, kind: str, identity: str, revision: str, below: str | None) -> None:
         commit = self.commit_at(self.repo(request, kind, identity), revision)
         home = f"{urllib.parse.unquote(below)}/" if below else ""
@@ -368,6 +378,7 @@ ROUTES = tuple(
         ("validate", "POST", r"/api/validate-yaml"),
         ("auth_check", "GET", rf"/api/{KIND}{ID}/auth-check(/write)?"),
         ("refs", "GET", rf"/api/{KIND}{ID}/refs"),
+        ("history", "GET", rf"/api/{KIND}{ID}/commits/{REVISION}"),
         ("tree", "GET", rf"/api/{KIND}{ID}/tree/{REVISION}(?:/(.+))?"),
         ("branch", "POST", rf"/api/{KIND}{ID}/branch/{REVISION}"),
         ("tag", "POST", rf"/api/{KIND}{ID}/tag/{REVISION}"),
