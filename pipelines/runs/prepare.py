@@ -31,6 +31,7 @@ from pipelines.models.decoding import set_aside
 from pipelines.models.dropout import dropout_line
 from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
+from pipelines.models.kernel import require_device, use_kernel
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
@@ -65,6 +66,7 @@ def prepare(
     """
     trackers.require(config.trackers)
     accelerator = build_accelerator(config)
+    require_device(config, accelerator.device)
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
     model = build_model_of(config, task)  # before features are cached: a model may refuse its entries
@@ -92,6 +94,8 @@ def prepare(
     if config.gradient_checkpointing:
         recompute_activations(model)
     model.to(accelerator.device)
+    if config.kernel is not None:
+        reporter.say(use_kernel(config.kernel, model, task, prepared["train"], accelerator))
     _stop_between_phases(accelerator, stop)
     training = Training(
         config=config,
