@@ -8,20 +8,26 @@ import pytest
 import torch
 
 from custom_attention import attached, set_progress
+from pipelines.models.activations import recompute_activations
 from pipelines.storage.run_folder import read_log
 from pipelines.train.speed import unpadding
 from tests.pipelines.distributed.test_sharding import fit_sharded
 from tests.pipelines.train.harness import fit, run_ranks
 from tests.pipelines.train.test_loss import compare, fit_and_save
 
-OPTIONS = {"dropout": 0.0, "attention": [{"lolcats": {"stage": 0.6}}], "learning_rate": 1e-3}
+OPTIONS = {"dropout": 0.0, "attention": [{"t2r": {"stage": 0.6}}], "learning_rate": 1e-3}
+OPTIONS |= {"variant_learning_rate": 1e-2}
 
 
 def logged(folder, name):
     return [event.get(name) for event in read_log(folder / "metrics.jsonl") if event["event"] == "step"]
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2"])
+def recompute(training):
+    recompute_activations(training.model)
+
+
+@pytest.fixture(scope="module", params=["gpt2"])
 def whole(request, tmp_path_factory):
     """A run whose steps are single micro-batches in one process: 12 steps, of which 7 transfer."""
     folder, options = tmp_path_factory.mktemp(request.param), {**OPTIONS, "architecture": request.param}
@@ -35,9 +41,9 @@ def whole(request, tmp_path_factory):
         {"max_tokens": 17},
         {"processes": 2, "max_tokens": 31},
         {"processes": 2, "sharding": "fsdp2"},
-        {"gradient_checkpointing": True, "max_tokens": 31},
+        {"hook": recompute, "max_tokens": 31},
     ],
-    ids=["micro-batches", "processes", "shards", "checkpointing"],
+    ids=["micro-batches", "processes", "shards", "recomputed"],
 )
 def test_a_transfer_loss_is_one_mean_however_a_step_is_computed(whole, tmp_path, changes):
     folder, options = whole
@@ -59,8 +65,7 @@ def test_padding_that_is_computed_changes_nothing(whole, tmp_path, monkeypatch):
 def test_it_is_logged_beside_the_loss_falls_and_ends_with_its_stage(whole, tmp_path):
     folder, options = whole
     losses = logged(folder, "transfer")
-    assert losses[:7] == sorted(losses[:7], reverse=True)
-    assert losses[6] < 0.95 * losses[0]
+    assert 0 < losses[6] < 0.6 * losses[0]
     assert losses[7:] == [0.0] * 5
     fit(tmp_path, **{**options, "attention": [], "max_steps": 1})
     assert logged(tmp_path, "transfer") == [None]
