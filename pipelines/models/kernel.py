@@ -13,6 +13,7 @@ from custom_attention.modes import quiet
 from custom_attention.proof import EXPLICIT_BOUND, largest_difference, outputs
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared, two_lengths
+from pipelines.distributed.accelerator import expects_cpu
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.models.attention import variant_errors_as_user_errors
@@ -21,15 +22,15 @@ from pipelines.tasks.base import Task
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def require_device(config: RunConfig, device: torch.device) -> None:
+def require_gpu(config: RunConfig) -> None:
     """Refuse a kernel that cannot train where the run is computed, before anything is prepared.
 
     Raises:
-        UserError: it needs a GPU.
+        UserError: there is no GPU.
     """
-    if config.kernel is not None and device.type != "cuda":
+    if config.kernel is not None and expects_cpu(config):
         what = f"{config.kernel} attention trains on a GPU only, and none was found"
-        raise UserError("kernel", what, str(device), "a machine with a GPU, or leave kernel out")
+        raise UserError("kernel", what, accepted="use a machine with a GPU, or leave kernel out")
 
 
 def use_kernel(

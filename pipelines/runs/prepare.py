@@ -31,7 +31,7 @@ from pipelines.models.decoding import set_aside
 from pipelines.models.dropout import dropout_line
 from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
-from pipelines.models.kernel import require_device, use_kernel
+from pipelines.models.kernel import require_gpu, use_kernel
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
@@ -65,8 +65,8 @@ def prepare(
         Interrupted: it was asked to stop.
     """
     trackers.require(config.trackers)
+    require_gpu(config)
     accelerator = build_accelerator(config)
-    require_device(config, accelerator.device)
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
     model = build_model_of(config, task)  # before features are cached: a model may refuse its entries

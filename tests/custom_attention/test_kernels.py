@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+from functools import wraps
 from itertools import pairwise
 
 import pytest
 import torch
 
-from custom_attention import Variant, VariantError, attach, attached, load, prove, save, use_kernel
-from custom_attention.errors import VariantError as Refused
-from custom_attention.kernels import flash
+from custom_attention import Variant, VariantError, attach, attached, load, prove, save, sites, use_kernel
+from custom_attention.kernels import flash, flex
+from custom_attention.runtime import call
 from tests.custom_attention.models import FAMILIES, logits, nudge, padded, tiny, unpadded
 
 BOUND = 200 * torch.finfo(torch.float32).eps  # of outputs of size about 10: two orders of summation
@@ -45,11 +45,14 @@ def close(one, other, family, batch):
 
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "llama", "modernbert"])
-def test_flex_attention_gives_the_outputs_of_sdpa(family, name):
-    batch = padded(family)
+def test_flex_attention_gives_the_outputs_of_sdpa(family, name, monkeypatch):
+    batch, calls = padded(family), []
+    counted = wraps(flex.flex_attention)(lambda *a, **k: calls.append(1) or compiled(*a, **k))
+    compiled = flex.flex_attention
+    monkeypatch.setattr(flex, "flex_attention", counted)
     own, other = both(family, SPECS[name], lambda model: use_kernel(model, "flex"), batch.inputs)
     close(own, other, family, batch)
-    assert not torch.equal(own, other)
+    assert len(calls) == len(sites(tiny(family)))
 
 
 def test_flex_attention_is_causal_where_there_is_no_mask():
@@ -170,11 +173,11 @@ def test_what_a_kernel_does_not_have_stops_a_forward():
 
 
 def test_another_kernel_is_for_an_attached_model_on_sdpa():
-    with pytest.raises(Refused, match="nothing is attached"):
+    with pytest.raises(VariantError, match="nothing is attached"):
         use_kernel(tiny("bert"), "flex")
     eager = tiny("bert")
     eager.set_attn_implementation("eager")
-    with pytest.raises(Refused, match=r"another kernel.*eager"):
+    with pytest.raises(VariantError, match=r"another kernel.*eager"):
         use_kernel(attach(eager, []), "flex")
 
 
@@ -186,7 +189,7 @@ def test_a_model_is_saved_as_on_its_own_kernel(tmp_path):
     assert torch.equal(logits(load(tmp_path / "saved"), inputs), own)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "deberta"])  # its kernel is eager
 def test_a_swap_is_proven_on_another_kernel_up_to_rounding(family):
     model = attach(tiny(family), "gate")
     use_kernel(model, "flex")
@@ -195,12 +198,13 @@ def test_a_swap_is_proven_on_another_kernel_up_to_rounding(family):
     assert proof.bound > 0
 
 
-def test_flex_computes_what_blocks_would_compute_in_training(monkeypatch):
-    model = attach(tiny("gpt2"), "relative_bias")
+def test_training_on_a_cpu_does_not_go_by_blocks_in_place_of_the_kernel(monkeypatch):
+    monkeypatch.setattr(call, "FEWEST_SCORES", 0)  # a bias that is learned would be computed in blocks
+    model = attach(tiny("gpt2"), "relative_bias").train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model(**padded("gpt2").inputs)
     use_kernel(model, "flex")
-    seen = []
-    kernel = attached(model)[0][1].kernel
-    attached(model)[0][1].kernel = functools.wraps(kernel)(lambda *a, **k: seen.append(1) or kernel(*a, **k))
-    with torch.no_grad():
-        logits(model, padded("gpt2").inputs)
-    assert seen == [1]
+    with pytest.raises(VariantError, match="no backward pass on a CPU"):
+        model(**padded("gpt2").inputs)
