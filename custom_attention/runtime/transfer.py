@@ -76,6 +76,6 @@ class _Joined(torch.autograd.Function):
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]  # untyped
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         shape, dtype = ctx.of_loss
         return gradient, torch.full(shape, ctx.share, dtype=dtype, device=gradient.device), None
