@@ -46,7 +46,7 @@ def put_on(stack: Stack) -> None:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenPlaces:
     """Where the tokens of a batch are.
 
     Attributes:
@@ -60,7 +60,7 @@ class Tokens:
     most: int
 
     @classmethod
-    def of(cls, present: Tensor) -> Tokens:
+    def of(cls, present: Tensor) -> TokenPlaces:
         """Return the tokens of a mask (batch, length), True at tokens."""
         counts = present.sum(1)
         starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).to(torch.int32)
@@ -121,7 +121,7 @@ def attend_to_tokens(
         hides_later = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
         causal = hides_later and query.shape[2] > 1
         of_queries, of_keys = (
-            Tokens.of(torch.ones(states.shape[::2][:2], dtype=torch.bool, device=states.device))
+            TokenPlaces.of(torch.ones(states.shape[::2][:2], dtype=torch.bool, device=states.device))
             for states in (query, key)
         )
     else:
@@ -160,7 +160,9 @@ def _flash(
     return output
 
 
-def _meaning(mask: Tensor, query: Tensor, key: Tensor, is_cross: bool) -> tuple[bool, Tokens, Tokens]:
+def _meaning(
+    mask: Tensor, query: Tensor, key: Tensor, is_cross: bool
+) -> tuple[bool, TokenPlaces, TokenPlaces]:
     """Return whether a mask hides later keys, and the tokens of queries and keys.
 
     Raises:
@@ -169,11 +171,11 @@ def _meaning(mask: Tensor, query: Tensor, key: Tensor, is_cross: bool) -> tuple[
     known = _known.setdefault(mask, {})
     if is_cross not in known:
         known[is_cross] = _read(mask, query, key, is_cross)
-    found: tuple[bool, Tokens, Tokens] = known[is_cross]
+    found: tuple[bool, TokenPlaces, TokenPlaces] = known[is_cross]
     return found
 
 
-def _read(mask: Tensor, query: Tensor, key: Tensor, is_cross: bool) -> tuple[bool, Tokens, Tokens]:
+def _read(mask: Tensor, query: Tensor, key: Tensor, is_cross: bool) -> tuple[bool, TokenPlaces, TokenPlaces]:
     (batch, _, query_len), key_len = query.shape[:3], key.shape[2]
     refusal = VariantError(
         WHERE,
@@ -190,5 +192,5 @@ def _read(mask: Tensor, query: Tensor, key: Tensor, is_cross: bool) -> tuple[boo
     for causal in (False, True) if has_own_keys else (False,):
         meant = whole.tril() if causal else whole
         if bool(((seen == meant) | ~queries[:, :, None]).all()):
-            return causal and query_len > 1, Tokens.of(queries), Tokens.of(keys)
+            return causal and query_len > 1, TokenPlaces.of(queries), TokenPlaces.of(keys)
     raise refusal

@@ -12,12 +12,11 @@ import custom_attention
 from custom_attention.modes import quiet
 from custom_attention.proof import EXPLICIT_BOUND, largest_difference, outputs
 from pipelines.config.load import RunConfig
-from pipelines.data.features import Prepared, two_lengths
 from pipelines.distributed.accelerator import expects_cpu
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.models.attention import variant_errors_as_user_errors
-from pipelines.tasks.base import Task
+from pipelines.tasks.base import Batch, Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -33,15 +32,16 @@ def require_gpu(config: RunConfig) -> None:
         raise UserError("kernel", what, accepted="use a machine with a GPU, or leave kernel out")
 
 
-def use_kernel(
-    name: str, model: PreTrainedModel, task: Task, train: Prepared, accelerator: Accelerator
-) -> str:
+def use_kernel(name: str, model: PreTrainedModel, task: Task, batch: Batch, accelerator: Accelerator) -> str:
     """Give an attached model another kernel, on its device, and return a sentence on what that changes.
+
+    Args:
+        batch: what `task.collate` returns.
 
     Raises:
         UserError: it cannot compute a variant, a site or a batch of training, or its outputs are others.
     """
-    batch = to_device(task.collate(two_lengths(train.features)), accelerator.device)
+    batch = to_device(batch, accelerator.device)
     inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     own = _outputs(model, inputs, accelerator)
     with variant_errors_as_user_errors():
@@ -64,9 +64,7 @@ def _outputs(
         return outputs(model, inputs)
 
 
-def _try_to_train(
-    model: PreTrainedModel, task: Task, batch: dict[str, Any], accelerator: Accelerator
-) -> None:
+def _try_to_train(model: PreTrainedModel, task: Task, batch: Batch, accelerator: Accelerator) -> None:
     """Run a forward as training does, in which the kernel refuses what it does not have."""
     with quiet(model), accelerator.autocast():
         model.train()

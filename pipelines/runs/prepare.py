@@ -95,7 +95,8 @@ def prepare(
         recompute_activations(model)
     model.to(accelerator.device)
     if config.kernel is not None:
-        reporter.say(use_kernel(config.kernel, model, task, prepared["train"], accelerator))
+        batch = task.collate(feature_cache.two_lengths(prepared["train"].features))
+        reporter.say(use_kernel(config.kernel, model, task, batch, accelerator))
     _stop_between_phases(accelerator, stop)
     training = Training(
         config=config,

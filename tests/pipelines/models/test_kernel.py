@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.models import kernel
 from pipelines.runs import identity
 from tests.custom_attention.test_kernels import by_loops
-from tests.pipelines.train.harness import REAL, ToyTagging, config, example_batch, prepared, rows, tiny_model
+from tests.pipelines.train.harness import REAL, ToyTagging, config, example_batch, rows, tiny_model
 
 PRESETS = ["configs/task/ner-generated.yaml", "configs/model/bert-small-scratch.yaml"]
 
@@ -55,7 +55,8 @@ def attached(dropout, spec=("gate",)):
     model = tiny_model("bert", dropout)
     custom_attention.attach(model, list(spec), example=example_batch())
     task = ToyTagging()
-    return model, task, prepared(task, rows(21, 1)), build_accelerator(config("bert"))
+    batch = task.collate(task.prepare(rows(5, 1)))
+    return model, task, batch, build_accelerator(config("bert"))
 
 
 def test_the_kernel_is_compared_with_the_models_own(monkeypatch):
