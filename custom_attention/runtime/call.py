@@ -431,7 +431,7 @@ class Call:
         head_dim).
 
         A position bias multiplies them by its exponential, as it does in the softmax; hidden keys count 0;
-        the rest is divided by its sum and dropped at the model's rate.
+        the rest is divided by its sum, where that is not 0, and dropped at the model's rate.
 
         Args:
             weights: (batch, heads, query_len, key_len), in float32.
@@ -441,7 +441,8 @@ class Call:
             bias = self.position_bias.to(weights.dtype)
             weights = weights * torch.exp(bias - bias.amax(-1, keepdim=True))
         weights = torch.where(self.visible_keys(), weights, 0)
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+        sums = weights.sum(-1, keepdim=True)
+        weights = weights / torch.where(sums > 0, sums, 1.0)
         weights = nn.functional.dropout(weights, self.dropout)  # a rate of 0 in evaluation
         values = repeat_heads(value, weights.shape[1] // key.shape[1])
         return (weights @ values.to(weights.dtype)).to(value.dtype)

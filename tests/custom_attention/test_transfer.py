@@ -85,7 +85,7 @@ def written_out(calls, stacks, batch):
             sees = sees.tril() if site.is_causal else sees
             softmax = (q @ k.mT * scale + added + sees.log()).softmax(-1) @ v
             products = phi(q, variant, "query") @ phi(k, variant, "key").mT * added.exp() * sees
-            linear = products / products.sum(-1, keepdim=True).clamp(min=1e-30) @ v  # none: 0
+            linear = products / products.sum(-1, keepdim=True).clamp(min=1e-30) @ v
             total = total + (linear - softmax).square().mean() / len(batch.lengths)
     return total
 
