@@ -149,7 +149,7 @@ def test_gradient_checkpointing_changes_neither_the_loss_nor_its_gradient(family
     for checkpointing in (False, True):
         model = training(family, SPECS["lolcats"])
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
             model.enable_input_require_grads()
         with transferring(model, 0.5, read_of(batch.inputs)) as transfer:
             model(**batch.inputs, **({"use_cache": False} if family == "t5" else {})).logits.sum().backward()
