@@ -27,7 +27,9 @@ from custom_attention.runtime import (
     dispatch,
     forward,
     paired_dropout,
+    recomputed,
     restored_model,
+    transfer,
 )
 from custom_attention.runtime.dispatch import Recipe
 
@@ -39,6 +41,8 @@ RUN_TIME = (
     site,
     blockwise,
     paired_dropout,
+    recomputed,
+    transfer,
     forward,
     call,
     variant,

@@ -81,6 +81,10 @@ def _wrong(hook: str, args: tuple[Any, ...], result: Any) -> str | None:
     """Return what a hook returned in place of a state; None if nothing is wrong with it."""
     if hook in TENSORS and not isinstance(result, Tensor):
         return f"a {type(result).__name__} and not a tensor"
+    if hook == "transfer" and not isinstance(result, Tensor | None):
+        return f"a {type(result).__name__} and neither a tensor nor None"
+    if hook == "transfer" and result is not None and result.shape != args[0].shape[::2][:2]:
+        return f"a tensor of {tuple(result.shape)} for (batch, query_len) = {tuple(args[0].shape[::2][:2])}"
     if hook == "mask" and result.dtype != torch.bool:
         return f"a tensor of {result.dtype} and not of torch.bool"
     if hook in SAME_SHAPE and result.shape != args[0].shape:
@@ -99,6 +103,8 @@ def changes(hook: str, args: tuple[Any, ...], result: Any) -> bool:
             return not torch.equal(result, torch.softmax(args[0], dim=-1))
         case "attend" | "dropout" | "dropout_rate":  # in place of the model's own, which evaluation lacks
             return True
+        case "transfer":
+            return result is not None
     before = args[0]
     if isinstance(before, Tensor) and isinstance(result, Tensor):
         return not torch.equal(before, result)

@@ -100,7 +100,9 @@ def prove(model: PreTrainedModel, batch: Mapping[str, Any]) -> Proof:
 def _rounds(stacks: Mapping[nn.Module, Stack]) -> bool:
     """Return whether the swap rounds differently from the stock kernel where it is the same function."""
     edited = [factor for stack in stacks.values() for _, factor in stack.weight_edits]
-    off_kernel = any(stack.explicit or stack.replaces_kernel for stack in stacks.values())
+    off_kernel = any(
+        stack.explicit or stack.replaces_kernel or not stack.own_kernel for stack in stacks.values()
+    )
     return off_kernel or any(math.frexp(factor)[0] != 0.5 for factor in edited)
 
 

@@ -1,4 +1,5 @@
-"""Keep the variants' parameters in the checkpoints of transformers' Trainer, also under PEFT.
+"""Keep the variants' parameters in the checkpoints of transformers' Trainer, also under PEFT, and let their
+transfer losses count by micro-batches.
 
 A checkpoint of a PEFT model holds the adapter alone: without this callback the variants would be lost without
 a word. It writes them beside the adapter and loads them where training resumes.
@@ -14,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from custom_attention.attach import variant_parameters
+from custom_attention.attach import attached, variant_parameters
 from custom_attention.errors import VariantError
 from custom_attention.permissions import follow_umask
+from custom_attention.runtime.transfer import Transfer
 
 FILE = "variants.safetensors"  # in the folder of a checkpoint
 
@@ -34,12 +36,14 @@ class VariantCheckpoints(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Load the parameters if the training resumes.
+        """Count a transfer loss as the mean over micro-batches; load the parameters if the training resumes.
 
         Raises:
             VariantError: they are frozen, the checkpoint does not have them, or they are of other variants.
         """
         model: nn.Module = kwargs["model"]
+        for _, stack in attached(model):
+            stack.state.transfer = Transfer(share=1 / args.gradient_accumulation_steps)
         parameters = variant_parameters(model)
         if parameters and not any(parameter.requires_grad for parameter in parameters.values()):
             what = "the variants' parameters are frozen, as PEFT does with all that is not its own"

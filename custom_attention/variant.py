@@ -31,11 +31,12 @@ KERNEL_HOOKS = (
     "projected",
     "position_embedding",
     "penalty",
+    "transfer",
 )
 SCORE_HOOKS = ("scores", "normalize", "dropout")  # these need the scores, so they take the explicit path
 HOOKS = KERNEL_HOOKS + SCORE_HOOKS
 # Constant factors, which stock weights can hold, and what acts in training only.
-FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain", "dropout_rate", "penalty")
+FOLDABLE_HOOKS = ("scale", "query_gain", "output_gain", "dropout_rate", "penalty", "transfer")
 
 
 class Variant(nn.Module):
@@ -47,10 +48,11 @@ class Variant(nn.Module):
 
     Only overridden hooks are called, in this order; a list of variants runs in list order within each hook:
         mask, query_gain, query, key, value, dropout_rate, scale, scores, position_bias, offset_bias,
-        normalize, dropout, @ value (or attend), output_gain, output, W_o, projected.
+        normalize, dropout, @ value (or attend), transfer, output_gain, output, W_o, projected.
     `call` is the running attention call: `call.query`, `call.key`, `call.value` as the model made them,
     `call.hidden`, `call.key_hidden`, `call.visible_counts()`, `call.own_value()`, `call.along_keys(states)`,
-    `call.publish(name, states)`, `call.earlier(name)`, `call.progress`, `call.attend(query, key, value)`.
+    `call.publish(name, states)`, `call.earlier(name)`, `call.progress`, `call.attend(query, key, value)`,
+    `call.attend_by(weights)`.
     Never store it.
     """
 
@@ -158,6 +160,18 @@ class Variant(nn.Module):
 
     def penalty(self) -> Tensor:
         """Return a scalar that is added to the mean loss of every step, a function of the parameters."""
+        raise NotImplementedError
+
+    def transfer(self, output: Tensor, call: Call) -> Tensor | None:
+        """Return a loss of each query, (batch, query_len), such as its distance from stock attention; None:
+        none at this time.
+
+        It is called in training only. Its mean over the queries of an example that are no padding, and then
+        over the examples of a step, is added to the mean loss of the step.
+
+        Args:
+            output: of the kernel or of `attend`, (batch, heads, query_len, head_dim).
+        """
         raise NotImplementedError
 
     # -- hooks on the explicit path ---------------------------------------------------------------------

@@ -15,6 +15,7 @@ from scripts import md_tables
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "published.md"
 MAPS, SITES, POSITION = "test_published_maps.py", "test_published.py", "test_position.py"
+TRANSFER = "test_transfer.py"
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,36 @@ IDEAS = (
         f"{SITES}::test_head_gates_are_constants_in_evaluation",
     ),
     Idea(
-        "T2R 2103.13076, LoLCATs 2410.10254",
+        "Hedgehog 2402.04347",
         "phi(q) (phi(k)^T v)",
         "linear_attention",
         "form: replaced",
         f"{SITES}::test_linear_attention",
-        "the transfer loss; its speed",
+        "its speed; its transfer loss is that of LoLCATs",
+    ),
+    Idea(
+        "T2R 2103.13076",
+        "relu(W q + b) (relu(W k + b)^T v)",
+        "t2r",
+        "",
+        f"{SITES}::test_t2r",
+        "its speed",
+    ),
+    Idea(
+        "LoLCATs 2410.10254",
+        "phi(q) (phi(k)^T v), |y - softmax|^2",
+        "lolcats",
+        "",
+        f"{TRANSFER}::test_the_transfer_loss_and_its_gradient_are_those_of_plain_torch",
+        "its window of softmax; its speed; weights frozen in the first stage alone",
+    ),
+    Idea(
+        "nGPT 2410.01131",
+        "sqrt(d) (s q/|q|) (s k/|k|)",
+        "ngpt",
+        "",
+        f"{SITES}::test_ngpt",
+        "all outside attention: weights on the sphere, residual rates, no norms, the scale of the logits",
     ),
     Idea(
         "NoPE 2305.19466, RoPE 2104.09864, ALiBi 2108.12409",

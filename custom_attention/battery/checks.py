@@ -60,7 +60,7 @@ def _can_differ(model: Any, family: str) -> bool:
     """Tell whether a variant has something to train, or is other than stock attention in training."""
     stacks = [stack for _, stack in attached(model)]
     variants = [variant for stack in stacks for variant in stack.variants]
-    if any(v.is_control or v.hooks & {"dropout_rate", "dropout"} for v in variants):
+    if any(v.is_control or v.hooks & {"dropout_rate", "dropout", "transfer"} for v in variants):
         return True
     if variant_parameters(model):
         return True

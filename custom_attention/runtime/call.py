@@ -38,6 +38,7 @@ class StackOfSite(Protocol):
     site: Site
     kernel: Kernel
     kernel_name: str
+    own_kernel: bool  # False: another one has taken the place of `kernel_name`
     state: ForwardState
     positions: Mapping[str, int]  # of the arguments of the attention module
 
@@ -114,6 +115,7 @@ class Call:
         query = self.query
         return (
             self.stack.kernel_name == "sdpa"
+            and self.stack.own_kernel
             and query.device.type == "cpu"
             and query.shape[:3].numel() * self.key.shape[2] >= FEWEST_SCORES
             and not torch.compiler.is_compiling()
@@ -361,6 +363,19 @@ class Call:
         return state.progress
 
     # ---- the mask
+    @property
+    def unpadded_queries(self) -> Tensor | None:
+        """Which queries are no padding, (batch, query_len): those whose own key the model's mask shows.
+
+        None where it shows no such key, as at cross-attention.
+        """
+        site, query_len = self.stack.site, self.query.shape[2]
+        if self._model_mask is None or site.is_cross or not site.has_own_keys:
+            return None
+        seen = visible(self._model_mask)[:, 0].expand(self.query.shape[0], query_len, -1)
+        own = self.own_positions()[..., None].expand(*seen.shape[:2], 1)
+        return seen.gather(2, own)[..., 0]
+
     def visible_keys(self) -> Tensor:
         """Return which keys are visible, as booleans that broadcast to (batch, heads, query_len, key_len)."""
         mask = self.full_mask(self.key.shape[2])
@@ -385,8 +400,8 @@ class Call:
         self.mask = torch.where(seen, added, torch.finfo(added.dtype).min)
 
     # ---- the kernel
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Run the model's own kernel on these states: (batch, heads, query_len, value_dim)."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, kernel: Kernel | None = None) -> Tensor:
+        """Run a kernel, else the model's own, on these states: (batch, heads, query_len, value_dim)."""
         if self.attends_in_blocks:
             return self._attend_in_blocks(query, key, value)
         mask, extra, bias = self.mask, self.kwargs, self.position_bias
@@ -396,10 +411,41 @@ class Call:
                 mask = bias if mask is None else mask + bias  # an eager kernel need not know the argument
             else:
                 extra = {**extra, "position_bias": bias}
-        output, self.weights = self.stack.kernel(
+        output, self.weights = (kernel or self.stack.kernel)(
             self.module, query, key, value, mask, scaling=self.scaling, dropout=self.dropout, **extra
         )
         return output.transpose(1, 2)
+
+    def detached(self) -> Call:
+        """Return this call with `states` and a position bias without gradient, and without dropout: for a
+        transfer loss, from which the variant alone learns."""
+        part = copy.copy(self)
+        query, key, value = self.states
+        part.states = query.detach(), key.detach(), value.detach()
+        part.position_bias = None if self.position_bias is None else self.position_bias.detach()
+        part.dropout = 0.0
+        return part
+
+    def attend_by(self, weights: Tensor) -> Tensor:
+        """Return the mean of the values by positive weights of one's own: (batch, heads, query_len,
+        head_dim).
+
+        A position bias multiplies them by its exponential, as it does in the softmax; hidden keys count 0;
+        the rest is divided by its sum, where that is not 0, and dropped at the model's rate.
+
+        Args:
+            weights: (batch, heads, query_len, key_len), in float32.
+        """
+        _, key, value = self.states
+        if self.position_bias is not None:
+            bias = self.position_bias.to(weights.dtype)
+            weights = weights * torch.exp(bias - bias.amax(-1, keepdim=True))
+        weights = torch.where(self.visible_keys(), weights, 0)
+        sums = weights.sum(-1, keepdim=True)
+        weights = weights / torch.where(sums > 0, sums, 1.0)
+        weights = nn.functional.dropout(weights, self.dropout)  # a rate of 0 in evaluation
+        values = repeat_heads(value, weights.shape[1] // key.shape[1])
+        return (weights @ values.to(weights.dtype)).to(value.dtype)
 
     def _attend_in_blocks(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         repeats = query.shape[1] // key.shape[1]

@@ -212,6 +212,10 @@ class Stack(nn.ModuleList):
         self.weight_edits: list[tuple[EditedWeight, float]] = []  # so that `detach` can undo them
         self.hooks = frozenset().union(*(variant.hooks for variant in variants))
         self.explicit = bool(self.having(*SCORE_HOOKS))
+        # Another kernel (`custom_attention.use_kernel`): `kernel` is not the model's own, and where it
+        # computes the `scores` of the variants too, `scores_kernel` is what does.
+        self.own_kernel = True
+        self.scores_kernel: Kernel | None = None
         self.replaces_kernel = bool(self.having("attend"))
 
     @property
@@ -261,6 +265,11 @@ class Stack(nn.ModuleList):
             output, weights = self.having("attend")[0].attend(call), None
         else:
             output, weights = call.attend(query, key, value), call.weights
+        for variant in self.having("transfer") if self.training else ():
+            of_queries = variant.transfer(output, call)
+            if of_queries is not None:
+                unpadded = call.unpadded_queries
+                output = self.state.transfer.join(output, of_queries, unpadded, self.site)
         for variant in self.variants:
             if "output_gain" in variant.hooks:
                 output = _multiplied(output, variant.output_gain()[:, None])
@@ -326,6 +335,8 @@ class Stack(nn.ModuleList):
                     f"{type(call.module).__name__}: this model has its own `{name}` inside the softmax; "
                     "a variant that sees the scores cannot replace it."
                 )
+        if self.scores_kernel is not None:
+            return call.attend(query, key, value, self.scores_kernel), None
         repeats = query.shape[1] // key.shape[1]
         key, value = repeat_heads(key, repeats), repeat_heads(value, repeats)
         mask = call.full_mask(key.shape[2])

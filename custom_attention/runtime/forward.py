@@ -1,6 +1,6 @@
 """What a site can know of the forward around it: inputs of its module, its cache, states of earlier sites.
 
-Needs only torch and transformers: an exported model carries a copy of this file.
+Needs only torch, transformers and files of this folder: an exported model carries a copy of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, EncoderDecoderCache, StaticLayer
 
 from custom_attention.errors import VariantError
+from custom_attention.runtime.recomputed import runs_again
+from custom_attention.runtime.transfer import Transfer
 from custom_attention.site import Site
 
 PLACE = "attnlab"  # on a layer of a cache: whose states it keeps
@@ -55,11 +57,13 @@ class ForwardState:
         progress: of training: 0.0 at the first step, 1.0 at the last and after it.
         follows_progress: whether a variant asked for it, so that it belongs to the model.
         arguments: of the attention module that is running, or None.
+        transfer: how the transfer losses of the forward that is running count.
     """
 
     def __init__(self) -> None:
         self.progress, self.follows_progress = 0.0, False
         self.arguments: Arguments | None = None
+        self.transfer = Transfer()
         self._published: dict[str, dict[int, tuple[Site, Tensor]]] = {}
         self._readers: dict[int, Tensor] = {}
         self._last, self._with_gradient = -1, False
@@ -96,7 +100,7 @@ class ForwardState:
             for index, (other, states) in self._published.get(name, {}).items()
             if index < site.index and (other.stack, other.kind) == (site.stack, site.kind)
         ]
-        if not _runs_again():
+        if not runs_again():
             self._with_gradient = torch.is_grad_enabled()
             if found:
                 self._readers[site.index] = _mark_of(query).clone()
@@ -110,7 +114,7 @@ class ForwardState:
 
     def _begin(self, site: Site, arguments: Arguments | None) -> None:
         """Forget what an earlier forward published: sites run in the order of their indices."""
-        if _runs_again() or (arguments is not None and arguments.has_begun):
+        if runs_again() or (arguments is not None and arguments.has_begun):
             return
         if arguments is not None:
             arguments.has_begun = True
@@ -132,11 +136,6 @@ class ForwardState:
 def _mark_of(query: Tensor) -> Tensor:
     """Return the last queries of the first head, which depend on the whole of their examples."""
     return query.detach()[:, 0, -1]
-
-
-def _runs_again() -> bool:
-    """Return whether this is a layer that gradient checkpointing computes again in the backward pass."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def keep_with_cache(cache: Cache, site: Site, slot: int, states: Tensor) -> Tensor:

@@ -32,16 +32,8 @@ class LinearAttention(Variant):
 
     def attend(self, call: Call) -> Tensor:
         query, key, value = call.states
-        repeats = query.shape[1] // key.shape[1]
-        keys, values = (states.repeat_interleave(repeats, 1) for states in (key, value))
-        weights = self._features(query, self.of_query) @ self._features(keys, self.of_key).mT
-        if call.position_bias is not None:
-            bias = call.position_bias.to(weights.dtype)
-            weights = weights * torch.exp(bias - bias.amax(-1, keepdim=True))
-        weights = torch.where(call.visible_keys(), weights, 0)
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-        weights = nn.functional.dropout(weights, call.dropout)  # a rate of 0 in evaluation
-        linear = (weights @ values.to(weights.dtype)).to(value.dtype)
+        keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+        linear = call.attend_by(self._features(query, self.of_query) @ self._features(keys, self.of_key).mT)
         if self.form == "replaced":
             return linear
         softmax = call.attend(query, key, value)

@@ -122,6 +122,7 @@ def exclusive_settings(document: Document) -> Iterator[UserError]:
     if document.get(("lora",)) is not None:
         yield from _lora(document)
     yield from _training(document)
+    yield from _kernel(document)
     if document.get(("sharding",)) == "fsdp2" and document.get(("processes",)) in (None, 1):
         what = "sharding: fsdp2 shares the weights among processes, and there is only one process"
         accepted = "set processes, or leave sharding out"
@@ -161,6 +162,17 @@ def _training(document: Document) -> Iterator[UserError]:
         for name in filter(is_dropout, entries):
             what = f"dropout and model.config.{name} set the same entry"
             yield refused(("model", "config", name), what, "leave one of them out")
+
+
+def _kernel(document: Document) -> Iterator[UserError]:
+    """Yield an error for settings with which another kernel cannot train."""
+    kernel, where = document.get(("kernel",)), document.place(("kernel",)).where
+    if kernel is not None and document.get(("device",)) == "cpu":
+        what = f"{kernel} attention trains on a GPU only, and device is cpu"
+        yield UserError(where, what, accepted="leave one of them out")
+    if kernel == "flash" and document.get(("precision",), "float32") == "float32":
+        what = "flash attention computes in 16 bits, and precision is float32"
+        yield UserError(where, what, accepted="set precision: bfloat16, or choose kernel: flex")
 
 
 def _lora(document: Document) -> Iterator[UserError]:

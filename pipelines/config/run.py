@@ -217,6 +217,11 @@ class RunConfig(Section):
         "inverse to the labels' counts in train",
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
+    kernel: Literal["flex", "flash"] | None = Field(
+        None,
+        description="another attention kernel, on a GPU and not measured yet: PyTorch's FlexAttention, or "
+        "its flash attention in bfloat16; null: the model's own",
+    )
     eval_every_steps: Count | None = Field(
         None, description="steps between two evaluations on validation; null: after each epoch"
     )

@@ -33,6 +33,7 @@ from pipelines.models.decoding import set_aside
 from pipelines.models.dropout import dropout_line
 from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
+from pipelines.models.kernel import require_gpu, use_kernel
 from pipelines.models.processor import load_processor
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
@@ -66,6 +67,7 @@ def prepare(
         Interrupted: it was asked to stop.
     """
     trackers.require(config.trackers)
+    require_gpu(config)
     accelerator = build_accelerator(config)
     reporter.say(start_line(config, accelerator))
     task, splits = load_data(config)
@@ -94,6 +96,9 @@ def prepare(
     if config.gradient_checkpointing:
         recompute_activations(model)
     model.to(accelerator.device)
+    if config.kernel is not None:
+        batch = task.collate(feature_cache.two_lengths(prepared["train"].features))
+        reporter.say(use_kernel(config.kernel, model, task, batch, accelerator))
     _stop_between_phases(accelerator, stop)
     training = Training(
         config=config,

@@ -1,14 +1,15 @@
 """The engine takes one optimizer step: forward and backward of every micro-batch, then the update.
 
 The loss of a step is the sum over its target tokens divided by their number, over all ranks and
-micro-batches. So neither accumulation nor the number of ranks changes the gradient.
+micro-batches. So neither accumulation nor the number of ranks changes the gradient. The variants' transfer
+loss is the mean over its features.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,20 +18,32 @@ from accelerate.optimizer import AcceleratedOptimizer
 from transformers import PreTrainedModel
 
 import custom_attention
+from custom_attention.runtime.transfer import Transfer
+from custom_attention.training import has_transfer
 from pipelines.config.load import RunConfig
 from pipelines.data.features import Prepared, two_lengths
 from pipelines.distributed.sharding import shard, whole
 from pipelines.distributed.skipped import expect_skipped, refuse_skipped_layers
 from pipelines.distributed.stop import StopRequest
 from pipelines.distributed.transfer import to_device
+from pipelines.models.attention import variant_errors_as_user_errors
 from pipelines.seeds import derive
-from pipelines.tasks.base import Task
+from pipelines.tasks.base import Batch, Task
 from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
 from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_steps, set_learning_rate
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
+from pipelines.train.speed.token_layout import up_to_last_target
 from pipelines.train.speed.unpadding import Unpadding
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The factors on the losses of a step: of a target, and on the transfer loss of a feature."""
+
+    target: float = 1.0
+    feature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,8 @@ class PendingStep:
 
     learning_rate: float
     num_targets: int  # over all ranks
-    numbers: torch.Tensor  # (4,): sum of target losses, ranks asked to stop, gradient norm, penalty
+    # (5,): sum of target losses, transfer loss, ranks asked to stop, gradient norm, penalty
+    numbers: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class StepResult:
     learning_rate: float
     num_targets: int
     loss_sum: float  # over the targets
+    transfer: float  # loss of the variants, mean over the features
     asked_to_stop: bool
     grad_norm: float  # before clipping
     penalty: float  # of the variants, before the step
@@ -60,15 +75,16 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        return all(math.isfinite(number) for number in (self.loss_sum, self.grad_norm, self.penalty))
+        numbers = self.loss_sum, self.transfer, self.grad_norm, self.penalty
+        return all(math.isfinite(number) for number in numbers)
 
 
 def read_results(steps: Sequence[PendingStep]) -> list[StepResult]:
     """Read the numbers of several steps in one transfer from the device."""
     rows = torch.stack([step.numbers for step in steps]).tolist()
     return [
-        StepResult(step.learning_rate, step.num_targets, loss_sum, asked > 0, grad_norm, penalty)
-        for step, (loss_sum, asked, grad_norm, penalty) in zip(steps, rows)
+        StepResult(step.learning_rate, step.num_targets, loss_sum, transfer, asked > 0, grad_norm, penalty)
+        for step, (loss_sum, transfer, asked, grad_norm, penalty) in zip(steps, rows)
     ]
 
 
@@ -79,7 +95,7 @@ class Engine:
     Attributes:
         num_steps: optimizer steps of the whole run.
         parameters: the parameters that are trained.
-        has_penalty: a variant has one.
+        has_penalty, has_transfer: a variant has one.
     """
 
     config: RunConfig
@@ -99,6 +115,9 @@ class Engine:
         self._masks_steps = masks_steps(self.optimizer.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.has_penalty = custom_attention.penalty(self.model) is not None
+        self.has_transfer = has_transfer(self.model)
+        stacks = [stack for _, stack in custom_attention.attached(self.model)]
+        self._reads_another = any(stack.site.kind != "self" for stack in stacks)
         # Whether any step so far was not finite; on the device, so that no step waits for it.
         self._failed = torch.zeros((), dtype=torch.bool, device=self.accelerator.device)
 
@@ -113,17 +132,19 @@ class Engine:
         features = [index for of_rank in step.micro_batches for batch in of_rank for index in batch]
         num_targets = int(self.train.features.num_targets[features].sum())
         mine = step.micro_batches[self.accelerator.process_index]
-        scale = self.accelerator.num_processes / max(1, num_targets)  # DDP averages over ranks
+        of_ranks = self.accelerator.num_processes  # DDP averages over ranks
+        scales = Scales(of_ranks / max(1, num_targets), of_ranks / max(1, len(features)))
         custom_attention.set_progress(self.model, self.progress_at(step.number))
-        total = self.accumulate(step.number, mine, scale)
+        totals = self.accumulate(step.number, mine, scales)
         penalty = self._add_penalty()
-        asked = torch.full_like(total, float(self.stop.requested))
-        sums = self.accelerator.reduce(torch.stack([total, asked]), reduction="sum")
+        asked = totals.new_full((1,), float(self.stop.requested))
+        sums = self.accelerator.reduce(torch.cat([totals, asked]), reduction="sum")
+        sums[1] /= max(1, len(features))
         self.row_gradients.gather()
         grad_norm = whole(
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
         )
-        self._failed |= ~(torch.isfinite(sums[0]) & torch.isfinite(grad_norm))
+        self._failed |= ~(torch.isfinite(sums).all() & torch.isfinite(grad_norm))
         if self._masks_steps:
             self.optimizer.optimizer.found_inf = self._failed.float()
             self.optimizer.step()
@@ -137,22 +158,28 @@ class Engine:
         return step / max(1, self.num_steps - 1)
 
     def accumulate(
-        self, step: int, micro_batches: Sequence[MicroBatch], scale: float, *, exchange: bool = True
+        self,
+        step: int,
+        micro_batches: Sequence[MicroBatch],
+        scales: Scales = Scales(),
+        *,
+        exchange: bool = True,
     ) -> torch.Tensor:
-        """Accumulate the gradients of micro-batches; return the sum of their target losses, a scalar tensor.
+        """Accumulate the gradients of micro-batches; return the sums of their target losses and of the
+        transfer losses of their features, (2,).
 
         Args:
             step: number of the step, which decides the dropout.
             micro_batches: those of this rank.
-            scale: factor on every loss.
+            scales: factors on every loss.
             exchange: exchange the gradients between the ranks, in the backward of the last micro-batch.
         """
-        total = torch.zeros((), device=self.accelerator.device)
+        totals = torch.zeros(2, device=self.accelerator.device)
         for number, batch in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             with nullcontext() if is_last and exchange else self.accelerator.no_sync(self.model):
-                total += self._backward(step, batch, scale)
-        return total
+                totals += self._backward(step, batch, scales)
+        return totals
 
     def _add_penalty(self) -> torch.Tensor:
         """Add the gradient of the variants' penalty, a function of parameters only; return the penalty.
@@ -169,8 +196,8 @@ class Engine:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return whole(penalty.detach()).float()
 
-    def _backward(self, step: int, batch: MicroBatch, scale: float) -> torch.Tensor:
-        """Run forward and backward of one micro-batch; return the sum of its target losses.
+    def _backward(self, step: int, batch: MicroBatch, scales: Scales) -> torch.Tensor:
+        """Run forward and backward of one micro-batch; return what `accumulate` sums.
 
         An empty micro-batch runs one feature with weight 0, because ranks communicate in backward.
         """
@@ -179,11 +206,31 @@ class Engine:
         collated, device = self.task.collate(features), self.accelerator.device
         skipping = self.unpadding.skip(collated, device) if self.unpadding else nullcontext()
         inputs = to_device(collated, device)
-        with custom_attention.site_dropout(seed), skipping:
+        with (
+            custom_attention.site_dropout(seed),
+            skipping,
+            self._transferring(collated, batch, scales) as found,
+        ):
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)
-            self.accelerator.backward(loss * scale)
-        return loss.detach()
+            self.accelerator.backward(loss * scales.target)
+        of_sites = 0.0 if found is None or found.loss is None else found.loss
+        return torch.stack([loss.detach(), torch.as_tensor(of_sites, device=device) * len(batch)])
+
+    @contextmanager
+    def _transferring(self, collated: Batch, batch: MicroBatch, scales: Scales) -> Iterator[Transfer | None]:
+        """Let the transfer loss of a micro-batch count as its features among those of the step."""
+        if not self.has_transfer:
+            yield None
+            return
+        known = [up_to_last_target(collated.get("labels")), collated.get("attention_mask")]
+        read = [mask.bool().to(self.accelerator.device) for mask in known if mask is not None]
+        share = scales.feature * len(batch)
+        with (
+            variant_errors_as_user_errors(),
+            custom_attention.transferring(self.model, share, read if self._reads_another else ()) as found,
+        ):
+            yield found
 
 
 def build_engine(

@@ -145,6 +145,7 @@ class Training:
             loss=state.loss_sum / max(1, state.num_targets),
             grad_norm=step.grad_norm,
             **({"penalty": step.penalty} if self.engine.has_penalty else {}),
+            **({"transfer": step.transfer} if self.engine.has_transfer else {}),
             learning_rate=step.learning_rate,
             seconds=state.train_seconds,
         )

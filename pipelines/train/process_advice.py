@@ -66,7 +66,7 @@ def _seconds(engine: Engine, number: int, batches: Sequence[MicroBatch], *, exch
     device = engine.accelerator.device
     engine.accelerator.wait_for_everyone()
     started = time.perf_counter()
-    engine.accumulate(number, batches, 1.0, exchange=exchange)
+    engine.accumulate(number, batches, exchange=exchange)
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     engine.optimizer.zero_grad()

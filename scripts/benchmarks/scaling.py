@@ -126,8 +126,6 @@ def _work(connection: Connection, case: Case, folder: Path, rank: Mapping[str, s
         _, cpu = ours.take_steps(training, turn * STEPS, STEPS)
         wall, begun = time.perf_counter() - wall, time.process_time()
         for number in range(turn * STEPS, (turn + 1) * STEPS):
-            training.engine.accumulate(
-                number, training.plan.step(number).micro_batches[mine], 1.0, exchange=False
-            )
+            training.engine.accumulate(number, training.plan.step(number).micro_batches[mine], exchange=False)
             training.engine.optimizer.zero_grad()
         connection.send(Took(wall, cpu, spent[0], time.process_time() - begun))

@@ -16,7 +16,7 @@ from custom_attention import attach, attached, is_attached, prove, variant_param
 from tests.custom_attention.models import logits, nudge, padded, tiny
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "attach.md").read_text(encoding="utf-8")
-ALONE, TRAINER, ADAPTED, LORA = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+ALONE, KERNEL, TRAINER, ADAPTED, LORA = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 NUM_EXAMPLES, BATCH = 12, 4
 
 
@@ -37,6 +37,12 @@ def test_the_first_block_of_the_guide_runs(capsys):
     printed = capsys.readouterr().out
     assert "the swap is exact" in printed
     assert "SelfAttention" in printed
+
+
+def test_the_block_on_another_kernel_runs():
+    found = {"model": tiny("bert")}
+    exec(KERNEL, found)
+    assert not any(stack.own_kernel for _, stack in custom_attention.attached(found["model"]))
 
 
 def test_the_trainer_trains_the_variants_and_the_saved_model_loads(in_a_folder):

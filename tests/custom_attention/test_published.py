@@ -195,6 +195,33 @@ def test_linear_attention(family):
 
 
 @FAMILIES
+def test_t2r(family):
+    def expected(one):
+        own = one.variant
+        query = torch.relu(torch.einsum("hld,hdf->hlf", one.query, own.of_query) + own.query_offset)
+        key = torch.relu(torch.einsum("hld,hdf->hlf", one.key, own.of_key) + own.key_offset)
+        rows = []
+        for i in range(query.shape[1]):
+            columns = [j for j in range(key.shape[1]) if one.sees(i, j)]
+            weights = torch.stack([(query[:, i] * key[:, j]).sum(-1) for j in columns], -1)
+            top = torch.einsum("hj,hjd->hd", weights, one.value[:, columns])
+            rows.append(top / weights.sum(-1, keepdim=True))
+        return torch.stack(rows, 1)
+
+    check(run(family, {"t2r": {"features": 9}}), expected)
+
+
+@FAMILIES
+def test_ngpt(family):
+    def expected(one):
+        factor = 1 + one.variant.excess
+        query, key = (factor * s / s.norm(dim=-1, keepdim=True) for s in (one.query, one.key))
+        return one.attend(query @ key.mT * math.sqrt(one.query.shape[-1]), one.value)
+
+    check(run(family, "ngpt"), expected)
+
+
+@FAMILIES
 def test_head_gates_are_constants_in_evaluation(family):
     def expected(one):
         stretched = 1.2 / (1 + torch.exp(-(one.variant.openness + 2.5))) - 0.1

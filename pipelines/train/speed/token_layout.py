@@ -8,6 +8,17 @@ import torch
 from torch import Tensor
 
 from pipelines.distributed.transfer import send
+from pipelines.tasks.shared.target_loss import IGNORED
+
+
+def up_to_last_target(labels: object) -> Tensor | None:
+    """Return the mask of the positions of a decoder that some target depends on; None if labels have none.
+
+    What a decoder that reads an encoder gives after the last target of an example, no loss reads.
+    """
+    if not isinstance(labels, Tensor) or labels.ndim != 2:
+        return None
+    return (labels != IGNORED).flip(1).cummax(1).values.flip(1)
 
 
 @dataclass(frozen=True)

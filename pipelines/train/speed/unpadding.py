@@ -23,8 +23,7 @@ from custom_attention.runtime.dispatch import Stack
 from custom_attention.runtime.forward import Arguments
 from pipelines.distributed.skipped import layerdrop
 from pipelines.tasks.base import Task
-from pipelines.tasks.shared.target_loss import IGNORED
-from pipelines.train.speed.token_layout import TokenLayout
+from pipelines.train.speed.token_layout import TokenLayout, up_to_last_target
 
 TOLERANCE = 3e-4  # relative to the largest output of a last layer: the square root of float32's eps
 
@@ -92,7 +91,7 @@ class Unpadding:
             device: where the model computes.
         """
         read = TokenLayout.of(batch["attention_mask"], device)
-        written = _up_to_last_target(batch.get("labels"))
+        written = up_to_last_target(batch.get("labels"))
         self._known.update(encoder=[read], decoder=[read])
         if written is not None:
             layouts = [TokenLayout.of(written, device), read]
@@ -113,16 +112,6 @@ class Unpadding:
 
 def _projection(model: nn.Module, stack: Stack) -> nn.Module | None:
     return model.get_submodule(stack.site.projection) if stack.site.projection else None
-
-
-def _up_to_last_target(labels: object) -> Tensor | None:
-    """Return the mask of the positions of a decoder that some target depends on; None if labels have none.
-
-    What a decoder that reads an encoder gives after the last target of an example, no loss reads.
-    """
-    if not isinstance(labels, Tensor) or labels.ndim != 2:
-        return None
-    return (labels != IGNORED).flip(1).cummax(1).values.flip(1)
 
 
 class _Site:

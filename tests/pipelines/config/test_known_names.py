@@ -56,6 +56,7 @@ SETTINGS = [
     ("ner", "optim: adamw_torch_fused", "optimizer: adamw"),
     ("ner", "optim: adafactor", "optimizer: adafactor"),
     ("ner", "optim: sgd", "optimizer: sgd"),
+    ("ner", "attn_implementation: flex_attention", "kernel: flex"),
     ("ner", "use_cpu: true", "device: cpu"),
     ("ner", "no_cuda: true", "device: cpu"),
     ("ner", "data_seed: 9", "seed: 9"),
