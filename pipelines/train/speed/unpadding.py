@@ -21,7 +21,9 @@ import custom_attention
 from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack
 from custom_attention.runtime.forward import Arguments
+from pipelines.data.features import Features, two_lengths
 from pipelines.distributed.skipped import layerdrop
+from pipelines.distributed.transfer import to_device
 from pipelines.tasks.base import Task
 from pipelines.tasks.shared.target_loss import IGNORED
 from pipelines.train.speed.token_layout import TokenLayout
@@ -45,6 +47,7 @@ class Unpadding:
 
     def __init__(self, model: nn.Module, layers: Mapping[str, nn.ModuleList]) -> None:
         attached = custom_attention.attached(model)
+        self._model = model
         self._reads_another = {stack.site.stack for _, stack in attached if stack.site.is_cross}
         self._known: dict[str, list[TokenLayout]] = {}  # by stack, those that its states may have
         self.layouts: dict[str, TokenLayout | None] = {}
@@ -100,8 +103,21 @@ class Unpadding:
         try:
             yield
         finally:
-            self._known.clear()
-            self.layouts.clear()
+            self._end()
+
+    @contextmanager
+    def skip_in_one_forward(self, batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+        """As `skip`, but only in the first forward of the model: those after it write texts, a token each."""
+        hook = self._model.register_forward_hook(lambda *_: self._end())
+        try:
+            with self.skip(batch, device):
+                yield
+        finally:
+            hook.remove()
+
+    def _end(self) -> None:
+        self._known.clear()
+        self.layouts.clear()
 
     def _choose(self, name: str, states: Tensor) -> TokenLayout | None:
         """Return the layout of the states of a stack; None where they hold no padding."""
@@ -240,6 +256,19 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
         return unpadding
     unpadding.remove()
     return None
+
+
+@contextmanager
+def unpadded(
+    model: PreTrainedModel, task: Task, features: Features, device: torch.device
+) -> Iterator[Unpadding | None]:
+    """Give `unpadding_for` of a batch of two features, and remove it from the model after the block."""
+    unpadding = unpadding_for(model, task, to_device(task.collate(two_lengths(features)), device))
+    try:
+        yield unpadding
+    finally:
+        if unpadding is not None:
+            unpadding.remove()
 
 
 def layers_of(model: PreTrainedModel) -> dict[str, nn.ModuleList] | None:
