@@ -28,6 +28,8 @@ from pipelines.tasks.base import Task
 from pipelines.tasks.shared.target_loss import IGNORED
 from pipelines.train.speed.token_layout import TokenLayout
 
+# Tokens of padding in a stack; to skip fewer takes longer than to compute them (docs/benchmarks.md).
+FEWEST_PADDING = 16
 TOLERANCE = 3e-4  # relative to the largest output of a last layer: the square root of float32's eps
 
 Args = tuple[Any, ...]  # positional arguments or outputs of a module
@@ -42,12 +44,14 @@ class Unpadding:
         layers: by stack, "encoder" or "decoder".
 
     Attributes:
-        layouts: where the tokens are in each stack in the forward that is running; None: no padding.
+        layouts: where the tokens are in each stack in the forward that is running; None: as padded.
+        fewest: the tokens of padding that are worth skipping.
     """
 
     def __init__(self, model: nn.Module, layers: Mapping[str, nn.ModuleList]) -> None:
         attached = custom_attention.attached(model)
         self._model = model
+        self.fewest = 1
         self._reads_another = {stack.site.stack for _, stack in attached if stack.site.is_cross}
         self._known: dict[str, list[TokenLayout]] = {}  # by stack, those that its states may have
         self.layouts: dict[str, TokenLayout | None] = {}
@@ -120,11 +124,11 @@ class Unpadding:
         self.layouts.clear()
 
     def _choose(self, name: str, states: Tensor) -> TokenLayout | None:
-        """Return the layout of the states of a stack; None where they hold no padding."""
+        """Return the layout of the states of a stack; None where they hold too little padding."""
         layout = next((layout for layout in self._known[name] if layout.fits(states)), None)
         if layout is None:
             raise ValueError(f"not the states of this batch: {tuple(states.shape)}")
-        return layout if layout.has_padding else None
+        return layout if layout.num_padding >= self.fewest else None
 
 
 def _projection(model: nn.Module, stack: Stack) -> nn.Module | None:
@@ -253,6 +257,7 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
         return None
     unpadding = Unpadding(model, layers)
     if _same_states(model, task, batch, layers, unpadding):
+        unpadding.fewest = FEWEST_PADDING
         return unpadding
     unpadding.remove()
     return None
