@@ -27,9 +27,10 @@ from pipelines.seeds import derive
 from pipelines.tasks.base import Task
 from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
 from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_steps, set_learning_rate
-from pipelines.train.speed import products, unpadding
+from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
+from pipelines.train.speed.products import quicken_where_it_gains
 from pipelines.train.speed.unpadding import Unpadding
 
 
@@ -215,8 +216,7 @@ def build_engine(
         parameter.requires_grad_(config.train_variant)
     if on_cpu:
         quicken_dropout(model)
-        if products.gains_here():
-            products.quicken_products(model)
+    quicken_where_it_gains(model, device)
     if config.sharding == "fsdp2":
         refuse_skipped_layers(model)
     else:
