@@ -220,7 +220,9 @@ class _AttendInBlocks(torch.autograd.Function):
         else:
             generator = torch.Generator()
             generator.set_state(ctx.draws_from)
-            blocks = _Terms(scaled, key, *others, ctx.rate, ctx.read, ctx.causal).blocks(generator)
+            bias, by_offset, visible = others
+            terms = _Terms(scaled, key, bias, by_offset, visible, ctx.rate, ctx.read, ctx.causal)
+            blocks = terms.blocks(generator)
         of_query, of_key, of_value = (torch.zeros_like(states) for states in (query, key, value))
         of_bias, of_offsets = (None if shape is None else query.new_zeros(shape) for shape in ctx.term_shapes)
         gradient = (gradient * _threshold_and_gain(ctx.rate)[1]).contiguous()
