@@ -9,7 +9,8 @@ Needs only torch: an exported model carries a copy of this file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.functional import pad
 
 BLOCK_SCORES = 2**17  # scores at a time: half a MiB in float32, which stays in the cache of a core
 FEWEST_SCORES = 2**16  # with as many scores in a call, blocks are faster than PyTorch's kernel
+MOST_KEPT = 2**26  # scores of a call whose weights are kept, 256 MiB; of more they are computed again
 DROP_LEVELS = 2**16  # values of the random number that decides whether a weight is dropped
 DRAWS_PER_WORD = 4  # random numbers of 16 bits in 64 bits
 
@@ -115,13 +117,14 @@ def _threshold_and_gain(rate: float) -> tuple[float, float]:
     return num_dropped - DROP_LEVELS / 2 - 0.5, DROP_LEVELS / num_kept if num_kept else 0.0
 
 
-def _drop_draws(shape: Sequence[int]) -> Tensor:
-    """Draw int16 numbers from torch's default generator, in whole rows of keys.
+def _drop_draws(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """Draw int16 numbers from `generator`, or torch's default one, in whole rows of keys.
 
     Blocks in order draw the same numbers as one draw for all of them.
     """
     *rows, key_len = shape
-    words = torch.empty(*rows, -(-key_len // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(*rows, -(-key_len // DRAWS_PER_WORD), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)
     return words.view(torch.int16)[..., :key_len]
 
 
@@ -136,6 +139,7 @@ def attend_in_blocks(
     rate: float,
     by_offset: Tensor | None = None,
     read: Sequence[int] | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Return dropout(softmax(query @ key * scale + bias)) @ value over the visible keys, on a CPU.
 
@@ -150,6 +154,7 @@ def attend_in_blocks(
             time. Query i must be at the position of key i.
         read: for each example, the number of its first queries whose output is used; None: all. The output
             of other queries may be 0.
+        causal: query i sees the keys up to i; `visible` is None.
 
     Returns:
         (batch, heads, query_len, value_dim). A query that sees no key gets 0, or the mean of the values under
@@ -159,13 +164,16 @@ def attend_in_blocks(
     wide = torch.promote_types(dtype, torch.float32)
     query, key, value = (states.to(wide).contiguous() for states in (query, key, value))
     bias, by_offset = (None if term is None else term.to(wide) for term in (bias, by_offset))
-    return _AttendInBlocks.apply(query, key, value, bias, by_offset, visible, scale, rate, read).to(dtype)
+    return _AttendInBlocks.apply(query, key, value, bias, by_offset, visible, scale, rate, read, causal).to(
+        dtype
+    )
 
 
 class _AttendInBlocks(torch.autograd.Function):
     """`attend_in_blocks` with its gradient.
 
-    The weights of each block are kept for the backward pass; a minus sign marks a dropped weight.
+    The weights of each block are kept for the backward pass, with a minus sign where one was dropped. Those
+    of a long input would not fit into memory: they are computed again, with the same draws.
     """
 
     @staticmethod
@@ -181,56 +189,44 @@ class _AttendInBlocks(torch.autograd.Function):
         scale: float,
         rate: float,
         read: Sequence[int] | None,
+        causal: bool,
     ) -> Tensor:
-        lowest, gain = _threshold_and_gain(rate)
-        key_len = key.shape[2]
-        output = query.new_zeros(*query.shape[:3], value.shape[3])
-        scaled, raised = query * scale, value * gain
-        visible_keys = _VisibleKeys(visible, key_len)
-        blocks, kept_weights = [], []
-        for whole in block_places(score_cuts(query.shape[:3], key_len, False, BLOCK_SCORES)):
-            # Drawn for unread rows too, so that `read` does not change what other rows drop.
-            draws = _drop_draws((*output[whole].shape[:3], key_len)) if rate else None
-            place = _read_part(whole, read)
-            if place is None:
-                continue
-            end, hidden, blind = visible_keys.of(place)
-            shape = torch.Size((*output[place].shape[:3], end))
-            rows, keys = _by_head(scaled[place]), _by_head(key[place[:2]][:, :, :end]).mT
-            if by_offset is None:
-                scores = rows.bmm(keys).view(shape)
-            else:
-                values = by_offset[_offsets_of(place, shape, by_offset.shape[1])]
-                scores = _bias_of_block(values, shape[0], end)
-                _by_head(scores).baddbmm_(rows, keys)
-            if bias is not None:
-                scores += cut_to_block(bias, place)[..., :end]
-            if hidden is not None:
-                scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
-            weights = torch.softmax(scores, -1, out=scores)
-            if blind is not None and bias is None and by_offset is None:
-                weights.masked_fill_(blind, 0.0)
-            if draws is not None:
-                weights.copysign_(torch.sub(draws[:, :, : shape[2], :end], lowest))
-            dropped = _by_head(weights.clamp(min=0.0))
-            output[place] = dropped.bmm(_by_head(raised[place[:2]][:, :, :end])).view(*shape[:3], -1)
-            blocks.append((place, end, blind))
-            kept_weights.append(weights)
-        ctx.save_for_backward(query, key, value, *kept_weights)
-        ctx.blocks, ctx.scale, ctx.gain = blocks, scale, gain
+        keeps = query.shape[:3].numel() * key.shape[2] <= MOST_KEPT
+        ctx.draws_from = None if keeps else torch.default_generator.get_state()
+        ctx.scale, ctx.rate, ctx.read, ctx.causal = scale, rate, read, causal
         ctx.term_shapes = [None if t is None or not t.requires_grad else t.shape for t in (bias, by_offset)]
+        output = query.new_zeros(*query.shape[:3], value.shape[3])
+        raised = value * _threshold_and_gain(rate)[1]
+        ctx.blocks, kept_weights = [], []
+        terms = _Terms(query * scale, key, bias, by_offset, visible, rate, read, causal)
+        for place, end, blind, weights in terms.blocks(None):
+            dropped = _by_head(weights.clamp(min=0.0))
+            output[place] = dropped.bmm(_by_head(raised[place[:2]][:, :, :end])).view(*weights.shape[:3], -1)
+            if keeps:
+                ctx.blocks.append((place, end, blind))
+                kept_weights.append(weights)
+        ctx.save_for_backward(query, key, value, *(kept_weights if keeps else (bias, by_offset, visible)))
         return output
 
     @staticmethod
     @once_differentiable
     @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # untyped decorators
-        query, key, value, *kept_weights = ctx.saved_tensors
+        query, key, value, *others = ctx.saved_tensors
+        scaled, scaled_key = query * ctx.scale, key * ctx.scale
+        blocks: Iterable[Block]
+        if ctx.draws_from is None:
+            blocks = ((*block, weights) for block, weights in zip(ctx.blocks, others))
+        else:
+            generator = torch.Generator()
+            generator.set_state(ctx.draws_from)
+            bias, by_offset, visible = others
+            terms = _Terms(scaled, key, bias, by_offset, visible, ctx.rate, ctx.read, ctx.causal)
+            blocks = terms.blocks(generator)
         of_query, of_key, of_value = (torch.zeros_like(states) for states in (query, key, value))
         of_bias, of_offsets = (None if shape is None else query.new_zeros(shape) for shape in ctx.term_shapes)
-        gradient = (gradient * ctx.gain).contiguous()
-        scaled, scaled_key = query * ctx.scale, key * ctx.scale
-        for (place, end, blind), weights in zip(ctx.blocks, kept_weights):
+        gradient = (gradient * _threshold_and_gain(ctx.rate)[1]).contiguous()
+        for place, end, blind, weights in blocks:
             shape, keys = weights.shape, (*place[:2], slice(end))
             of_output = _by_head(gradient[place])
             of_value[keys] += _by_head(weights.clamp(min=0.0)).mT.bmm(of_output).view(*shape[:2], end, -1)
@@ -247,7 +243,66 @@ class _AttendInBlocks(torch.autograd.Function):
             of_scores = _by_head(of_scores)
             of_query[place] = of_scores.bmm(_by_head(scaled_key[keys])).view(*shape[:3], -1)
             of_key[keys] += of_scores.mT.bmm(_by_head(scaled[place])).view(*shape[:2], end, -1)
-        return of_query, of_key, of_value, of_bias, of_offsets, None, None, None, None
+        return of_query, of_key, of_value, of_bias, of_offsets, None, None, None, None, None
+
+
+# A place, the number of its first keys, its rows that see no key, or None, and its weights.
+Block = tuple[BlockPlace, int, Tensor | None, Tensor]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the weights of a call follow from; `attend_in_blocks` describes it. Queries are scaled."""
+
+    scaled: Tensor
+    key: Tensor
+    bias: Tensor | None
+    by_offset: Tensor | None
+    visible: Tensor | None
+    rate: float
+    read: Sequence[int] | None
+    causal: bool
+
+    def blocks(self, generator: torch.Generator | None) -> Iterator[Block]:
+        """Yield the blocks in order; a weight that was dropped has a minus sign.
+
+        Args:
+            generator: for dropout; None: torch's default one.
+        """
+        lowest, _ = _threshold_and_gain(self.rate)
+        rows, key_len = self.scaled.shape[:3], self.key.shape[2]
+        visible_keys = _VisibleKeys(self.visible, self.causal, rows[2], key_len)
+        for whole in block_places(score_cuts(rows, key_len, False, BLOCK_SCORES)):
+            # Drawn for unread rows too, so that `read` does not change what other rows drop.
+            drawn = (*self.scaled[whole].shape[:3], key_len)
+            draws = _drop_draws(drawn, generator) if self.rate else None
+            place = _read_part(whole, self.read)
+            if place is None:
+                continue
+            end, hidden, blind = visible_keys.of(place)
+            scores = self._scores(place, end, hidden)
+            weights = torch.softmax(scores, -1, out=scores)
+            if blind is not None and self.bias is None and self.by_offset is None:
+                weights.masked_fill_(blind, 0.0)
+            if draws is not None:
+                weights.copysign_(torch.sub(draws[:, :, : weights.shape[2], :end], lowest))
+            yield place, end, blind, weights
+
+    def _scores(self, place: BlockPlace, end: int, hidden: Tensor | None) -> Tensor:
+        """Return the scores of a block with its first `end` keys."""
+        rows, keys = _by_head(self.scaled[place]), _by_head(self.key[place[:2]][:, :, :end]).mT
+        shape = torch.Size((*self.scaled[place].shape[:3], end))
+        if self.by_offset is None:
+            scores = rows.bmm(keys).view(shape)
+        else:
+            values = self.by_offset[_offsets_of(place, shape, self.by_offset.shape[1])]
+            scores = _bias_of_block(values, shape[0], end)
+            _by_head(scores).baddbmm_(rows, keys)
+        if self.bias is not None:
+            scores += cut_to_block(self.bias, place)[..., :end]
+        if hidden is not None:
+            scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
+        return scores
 
 
 def _read_part(place: BlockPlace, read: Sequence[int] | None) -> BlockPlace | None:
@@ -269,13 +324,16 @@ def _by_head(states: Tensor) -> Tensor:
 class _VisibleKeys:
     """Which keys the rows of a block see, so that last keys which no row sees are left out."""
 
-    def __init__(self, visible: Tensor | None, key_len: int) -> None:
-        self._visible, self._key_len = visible, key_len
+    def __init__(self, visible: Tensor | None, causal: bool, query_len: int, key_len: int) -> None:
+        self._visible, self._causal = visible, causal
+        self._query_len, self._key_len = query_len, key_len
         self._known: dict[tuple[int | None, ...], tuple[int, Tensor | None, Tensor | None]] = {}
 
     def of(self, place: BlockPlace) -> tuple[int, Tensor | None, Tensor | None]:
         """Return the number of first keys to attend to; which of them are hidden, or None; rows that see no
         key, or None."""
+        if self._causal:
+            return self._before(place[2])
         if self._visible is None:
             return self._key_len, None, None
         heads = place[1].start if self._visible.shape[1] > 1 else None
@@ -283,6 +341,14 @@ class _VisibleKeys:
         if known not in self._known:
             self._known[known] = self._describe(cut_to_block(self._visible, place))
         return self._known[known]
+
+    def _before(self, rows: slice) -> tuple[int, Tensor | None, Tensor | None]:
+        """Return what `of` does where a query sees the keys up to its own place."""
+        begin = rows.start or 0
+        stop = self._query_len if rows.stop is None else min(rows.stop, self._query_len)
+        end = min(stop, self._key_len)
+        hidden = torch.arange(end) > torch.arange(begin, stop)[:, None]
+        return end, hidden if hidden.any() else None, None
 
     def _describe(self, visible: Tensor) -> tuple[int, Tensor | None, Tensor | None]:
         sees = visible.any(-1, keepdim=True)

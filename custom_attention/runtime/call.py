@@ -450,11 +450,13 @@ class Call:
     def _attend_in_blocks(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         repeats = query.shape[1] // key.shape[1]
         key, value = repeat_heads(key, repeats), repeat_heads(value, repeats)
-        mask, bias = self.full_mask(key.shape[2]), self.position_bias
+        mask, bias = self.mask, self.position_bias
         if mask is not None and mask.dtype != torch.bool:
             bias, mask = mask if bias is None else bias + mask, None
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        return attend_in_blocks(query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read)
+        return attend_in_blocks(
+            query, key, value, mask, bias, scale, self.dropout, self.by_offset, self.read, self.is_causal
+        )
 
 
 _OTHERS = "a variant that reads query, key or value"

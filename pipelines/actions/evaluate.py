@@ -26,6 +26,7 @@ from pipelines.storage import atomic
 from pipelines.storage.paths import require_writable
 from pipelines.tasks.shared.generation import describe_set_aside
 from pipelines.train.evaluate import Evaluation, evaluate
+from pipelines.train.speed.unpadding import unpadded
 
 
 def evaluate_command(
@@ -94,9 +95,17 @@ def score(finished: LoadedRun, data: DataConfig, split: str) -> tuple[Evaluation
     splits = load_splits(data, task, required=(split,))
     examples = getattr(splits, split)
     features = feature_cache.build(task, examples, split, None, "")
-    evaluation = evaluate(
-        finished.accelerator, finished.model, task, examples, features, max_tokens=config.eval_max_tokens
-    )
+    accelerator, model = finished.accelerator, finished.model
+    with unpadded(model, task, features, accelerator.device) as unpadding:
+        evaluation = evaluate(
+            accelerator,
+            model,
+            task,
+            examples,
+            features,
+            max_tokens=config.eval_max_tokens,
+            unpadding=unpadding,
+        )
     return evaluation, counts.describe_cuts(features.counts)
 
 

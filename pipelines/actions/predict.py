@@ -23,6 +23,7 @@ from pipelines.storage.paths import require_writable, rows_of_part, shown, split
 from pipelines.tasks.base import Example, Task
 from pipelines.tasks.shared.media_classification import MediaClassification
 from pipelines.train.evaluate import by_example, predict_features
+from pipelines.train.speed.unpadding import unpadded
 
 CHUNK_EXAMPLES = 512  # predicted together, then written
 MOST_ERRORS = 10
@@ -64,15 +65,14 @@ def _write(file: TextIO, finished: LoadedRun, examples: Sequence[Example]) -> No
 @torch.no_grad()
 def answers(finished: LoadedRun, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
     """Yield the task's answer to each example with its id, in order."""
-    task = finished.task
+    task, accelerator, max_tokens = finished.task, finished.accelerator, finished.config.eval_max_tokens
     for begin in range(0, len(examples), CHUNK_EXAMPLES):
         chunk = examples[begin : begin + CHUNK_EXAMPLES]
         # The user's own ids need not be unique; these are.
         own = [{**example, "id": str(number)} for number, example in enumerate(chunk)]
         features = feature_cache.build(task, own, "predict", None, "")
-        raws = predict_features(
-            finished.accelerator, finished.model, task, features, finished.config.eval_max_tokens
-        )
+        with unpadded(finished.model, task, features, accelerator.device) as unpadding:
+            raws = predict_features(accelerator, finished.model, task, features, max_tokens, unpadding)
         for example, group, given in zip(own, by_example(own, features, raws), chunk):
             yield {"id": given["id"], **task.answer(example, group)}
 

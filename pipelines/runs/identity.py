@@ -92,7 +92,7 @@ TRAINING = {
     ),
     "pipelines.storage": ("paths",),
     "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
-    "pipelines.train.speed": ("dropout", "embedding_gradients", "token_layout", "unpadding"),
+    "pipelines.train.speed": ("dropout", "embedding_gradients", "products", "token_layout", "unpadding"),
 }
 
 

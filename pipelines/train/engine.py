@@ -34,6 +34,7 @@ from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_s
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
+from pipelines.train.speed.products import quicken_where_it_gains
 from pipelines.train.speed.token_layout import up_to_last_target
 from pipelines.train.speed.unpadding import Unpadding
 
@@ -262,6 +263,7 @@ def build_engine(
         parameter.requires_grad_(config.train_variant)
     if on_cpu:
         quicken_dropout(model)
+    quicken_where_it_gains(model, device)
     if config.sharding == "fsdp2":
         refuse_skipped_layers(model)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.distributed.transfer import to_device
 from pipelines.metrics.base import Metric, StatisticsTable, total
 from pipelines.tasks.base import Example, Raw, Task
 from pipelines.train.batches import fill, overhead_of_batch
+from pipelines.train.speed.unpadding import Unpadding
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def evaluate(
     features: Features,
     *,
     max_tokens: int,
+    unpadding: Unpadding | None,
     tune: bool = False,
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> Evaluation:
@@ -59,6 +62,7 @@ def evaluate(
 
     Args:
         max_tokens: padded tokens of a batch.
+        unpadding: of the model; None computes padding.
         tune: let the task choose its thresholds from these rows before they are scored; validation only.
         tick: called after each batch with its number of features; it may raise to stop.
 
@@ -68,7 +72,7 @@ def evaluate(
     started = time.perf_counter()
     bare = accelerator.unwrap_model(model)
     with quiet(bare):
-        raws = predict_features(accelerator, bare, task, features, max_tokens, tick)
+        raws = predict_features(accelerator, bare, task, features, max_tokens, unpadding, tick)
     groups = by_example(examples, features, raws)
     if tune:
         task.tune(examples, groups)
@@ -94,6 +98,7 @@ def predict_features(
     task: Task,
     features: Features,
     max_tokens: int,
+    unpadding: Unpadding | None,
     tick: Callable[[int], None] = lambda num_features: None,
 ) -> list[Raw]:
     """Return one raw result per feature, in feature order, on every rank.
@@ -106,8 +111,10 @@ def predict_features(
     mine: list[tuple[int, Raw]] = []  # of this rank: feature index and result
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         # A rank without features still runs a forward: sharded models communicate in each one.
-        inputs = to_device(task.collate([features[index] for index in batch or (0,)]), accelerator.device)
-        with accelerator.autocast():
+        collated, device = task.collate([features[index] for index in batch or (0,)]), accelerator.device
+        skipping = unpadding.skip_in_one_forward(collated, device) if unpadding else nullcontext()
+        inputs = to_device(collated, device)
+        with accelerator.autocast(), skipping:
             raws = task.predict(model, inputs)
         mine += zip(batch, raws)
         tick(len(batch))

@@ -288,6 +288,7 @@ class Training:
                 prepared.examples,
                 prepared.features,
                 max_tokens=self.config.eval_max_tokens,
+                unpadding=self.engine.unpadding,
                 tune=split == "validation",
                 tick=tick,
             )

@@ -20,6 +20,7 @@ from tests.mirror import mirror as build_mirror
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
 chosen = ""  # only cases whose name contains this
+turns: int | None = None  # of each case; None: those of the benchmark
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Case:
     eval_batch_size: int = 8
     num_steps: int = 4  # measured at a time
     num_updates: int = 100  # after which the loss is compared
+    updates_of: int | None = None  # examples of such an update; None: the batch size
     # targets: attnlab over the reference
     training_target: float | None = None
     evaluation_target: float | None = None  # of those that write texts
@@ -77,16 +79,17 @@ def _cases() -> list[Case]:
             ("data.max_train_examples=600", "data.max_validation_examples=120"),
             pad_to=384,
             num_steps=3,
-            num_updates=20,
-            training_target=2.5,
-            memory_target=0.6,
+            num_updates=24,
+            updates_of=4,
+            training_target=3.0,
+            memory_target=0.4,
         ),
         Case(
             "NER, MiniLM, batch 8",
             ("task/ner-btc.yaml", "model/minilm.yaml"),
             ("data.max_train_examples=1500", "data.max_validation_examples=300", "data.max_test_examples=1"),
             num_steps=12,
-            training_target=1.25,
+            training_target=2.0,
         ),
         Case(
             "NER, ModernBERT of 11 M, batch 8",
@@ -114,9 +117,9 @@ def _cases() -> list[Case]:
                 "data.max_test_examples=1",
             ),
             eval_batch_size=4,
-            evaluation_target=2.0,
+            evaluation_target=3.0,
             num_steps=24,  # dialogues differ much in length
-            training_target=1.4,
+            training_target=2.0,
         ),
         Case(
             "translation, T5 of 9 M, batch 4",
@@ -128,9 +131,9 @@ def _cases() -> list[Case]:
                 "data.max_test_examples=1",
             ),
             eval_batch_size=4,
-            evaluation_target=2.0,
+            evaluation_target=5.0,
             num_steps=40,
-            training_target=1.1,
+            training_target=1.6,
         ),
         Case(
             "translation, T5 of 9 M, batch 64",
@@ -138,40 +141,52 @@ def _cases() -> list[Case]:
             ("data.max_train_examples=8000", "data.max_validation_examples=128", "data.max_test_examples=1"),
             eval_batch_size=64,
             num_steps=6,
-            training_target=1.1,
+            training_target=1.4,
         ),
         Case(
             "causal LM, GPT-2 of 5 M, batch 8 x 1,024",
-            ("task/lm-shakespeare.yaml", "model/gpt2-small-scratch.yaml"),
-            (
-                "data.name=null",
-                "data.revision=null",
-                f"data.train={blocks}",
-                f"data.validation={blocks}",
-                "data.test=null",
-                "data.columns={}",
-                "data.max_validation_examples=16",
-                "task.max_len=1024",
-                "task.overlap=1",
-                "batch_size=8",
-                "model.vocab_size=8000",
-                "model.config={n_embd: 256, n_layer: 4, n_head: 8, n_positions: 1024}",
-            ),
+            *_language_model(blocks, max_len=1024, batch_size=8),
             pad_to=1024,
             num_steps=1,
-            num_updates=8,
+            num_updates=10,
+            updates_of=2,
             training_target=1.1,
-            memory_target=0.6,
+            memory_target=0.4,
         ),
     ]
 
 
-def _long_texts(path: Path) -> Path:
+def long_input() -> Case:
+    """Return a job whose inputs have 10,000 tokens."""
+    texts = _long_texts(Path(tempfile.gettempdir()) / "attnlab-bench-shakespeare-long.jsonl", 60_000)
+    name = "causal LM, GPT-2 of 5 M, inputs of 10,000 tokens"
+    return Case(name, *_language_model(texts, max_len=10_000, batch_size=1), num_steps=1)
+
+
+def _language_model(texts: Path, *, max_len: int, batch_size: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return files and overrides of a causal language model on texts of its own."""
+    return ("task/lm-shakespeare.yaml", "model/gpt2-small-scratch.yaml"), (
+        "data.name=null",
+        "data.revision=null",
+        f"data.train={texts}",
+        f"data.validation={texts}",
+        "data.test=null",
+        "data.columns={}",
+        "data.max_validation_examples=16",
+        f"task.max_len={max_len}",
+        "task.overlap=1",
+        f"batch_size={batch_size}",
+        "model.vocab_size=8000",
+        f"model.config={{n_embd: 256, n_layer: 4, n_head: 8, n_positions: {max_len}}}",
+    )
+
+
+def _long_texts(path: Path, length: int = 6000) -> Path:
     """Write Shakespeare in rows that fill a block of 1,024 tokens, as run_clm concatenates its texts."""
     from datasets import load_dataset
 
     text = "\n\n".join(load_dataset(source("datasets/Trelis/tiny-shakespeare"), split="train")["Text"])
-    rows = [text[start : start + 6000] for start in range(0, len(text) - 6000, 6000)]
+    rows = [text[start : start + length] for start in range(0, len(text) - length, length)]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
     return path
 

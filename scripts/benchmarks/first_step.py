@@ -41,8 +41,8 @@ def run() -> Table:
     unit = "CPU seconds"
     return compared(
         [
-            Comparison("one run, cold", unit, cold, script, 0.85, at_least=False),
-            Comparison("one run, tokens cached", unit, warm, script, 0.75, at_least=False),
+            Comparison("one run, cold", unit, cold, script, 0.5, at_least=False),
+            Comparison("one run, tokens cached", unit, warm, script, 0.5, at_least=False),
             Comparison("a cell of an ablation", unit, cells, script, 0.15, at_least=False),
         ]
     )

@@ -98,7 +98,8 @@ def reference_loss(case: Case, seed: int) -> float:
 def _loss_after(
     case: Case, seed: int, train: Callable[[Training, Path], torch.nn.Module], *, sets_up_libraries: bool
 ) -> float:
-    settings = (f"seed={seed}", f"max_steps={case.num_updates}")
+    settings = [f"seed={seed}", f"max_steps={case.num_updates}"]
+    settings += [f"batch_size={case.updates_of}"] if case.updates_of else []
     with tempfile.TemporaryDirectory() as name:
         changed = replace(case, overrides=(*case.overrides, *settings))
         run = ours.build(changed, Path(name), sets_up_libraries=sets_up_libraries)

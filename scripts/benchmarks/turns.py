@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from scripts.benchmarks import cases
 from scripts.benchmarks.cases import Case
 
 Turn = Callable[[int], float]  # runs turn number n and returns the measurement
@@ -28,7 +29,7 @@ class Measured:
 
 def take_turns(case: Case, ours: Build, reference: Build, turns: int) -> Measured:
     """Run so many turns of each implementation, attnlab's first, after the set-up of both."""
-    measured = Measured()
+    measured, turns = Measured(), cases.turns or turns
     with tempfile.TemporaryDirectory() as folder:
         workers = [_Worker(case, build, Path(folder) / build.__module__) for build in (ours, reference)]
         for turn in range(turns):
@@ -36,6 +37,15 @@ def take_turns(case: Case, ours: Build, reference: Build, turns: int) -> Measure
                 values.append(worker.take(turn))
         measured.peak_ours, measured.peak_reference = (worker.end() for worker in workers)
     return measured
+
+
+def peak_alone(case: Case, build: Build, turns: int) -> int:
+    """Return the peak resident memory of so many turns of one implementation, in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        worker = _Worker(case, build, Path(folder))
+        for turn in range(turns):
+            worker.take(turn)
+        return worker.end()
 
 
 class _Worker:

@@ -12,6 +12,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
+from pipelines.tasks.shared.greedy import write_greedily
+from pipelines.tasks.shared.prompt_cache import cache_of_prompts
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED, target_losses
 
@@ -59,8 +61,10 @@ class Form(ABC):
 
     def _write(self, model: Model, begin: int, **inputs: Any) -> list[list[int]]:
         """Generate, and return the ids from position `begin` up to the first end token."""
-        end = self._end
-        rows = model.generate(**inputs, eos_token_id=end, pad_token_id=self._encoder.pad)[:, begin:].tolist()
+        end, searching = self._end, {"eos_token_id": self._end, "pad_token_id": self._encoder.pad}
+        if inputs.get("num_beams", 1) == 1 and not _waits_for_others():
+            searching["custom_generate"] = write_greedily
+        rows = model.generate(**inputs, **searching)[:, begin:].tolist()
         return [row[: row.index(end)] if end in row else row for row in rows]
 
     @property
@@ -152,19 +156,41 @@ class Continuation(Form):
 
         Padding is on the right, so that positions count from 0.
         """
-        names = ("input_ids", "attention_mask")
-        inputs = {**{name: batch[name] for name in names}, "use_cache": False}
+        return self._forced(model, batch, smoothing, use_cache=False)[0]
+
+    def predict(
+        self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
+    ) -> tuple[Tensor, list[list[int]]]:
+        """Return `losses` and `generate`; the source is read once for both, where the cache can be cut."""
+        losses, output = self._forced(model, batch, use_cache=True)
+        cache = cache_of_prompts(output.get("past_key_values"), _is_prompt(batch).sum(1))
+        del output
+        if cache is not None and search.get("num_beams", 1) > 1:
+            cache.batch_repeat_interleave(search["num_beams"])
+        return losses, self.generate(model, {**batch, "past_key_values": cache}, search)
+
+    def _forced(
+        self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0, *, use_cache: bool
+    ) -> tuple[Tensor, Any]:
+        """Return losses and output of the model that reads source and target."""
+        inputs = {**{name: batch[name] for name in ("input_ids", "attention_mask")}, "use_cache": use_cache}
         following = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
-        return target_losses(model, inputs, following, batch["num_targets"], smoothing)[0]
+        return target_losses(model, inputs, following, batch["num_targets"], smoothing)
 
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
         """Return the generated ids; prompts are padded on the left, so that new tokens follow directly."""
-        is_prompt = (batch["labels"] == IGNORED) & batch["attention_mask"].bool()
-        prompts = [ids[here].flip(0) for ids, here in zip(batch["input_ids"], is_prompt)]
+        prompts = [ids[here].flip(0) for ids, here in zip(batch["input_ids"], _is_prompt(batch))]
         input_ids = pad_sequence(prompts, batch_first=True, padding_value=self._encoder.pad).flip(1)
         ones = [torch.ones_like(prompt) for prompt in prompts]
         mask = pad_sequence(ones, batch_first=True).flip(1)
-        return self._write(model, input_ids.shape[1], input_ids=input_ids, attention_mask=mask, **search)
+        known = {name: batch[name] for name in ("past_key_values",) if batch.get(name) is not None}
+        begin = input_ids.shape[1]
+        return self._write(model, begin, input_ids=input_ids, attention_mask=mask, **known, **search)
+
+
+def _is_prompt(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return where the sources are, booleans (batch, len)."""
+    return (batch["labels"] == IGNORED) & batch["attention_mask"].bool()
 
 
 FORMS: Mapping[str, type[Form]] = {"encoder": Pair, "encoder_decoder": Pair, "decoder": Continuation}
@@ -179,6 +205,14 @@ def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
 def num_targets(labels: Tensor) -> int:
     """Return the number of labels that count; they are still on the CPU."""
     return int((labels != IGNORED).sum())
+
+
+def _waits_for_others() -> bool:
+    """Return whether other processes compute with this one, as shards of a model do in every forward.
+
+    transformers' search then goes on until the texts of all have ended.
+    """
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def start_token(model: Model) -> int:

@@ -40,8 +40,8 @@ class TokenLayout:
         return cls(batch, length, send(rows, device), ends)
 
     @property
-    def has_padding(self) -> bool:
-        return len(self.rows) < self.batch * self.length
+    def num_padding(self) -> int:
+        return self.batch * self.length - len(self.rows)
 
     def fits(self, states: Tensor) -> bool:
         """Return whether these are states of the padded batch."""

@@ -21,10 +21,14 @@ import custom_attention
 from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack
 from custom_attention.runtime.forward import Arguments
+from pipelines.data.features import Features, two_lengths
 from pipelines.distributed.skipped import layerdrop
+from pipelines.distributed.transfer import to_device
 from pipelines.tasks.base import Task
 from pipelines.train.speed.token_layout import TokenLayout, up_to_last_target
 
+# Tokens of padding in a stack; to skip fewer takes longer than to compute them (docs/benchmarks.md).
+FEWEST_PADDING = 16
 TOLERANCE = 3e-4  # relative to the largest output of a last layer: the square root of float32's eps
 
 Args = tuple[Any, ...]  # positional arguments or outputs of a module
@@ -39,11 +43,14 @@ class Unpadding:
         layers: by stack, "encoder" or "decoder".
 
     Attributes:
-        layouts: where the tokens are in each stack in the forward that is running; None: no padding.
+        layouts: where the tokens are in each stack in the forward that is running; None: as padded.
+        fewest: the tokens of padding that are worth skipping.
     """
 
     def __init__(self, model: nn.Module, layers: Mapping[str, nn.ModuleList]) -> None:
         attached = custom_attention.attached(model)
+        self._model = model
+        self.fewest = 1
         self._reads_another = {stack.site.stack for _, stack in attached if stack.site.is_cross}
         self._known: dict[str, list[TokenLayout]] = {}  # by stack, those that its states may have
         self.layouts: dict[str, TokenLayout | None] = {}
@@ -99,15 +106,28 @@ class Unpadding:
         try:
             yield
         finally:
-            self._known.clear()
-            self.layouts.clear()
+            self._end()
+
+    @contextmanager
+    def skip_in_one_forward(self, batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+        """As `skip`, but only in the first forward of the model: those after it write texts, a token each."""
+        hook = self._model.register_forward_hook(lambda *_: self._end())
+        try:
+            with self.skip(batch, device):
+                yield
+        finally:
+            hook.remove()
+
+    def _end(self) -> None:
+        self._known.clear()
+        self.layouts.clear()
 
     def _choose(self, name: str, states: Tensor) -> TokenLayout | None:
-        """Return the layout of the states of a stack; None where they hold no padding."""
+        """Return the layout of the states of a stack; None where they hold too little padding."""
         layout = next((layout for layout in self._known[name] if layout.fits(states)), None)
         if layout is None:
             raise ValueError(f"not the states of this batch: {tuple(states.shape)}")
-        return layout if layout.has_padding else None
+        return layout if layout.num_padding >= self.fewest else None
 
 
 def _projection(model: nn.Module, stack: Stack) -> nn.Module | None:
@@ -226,9 +246,23 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
         return None
     unpadding = Unpadding(model, layers)
     if _same_states(model, task, batch, layers, unpadding):
+        unpadding.fewest = FEWEST_PADDING
         return unpadding
     unpadding.remove()
     return None
+
+
+@contextmanager
+def unpadded(
+    model: PreTrainedModel, task: Task, features: Features, device: torch.device
+) -> Iterator[Unpadding | None]:
+    """Give `unpadding_for` of a batch of two features, and remove it from the model after the block."""
+    unpadding = unpadding_for(model, task, to_device(task.collate(two_lengths(features)), device))
+    try:
+        yield unpadding
+    finally:
+        if unpadding is not None:
+            unpadding.remove()
 
 
 def layers_of(model: PreTrainedModel) -> dict[str, nn.ModuleList] | None:

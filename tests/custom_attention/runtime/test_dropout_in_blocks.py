@@ -136,6 +136,60 @@ def test_a_bias_by_offset_equals_the_whole_bias_with_its_gradient(bound, mask, r
         torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("rate", [0.0, RATE])
+def test_weights_that_are_computed_again_give_the_same_bits(bound, mask, rate, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
+    square = [state[:, :, :QUERY_LEN].detach().requires_grad_() for state in states()]
+    visible = MASKS[mask] if MASKS[mask] is None else MASKS[mask][..., :QUERY_LEN]
+    values = torch.randn(HEADS, 2 * QUERY_LEN - 1, dtype=torch.float64, requires_grad=True)
+    added = bias(BATCH, HEADS)[..., :QUERY_LEN].detach().requires_grad_()
+    for terms in ([], [added], [added, values]):
+
+        def ours(query, key, value, added=None, values=None):
+            whole = visible, added, SCALE, rate, values, [QUERY_LEN, 0, 4]
+            said = blockwise.attend_in_blocks(query, key, value, *whole)
+            torch.rand(7)  # draws between the passes
+            return said
+
+        kept = with_gradients(ours, *square, *terms)
+        monkeypatch.setattr(blockwise, "MOST_KEPT", HEAD)
+        for one, two in zip(with_gradients(ours, *square, *terms), kept, strict=True):
+            assert torch.equal(one, two)
+        monkeypatch.undo()
+        monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
+
+
+def test_of_a_long_input_no_weights_are_kept(monkeypatch):
+    def kept(most):
+        monkeypatch.setattr(blockwise, "MOST_KEPT", most)
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+            blockwise.attend_in_blocks(*states(), None, None, SCALE, RATE)
+        return sum(saved)
+
+    scores = BATCH * HEADS * HEAD
+    assert kept(scores) == kept(scores - 1) + scores
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("read", [None, [QUERY_LEN, 0, 4]])
+def test_a_causal_call_needs_no_mask(bound, read, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK_SCORES", BOUNDS[bound])
+
+    def ours(query, key, value, visible, causal):
+        return blockwise.attend_in_blocks(
+            query, key, value, visible, None, SCALE, RATE, read=read, causal=causal
+        )
+
+    without, by_mask = (
+        with_gradients(ours, *states(), *how) for how in ((None, True), (MASKS["causal"], False))
+    )
+    for one, two in zip(without, by_mask, strict=True):
+        assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize("mask", MASKS)
 def test_without_dropout_blocks_equal_pytorchs_kernel(mask):
     inputs, visible = states(), MASKS[mask]

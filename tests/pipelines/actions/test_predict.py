@@ -162,7 +162,7 @@ def on_ranks(num_ranks: int, model, task, features, max_tokens: int) -> list:
             device=torch.device("cpu"),
             autocast=nullcontext,
         )
-        return predict_features(accelerator, model, task, features, max_tokens)
+        return predict_features(accelerator, model, task, features, max_tokens, None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "gather_object", note)

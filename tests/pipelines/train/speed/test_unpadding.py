@@ -167,6 +167,21 @@ def test_a_layer_that_runs_several_times_gives_the_loss_of_the_padded_batch(grou
     assert_same(loss_and_gradients(model, made, skipping), expected)
 
 
+def test_little_padding_is_computed(monkeypatch):
+    made = batch()
+    missing = int((made["attention_mask"] == 0).sum())
+    for fewest, has_rows in ((missing, True), (missing + 1, False)):
+        monkeypatch.setattr(unpadding, "FEWEST_PADDING", fewest)
+        model = attached("bert")
+        skipping, seen = unpadding.unpadding_for(model, ToyTagging(), made), []
+        model.bert.encoder.layer[0].output.dense.register_forward_hook(
+            lambda module, args, output, seen=seen: seen.append(output.shape[0] == 1)
+        )
+        with skipping.skip(made, CPU):
+            ToyTagging().loss(model, made)
+        assert seen == [has_rows]
+
+
 def test_layers_that_training_may_leave_out_are_not_unpadded():
     model = attached("bert")
     assert unpadding.unpadding_for(model, ToyTagging(), batch()) is not None

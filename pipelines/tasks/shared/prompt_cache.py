@@ -1,0 +1,33 @@
+"""The cache of prompts, taken from a forward of the whole texts that begin with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
+    """Return the keys and values of all tokens of each prompt but its last, padded on the left.
+
+    Generation goes on with the last one. None where the cache holds another kind of states, or where some
+    prompt has no token before its last.
+
+    Args:
+        cache: of a forward in which each text stands at the left.
+        lengths: tokens of each prompt, (batch,).
+    """
+    if not isinstance(cache, DynamicCache) or int(lengths.min()) < 2:
+        return None
+    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    longest = int(lengths.max())
+    places = torch.arange(longest - 1, device=lengths.device) - (longest - lengths)[:, None]
+    places = places.clamp(min=0)[:, None, :, None]
+    for layer in cache.layers:
+        layer.keys, layer.values = _at(layer.keys, places), _at(layer.values, places)
+    return cache
+
+
+def _at(states: Tensor, places: Tensor) -> Tensor:
+    return states.gather(2, places.expand(-1, states.shape[1], -1, states.shape[3]))
