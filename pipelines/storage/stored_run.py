@@ -163,7 +163,7 @@ class StoredRun:
     def drop_model(self) -> None:
         """Remove the weights of a run that has ended; all else stays."""
         record = self._record(ENDED)
-        if record is not None:
+        if record is not None and self.store.read(f"{self.place}/{WITHOUT_MODEL}") is None:
             self.store.write(f"{self.place}/{WITHOUT_MODEL}", b"\n")
             kept = {digest for name, (_, digest) in record.files.items() if not is_of_model(name)}
             self._forget(record.objects - kept)
