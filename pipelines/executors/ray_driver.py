@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 from ray.exceptions import RayError
@@ -26,6 +27,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 def main() -> None:
     """Submit runs as they come and report the ended ones; when the input ends, cancel the others and wait."""
     cluster = json.loads(sys.stdin.readline())
+    answers = _own_output()
     try:
         ray.init(
             address=cluster["address"] or "auto",
@@ -34,11 +36,11 @@ def main() -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, TypeError, ValueError) as error:
-        _tell({"refused": _first_sentence(error)})
+        _tell(answers, {"refused": _first_sentence(error)})
         return
-    _tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
+    _tell(answers, {"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
     tasks: dict[Any, str] = {}  # name of the run, by the reference to its task
-    threading.Thread(target=_watch, args=(tasks,), daemon=True).start()
+    threading.Thread(target=_watch, args=(tasks, answers), daemon=True).start()
     make_run = _task()
     for line in sys.stdin:
         run = json.loads(line)
@@ -72,7 +74,7 @@ def _task() -> Any:
     return make_run
 
 
-def _watch(tasks: dict[Any, str]) -> None:
+def _watch(tasks: dict[Any, str], answers: TextIO) -> None:
     """Report each run whose task has ended."""
     while True:
         if not tasks:
@@ -85,12 +87,19 @@ def _watch(tasks: dict[Any, str]) -> None:
                 ray.get(task)
             except RayError as error:
                 reason = _first_sentence(getattr(error, "cause", None) or error)
-            _tell({"ended": tasks[task], "reason": reason})
+            _tell(answers, {"ended": tasks[task], "reason": reason})
             del tasks[task]  # last: `main` leaves when none is left
 
 
-def _tell(line: dict[str, Any]) -> None:
-    print(printable(json.dumps(line)), flush=True)
+def _own_output() -> TextIO:
+    """Return standard output for our lines alone; what Ray prints there of a lost node joins the errors."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _tell(answers: TextIO, line: dict[str, Any]) -> None:
+    print(printable(json.dumps(line)), file=answers, flush=True)
 
 
 def _first_sentence(error: BaseException) -> str:
