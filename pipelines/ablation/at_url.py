@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,6 +36,7 @@ from pipelines.storage.removal import remove_run
 from pipelines.storage.run_files import is_of_model, is_result
 from pipelines.storage.run_folder import RunFolder
 from pipelines.storage.scratch import scratch_of
+from pipelines.storage.sealed import is_intact
 from pipelines.storage.stored_run import Damaged, StoredRecord, StoredRun
 
 FILES = (ABLATION, REGISTRATION, ANCHOR, STAMP, SEARCH, RUNS)  # RUNS last: it names the runs to make
@@ -76,18 +77,16 @@ class AblationAtUrl:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     atomic.write_bytes(self.folder / name, content)
             return
-        with tempfile.TemporaryDirectory() as beside:
-            (Path(beside) / REGISTRATION).write_bytes(there)
-            registered = seal(read_registration(Path(beside)))
-        if registered != seal(read_registration(self.folder)):
+        if _seal_of(there) not in (None, seal(read_registration(self.folder))):
             what = f"holds another ablation called {self.name}, registered at another time or for other arms"
             raise UserError("store", what, self.url, "choose another --out or another store")
 
     def publish(self) -> None:
         """Write the ablation's files, from which a worker knows its run, and end a cancellation."""
         for name in FILES:
-            if (self.folder / name).is_file():
-                self.store.write(f"{self.name}/{name}", (self.folder / name).read_bytes())
+            here = (self.folder / name).read_bytes() if (self.folder / name).is_file() else None
+            if here is not None and self.store.read(f"{self.name}/{name}") != here:
+                self.store.write(f"{self.name}/{name}", here)
         self.store.delete([f"{self.name}/{CANCELLED}"])
 
     def cancel(self) -> None:
@@ -131,7 +130,7 @@ class AblationAtUrl:
 
     def fetch_models(self, cells: Sequence[Cell]) -> None:
         """Bring the weights of runs that have ended."""
-        _each([cell for cell in cells if not RunFolder(cell.folder).model.is_dir()], self._fetch_model)
+        _each(filter(_lacks_model, cells), self._fetch_model)
 
     def drop_models(self, cells: Sequence[Cell]) -> None:
         """Remove the weights of runs that have ended from the store."""
@@ -214,6 +213,20 @@ def leave_scratch(cell: Cell) -> None:
     if StoredRun(ObjectStore(cell.store), cell.folder.name).ended() is not None:
         with suppress(UserError, Busy):
             remove_run(cell.folder)
+
+
+def _seal_of(registration: bytes) -> str | None:
+    """Return the seal of a registration; None where it was cut while it was written."""
+    try:
+        stored = json.loads(registration)
+        return seal(stored) if is_intact(stored) else None
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+def _lacks_model(cell: Cell) -> bool:
+    files = (RunFolder(cell.folder).manifest() or {}).get("files", {})
+    return not all((cell.folder / name).is_file() for name in files if is_of_model(name))
 
 
 def _fetched(run: StoredRun, record: StoredRecord, folder: Path, wanted: Callable[[str], bool]) -> None:

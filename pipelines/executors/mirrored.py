@@ -99,7 +99,9 @@ def restore(run: StoredRun, folder: Path) -> None:
 
 
 def _is_ahead(folder: Path, records: list[StoredRecord], *, is_damaged: bool) -> bool:
-    """Return whether a folder holds more of a run than the store, made under the same conditions."""
+    """Return whether a folder holds more of a run than the store, whole, made under the same conditions."""
+    from pipelines.train.checkpoint import verify
+
     here = RunFolder(folder)
     if not records:
         return not is_damaged or here.newest_step() > 0 or here.manifest() is not None
@@ -108,7 +110,8 @@ def _is_ahead(folder: Path, records: list[StoredRecord], *, is_damaged: bool) ->
         return MANIFEST not in newest.files
     conditions = folder / CHECKPOINTS / CONDITIONS
     same = conditions.is_file() and atomic.sha256_of(conditions) == conditions_of(newest)
-    return same and here.newest_step() > newest.step
+    step = here.newest_step()
+    return same and step > newest.step and verify(here.checkpoint(step)) is None
 
 
 def bring_back(run: StoredRun, folder: Path, holder: str) -> None:

@@ -100,6 +100,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of the checkpoint of a step."""
+        return self.checkpoints / f"step-{step:08d}"
+
     def newest_step(self) -> int:
         """Return the step of the newest sealed checkpoint, not verified; 0 without one."""
         names = (seal.parent.name[5:] for seal in self.checkpoints.glob(f"step-*/{SEAL}"))

@@ -163,7 +163,7 @@ class StoredRun:
     def drop_model(self) -> None:
         """Remove the weights of a run that has ended; all else stays."""
         record = self._record(ENDED)
-        if record is not None:
+        if record is not None and self.store.read(f"{self.place}/{WITHOUT_MODEL}") is None:
             self.store.write(f"{self.place}/{WITHOUT_MODEL}", b"\n")
             kept = {digest for name, (_, digest) in record.files.items() if not is_of_model(name)}
             self._forget(record.objects - kept)
@@ -276,28 +276,24 @@ def _results(folder: Path) -> list[Path]:
         for path in found
         if (name := path.relative_to(folder).as_posix()).split("/")[0] not in (CHECKPOINTS, HUB)
         and not any(fnmatchcase(name, pattern) for pattern in left_out)
+        and temporary.NAME.fullmatch(path.name) is None
         and any(_fits(name, pattern) for pattern in WRITTEN)
     ]
 
 
 def _checkpoints(folder: Path, step: int) -> list[Path]:
     """Return the files of the checkpoint of a step, and of the best one before it."""
-    checkpoints = RunFolder(folder).checkpoints
-    state: dict[str, Any] = json.loads((checkpoints / _step(step) / "state.json").read_text(encoding="utf-8"))
-    steps = {step, state.get("best_step") or step}
-    folders = [checkpoints / _step(one) for one in sorted(steps)]
+    run = RunFolder(folder)
+    state: dict[str, Any] = json.loads((run.checkpoint(step) / "state.json").read_text(encoding="utf-8"))
+    folders = [run.checkpoint(one) for one in sorted({step, state.get("best_step") or step})]
     sealed_files = [
         path
         for one in folders
         if (one / SEAL).is_file()
         for path in sorted(one / name for name in (*json.loads((one / SEAL).read_text()), SEAL))
     ]
-    conditions = checkpoints / CONDITIONS
+    conditions = run.checkpoints / CONDITIONS
     return [*([conditions] if conditions.is_file() else []), *sealed_files]
-
-
-def _step(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def _fits(name: str, pattern: str) -> bool:

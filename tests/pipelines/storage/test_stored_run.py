@@ -339,6 +339,17 @@ def test_a_folder_that_is_ahead_of_the_store_stays_as_it_is(tmp_path):
     assert content(folder) == before
 
 
+def test_a_folder_that_is_ahead_and_damaged_gives_way_to_the_store(tmp_path):
+    folder = tmp_path / "run"
+    train_to(folder, 10, 10)
+    stored_run().save(folder)
+    expected = of_step(content(folder), 10, 10)
+    train_to(folder, 20, 20)
+    (folder / "checkpoints" / "step-00000020" / "model.safetensors").write_bytes(b"")
+    restore(stored_run(), folder)
+    assert content(folder) == expected
+
+
 def test_a_folder_that_is_ahead_under_other_conditions_gives_way_to_the_store(tmp_path):
     folder = tmp_path / "run"
     train_to(folder, 10, 10)
