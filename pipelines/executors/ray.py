@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, outcome_of, run_cell_commands
+from pipelines.ablation.cell import (
+    Cell,
+    OnOutcome,
+    Outcome,
+    costs_nothing,
+    outcome_of,
+    run_cell_commands,
+    to_plain,
+)
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
@@ -74,7 +82,7 @@ class RayExecutor:
                         continue
                     submitted.add(cell)
                     (cell.folder / FAILURE).unlink(missing_ok=True)
-                    driver.submit(cell.folder.name, needs(self.settings, cell.config))
+                    driver.submit(cell, needs(self.settings, cell.config))
                 to_submit = held
                 for ended in driver.ended():
                     cell = unfinished[ended["ended"]]
@@ -95,7 +103,6 @@ class RayExecutor:
             "address": self.settings.address,
             "runtime_env": self.settings.runtime_env,
             "task": {
-                "ablation": str(self.ablation),
                 "here": os.getcwd(),
                 "environment": {
                     name: value for name, value in os.environ.items() if name.startswith(FORWARDED)
@@ -155,9 +162,9 @@ class Driver:
             )
         self.nodes: Sequence[Mapping[str, float]] = answer["nodes"]
 
-    def submit(self, name: str, needs: Mapping[str, Any]) -> None:
-        """Submit the run of this name."""
-        self._write({"name": name, "needs": needs})
+    def submit(self, cell: Cell, needs: Mapping[str, Any]) -> None:
+        """Submit a run."""
+        self._write({"name": cell.folder.name, "needs": needs, "cell": to_plain(cell)})
 
     def ended(self) -> Iterator[dict[str, Any]]:
         """Yield the runs whose tasks have ended; wait a moment for the first.

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 
@@ -25,6 +27,9 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 def main() -> None:
     """Submit runs as they come and report the ended ones; when the input ends, cancel the others and wait."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what Ray prints is no answer
+    tell = partial(_tell, answers)
     cluster = json.loads(sys.stdin.readline())
     try:
         ray.init(
@@ -34,16 +39,17 @@ def main() -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, TypeError, ValueError) as error:
-        _tell({"refused": _first_sentence(error)})
+        tell({"refused": _first_sentence(error)})
         return
-    _tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
+    tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
     tasks: dict[Any, str] = {}  # name of the run, by the reference to its task
     make_run = _task()
     for line in sys.stdin:
         run = json.loads(line)
-        task = make_run.options(**run["needs"]).remote(name=run["name"], **cluster["task"])
+        task = make_run.options(**run["needs"]).remote(run=run["cell"], **cluster["task"])
         tasks[task] = run["name"]
-        task.future().add_done_callback(partial(_report, task, tasks))  # waiting for all would look at each
+        # To wait for all of them would look at each one whenever one ends.
+        task.future().add_done_callback(partial(_report, task, tasks, tell))
     for task in list(tasks):
         ray.cancel(task)  # one that runs gets SIGINT: it saves a checkpoint
     while tasks:
@@ -60,7 +66,7 @@ def _task() -> Any:
 
     # A lost worker or node is no reason to give up: `retries` decides that.
     @ray.remote(max_retries=-1)
-    def make_run(name: str, ablation: str, here: str, environment: dict[str, str]) -> None:
+    def make_run(run: dict[str, Any], here: str, environment: dict[str, str]) -> None:
         import os
         import sys
 
@@ -68,21 +74,23 @@ def _task() -> Any:
         os.environ.update(environment)  # before the imports, which read it
         from pipelines.executors.ray_task import make_run_on_node
 
-        make_run_on_node(ablation, name)
+        make_run_on_node(run)
 
     return make_run
 
 
-def _report(task: Any, tasks: dict[Any, str], ended: Future[None]) -> None:
+def _report(
+    task: Any, tasks: dict[Any, str], tell: Callable[[dict[str, Any]], None], ended: Future[None]
+) -> None:
     """Report the run whose task has ended."""
     error = ended.exception()
     reason = None if error is None else _first_sentence(getattr(error, "cause", None) or error)
-    _tell({"ended": tasks[task], "reason": reason})
+    tell({"ended": tasks[task], "reason": reason})
     del tasks[task]  # last: `main` leaves when none is left
 
 
-def _tell(line: dict[str, Any]) -> None:
-    print(printable(json.dumps(line)), flush=True)
+def _tell(answers: TextIO, line: dict[str, Any]) -> None:
+    print(printable(json.dumps(line)), file=answers, flush=True)
 
 
 def _first_sentence(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What an engine adds to a run: seconds, and CPU, memory and file calls of the process that watches, two at a time.
+"""What an engine adds to a run: seconds, and CPU, memory and file calls of who watches, two runs at a time.
 
 A run of the first kind trains two steps of a BERT of a few hundred parameters. One of the second kind had
 ended before, so that all its time is overhead. Each grid is made by the local executor, and on a Ray cluster
