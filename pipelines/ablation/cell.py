@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -55,6 +55,17 @@ class Cell:
     def cache(self) -> Path:
         """The folder of cached features, shared by all ablations beside this one."""
         return self.ablation.parent / CACHE
+
+
+def to_plain(cell: Cell) -> dict[str, Any]:
+    """Return a cell as JSON, to be sent to another machine that sees its folders."""
+    folders = {name: str(getattr(cell, name).absolute()) for name in ("folder", "ablation")}
+    return {**{one.name: getattr(cell, one.name) for one in fields(cell)}, **folders}
+
+
+def from_plain(values: Mapping[str, Any]) -> Cell:
+    """Return the cell that `to_plain` has written."""
+    return Cell(**{**values, "folder": Path(values["folder"]), "ablation": Path(values["ablation"])})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.ablation.at_url import at_url, is_at_work
-from pipelines.ablation.cell import Cell, OnOutcome, Outcome, costs_nothing, outcome_of, run_cell_commands
+from pipelines.ablation.cell import (
+    Cell,
+    OnOutcome,
+    Outcome,
+    costs_nothing,
+    outcome_of,
+    run_cell_commands,
+    to_plain,
+)
 from pipelines.config.ablation import RayConfig
 from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
@@ -68,7 +76,7 @@ class RayExecutor:
         if self.remote is not None:
             self.remote.forget_starts(cells)
         submitted, others = set[Cell](), OtherCommands(self.say)
-        with self._driver(cells[0].address) as driver:
+        with self._driver() as driver:
             self._tell_what_no_node_has(cells, driver.nodes)
             while unfinished and not stop.requested and not cancellation.is_cancelled(self.ablation):
                 held = []
@@ -80,7 +88,7 @@ class RayExecutor:
                         continue
                     submitted.add(cell)
                     (cell.folder / FAILURE).unlink(missing_ok=True)
-                    driver.submit(cell.folder.name, needs(self.settings, cell.config))
+                    driver.submit(cell, needs(self.settings, cell.config))
                 to_submit = held
                 for ended in driver.ended():
                     cell = unfinished[ended["ended"]]
@@ -97,17 +105,12 @@ class RayExecutor:
                         on_outcome(cell, outcome)
 
     @contextmanager
-    def _driver(self, ablation: str) -> Iterator[Driver]:
-        """Yield a connected driver; in the end its tasks are cancelled, and it is waited for.
-
-        Args:
-            ablation: as the nodes find it.
-        """
+    def _driver(self) -> Iterator[Driver]:
+        """Yield a connected driver; in the end its tasks are cancelled, and it is waited for."""
         cluster = {
             "address": self.settings.address,
             "runtime_env": self.settings.runtime_env,
             "task": {
-                "ablation": ablation,
                 "here": os.getcwd(),
                 "environment": {
                     name: value for name, value in os.environ.items() if name.startswith(FORWARDED)
@@ -167,9 +170,9 @@ class Driver:
             )
         self.nodes: Sequence[Mapping[str, float]] = answer["nodes"]
 
-    def submit(self, name: str, needs: Mapping[str, Any]) -> None:
-        """Submit the run of this name."""
-        self._write({"name": name, "needs": needs})
+    def submit(self, cell: Cell, needs: Mapping[str, Any]) -> None:
+        """Submit a run."""
+        self._write({"name": cell.folder.name, "needs": needs, "cell": to_plain(cell)})
 
     def ended(self) -> Iterator[dict[str, Any]]:
         """Yield the runs whose tasks have ended; wait a moment for the first.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import ray
 
 from pipelines.ablation.at_url import leave_scratch, local_folder
-from pipelines.ablation.cell import Cell
+from pipelines.ablation.cell import Cell, from_plain
 from pipelines.ablation.folder import find_cell
 from pipelines.distributed.stop import listening
 from pipelines.executors import retries
@@ -18,17 +20,19 @@ from pipelines.storage.object_store import ObjectStore
 from pipelines.storage.stored_run import StoredRun
 
 
-def make_run_on_node(ablation: str, name: str) -> None:
+def make_run_on_node(run: Mapping[str, Any]) -> None:
     """Make a run as the local executor does, in a child of this worker, on the GPUs that Ray gave it.
 
     When Ray cancels the task, the run saves a checkpoint and leaves. If this worker is killed, so does the
     run: it looks for its parent. How it ended is in its folder.
 
     Args:
-        ablation: its folder, on this node or at a storage URL.
+        run: its cell (`to_plain`). To find it by its name, each of the runs would read the list of all.
     """
     os.environ[VISIBLE] = ",".join(map(str, ray.get_gpu_ids()))  # none: no GPU, whatever the node has
-    cell = find_cell(local_folder(ablation), name)
+    cell = from_plain(run)
+    if cell.store is not None:  # each node has a folder of its own for it
+        cell = find_cell(local_folder(cell.address), cell.folder.name)
     if _is_given_up(cell):
         return
     with listening() as stop:

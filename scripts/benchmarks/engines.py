@@ -1,6 +1,6 @@
-"""What an engine adds to a run: seconds, and CPU, memory and file calls of the process that watches, two at a time.
+"""What an engine adds to a run: seconds, and CPU, memory and file calls of who watches, two runs at a time.
 
-A run of the first kind trains two steps of a BERT of a few hundred parameters. One of the second kind had
+A run of the first kind trains two steps of a BERT of 1,800 parameters. One of the second kind had
 ended before, so that all its time is overhead. Each grid is made by the local executor, and on a Ray cluster
 of two nodes of one CPU on this machine. File calls are those of the watching process that name a path below
 the folder of the runs, by strace; without it they are not counted.
@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import yaml
 
 from pipelines.ablation.cell import Cell, Executor, Outcome
@@ -33,9 +34,9 @@ from scripts.benchmarks import cases
 from scripts.benchmarks.cases import REPOSITORY
 from scripts.benchmarks.table import Table, short
 from tests.pipelines import stored_ablation
-from tests.ray_cluster import ray_cluster
+from tests.ray_cluster import RayCluster, ray_cluster
 
-SIZES = {"trained": (50, 1000), "ended before": (100, 1000)}
+SIZES = {"trained": (50, 1000), "ended before": (100, 300, 1000)}
 SLOTS = 2
 TINY = {
     "task": "ner",
@@ -43,7 +44,7 @@ TINY = {
     "model": {
         "architecture": "bert",
         "family": "encoder",
-        "vocab_size": 60,
+        "vocab_size": 300,
         "config": {
             "hidden_size": 4,
             "num_hidden_layers": 1,
@@ -58,7 +59,8 @@ TINY = {
 }
 COLUMNS = (
     *("runs", "engine", "wall, s", "a run in its slot, s", "of it its own time, s", "overhead of a run, s"),
-    *("CPU of a run here, ms", "peak here, MB", "peak of its Ray driver, MB", "file calls of a run here"),
+    *("CPU of a run, s", "CPU for it here, ms", "peak here, MB", "peak of its Ray driver, MB"),
+    "file calls for it here",
 )
 
 
@@ -78,9 +80,10 @@ def run() -> Table:
 
 def _measured(runs: int, kind: str, engine: str) -> dict[str, float | None]:
     """Make a grid of so many runs on an engine, in a process of its own, and return what it took."""
-    with tempfile.TemporaryDirectory() as temporary, _cluster(engine) as address:
+    with tempfile.TemporaryDirectory() as temporary, _cluster(engine) as cluster:
         folder = Path(temporary).resolve()
         ablation = (_trained if kind == "trained" else _ended)(folder, runs)
+        address = cluster.address if cluster else None
         code = f"from scripts.benchmarks.engines import watch; watch({str(ablation)!r}, {address!r})"
         log = folder / "calls.txt"
         trace = ["strace", "-o", str(log), "-e", "trace=%file"] if shutil.which("strace") else []
@@ -93,6 +96,8 @@ def _measured(runs: int, kind: str, engine: str) -> dict[str, float | None]:
             check=True,
         )
         told = json.loads(done.stdout.splitlines()[-1])
+        for node in cluster.nodes if cluster else ():
+            told["runs"] += _cpu_of_runs(node.processes("forkserver"))
         calls = [line for line in log.read_text().splitlines() if f'"{folder}/' in line] if trace else None
         own = statistics.mean(_seconds(cell.folder) for cell in open_ablation(ablation).cells)
     own = own if kind == "trained" else 0.0
@@ -102,7 +107,8 @@ def _measured(runs: int, kind: str, engine: str) -> dict[str, float | None]:
         "slot": slot,
         "own": own,
         "overhead": slot - own,
-        "cpu": 1000 * told["cpu"] / runs,
+        "cpu": told["runs"] / runs,
+        "here": 1000 * told["cpu"] / runs,
         "peak": told["peak"],
         "driver": told["driver"] if engine == "ray" else None,
         "calls": len(calls) / runs if calls is not None else None,
@@ -110,12 +116,12 @@ def _measured(runs: int, kind: str, engine: str) -> dict[str, float | None]:
 
 
 @contextmanager
-def _cluster(engine: str) -> Iterator[str | None]:
+def _cluster(engine: str) -> Iterator[RayCluster | None]:
     if engine == "local":
         yield None
         return
     with ray_cluster() as cluster:
-        yield cluster.address
+        yield cluster
 
 
 def _trained(folder: Path, runs: int) -> Path:
@@ -130,6 +136,12 @@ def _trained(folder: Path, runs: int) -> Path:
 
 def _ended(folder: Path, runs: int) -> Path:
     return stored_ablation.write(folder / "runs", seeds=range(1, runs // 2 + 1))
+
+
+def _cpu_of_runs(servers: Iterable[psutil.Process]) -> float:
+    """Return the CPU seconds of the runs that fork servers have started and seen end."""
+    times = [server.cpu_times() for server in servers]
+    return sum(one.children_user + one.children_system for one in times)
 
 
 def _seconds(run: Path) -> float:
@@ -154,4 +166,7 @@ def watch(ablation: str, address: str | None) -> None:
         raise SystemExit(f"of {len(cells)} runs {ends.count('finished')} finished")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     driver = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak": after.ru_maxrss / 1000, "driver": driver}))
+    children = psutil.Process().children(recursive=True)
+    runs = _cpu_of_runs(child for child in children if "forkserver" in " ".join(child.cmdline()))
+    needed = {"cpu": cpu, "peak": after.ru_maxrss / 1000, "driver": driver, "runs": runs}
+    print(json.dumps({"wall": wall, **needed}))

@@ -338,6 +338,23 @@ def test_who_stops_watching_leaves_the_jobs_and_who_comes_back_starts_none_twice
     assert len(hub.jobs) == 2
 
 
+def test_of_two_that_find_a_run_without_a_job_at_one_moment_only_one_starts_it(hub, watched):
+    release = threading.Event()
+
+    def waits(job):
+        release.wait(30)
+        return finishes(job)
+
+    hub.work, name = waits, watched.cells[0].folder.name
+    settings = HfJobsConfig(image="i", bucket="lab/runs", mount=str(watched.mount))
+    for _ in range(2):
+        executor = hf_jobs.HfJobsExecutor(settings, watched.folder, watched.say)
+        executor.hub = executor._queue()
+        assert executor.hub.jobs([name], StopRequest())["jobs"].keys() == {name}
+    release.set()
+    assert len(hub.jobs) == 1
+
+
 def test_a_run_that_another_command_works_on_gets_no_job_until_it_is_free(hub, watched):
     stop = StopRequest()
 

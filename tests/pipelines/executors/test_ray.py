@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines.ablation.cell import from_plain, to_plain
 from pipelines.ablation.folder import open_ablation
 from pipelines.cli.main import main
 from pipelines.config.engines import RayConfig
@@ -17,6 +21,7 @@ from pipelines.distributed.stop import StopRequest
 from pipelines.errors import RunFailed, UserError
 from pipelines.executors import ray
 from pipelines.storage.names import FAILURE
+from tests.conftest import REPOSITORY
 from tests.pipelines.actions.test_status import held_elsewhere
 from tests.pipelines.executors.test_executors import write
 
@@ -31,8 +36,8 @@ class Driver:
     def __init__(self, end):
         self.end, self.submitted, self.has_left, self.looks = end, [], False, 0
 
-    def submit(self, name, needs):
-        self.submitted.append(name)
+    def submit(self, cell, needs):
+        self.submitted.append(cell.folder.name)
 
     def ended(self):
         self.looks += 1
@@ -194,3 +199,57 @@ def test_without_ray_a_sentence_says_what_to_install(prepared, monkeypatch, caps
     file = Path(prepared).parents[1] / "ablation.yaml"
     assert main(["ablate", str(file), "--out", str(prepared), "--executor", "ray"]) == 2
     assert "pip install 'attnlab[ray]'" in capsys.readouterr().err
+
+
+# ---- the driver, on a module in place of Ray that prints as much as Ray does
+
+NOISY_RAY = r"""
+import concurrent.futures, os
+pool = concurrent.futures.ThreadPoolExecutor()
+def init(**_):
+    print("Ray logs a line")
+    os.write(1, b"and its C++ part another\n")
+def nodes(): return [{"Resources": {"CPU": 2.0}, "Alive": True}]
+def cancel(task): pass
+def shutdown(): print("gone")
+class Task:
+    def __init__(self, run, **_): self.run = run
+    def future(self): return pool.submit(self.end)
+    def end(self):
+        print("a worker has died")
+        if self.run["folder"] == "second": raise ValueError("no module. And a long text")
+class Remote:
+    def options(self, **_): return self
+    def remote(self, **named): return Task(**named)
+def remote(**_): return lambda function: Remote()
+"""
+
+
+def test_what_ray_prints_is_no_report_of_a_run(tmp_path):
+    (tmp_path / "ray.py").write_text(NOISY_RAY)
+    told = [CLUSTER | {"task": {"here": ".", "environment": {}}}]
+    told += [{"name": name, "needs": {}, "cell": {"folder": name}} for name in ("first", "second")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.executors.ray_driver"],
+        input="".join(f"{json.dumps(line)}\n" for line in told),
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    nodes, *ended = map(json.loads, done.stdout.splitlines())
+    assert nodes == {"nodes": [{"CPU": 2.0}]}
+    assert sorted(ended, key=lambda line: line["ended"]) == [
+        {"ended": "first", "reason": None},
+        {"ended": "second", "reason": "ValueError: no module"},
+    ]
+    assert "a worker has died" in done.stderr
+
+
+def test_a_cell_arrives_on_a_node_as_it_was_sent(cell):
+    sent = from_plain(json.loads(json.dumps(to_plain(cell))))
+    assert vars(sent) == vars(cell) | {
+        "folder": cell.folder.absolute(),
+        "ablation": cell.ablation.absolute(),
+    }
