@@ -19,12 +19,14 @@ def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
     """
     if not isinstance(cache, DynamicCache) or int(lengths.min()) < 2:
         return None
-    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
+    if len(layers) < len(cache.layers):
         return None
     longest = int(lengths.max())
     places = torch.arange(longest - 1, device=lengths.device) - (longest - lengths)[:, None]
     places = places.clamp(min=0)[:, None, :, None]
-    for layer in cache.layers:
+    for layer in layers:
+        assert layer.keys is not None and layer.values is not None  # a forward has filled it
         layer.keys, layer.values = _at(layer.keys, places), _at(layer.values, places)
     return cache
 

@@ -80,7 +80,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # untyped decorators
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_output = _filled_up(gradient.flatten(0, -2))
         for_states, for_weight, for_bias, _ = ctx.needs_input_grad
