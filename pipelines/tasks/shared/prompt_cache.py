@@ -26,7 +26,8 @@ def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
     places = torch.arange(longest - 1, device=lengths.device) - (longest - lengths)[:, None]
     places = places.clamp(min=0)[:, None, :, None]
     for layer in layers:
-        assert layer.keys is not None and layer.values is not None  # a forward has filled it
+        assert layer.keys is not None  # a forward has filled it
+        assert layer.values is not None
         layer.keys, layer.values = _at(layer.keys, places), _at(layer.values, places)
     return cache
 
