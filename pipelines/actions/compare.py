@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,15 @@ def conclude(folder: Path, expect: Expected | None) -> Judged:
     return judged(results, folder, expect)
 
 
+def score(request: Request, folder: Path) -> None:
+    """Read the files of a request, score them, and write their records into a folder, as before the report.
+
+    Raises:
+        UserError: as `compare_command`.
+    """
+    judge(request, _read(request), folder)
+
+
 def _described(one: Outputs | RunSide) -> str:
     if isinstance(one, RunSide):
         return f"{one.run.label}, a run of attnlab, {len(one.run.ids):,} examples of {one.run.split}"
@@ -203,6 +212,7 @@ def judge(request: Request, given: Given, folder: Path) -> None:
         "notes": {name: found for name, found in notes.items() if found},
     }
     stated = {"ablation": ablation, "runs": runs, "sources": sources, "test": examples.digest}
+    stated |= {"request": asdict(request)}
     atomic.write_json(folder / COMPARISON, sealed(stated))
 
 

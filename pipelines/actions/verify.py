@@ -15,7 +15,7 @@ from pipelines.ablation import alike, anchor, chain, looks, results, sides
 from pipelines.ablation.cell import outcome_of
 from pipelines.ablation.preregistration import deviations, read_registration
 from pipelines.ablation.search import judge, read_search
-from pipelines.actions import compare
+from pipelines.actions import compare, rejudged
 from pipelines.actions import replay as replaying
 from pipelines.actions.answers import Verified
 from pipelines.comparison import rescored
@@ -99,6 +99,7 @@ def comparison_differences(folder: Path) -> Iterator[str]:
     if stored is None:
         raise UserError(str(folder), f"has no {RESULTS} yet", accepted=compare.AGAIN)
     yield from compare.differences(folder, stored)
+    yield from rejudged.differences(folder)
     try:
         computed = compare.results_of(folder)
     except UserError as error:

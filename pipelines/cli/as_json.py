@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from pipelines.cli import last_net
 from pipelines.shown import printable
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ def answer(
         errors=errors,
         result=result,
     )
-    print(json.dumps(_shown(plain(found), printable), allow_nan=False))
+    try:
+        print(json.dumps(_shown(plain(found), printable), allow_nan=False), flush=True)
+    except OSError as error:  # a full disk, or nobody reads it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(printable(last_net.sentence(error)), file=sys.stderr)
+            return 1
     return status
 
 

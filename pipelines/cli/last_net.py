@@ -12,7 +12,7 @@ CAUGHT = (OSError, UnicodeError, RecursionError, json.JSONDecodeError)
 # Errors of a path that attnlab was given, or of the disk: the text of the system says what to do.
 OF_THE_SYSTEM = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR}
-    | {errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EIO, errno.ESTALE}
+    | {errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EFBIG}
 )
 OURS = ("pipelines", "custom_attention")
 

@@ -77,7 +77,7 @@ def finish(
     registration: str | None = None,
 ) -> None:
     """Write a finished run, with 60 tagged sentences that follow from its arm and seed unless stated."""
-    folder = RunFolder(path)
+    folder, registration = RunFolder(path), registration or _registration_beside(path)
     folder.write_identity(described, run.to_dict())
     evaluation = evaluation or tagged_sentences(run, skill)
     for split in ("validation", "test"):
@@ -120,6 +120,12 @@ def finish(
             **({"registration": registration} if registration else {}),
         }
     )
+
+
+def _registration_beside(run: Path) -> str | None:
+    """Return the seal of the one registration beside the runs; None where there is none, or several."""
+    there = list(run.parent.parent.glob("*/registration.json"))
+    return seal(read_registration(there[0].parent)) if len(there) == 1 else None
 
 
 def tagged_sentences(run, skill: float | None = None) -> SimpleNamespace:

@@ -55,3 +55,15 @@ def test_what_cannot_be_a_folder_is_refused_before_the_work(tmp_path, command, c
     }.items():
         assert main([*words, "--out", str(out)]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["ls metrics", "report nothing --json"])
+def test_an_output_that_takes_nothing_is_one_sentence(tmp_path, words):
+    done = shell(f"{COMMAND} {words} > /dev/full", tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "no space left on device.")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_answer_that_nobody_reads_is_no_error(tmp_path):
+    done = shell(f"{COMMAND} report nothing --json | true", tmp_path)
+    assert "BrokenPipe" not in done.stderr

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines.actions.compare import Request, compare_command
+from pipelines.cli.main import main
 from pipelines.errors import UserError
+from pipelines.metrics.mean_score import MeanScore
+from pipelines.storage.run_folder import RunFolder
 from tests.pipelines.predictions import files
 
 WORDS = ["up", "down"]
@@ -89,3 +93,22 @@ def test_other_orders_are_not_paired_where_the_rows_tell_it_beside_references(tm
     options = {"scores": [], "task": "text_classification", "references": str(tmp_path / "gold.jsonl")}
     with pytest.raises(UserError, match=r"news.jsonl, example 1: is another example than in .*base.jsonl"):
         compared(tmp_path, *sides, **options)
+
+
+def test_records_that_agree_with_each_other_are_held_against_their_files(tmp_path, capsys):
+    compared(tmp_path, three(tmp_path, "base"), three(tmp_path, "news"), margin=0.1)
+    folder = tmp_path / "out"
+    assert main(["verify", str(folder)]) == 0
+    metric, side = MeanScore("acc", True), folder / "sides" / "1-2"
+    lines = [json.loads(line) for line in (side / "predictions.test.jsonl").read_text().splitlines()]
+    values, ids = [1.0] * len(lines), [line["id"] for line in lines]
+    evaluation = {"ids": ids, "clusters": ids, "predictions": values, "references": [None] * len(lines)}
+    table = metric.table(values, values)
+    scored = SimpleNamespace(**evaluation, metrics={"acc": metric}, statistics={"acc": table})
+    RunFolder(side).write_evaluation("test", scored)
+    manifest = json.loads((side / "manifest.json").read_text())
+    RunFolder(side).finish(manifest | {"scores": {"test": {"acc": 1.0}}})
+    assert main(["report", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(folder)]) == 1
+    assert "news/2: predictions.test.jsonl: is not what its source gives" in capsys.readouterr().out
