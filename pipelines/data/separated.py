@@ -138,9 +138,9 @@ def _has_header(records: Sequence[Record], wanted: Collection[str]) -> bool:
     first = records[0][1]
     if set(wanted) & set(first):
         return True
-    if any(map(BY_PLACE.fullmatch, wanted)) or any(
-        NUMBER.fullmatch(c) or SENTENCE.fullmatch(c) for c in first
-    ):
+    if any(map(BY_PLACE.fullmatch, wanted)):
+        return False
+    if any(NUMBER.fullmatch(cell) or SENTENCE.fullmatch(cell) for cell in first):
         return False
     below = (cells for _, cells in records[1:] if len(cells) == len(first))
     return not any(cell and cell == name for cells in below for cell, name in zip(cells, first))
