@@ -171,7 +171,6 @@ def _language_model(texts: Path, *, max_len: int, batch_size: int) -> tuple[tupl
         f"data.train={texts}",
         f"data.validation={texts}",
         "data.test=null",
-        "data.columns={}",
         "data.max_validation_examples=16",
         f"task.max_len={max_len}",
         "task.overlap=1",
@@ -187,7 +186,7 @@ def _long_texts(path: Path, length: int = 6000) -> Path:
 
     text = "\n\n".join(load_dataset(source("datasets/Trelis/tiny-shakespeare"), split="train")["Text"])
     rows = [text[start : start + length] for start in range(0, len(text) - length, length)]
-    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps({"Text": row}) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

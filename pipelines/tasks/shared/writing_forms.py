@@ -162,7 +162,9 @@ class Continuation(Form):
         self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
         """Return `losses` and `generate`; the source is read once for both, where the cache can be cut."""
-        losses, output = self._forced(model, batch, use_cache=True)
+        # Without a cache a step reads all tokens again, which must not follow those of a cache.
+        has_cache = model.generation_config.use_cache is not False
+        losses, output = self._forced(model, batch, use_cache=has_cache)
         cache = cache_of_prompts(output.get("past_key_values"), _is_prompt(batch).sum(1))
         del output
         if cache is not None and search.get("num_beams", 1) > 1:
