@@ -304,6 +304,20 @@ def test_jobs_of_the_hub_and_of_kubernetes_need_neither_a_bucket_nor_a_volume_th
     assert pod["volumes"] == []
 
 
+def test_the_processes_of_a_run_share_the_scratch_and_their_checkpoints_are_in_the_store(
+    tmp_path, scratch, monkeypatch
+):
+    url = f"file://{tmp_path}/store"
+    _, out = at_url(tmp_path, url, "--prepare", set={"processes": 2}, arms={"stock": []})
+    [run] = names(out).values()
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    kept = tmp_path / "store" / "cells" / run
+    assert main(["run-cell", f"{url}/toy", run]) == 0
+    assert (kept / "ended.json").exists()
+    assert "only here so far" not in (kept / "log.txt").read_text()
+    assert not any(scratch[0].rglob("manifest.json"))
+
+
 def test_ranks_of_another_launcher_are_refused(tmp_path, scratch, monkeypatch, capsys):
     at_url(tmp_path, "faulty://bucket/runs", "--prepare")
     [first, _] = open_ablation(tmp_path / "runs" / "toy").cells
