@@ -149,6 +149,8 @@ def test_a_killed_worker_whose_scratch_is_lost_is_followed_by_another_with_the_s
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         shutil.rmtree(scratch[1])
+        assert main(["status", str(out)]) == 0
+        assert states(out) == {("stock", 1): "waiting", ("slow", 1): "stopped"}
         slowly.unlink()
 
         for arguments in commands:
