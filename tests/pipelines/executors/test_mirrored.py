@@ -22,12 +22,14 @@ from pipelines.cli.main import main
 from pipelines.config.load import load_ablation
 from pipelines.errors import UserError
 from pipelines.executors.select import executor_of
+from pipelines.publish.ablation_repository import records
 from pipelines.storage import lease, object_store
 from pipelines.storage.object_store import ObjectStore
 from pipelines.storage.sealed import sealed
 from tests import faulty_store
 from tests.conftest import REPOSITORY
 from tests.faulty_store import Faulty
+from tests.pipelines import stored_ablation as made
 from tests.pipelines.actions.test_status import states
 from tests.pipelines.executors.test_executors import RESULTS, names, write
 from tests.pipelines.waiting import wait_for
@@ -304,6 +306,16 @@ def test_jobs_of_the_hub_and_of_kubernetes_need_neither_a_bucket_nor_a_volume_th
     assert pod["containers"][0]["command"][3] == f"{url}/toy"
     assert set(pod["containers"][0]["command"][4:]) == {*names(out).values()}
     assert pod["volumes"] == []
+
+
+def test_a_pushed_ablation_does_not_tell_where_its_runs_were(tmp_path):
+    folder = made.write(tmp_path, seeds=[1])
+    values = yaml.safe_load((folder / "ablation.yaml").read_text())
+    (folder / "ablation.yaml").write_text(yaml.safe_dump(values | {"store": "faulty://secret-bucket/runs"}))
+    (tmp_path / "pushed").mkdir()
+    records(open_ablation(folder), tmp_path / "pushed")
+    pushed = yaml.safe_load((tmp_path / "pushed" / "ablation" / "ablation.yaml").read_text())
+    assert pushed["store"] is None
 
 
 def test_the_processes_of_a_run_share_the_scratch_and_their_checkpoints_are_in_the_store(
