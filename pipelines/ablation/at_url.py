@@ -20,6 +20,8 @@ from pipelines.storage.names import (
     CACHE,
     CANCELLED,
     CELLS,
+    CHECKPOINTS,
+    CONDITIONS,
     IDENTITY,
     LOCK,
     MANIFEST,
@@ -40,6 +42,7 @@ from pipelines.storage.sealed import is_intact
 from pipelines.storage.stored_run import Damaged, StoredRecord, StoredRun
 
 FILES = (ABLATION, REGISTRATION, ANCHOR, STAMP, SEARCH, RUNS)  # RUNS last: it names the runs to make
+SHOWN = (IDENTITY, RUN, METRICS_LOG, f"{CHECKPOINTS}/{CONDITIONS}")  # of a run at work, for its status
 AT_A_TIME = 16  # requests to the store
 T = TypeVar("T")
 
@@ -157,7 +160,7 @@ class AblationAtUrl:
             or is_held(cell.folder / LOCK)
         ):
             return
-        _fetched(run, newest, cell.folder, lambda name: name in (IDENTITY, RUN, METRICS_LOG))
+        _fetched(run, newest, cell.folder, lambda name: name in SHOWN)
 
     def _complete(self, cell: Cell) -> None:
         run = self._run(cell)

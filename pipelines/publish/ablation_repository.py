@@ -134,7 +134,8 @@ def records(stored: StoredAblation, folder: Path, name: str = ABLATION) -> None:
     for copied in COPIED:
         if (stored.folder / copied).exists():
             atomic.write_bytes(target / copied, (stored.folder / copied).read_bytes())
-    stated = portable.replace_paths(stored.config.to_dict(), names)
+    # A storage URL is a place of this user: others neither need to know it nor should look there.
+    stated = portable.replace_paths({**stored.config.to_dict(), "store": None}, names)
     atomic.write_yaml(target / ABLATION_YAML, stated)
     computed = results.results_of([results.ended_ablation(target)], target)
     looked = (results.read_results(stored.folder) or {}).get("ledger")

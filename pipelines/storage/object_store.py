@@ -164,7 +164,7 @@ class ObjectStore:
         said = as_clause(error)[:MOST_CHARACTERS]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
         fix = "correct that, then" if isinstance(error, REFUSED) else "when the store answers again,"
-        return f"{self.url}/{name}: could not be {word} ({reason}); {fix} the same command goes on"
+        return f"{self.url}/{name}: could not be {word} ({reason}); {fix} the same command goes on."
 
 
 def place_of(run: str) -> str:

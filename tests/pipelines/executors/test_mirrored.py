@@ -22,12 +22,14 @@ from pipelines.cli.main import main
 from pipelines.config.load import load_ablation
 from pipelines.errors import UserError
 from pipelines.executors.select import executor_of
+from pipelines.publish.ablation_repository import records
 from pipelines.storage import lease, object_store
 from pipelines.storage.object_store import ObjectStore
 from pipelines.storage.sealed import sealed
 from tests import faulty_store
 from tests.conftest import REPOSITORY
 from tests.faulty_store import Faulty
+from tests.pipelines import stored_ablation as made
 from tests.pipelines.actions.test_status import states
 from tests.pipelines.executors.test_executors import RESULTS, names, write
 from tests.pipelines.waiting import wait_for
@@ -149,6 +151,8 @@ def test_a_killed_worker_whose_scratch_is_lost_is_followed_by_another_with_the_s
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         shutil.rmtree(scratch[1])
+        assert main(["status", str(out)]) == 0
+        assert states(out) == {("stock", 1): "waiting", ("slow", 1): "stopped"}
         slowly.unlink()
 
         for arguments in commands:
@@ -302,6 +306,30 @@ def test_jobs_of_the_hub_and_of_kubernetes_need_neither_a_bucket_nor_a_volume_th
     assert pod["containers"][0]["command"][3] == f"{url}/toy"
     assert set(pod["containers"][0]["command"][4:]) == {*names(out).values()}
     assert pod["volumes"] == []
+
+
+def test_a_pushed_ablation_does_not_tell_where_its_runs_were(tmp_path):
+    folder = made.write(tmp_path, seeds=[1])
+    values = yaml.safe_load((folder / "ablation.yaml").read_text())
+    (folder / "ablation.yaml").write_text(yaml.safe_dump(values | {"store": "faulty://secret-bucket/runs"}))
+    (tmp_path / "pushed").mkdir()
+    records(open_ablation(folder), tmp_path / "pushed")
+    pushed = yaml.safe_load((tmp_path / "pushed" / "ablation" / "ablation.yaml").read_text())
+    assert pushed["store"] is None
+
+
+def test_the_processes_of_a_run_share_the_scratch_and_their_checkpoints_are_in_the_store(
+    tmp_path, scratch, monkeypatch
+):
+    url = f"file://{tmp_path}/store"
+    _, out = at_url(tmp_path, url, "--prepare", set={"processes": 2}, arms={"stock": []})
+    [run] = names(out).values()
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    kept = tmp_path / "store" / "cells" / run
+    assert main(["run-cell", f"{url}/toy", run]) == 0
+    assert (kept / "ended.json").exists()
+    assert "only here so far" not in (kept / "log.txt").read_text()
+    assert not any(scratch[0].rglob("manifest.json"))
 
 
 def test_ranks_of_another_launcher_are_refused(tmp_path, scratch, monkeypatch, capsys):

@@ -208,7 +208,7 @@ def test_a_store_that_stays_away_is_one_sentence_and_what_was_there_is_whole(tmp
     with pytest.raises(
         StoreFailed,
         match=r"^faulty://bucket/runs/cells/abc123/\S+: could not be written "
-        r"\(TimeoutError\); when the store answers again, the same command goes on$",
+        r"\(TimeoutError\); when the store answers again, the same command goes on\.$",
     ):
         stored_run().save(folder)
     Faulty.fault = staticmethod(lambda operation, path: None)
