@@ -138,7 +138,7 @@ class Driver:
     """The child process that talks to Ray (`ray_driver.py`).
 
     Raises:
-        UserError: the cluster does not answer.
+        UserError: the cluster does not answer, or the runtime environment is none of Ray's.
     """
 
     def __init__(self, cluster: Mapping[str, Any], errors: IO[bytes]) -> None:
@@ -162,6 +162,8 @@ class Driver:
             self.process.kill()
             self.process.wait()
             reason = answer.get("refused") or self._last_words()
+            if answer.get("where") == "ray.runtime_env":
+                raise UserError("ray.runtime_env", f"Ray does not take it: {reason}")
             raise UserError(
                 "ray.address",
                 "no Ray cluster answers" + (f": {reason}" if reason else ""),

@@ -31,7 +31,13 @@ def main() -> None:
     os.dup2(2, 1)  # what Ray prints is no answer
     tell = partial(_tell, answers)
     cluster = json.loads(sys.stdin.readline())
+    where = "ray.runtime_env"
     try:
+        if cluster["runtime_env"]:
+            from ray.runtime_env import RuntimeEnv
+
+            RuntimeEnv(**cluster["runtime_env"])
+        where = "ray.address"
         ray.init(
             address=cluster["address"] or "auto",
             runtime_env=cluster["runtime_env"] or None,
@@ -39,7 +45,7 @@ def main() -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, TypeError, ValueError) as error:
-        tell({"refused": _first_sentence(error)})
+        tell({"refused": _first_sentence(error), "where": where})
         return
     tell({"nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]]})
     tasks: dict[Any, str] = {}  # name of the run, by the reference to its task

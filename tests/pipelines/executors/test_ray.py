@@ -184,6 +184,16 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch, tmp_path, c
     assert str(refused.value) == f"{what}start one (ray start --head), or name its HOST:PORT."
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.parametrize("entry", ["pip: 3", "working_dir: /no/such/folder", "env_vars: {A: 1}"])
+def test_a_runtime_environment_that_is_none_of_rays_is_one_sentence(prepared, capfd, entry):
+    file = Path(prepared).parents[1] / "ablation.yaml"
+    words = ["--executor", "ray", f"ray.runtime_env={{{entry}}}", "ray.address=127.0.0.1:9"]
+    assert main(["ablate", str(file), "--out", str(prepared), *words]) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("ray.runtime_env: Ray does not take it: "), last
+
+
 def test_a_cluster_that_is_lost_ends_the_command_with_what_to_do(monkeypatch, tmp_path):
     stand_in(monkeypatch, """print('{"nodes": []}'); print('{"ended": "3f", "reason": null}')""")
     with open(tmp_path / "errors", "w+b") as errors:
