@@ -164,6 +164,9 @@ def read(folder: Path, label: str, split: str) -> ScoredRun:
         raise UserError(str(path), error.args[0], accepted=fix) from error
     run = replace(run, statistics=by_metric)
     for name, stored in manifest.get("scores", {}).get(split, {}).items():
+        if name not in by_metric:
+            what = f"has a {split} score by {name}, and does not say what it is"
+            raise UserError(str(folder / MANIFEST), what, accepted=fix)
         found = run.score(name)
         if not math.isclose(found, stored, rel_tol=1e-9, abs_tol=1e-9):
             what = f"{split} {name} is {stored!r} in manifest.json and {found!r} by the statistics"

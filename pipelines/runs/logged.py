@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.config.load import run_from_dict
+from pipelines.errors import UserError
 from pipelines.storage.names import MANIFEST, METRICS_LOG
 from pipelines.storage.run_folder import RunFolder, read_log
 from pipelines.tasks.load import load_task
@@ -19,10 +20,17 @@ def differences(run: RunFolder, manifest: Json) -> Iterator[tuple[str, str]]:
     """Yield (name, what is wrong) where a manifest says of its training what the log does not say.
 
     Raises:
-        UserError: the log is damaged, or its task cannot be built.
+        UserError: the log is damaged.
     """
-    config = run_from_dict(manifest["config"])
-    task = load_task(config)
+    try:
+        config = run_from_dict(manifest["config"])
+        task = load_task(config)
+    except UserError as error:
+        yield (
+            MANIFEST,
+            f"has settings that cannot be read here, so its log is not looked at: {error.sentence()}",
+        )
+        return
     try:
         if manifest["task_state"]:
             task.restore(manifest["task_state"])
@@ -33,10 +41,15 @@ def differences(run: RunFolder, manifest: Json) -> Iterator[tuple[str, str]]:
     if manifest["primary"] != chosen:
         yield MANIFEST, f"says that {manifest['primary']} chose its step, and by its settings {chosen} does"
         return
+    if chosen not in manifest["metrics"]:
+        yield MANIFEST, f"has no score by {chosen}, which chose its step"
+        return
     events = read_log(run.metrics_log)
     last = max((event["step"] for event in events if event.get("event") != "diverged"), default=None)
-    if last is not None and last != manifest["num_steps"]:
-        yield MANIFEST, f"says that it took {manifest['num_steps']} steps; by {METRICS_LOG} it took {last}"
+    is_whole = manifest["status"] == "finished"  # its last step is logged, that of a diverged run may not be
+    said = manifest.get("num_steps")
+    if last is not None and said is not None and (last > said or (is_whole and last < said)):
+        yield MANIFEST, f"says that it took {said} steps; by {METRICS_LOG} it took {last}"
     best = _best([event for event in events if event.get("event") == "evaluation"], manifest)
     step = None if best is None else best["step"]
     if manifest.get("best_step") != step:
@@ -64,4 +77,7 @@ def _best(evaluations: Sequence[Json], manifest: Json) -> Json | None:
 
 def _number(logged: object) -> float:
     """Return a number of the log, in which one that is not finite is text."""
-    return float(logged) if isinstance(logged, int | float | str) else math.nan
+    try:
+        return float(logged) if isinstance(logged, int | float | str) else math.nan
+    except ValueError:
+        return math.nan

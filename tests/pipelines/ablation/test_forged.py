@@ -54,6 +54,7 @@ FORGED = {
         {"primary": "f1_strict"},
         "says that f1_strict chose its step, and by its settings f1",
     ),
+    "a metric in no list": ({"metrics": {}}, "has no score by f1, which chose its step"),
     "what its task learned": (
         {"task_state": {"labels": 7}},
         "has learned of its task what the task cannot read",
