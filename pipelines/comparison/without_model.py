@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from pipelines.metrics.base import best_of
+from pipelines.shown import plural
 
 
 class BaselineRecord(TypedDict):
@@ -47,5 +48,5 @@ def _behind(manifest: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"{record['split']} {metric} {scores[metric]:.2f} is no better than without a model "
-        f"({name}: {least:.2f} on {record['num_examples']:,} examples)"
+        f"({name}: {least:.2f} on {plural(record['num_examples'], 'example')})"
     )
