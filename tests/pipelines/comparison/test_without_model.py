@@ -70,7 +70,8 @@ def test_a_run_that_learned_nothing_is_told_by_train_and_by_the_report(tmp_path,
     assert main(["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "one")]) == 0
     said = capsys.readouterr().err
     stored = json.loads((tmp_path / "one" / "manifest.json").read_text())
-    [(name, scores)] = stored["baselines"]["scores"].items()
+    (name, scores), (floor, nothing) = stored["baselines"]["scores"].items()
+    assert (floor, nothing["f1"]) == ("no entity", 0.0)  # what a run that collapses falls to
     assert (name, stored["baselines"]["num_examples"]) == ("most frequent tag of each word", 20)
     f1 = stored["scores"]["validation"]["f1"]
     line = f"note: validation f1 {f1:.2f} is no better than without a model ({name}: {scores['f1']:.2f} on 20"

@@ -36,11 +36,13 @@ def test_the_most_frequent_tag_of_each_word_by_hand_and_on_the_corpus():
         {"tokens": ["Kent", "saw", "Kent"], "tags": ["B-PER", "O", "B-PER"]},
     ]
     task.fit({"train": train})
-    [guess] = task.baselines(train).values()
+    guess, none = task.baselines(train).values()
     assert guess({"tokens": ["slept", "Kent", "Oslo"]}) == ["O", "B-PER", "O"]
+    assert none({"tokens": ["slept", "Kent"]}) == ["O", "O"]
     train = rows(ner, 2000, "train")
     task.fit({"train": train})
-    [scores] = baseline_scores(task, train, rows(ner, 400, "test")).values()
+    scores, floor = baseline_scores(task, train, rows(ner, 400, "test")).values()
+    assert floor["f1"] == 0
     assert scores["f1"] == near(35.26)
 
 
