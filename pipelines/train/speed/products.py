@@ -33,8 +33,15 @@ def quicken_where_it_gains(model: nn.Module, device: torch.device) -> None:
     if device.type != "cpu" or not torch.cpu._is_avx512_supported():
         return
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    if has_both and "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"):
+    # The product is not among torch's documented functions: a later torch may have none.
+    if has_both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _is_amd():
         quicken_products(model)
+
+
+def _is_amd() -> bool:
+    """Return whether Linux says that AMD made the processor; elsewhere nothing says it."""
+    said = Path("/proc/cpuinfo")
+    return said.exists() and "AuthenticAMD" in said.read_text(encoding="utf-8", errors="replace")
 
 
 class QuickLinear(nn.Linear):
