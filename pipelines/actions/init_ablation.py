@@ -40,7 +40,7 @@ def ablation_lines(start: Start, model: Mapping[str, Any], settings: Mapping[str
     yield from (f"      {one}" for one in _mapping(start.data))
     yield "    model:"
     yield from (f"      {one}" for one in _mapping(model))
-    yield from (f"    {one}" for one in _mapping({"num_epochs": 3, "batch_size": 16} | settings))
+    yield from (f"    {one}" for one in _mapping({"num_epochs": 3, "batch_size": 16, **settings}))
     yield ""
     yield f"arms:  # {_meaning('arms')}; attnlab ls variants lists more"
     yield from (f"  {one}" for one in _mapping(ARMS))
