@@ -219,7 +219,7 @@ class RunConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     kernel: Literal["flex", "flash"] | None = Field(
         None,
-        description="another attention kernel, on a GPU and not measured yet: PyTorch's FlexAttention, or "
+        description="an attention kernel of a GPU, not measured yet: PyTorch's FlexAttention, or "
         "its flash attention in bfloat16; null: the model's own",
     )
     eval_every_steps: Count | None = Field(
