@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from custom_attention.observation import observed_forward
 from custom_attention.runtime.blockwise import block_places
-from custom_attention.runtime.call import Call, repeat_heads, visible
+from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import Stack
+from custom_attention.runtime.tokens import repeat_heads, visible
 from custom_attention.site import Site
 
 BLOCK = 2**22  # scores formed at a time: 16 MiB in float32

@@ -26,9 +26,11 @@ from custom_attention.runtime import (
     call,
     dispatch,
     forward,
+    kernel,
     paired_dropout,
     recomputed,
     restored_model,
+    tokens,
     transfer,
 )
 from custom_attention.runtime.dispatch import Recipe
@@ -44,6 +46,8 @@ RUN_TIME = (
     recomputed,
     transfer,
     forward,
+    kernel,
+    tokens,
     call,
     variant,
     dispatch,

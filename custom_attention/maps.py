@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from custom_attention.observation import observed_forward
-from custom_attention.runtime.call import Call, repeat_heads
+from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import Stack
+from custom_attention.runtime.tokens import repeat_heads
 from custom_attention.site import Site
 
 

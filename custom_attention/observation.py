@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from custom_attention.attach import attach, attached, detach, is_attached
 from custom_attention.errors import VariantError
 from custom_attention.modes import quiet
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Call
+from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import ATTRIBUTE, Stack, observed
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS
 
 Look = Callable[[Stack, Call, Tensor], None]  # the stack, its call, the output (batch, query_len, heads, dim)
 

@@ -23,8 +23,9 @@ from custom_attention.kernel_names import (
 )
 from custom_attention.modes import quiet
 from custom_attention.position_tables import PositionTables
-from custom_attention.runtime.call import OWN_SCORE_TERMS, visible
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS
+from custom_attention.runtime.tokens import visible
 from custom_attention.site import Site
 
 

@@ -16,8 +16,8 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from custom_attention.errors import VariantError
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Attended
 from custom_attention.runtime.dispatch import ATTRIBUTE, Stack
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended
 from custom_attention.variant import SCORE_HOOKS
 
 WHERE = "kernel flash"

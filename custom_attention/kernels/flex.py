@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from custom_attention.errors import VariantError
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Attended, Call
+from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import Stack
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended
 from custom_attention.variant import Variant
 
 WHERE = "kernel flex"

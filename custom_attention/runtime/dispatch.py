@@ -19,9 +19,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from custom_attention.runtime.blockwise import BlockPlace, Cuts, drop_elements, score_cuts
-from custom_attention.runtime.call import OWN_SCORE_TERMS, Attended, Call, Kernel, repeat_heads
+from custom_attention.runtime.call import Call
 from custom_attention.runtime.forward import Arguments, ForwardState
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended, Kernel
 from custom_attention.runtime.paired_dropout import is_paired, realigned
+from custom_attention.runtime.tokens import repeat_heads
 from custom_attention.site import Site
 from custom_attention.variant import SCORE_HOOKS, Variant
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from custom_attention.runtime.adapter import Adapter, put_on
-from custom_attention.runtime.call import Kernel
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, put
 from custom_attention.runtime.forward import ForwardState
+from custom_attention.runtime.kernel import Kernel
 from custom_attention.site import Site
 from custom_attention.variant import Variant
 
