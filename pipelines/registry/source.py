@@ -234,7 +234,7 @@ def attributes(node: ast.ClassDef) -> dict[str, Any]:
 
 
 def builds_parameters(ancestor: Ancestor) -> bool:
-    """Return whether the constructor of a class calls `nn.Parameter` (or maps it) or builds a layer of torch."""
+    """Return whether the constructor of a class calls or maps `nn.Parameter`, or builds a layer of torch."""
     constructor = methods(ancestor.node).get("__init__")
     calls = [node for node in ast.walk(constructor) if isinstance(node, ast.Call)] if constructor else []
     for name in (ast.unparse(node) for call in calls for node in (call.func, *call.args)):
