@@ -62,7 +62,8 @@ class Form(ABC):
     def _write(self, model: Model, begin: int, **inputs: Any) -> list[list[int]]:
         """Generate, and return the ids from position `begin` up to the first end token."""
         end, searching = self._end, {"eos_token_id": self._end, "pad_token_id": self._encoder.pad}
-        if inputs.get("num_beams", 1) == 1 and not _waits_for_others():
+        is_greedy = inputs.get("do_sample") is False and inputs.get("num_beams", 1) == 1
+        if is_greedy and not _waits_for_others():
             searching["custom_generate"] = write_greedily
         rows = model.generate(**inputs, **searching)[:, begin:].tolist()
         return [row[: row.index(end)] if end in row else row for row in rows]
