@@ -90,6 +90,7 @@ class Ablation:
                 stderr=said,
             )
         self.logs[process.pid] = log
+        process.communicate = lambda *_: (log.read_text(), "")  # what `wait_for` shows of an early end
         return process
 
     def said(self, process: subprocess.Popen) -> str:

@@ -67,7 +67,7 @@ class HubQueue:
             "start": list(start),
             "image": self.settings.image,
             "command": self.command,
-            "address": self.address,
+            "address": self.address if "://" in self.address else Path(self.address),
             "mount": Path(self.settings.mount),
             "env": self.settings.env,
             "secrets": list(self.settings.secrets),

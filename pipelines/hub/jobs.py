@@ -128,7 +128,7 @@ def jobs(request: JobsRequest, patience: Patience) -> JobsAnswer:
 def _started(api: HfApi, request: JobsRequest, run: str) -> JobInfo:
     return api.run_job(
         image=request["image"],
-        command=[*request["command"], request["address"], run],
+        command=[*request["command"], str(request["address"]), run],
         env=request["env"],
         secrets=_values(request["secrets"]),
         flavor=request["flavor"],

@@ -174,7 +174,7 @@ class JobsRequest(TypedDict):
     start: list[str]  # names of runs
     image: str
     command: list[str]  # followed by the address of the ablation and the name of the run
-    address: str  # of the ablation: its folder in the jobs, or its storage URL
+    address: Path | str  # of the ablation: its folder in the jobs, or its storage URL
     mount: Path  # of the bucket, in the jobs
     env: dict[str, str]
     secrets: list[str]
