@@ -156,10 +156,12 @@ def watch(ablation: str, address: str | None) -> None:
     if address is not None:
         executor = RayExecutor(RayConfig(address=address), Path(ablation), lambda _: None)
     ends: list[str] = []
+    reasons: list[str] = []
     runs = [_cpu_of_runs()]  # before and after
 
     def on_outcome(_cell: Cell, outcome: Outcome) -> None:
         ends.append(outcome.status)
+        reasons.extend([outcome.reason] if outcome.status != "finished" else [])
         if len(ends) == len(cells):  # the servers of Ray end with this process
             runs.append(_cpu_of_runs())
 
@@ -167,7 +169,7 @@ def watch(ablation: str, address: str | None) -> None:
     executor.run(cells, stop=StopRequest(), on_outcome=on_outcome)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
     if ends != ["finished"] * len(cells):
-        raise SystemExit(f"of {len(cells)} runs {ends.count('finished')} finished")
+        raise SystemExit(f"of {len(cells)} runs {ends.count('finished')} finished; {reasons[0]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     driver = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
     needed = {"cpu": cpu, "peak": after.ru_maxrss / 1000, "driver": driver, "runs": runs[-1] - runs[0]}
