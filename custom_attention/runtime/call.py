@@ -21,10 +21,10 @@ from custom_attention.runtime.blockwise import (
 )
 from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Kernel, StackOfSite
 from custom_attention.runtime.paired_dropout import is_paired
-from custom_attention.runtime.tokens import Tokens, repeat_heads, visible
+from custom_attention.runtime.tokens import TokensOfCall, repeat_heads, visible
 
 
-class Call(Tokens):
+class Call(TokensOfCall):
     """One attention call while it runs: the states before any hook, and methods that hooks can use.
 
     Attributes:

@@ -15,7 +15,7 @@ from custom_attention.runtime.kernel import StackOfSite
 OTHERS = "a variant that reads query, key or value"
 
 
-class Tokens:
+class TokensOfCall:
     """What a `Call` can say of its queries and keys as tokens of a text."""
 
     stack: StackOfSite
@@ -28,7 +28,7 @@ class Tokens:
     _model_mask: Tensor | None
     _key_hidden: Tensor | None
     _num_kept: int
-    _whole: tuple[Tokens, slice, slice] | None
+    _whole: tuple[TokensOfCall, slice, slice] | None
 
     @property
     def _kernel_hides_later_keys(self) -> bool:
