@@ -24,7 +24,7 @@ from custom_attention.kernel_names import (
 from custom_attention.modes import quiet
 from custom_attention.position_tables import PositionTables
 from custom_attention.runtime.dispatch import ATTRIBUTE, NAMES, Stack, observed
-from custom_attention.runtime.kernel import OWN_SCORE_TERMS
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, hides_later_keys
 from custom_attention.runtime.tokens import visible
 from custom_attention.site import Site
 
@@ -321,9 +321,8 @@ def _is_causal(module: nn.Module, call: _Observed) -> bool:
         query_len = call.query_shape[2]
         own = visible(call.mask)[..., :query_len]
         return query_len > 1 and not bool(own.triu(1).any())
-    given = call.kwargs.get("is_causal")
-    causal = getattr(module, "is_causal", True) if given is None else given
-    return bool(causal) and not call.is_cross
+    causal = hides_later_keys(module, call.kwargs.get("is_causal"))
+    return causal and not call.is_cross
 
 
 def _config_of(model: nn.Module, name: str) -> PreTrainedConfig:

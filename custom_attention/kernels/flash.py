@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from custom_attention.errors import VariantError
 from custom_attention.runtime.dispatch import ATTRIBUTE, Stack
-from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended, hides_later_keys
 from custom_attention.variant import SCORE_HOOKS
 
 WHERE = "kernel flash"
@@ -118,8 +118,7 @@ def attend_to_tokens(
         what = "the model has a bias, a cap or a sink of its own inside the softmax"
         raise VariantError(WHERE, what, accepted=OTHERWISE)
     if mask is None:
-        hides_later = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-        causal = hides_later and query.shape[2] > 1
+        causal = hides_later_keys(module, is_causal) and query.shape[2] > 1
         of_queries, of_keys = (
             TokenPlaces.of(torch.ones(states.shape[::2][:2], dtype=torch.bool, device=states.device))
             for states in (query, key)

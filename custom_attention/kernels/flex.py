@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from custom_attention.errors import VariantError
 from custom_attention.runtime.call import Call
 from custom_attention.runtime.dispatch import Stack
-from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended, hides_later_keys
 from custom_attention.variant import Variant
 
 WHERE = "kernel flex"
@@ -65,9 +65,9 @@ def attend(
         VariantError: the call needs what FlexAttention does not have.
     """
     _refuse(query, key, value, dropout, others)
-    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     shape = (*query.shape[:3], key.shape[2])
-    change = _score_change(shape, mask, position_bias, causal and mask is None and shape[2] > 1, changes)
+    hides_later = mask is None and shape[2] > 1 and hides_later_keys(module, is_causal)
+    change = _score_change(shape, mask, position_bias, hides_later, changes)
     output = _kernel(query.device.type)(
         query, key, value, score_mod=change, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -29,3 +29,8 @@ class StackOfSite(Protocol):
     positions: Mapping[str, int]  # of the arguments of the attention module
 
     def having(self, *hooks: str) -> Sequence[nn.Module]: ...
+
+
+def hides_later_keys(module: Any, is_causal: bool | None) -> bool:
+    """Return whether a call without a mask hides later keys, as sdpa's argument says, or else its module."""
+    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)

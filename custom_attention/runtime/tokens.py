@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from custom_attention.errors import VariantError
 from custom_attention.runtime.blockwise import cut_to_block
 from custom_attention.runtime.forward import Arguments, keep_with_cache
-from custom_attention.runtime.kernel import StackOfSite
+from custom_attention.runtime.kernel import StackOfSite, hides_later_keys
 
 OTHERS = "a variant that reads query, key or value"
 
@@ -34,8 +34,7 @@ class TokensOfCall:
     def _kernel_hides_later_keys(self) -> bool:
         if self._model_mask is not None or self.stack.kernel_name != "sdpa" or self.query.shape[2] <= 1:
             return False
-        given = self.kwargs.get("is_causal")
-        return getattr(self.module, "is_causal", True) if given is None else given
+        return hides_later_keys(self.module, self.kwargs.get("is_causal"))
 
     def own_value(self) -> Tensor:
         """Return the value at each query's own position, heads repeated: (batch, heads, query_len, head_dim).
