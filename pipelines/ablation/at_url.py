@@ -75,10 +75,8 @@ class AblationAtUrl:
         if there is None:
             return
         if not here.exists():
-            for name in FILES:
-                if (content := self.store.read(f"{self.name}/{name}")) is not None:
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    atomic.write_bytes(self.folder / name, content)
+            for file in FILES:
+                _bring(self.store, self.name, file, self.folder)
             return
         if _seal_of(there) not in (None, seal(read_registration(self.folder))):
             what = f"holds another ablation called {self.name}, registered at another time or for other arms"
@@ -200,14 +198,19 @@ def local_folder(address: str) -> Path:
         )
     objects = ObjectStore(store)
     for file in FILES:
-        content = objects.read(f"{name}/{file}")
-        if content is not None:
-            folder.mkdir(exist_ok=True)
-            atomic.write_bytes(folder / file, content)
-        elif file in (ABLATION, REGISTRATION, RUNS):
+        if not _bring(objects, name, file, folder) and file in (ABLATION, REGISTRATION, RUNS):
             fix = "start attnlab ablate with this store, or correct the URL"
             raise UserError(address, f"there is no ablation: no {file}", accepted=fix)
     return folder
+
+
+def _bring(store: ObjectStore, name: str, file: str, folder: Path) -> bool:
+    """Bring one of the files of an ablation into its folder; return whether there is one."""
+    content = store.read(f"{name}/{file}")
+    if content is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(folder / file, content)
+    return content is not None
 
 
 def leave_scratch(cell: Cell) -> None:

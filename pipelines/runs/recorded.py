@@ -24,7 +24,7 @@ NOT_DECIDED = "seconds"  # of an event
 def differences(old: Path, new: Path) -> Iterator[str]:
     """Yield what two runs of equal settings and conditions have stored otherwise; the data comes first."""
     yield from data_differences(old, new)
-    yield from _of_manifests(old, new, DECIDED)
+    yield from _differing(_manifest(old), _manifest(new), DECIDED, "")
     events = [[_decided(event) for event in read_log(run / METRICS_LOG)] for run in (old, new)]
     if all(events):
         pairs = list(zip(*events))
@@ -37,13 +37,12 @@ def data_differences(old: Path, new: Path) -> Iterator[str]:
     """Yield what two runs of equal settings, files and sources have read otherwise."""
     described = [RunFolder(run).identity() for run in (old, new)]
     if described[0] == described[1]:
-        before, now = ((RunFolder(run).manifest() or {}).get("data", {}) for run in (old, new))
+        before, now = (_manifest(run).get("data", {}) for run in (old, new))
         yield from _differing(before, now, OF_DATA, "data.")
 
 
-def _of_manifests(old: Path, new: Path, names: tuple[str, ...]) -> Iterator[str]:
-    before, now = (RunFolder(run).manifest() or {} for run in (old, new))
-    yield from _differing(before, now, names, "")
+def _manifest(run: Path) -> Mapping[str, Any]:
+    return RunFolder(run).manifest() or {}
 
 
 def _differing(
