@@ -25,17 +25,6 @@ from pipelines.runs import identity
 from tests.pipelines import stored_ablation as made
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    return made.reported(tmp_path_factory.mktemp("built"))
-
-
-@pytest.fixture
-def folder(built, tmp_path) -> Path:
-    shutil.copytree(built.parent, tmp_path, dirs_exist_ok=True)
-    return tmp_path / built.name
-
-
 def forge(run: Path, **changes) -> None:
     """Change entries of a manifest, and make its hashes again."""
     made.forge(run / "manifest.json", json.loads((run / "manifest.json").read_text()) | changes)

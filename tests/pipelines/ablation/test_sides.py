@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -25,13 +24,6 @@ ARMS = {"stock": [], "lowrate": {"set": {"learning_rate": 2e-5}}, "gate": ["gate
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     return made.reported(tmp_path_factory.mktemp("built"), arms=ARMS)
-
-
-@pytest.fixture
-def folder(built, tmp_path) -> Path:
-    """An ablation of its own for every test."""
-    shutil.copytree(built.parent, tmp_path, dirs_exist_ok=True)
-    return tmp_path / built.name
 
 
 def edit_runs(folder: Path, change) -> None:
