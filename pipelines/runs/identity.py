@@ -95,7 +95,14 @@ TRAINING = {
     ),
     "pipelines.storage": ("paths",),
     "pipelines.train": ("batches", "engine", "evaluate", "loop", "muon", "optimizer", "state"),
-    "pipelines.train.speed": ("dropout", "embedding_gradients", "products", "token_layout", "unpadding"),
+    "pipelines.train.speed": (
+        "dropout",
+        "embedding_gradients",
+        "gelu",
+        "products",
+        "token_layout",
+        "unpadding",
+    ),
 }
 
 

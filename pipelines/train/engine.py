@@ -32,8 +32,10 @@ from pipelines.tasks.base import Batch, Task
 from pipelines.train.batches import BatchPlan, MicroBatch, Step, plan_of
 from pipelines.train.optimizer import build_optimizer, masks_steps, num_warmup_steps, set_learning_rate
 from pipelines.train.speed import unpadding
+from pipelines.train.speed.allocator import return_freed_memory
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
+from pipelines.train.speed.gelu import quicken_gelu
 from pipelines.train.speed.products import quicken_where_it_gains
 from pipelines.train.speed.token_layout import up_to_last_target
 from pipelines.train.speed.unpadding import Unpadding
@@ -215,6 +217,11 @@ class Engine:
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)
             self.accelerator.backward(loss * scales.target)
+        if (
+            max((int(self.train.features.lengths[index]) for index in batch), default=0)
+            > self.config.max_tokens
+        ):
+            return_freed_memory()  # blocks of one long input fit no other, and it takes seconds anyway
         of_sites = 0.0 if found is None or found.loss is None else found.loss
         return torch.stack([loss.detach(), torch.as_tensor(of_sites, device=device) * len(batch)])
 
@@ -261,6 +268,7 @@ def build_engine(
     )
     for parameter in custom_attention.variant_parameters(model).values():
         parameter.requires_grad_(config.train_variant)
+    quicken_gelu(model)
     if on_cpu:
         quicken_dropout(model)
     quicken_where_it_gains(model, device)
