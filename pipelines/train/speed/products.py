@@ -20,6 +20,9 @@ FEWEST_PRODUCTS = 2**22  # of two numbers, in a layer; with fewer, calling takes
 # oneDNN compiles code for each number of rows, which takes as long as a product of few rows. Fewer than
 # `MANY_ROWS` are filled up to a multiple of `ROWS_STEP`, so that it has the code.
 MANY_ROWS, ROWS_STEP = 128, 16
+LARGE = (
+    2**24
+)  # numbers in a matrix; oneDNN copies one that is turned over, which takes as long as the product
 
 
 def quicken_products(model: nn.Module) -> None:
@@ -96,7 +99,9 @@ class _Affine(torch.autograd.Function):
             of_rows = _product(of_output, weight if ctx.transposed else weight.t())
             of_states = of_rows[: gradient.shape[:-1].numel()].view(*gradient.shape[:-1], of_rows.shape[1])
         if for_weight:
-            of_weight = _product(of_output.t(), rows) if ctx.transposed else _product(rows.t(), of_output)
+            swaps = ctx.transposed and of_output.numel() < LARGE
+            of_weight = _product(of_output.t(), rows) if swaps else _product(rows.t(), of_output)
+            of_weight = of_weight.t() if ctx.transposed and not swaps else of_weight
         return of_states, of_weight, of_output.sum(0) if for_bias else None, None
 
 

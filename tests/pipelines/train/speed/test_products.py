@@ -47,8 +47,10 @@ def with_gradients(layer, states):
     [(5, INPUTS), (3, 7, INPUTS), (16, INPUTS), (1, 1, INPUTS), (2, 71, INPUTS), (0, INPUTS)],
     ids=str,
 )
+@pytest.mark.parametrize("large", [1, 2**24], ids=["large", "small"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_outputs_and_gradients_are_those_of_the_layer_in_float64(name, shape):
+def test_outputs_and_gradients_are_those_of_the_layer_in_float64(name, large, shape, monkeypatch):
+    monkeypatch.setattr(products, "LARGE", large)
     stock, quick = layers(name)
     states = torch.randn(shape)
     wanted = with_gradients(stock.double(), states.double())
