@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-BLOCK = 64 << 20
+from pipelines.train.speed.allocator import LARGEST_KEPT
+
+KEEP = "from pipelines.train.speed import allocator; allocator.keep_freed_memory()"
+RETURN = "allocator.return_freed_memory()"
 CHILD = """
 import os, sys
 import numpy
@@ -17,21 +20,25 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 before = resident()
-block = numpy.ones({block}, dtype=numpy.uint8)
-del block
+blocks = [numpy.ones({block}, dtype=numpy.uint8) for _ in range(16)]
+del blocks
+{last}
 print(resident() - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
 @pytest.mark.parametrize(
-    ("first", "stays"),
+    ("first", "block", "last", "stays"),
     [
-        ("", False),
-        ("from pipelines.train.speed.allocator import keep_freed_memory; keep_freed_memory()", True),
+        ("", LARGEST_KEPT // 2, "", False),
+        (KEEP, LARGEST_KEPT // 2, "", True),
+        (KEEP, LARGEST_KEPT // 2, RETURN, False),
+        (KEEP, LARGEST_KEPT * 2, "", False),
     ],
+    ids=["not asked for", "kept", "returned later", "too large"],
 )
-def test_a_large_block_that_was_freed_stays_with_the_process_once_asked_for(first, stays):
-    script = CHILD.format(first=first, block=BLOCK)
+def test_freed_blocks_stay_with_the_process_once_asked_for(first, block, last, stays):
+    script = CHILD.format(first=first, block=block, last=last)
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert (int(done.stdout) > BLOCK // 2) is stays
+    assert (int(done.stdout) > 8 * block) is stays
