@@ -20,6 +20,7 @@ from custom_attention.modes import quiet
 from custom_attention.runtime.dispatch import Stack, observed
 
 EXPLICIT_BOUND = 50  # in eps of the model's type, relative to the largest output
+PART = 2**22  # numbers that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,17 @@ def largest_difference(outputs: Mapping[str, Tensor], others: Mapping[str, Tenso
     Both are NaN, which is within no bound, if there is nothing to compare or a number is not finite.
     """
     names = [name for name in others if name in outputs and others[name].numel()]
-    gaps = [(outputs[name].double() - others[name].double()).abs().max() for name in names]
-    sizes = [others[name].double().abs().max() for name in names]
     if not names:
         return math.nan, math.nan
+    parts = [pair for name in names for pair in zip(_parts(outputs[name]), _parts(others[name]), strict=True)]
+    gaps = [(one.double() - other.double()).abs().max() for one, other in parts]
+    sizes = [other.double().abs().max() for _, other in parts]
     return torch.stack(gaps).max().item(), torch.stack(sizes).max().item()
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the numbers in parts: all logits in double precision would take more memory than a step."""
+    return tensor.flatten().split(PART)
 
 
 def outputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:

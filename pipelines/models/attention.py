@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,9 +17,11 @@ from pipelines.config.load import RunConfig
 from pipelines.distributed.transfer import to_device
 from pipelines.errors import UserError
 from pipelines.models import saving
+from pipelines.models.trial_inputs import shortened, tensors_of
 from pipelines.seeds import derive
 
 Recipe = Sequence[tuple[str, Mapping[str, Any]]]  # variants in order: name and options
+Inputs = dict[str, torch.Tensor]  # keyword arguments of one forward
 
 
 @contextmanager
@@ -63,7 +65,8 @@ def attach_and_prove(
     Raises:
         UserError: the model or a variant cannot be used, the swap is not exact, or a variant can do nothing.
     """
-    inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    whole = to_device(tensors_of(batch), next(model.parameters()).device)
+    inputs = shortened(model, whole)
     with variant_errors_as_user_errors():
         continues = custom_attention.is_attached(model)
         if continues:
@@ -72,18 +75,33 @@ def attach_and_prove(
         else:
             attach(config, model, inputs)
         saving.check(model)
-        inputs = to_device(inputs, next(model.parameters()).device)
         proof = custom_attention.prove(model, inputs)
+    if inputs is not whole:
+        read, of = inputs["input_ids"].shape[1], whole["input_ids"].shape[1]
+        tried = f"{proof.sentence.rstrip('.')}, on the first {read:,} of {of:,} tokens."
+        proof = replace(proof, sentence=tried)
     if continues:
         proof = continued_proof(proof)
     if not proof.passed:
         raise UserError("attention", f"the swap is not exact: {proof.sentence.rstrip('.')}")
     if not continues:
-        with variant_errors_as_user_errors():
-            refuse_idle(model, inputs)
-            if config.train_variant:
-                refuse_untrainable(model, inputs)
+        _refuse_dead(refuse_idle, model, inputs, whole)
+        if config.train_variant:
+            _refuse_dead(refuse_untrainable, model, inputs, whole)
     return model, proof
+
+
+def _refuse_dead(
+    refuse: Callable[[PreTrainedModel, Inputs], None], model: PreTrainedModel, inputs: Inputs, whole: Inputs
+) -> None:
+    """Refuse a variant that does nothing on `inputs`, nor on `whole`: it may act on far tokens only."""
+    with variant_errors_as_user_errors():
+        try:
+            refuse(model, inputs)
+        except custom_attention.VariantError:
+            if inputs is whole:
+                raise
+            refuse(model, whole)
 
 
 def continued_proof(proof: custom_attention.Proof) -> custom_attention.Proof:

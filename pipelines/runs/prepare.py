@@ -35,6 +35,7 @@ from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.kernel import require_gpu, use_kernel
 from pipelines.models.processor import load_processor
+from pipelines.models.trial_inputs import shortened, tensors_of
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
 from pipelines.shown import plural
@@ -48,7 +49,7 @@ from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
 from pipelines.train.progress import Reporter
-from pipelines.train.speed.allocator import keep_freed_memory
+from pipelines.train.speed.allocator import keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -89,7 +90,8 @@ def prepare(
         reporter.say(describe_set_aside(set_aside(model)))
     for said in [proof.sentence, *about_training(config, task, model)]:
         reporter.say(said)
-    forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
+    inputs = tensors_of(task.collate(list(prepared["train"].features[:4])))
+    forward_flops = flops.of_forward(model, shortened(model, inputs))
     adapted = lora.adapt(model, config) if config.lora else None
     if config.freeze:
         reporter.say(freeze(model, config.freeze, train_variant=config.train_variant))
@@ -113,6 +115,7 @@ def prepare(
     reporter.say("an input of the first step: " + "\n  ".join(first_batch.shown(task, first[0])))
     if config.processes > 1:
         reporter.say(process_advice.shared_batch(config, training.plan))
+    return_freed_memory()
     return PreparedRun(
         task, splits, prepared.get("test"), proof, training, forward_flops, set_aside(model), adapted
     )

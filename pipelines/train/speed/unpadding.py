@@ -8,8 +8,9 @@ by itself, and no example sees another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from custom_attention.runtime.forward import Arguments
 from pipelines.data.features import Features, two_lengths
 from pipelines.distributed.skipped import layerdrop
 from pipelines.distributed.transfer import to_device
+from pipelines.models.trial_inputs import shortened, tensors_of
 from pipelines.tasks.base import Task
 from pipelines.train.speed.token_layout import TokenLayout, up_to_last_target
 
@@ -245,11 +247,25 @@ def unpadding_for(model: PreTrainedModel, task: Task, batch: dict[str, Any]) -> 
     if mask is None or mask.ndim != 2 or layers is None:
         return None
     unpadding = Unpadding(model, layers)
-    if _same_states(model, task, batch, layers, unpadding):
+    whole = tensors_of(batch)
+    inputs = shortened(model, whole)
+    if inputs is whole:
+        run: Callable[[], Any] = partial(task.loss, model, batch)
+    else:
+        batch = inputs | {"attention_mask": _with_padding(inputs["attention_mask"])}
+        run = partial(model, **batch)
+    if _same_states(model, run, batch, layers, unpadding):
         unpadding.fewest = FEWEST_PADDING
         return unpadding
     unpadding.remove()
     return None
+
+
+def _with_padding(mask: Tensor) -> Tensor:
+    """Return a mask whose last row ends with padding."""
+    mask = mask.clone()
+    mask[-1, mask.shape[1] // 2 :] = 0
+    return mask
 
 
 @contextmanager
@@ -293,12 +309,16 @@ def _holds_one_each(layers: nn.ModuleList, own: set[nn.Module]) -> bool:
 
 def _same_states(
     model: PreTrainedModel,
-    task: Task,
+    run: Callable[[], Any],
     batch: dict[str, Any],
     layers: Mapping[str, nn.ModuleList],
     unpadding: Unpadding,
 ) -> bool:
-    """Return whether the outputs of the last layers at tokens are the same with and without padding."""
+    """Return whether the outputs of the last layers at tokens are the same with and without padding.
+
+    Args:
+        run: runs the model on `batch`.
+    """
     outputs: dict[nn.Module, Tensor] = {}  # of a layer that is shared, those of the last time
 
     def keep(layer: nn.Module, args: Args, output: Tensor | Args) -> None:
@@ -307,10 +327,10 @@ def _same_states(
     hooks = [own[-1].register_forward_hook(keep) for own in layers.values()]
     try:
         with quiet(model), torch.no_grad():
-            task.loss(model, batch)
+            run()
             padded = dict(outputs)
             with unpadding.skip(batch, batch["attention_mask"].device):
-                task.loss(model, batch)
+                run()
                 layouts = dict(unpadding.layouts)
             return all(
                 _same(outputs[own[-1]], padded[own[-1]], layouts[name]) for name, own in layers.items()

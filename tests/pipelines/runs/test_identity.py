@@ -30,7 +30,10 @@ NO_NUMBERS = (
     *(f"custom_attention.{name}" for name in ("permissions", "registry", "saving", "trainer", "variants")),
     "custom_attention.scaled_self_attention",
     *(f"pipelines.distributed.{name}" for name in ("launch", "stop")),
-    *(f"pipelines.models.{name}" for name in ("flops", "folder", "padding", "saving", "weights")),
+    *(
+        f"pipelines.models.{name}"
+        for name in ("flops", "folder", "padding", "saving", "trial_inputs", "weights")
+    ),
     *(f"pipelines.storage.{name}" for name in ("atomic", "lock", "names", "reading", "records", "removal")),
     *(f"pipelines.storage.{name}" for name in ("run_folder", "sealed", "temporary")),
     "pipelines.shown",

@@ -6,6 +6,7 @@ import transformers
 
 import custom_attention
 from custom_attention.runtime import blockwise, call
+from pipelines.models import trial_inputs
 from pipelines.train.speed import unpadding
 from pipelines.train.speed.token_layout import TokenLayout
 from tests.pipelines.train.harness import DROPOUTS, ToyTagging, rows, tiny_model
@@ -130,7 +131,8 @@ def test_no_example_sees_another(architecture):
             assert not gradient[others].any()
 
 
-def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
+@pytest.mark.parametrize("most", [4096, 10], ids=["whole", "cut"])
+def test_a_layer_that_mixes_tokens_outside_attention_is_found_out(most, monkeypatch):
     class Mixing(torch.nn.Module):
         def __init__(self, dense):
             super().__init__()
@@ -140,6 +142,8 @@ def test_a_layer_that_mixes_tokens_outside_attention_is_found_out():
             return self.dense(states + states.roll(1, dims=1))
 
     model, made = attached("bert"), batch()
+    monkeypatch.setattr(trial_inputs, "MOST_TOKENS", most)
+    assert unpadding.unpadding_for(model, ToyTagging(), made) is not None
     layer = model.bert.encoder.layer[0]
     layer.intermediate.dense = Mixing(layer.intermediate.dense)
     assert unpadding.unpadding_for(model, ToyTagging(), made) is None
