@@ -100,6 +100,7 @@ TRAINING = {
         "embedding_gradients",
         "gelu",
         "products",
+        "quicken",
         "token_layout",
         "unpadding",
     ),

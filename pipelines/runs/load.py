@@ -25,7 +25,7 @@ from pipelines.storage import run_files
 from pipelines.storage.run_folder import RunFolder
 from pipelines.tasks.base import Task
 from pipelines.tasks.load import load_task
-from pipelines.train.speed.products import quicken_where_it_gains
+from pipelines.train.speed.quicken import quicken
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_run_model(folder: str | Path) -> LoadedRun:
     with variant_errors_as_user_errors():
         model = saving.load(run.model)
     accelerator = build_accelerator(config)
-    quicken_where_it_gains(model, accelerator.device)
+    quicken(model, accelerator.device)
     return LoadedRun(config, manifest["scores"], task, model.to(accelerator.device), accelerator)
 
 

@@ -35,8 +35,7 @@ from pipelines.train.speed import unpadding
 from pipelines.train.speed.allocator import return_freed_memory
 from pipelines.train.speed.dropout import quicken_dropout
 from pipelines.train.speed.embedding_gradients import RowGradients, large_tables
-from pipelines.train.speed.gelu import quicken_gelu
-from pipelines.train.speed.products import quicken_where_it_gains
+from pipelines.train.speed.quicken import quicken
 from pipelines.train.speed.token_layout import up_to_last_target
 from pipelines.train.speed.unpadding import Unpadding
 
@@ -268,10 +267,9 @@ def build_engine(
     )
     for parameter in custom_attention.variant_parameters(model).values():
         parameter.requires_grad_(config.train_variant)
-    quicken_gelu(model)
     if on_cpu:
         quicken_dropout(model)
-    quicken_where_it_gains(model, device)
+    quicken(model, device)
     if config.sharding == "fsdp2":
         refuse_skipped_layers(model)
     else:
