@@ -1,0 +1,173 @@
+"""Attention that reads no hidden key: rows of a batch in groups, each cut to the keys that its rows see.
+
+On a CPU, PyTorch's attention reads the keys and values of padding like others, so each text takes as long as
+the longest of its batch. Several queries go to the model's own kernel, group by group; a single one, as in a
+step that writes a token, to `one_query.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from custom_attention.attach import attached
+from custom_attention.kernels.one_query import attend_to_groups, is_quick
+from custom_attention.runtime.blockwise import cut_to_block
+from custom_attention.runtime.dispatch import Stack
+from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended, Kernel
+from custom_attention.runtime.tokens import visible
+
+SDPA: Kernel = sdpa_attention_forward
+CALL = 2**15  # products of query and key that take as long as one group more
+ALL = slice(None)
+
+Group = tuple[slice, slice]  # neighbouring rows of the batch, and the keys that some of them sees
+
+
+@contextmanager
+def without_hidden_keys(model: nn.Module) -> Iterator[None]:
+    """Let an attached model read no hidden keys inside the block: on a CPU, where nothing is learned."""
+    stacks = [stack for _, stack in attached(model) if stack.kernel is SDPA]
+    for stack in stacks:
+        stack.kernel = partial(attend, keeps_keys=_keeps_keys(stack))
+    try:
+        yield
+    finally:
+        for stack in stacks:
+            stack.kernel = SDPA
+
+
+def _keeps_keys(stack: Stack) -> bool:
+    """Return whether the same keys come in each step: those of a source, which no variant changes."""
+    return stack.site.is_cross and not stack.having("key", "value")
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    keeps_keys: bool,
+    scaling: float | None = None,
+    position_bias: Tensor | None = None,
+    **others: Any,
+) -> Attended:
+    """Compute one attention call as sdpa does, up to rounding."""
+    meaning = _meaning(mask, query, key) if _is_plain(query, others) else None
+    if meaning is None:
+        terms = {"scaling": scaling, "position_bias": position_bias}
+        return SDPA(module, query, key, value, mask, **terms, **others)
+    groups = meaning.groups(query, key.shape[2])
+    if is_quick(query):
+        added = meaning.added(mask, position_bias, groups)
+        return attend_to_groups(query, key, value, groups, added, scaling, keeps_keys), None
+    outputs = []
+    for rows, keys in groups:
+        place = (rows, ALL, ALL, keys)
+        bias = None if position_bias is None else cut_to_block(position_bias, place)
+        states = query[rows], key[rows, :, keys], value[rows, :, keys]
+        seen = None if mask is None else cut_to_block(mask, place)
+        terms = {"scaling": scaling, "position_bias": bias}
+        outputs.append(SDPA(module, *states, seen, **terms, **others)[0])
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs), None
+
+
+def _is_plain(query: Tensor, others: dict[str, Any]) -> bool:
+    has_other_terms = any(others.get(name) is not None for name in (*OWN_SCORE_TERMS, "cache"))
+    return query.device.type == "cpu" and not others.get("dropout") and not has_other_terms
+
+
+@dataclass
+class _Meaning:
+    """What the mask of a forward says; all layers share it.
+
+    Attributes:
+        ranges: for each row the first key that it sees, and the one after the last; none without a mask.
+    """
+
+    ranges: list[tuple[int, int]]
+    _groups: dict[int, list[Group]] = field(default_factory=dict)
+    _added: tuple[Tensor | None, list[Group], list[Tensor | None]] | None = None
+
+    def groups(self, query: Tensor, key_len: int) -> list[Group]:
+        """Return the groups of a call."""
+        if not self.ranges:
+            return [(ALL, ALL)]
+        most = CALL // query.shape[1:].numel()
+        if most not in self._groups:
+            self._groups[most] = _grouped(self.ranges, most)
+        return self._groups[most]
+
+    def added(self, mask: Tensor | None, bias: Tensor | None, groups: list[Group]) -> list[Tensor | None]:
+        """Return what is added to the scores of each group: the bias, and minus infinity at hidden keys."""
+        known = self._added
+        if known is None or known[0] is not bias or known[1] is not groups:
+            whole = _sum(mask, bias)
+            of_groups = [
+                None if whole is None else cut_to_block(whole, (rows, ALL, ALL, keys))
+                for rows, keys in groups
+            ]
+            known = self._added = bias, groups, of_groups
+        return known[2]
+
+
+# By the mask, which all layers share.
+_known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _meaning(mask: Tensor | None, query: Tensor, key: Tensor) -> _Meaning | None:
+    """Return what a mask says; None where the call is not cut."""
+    if mask is None:
+        return _Meaning([]) if is_quick(query) else None
+    if mask.shape[0] != len(query) or mask.shape[-1] != key.shape[2] or len(key) != len(query):
+        return None
+    if mask not in _known:
+        _known[mask] = _read(mask)
+    found: _Meaning | None = _known[mask]
+    return found
+
+
+def _read(mask: Tensor) -> _Meaning | None:
+    """Return what a mask says; None where a query sees no key: its output depends on the hidden ones."""
+    seen = visible(mask).view(torch.uint8)  # of which `amax` is much faster than `any` of booleans
+    if not seen.amax(-1).all():
+        return None
+    of_rows = seen.amax((1, 2))
+    first, back = of_rows.argmax(1), of_rows.flip(1).argmax(1)
+    return _Meaning(list(zip(first.tolist(), (mask.shape[-1] - back).tolist())))
+
+
+def _grouped(ranges: list[tuple[int, int]], most: int) -> list[Group]:
+    """Return groups of neighbouring rows.
+
+    Args:
+        most: keys that the rows of a group may read without seeing them, all together.
+    """
+    groups: list[Group] = []
+    begin, num_seen, (start, end) = 0, 0, ranges[0]
+    for row, (first, last) in enumerate(ranges):
+        num_seen += last - first
+        lower, upper = min(start, first), max(end, last)
+        if (row + 1 - begin) * (upper - lower) - num_seen > most:
+            groups.append((slice(begin, row), slice(start, end)))
+            begin, num_seen, lower, upper = row, last - first, first, last
+        start, end = lower, upper
+    return [*groups, (slice(begin, len(ranges)), slice(start, end))]
+
+
+def _sum(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    if mask is None:
+        return bias
+    if mask.dtype == torch.bool:
+        return torch.where(mask, 0.0 if bias is None else bias, -torch.inf)
+    return mask if bias is None else mask + bias
