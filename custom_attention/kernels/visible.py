@@ -65,20 +65,16 @@ def attend(
     """Compute one attention call as sdpa does, up to rounding."""
     meaning = _meaning(mask, query, key) if _is_plain(query, others) else None
     if meaning is None:
-        terms = {"scaling": scaling, "position_bias": position_bias}
-        return SDPA(module, query, key, value, mask, **terms, **others)
-    groups = meaning.groups(query, key.shape[2])
+        given = {"scaling": scaling, "position_bias": position_bias, **others}
+        return SDPA(module, query, key, value, mask, **given)
+    groups = meaning.groups(query)
+    added = meaning.added(mask, position_bias, groups, query.dtype)
     if is_quick(query):
-        added = meaning.added(mask, position_bias, groups)
         return attend_to_groups(query, key, value, groups, added, scaling, keeps_keys), None
     outputs = []
-    for rows, keys in groups:
-        place = (rows, ALL, ALL, keys)
-        bias = None if position_bias is None else cut_to_block(position_bias, place)
+    for (rows, keys), terms in zip(groups, added, strict=True):
         states = query[rows], key[rows, :, keys], value[rows, :, keys]
-        seen = None if mask is None else cut_to_block(mask, place)
-        terms = {"scaling": scaling, "position_bias": bias}
-        outputs.append(SDPA(module, *states, seen, **terms, **others)[0])
+        outputs.append(SDPA(module, *states, terms, scaling=scaling, **others)[0])
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), None
 
 
@@ -97,9 +93,10 @@ class _Meaning:
 
     ranges: list[tuple[int, int]]
     _groups: dict[int, list[Group]] = field(default_factory=dict)
-    _added: tuple[Tensor | None, list[Group], list[Tensor | None]] | None = None
+    _added: list[Tensor | None] = field(default_factory=list)
+    _added_of: tuple[Tensor | None, list[Group], torch.dtype] | None = None
 
-    def groups(self, query: Tensor, key_len: int) -> list[Group]:
+    def groups(self, query: Tensor) -> list[Group]:
         """Return the groups of a call."""
         if not self.ranges:
             return [(ALL, ALL)]
@@ -108,17 +105,17 @@ class _Meaning:
             self._groups[most] = _grouped(self.ranges, most)
         return self._groups[most]
 
-    def added(self, mask: Tensor | None, bias: Tensor | None, groups: list[Group]) -> list[Tensor | None]:
+    def added(
+        self, mask: Tensor | None, bias: Tensor | None, groups: list[Group], dtype: torch.dtype
+    ) -> list[Tensor | None]:
         """Return what is added to the scores of each group: the bias, and minus infinity at hidden keys."""
-        known = self._added
-        if known is None or known[0] is not bias or known[1] is not groups:
-            whole = _sum(mask, bias)
-            of_groups = [
-                None if whole is None else cut_to_block(whole, (rows, ALL, ALL, keys))
-                for rows, keys in groups
-            ]
-            known = self._added = bias, groups, of_groups
-        return known[2]
+        known = self._added_of
+        if known is None or known[0] is not bias or known[1] is not groups or known[2] != dtype:
+            self._added.clear()  # before the next ones take memory
+            places = [(rows, ALL, ALL, keys) for rows, keys in groups]
+            self._added = [_sum(mask, bias, place, dtype) for place in places]
+            self._added_of = bias, groups, dtype
+        return self._added
 
 
 # By the mask, which all layers share.
@@ -129,7 +126,7 @@ def _meaning(mask: Tensor | None, query: Tensor, key: Tensor) -> _Meaning | None
     """Return what a mask says; None where the call is not cut."""
     if mask is None:
         return _Meaning([]) if is_quick(query) else None
-    if mask.shape[0] != len(query) or mask.shape[-1] != key.shape[2] or len(key) != len(query):
+    if mask.dim() != 4 or mask.shape[::3] != key.shape[::2][:2] or len(key) != len(query):
         return None
     if mask not in _known:
         _known[mask] = _read(mask)
@@ -165,9 +162,14 @@ def _grouped(ranges: list[tuple[int, int]], most: int) -> list[Group]:
     return [*groups, (slice(begin, len(ranges)), slice(start, end))]
 
 
-def _sum(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+def _sum(
+    mask: Tensor | None, bias: Tensor | None, place: tuple[slice, ...], dtype: torch.dtype
+) -> Tensor | None:
+    """Return a part of the mask as numbers, plus the bias."""
+    bias = None if bias is None else cut_to_block(bias, place)
     if mask is None:
         return bias
+    mask = cut_to_block(mask, place)
     if mask.dtype == torch.bool:
-        return torch.where(mask, 0.0 if bias is None else bias, -torch.inf)
-    return mask if bias is None else mask + bias
+        return torch.where(mask, mask.new_zeros((), dtype=dtype) if bias is None else bias, -torch.inf)
+    return mask.clone() if bias is None else mask + bias  # a view would keep the mask, by which it is known

@@ -32,6 +32,13 @@ def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
     return cache
 
 
+class SourceLayer(DynamicLayer):
+    """Keys and values of a source, which all beams of its text share: their order changes nothing."""
+
+    def reorder_cache(self, _: Tensor) -> None:
+        pass
+
+
 def cache_of_sources(cache: object) -> EncoderDecoderCache | None:
     """Return the keys and values of the sources at cross-attention, without those of the targets.
 
@@ -42,6 +49,8 @@ def cache_of_sources(cache: object) -> EncoderDecoderCache | None:
     layers = cache.cross_attention_cache.layers
     if not layers or any(type(layer) is not DynamicLayer or not layer.is_initialized for layer in layers):
         return None
+    for layer in layers:
+        layer.__class__ = SourceLayer
     cache.self_attention_cache.reset()
     return cache
 

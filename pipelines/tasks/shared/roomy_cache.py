@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
-ROOM = 16  # tokens behind those that are kept
+ROOM = 32  # tokens behind those that are kept
 
 
 def make_room(cache: Cache | None) -> None:
