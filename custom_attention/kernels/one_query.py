@@ -59,13 +59,18 @@ def _cut(key: Tensor, value: Tensor, groups: list[Group]) -> list[Pair]:
     return [(key[rows, :, keys], value[rows, :, keys]) for rows, keys in groups]
 
 
-# Groups, and their keys and values, by the keys of the whole batch.
+# Groups, and from their second time on their keys and values, by the keys of the whole batch.
 _known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _packed(key: Tensor, value: Tensor, groups: list[Group]) -> list[Pair]:
-    """Return keys and values of the groups, each in one piece of memory, where padding leaves no gaps."""
-    if key not in _known or _known[key][0] != groups:
-        _known[key] = groups, [(k.contiguous(), v.contiguous()) for k, v in _cut(key, value, groups)]
-    found: list[Pair] = _known[key][1]
+    """Return keys and values of the groups; where they come again, each in one piece of memory."""
+    known, pairs = _known.get(key, ([], None))
+    if known != groups:
+        _known[key] = groups, None
+        return _cut(key, value, groups)
+    if pairs is None:
+        pairs = [(k.contiguous(), v.contiguous()) for k, v in _cut(key, value, groups)]
+        _known[key] = groups, pairs
+    found: list[Pair] = pairs
     return found

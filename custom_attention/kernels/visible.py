@@ -35,14 +35,14 @@ Group = tuple[slice, slice]  # neighbouring rows of the batch, and the keys that
 @contextmanager
 def without_hidden_keys(model: nn.Module) -> Iterator[None]:
     """Let an attached model read no hidden keys inside the block: on a CPU, where nothing is learned."""
-    stacks = [stack for _, stack in attached(model) if stack.kernel is SDPA]
+    stacks = [stack for _, stack in attached(model) if stack.kernel is sdpa_attention_forward]
     for stack in stacks:
         stack.kernel = partial(attend, keeps_keys=_keeps_keys(stack))
     try:
         yield
     finally:
         for stack in stacks:
-            stack.kernel = SDPA
+            stack.kernel = sdpa_attention_forward
 
 
 def _keeps_keys(stack: Stack) -> bool:
