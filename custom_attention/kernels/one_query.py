@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-Group = tuple[slice, slice]  # rows of the batch, and keys
+Group = tuple[slice, slice, slice]  # rows of the batch, all of their one query, and keys
 Pair = tuple[Tensor, Tensor]  # keys and values
 
 
@@ -40,7 +40,8 @@ def attend_to_groups(
     query = query * (query.shape[3] ** -0.5 if scaling is None else scaling)
     pairs = _packed(key, value, groups) if keeps_keys else _cut(key, value, groups)
     outputs = [
-        _attend(query[rows], *pair, bias) for (rows, _), pair, bias in zip(groups, pairs, added, strict=True)
+        _attend(query[rows], *pair, bias)
+        for (rows, _, _), pair, bias in zip(groups, pairs, added, strict=True)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -56,7 +57,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> 
 
 
 def _cut(key: Tensor, value: Tensor, groups: list[Group]) -> list[Pair]:
-    return [(key[rows, :, keys], value[rows, :, keys]) for rows, keys in groups]
+    return [(key[rows, :, keys], value[rows, :, keys]) for rows, _, keys in groups]
 
 
 # Groups, and from their second time on their keys and values, by the keys of the whole batch.

@@ -1,13 +1,13 @@
 """Attention that reads no hidden key: rows of a batch in groups, each cut to the keys that its rows see.
 
 On a CPU, PyTorch's attention reads the keys and values of padding like others, so each text takes as long as
-the longest of its batch. Several queries go to the model's own kernel, group by group; a single one, as in a
-step that writes a token, to `one_query.py`.
+the longest of its batch. Queries whose output nobody reads are left out, too. Several queries go to the
+model's own kernel, group by group; a single one, as in a step that writes a token, to `one_query.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +29,8 @@ SDPA: Kernel = sdpa_attention_forward
 CALL = 2**15  # products of query and key that take as long as one group more
 ALL = slice(None)
 
-Group = tuple[slice, slice]  # neighbouring rows of the batch, and the keys that some of them sees
+# Neighbouring rows of the batch, their queries that are read, and the keys that some of them sees.
+Group = tuple[slice, slice, slice]
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def without_hidden_keys(model: nn.Module) -> Iterator[None]:
     """Let an attached model read no hidden keys inside the block: on a CPU, where nothing is learned."""
     stacks = [stack for _, stack in attached(model) if stack.kernel is sdpa_attention_forward]
     for stack in stacks:
-        stack.kernel = partial(attend, keeps_keys=_keeps_keys(stack))
+        stack.kernel = partial(attend, stack)
     try:
         yield
     finally:
@@ -45,37 +46,36 @@ def without_hidden_keys(model: nn.Module) -> Iterator[None]:
             stack.kernel = sdpa_attention_forward
 
 
-def _keeps_keys(stack: Stack) -> bool:
-    """Return whether the same keys come in each step: those of a source, which no variant changes."""
-    return stack.site.is_cross and not stack.having("key", "value")
-
-
 def attend(
+    stack: Stack,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
     *,
-    keeps_keys: bool,
     scaling: float | None = None,
     position_bias: Tensor | None = None,
     **others: Any,
 ) -> Attended:
-    """Compute one attention call as sdpa does, up to rounding."""
+    """Compute one attention call of a site as sdpa does, up to rounding; 0 for queries that nobody reads."""
     meaning = _meaning(mask, query, key) if _is_plain(query, others) else None
     if meaning is None:
         given = {"scaling": scaling, "position_bias": position_bias, **others}
         return SDPA(module, query, key, value, mask, **given)
-    groups = meaning.groups(query)
+    is_one = is_quick(query)
+    groups = meaning.groups(query, None if is_one else stack.read)
     added = meaning.added(mask, position_bias, groups, query.dtype)
-    if is_quick(query):
+    if is_one:
+        # The same keys come in each step: those of a source, which no variant changes.
+        keeps_keys = stack.site.is_cross and not stack.having("key", "value")
         return attend_to_groups(query, key, value, groups, added, scaling, keeps_keys), None
-    outputs = []
-    for (rows, keys), terms in zip(groups, added, strict=True):
-        states = query[rows], key[rows, :, keys], value[rows, :, keys]
-        outputs.append(SDPA(module, *states, terms, scaling=scaling, **others)[0])
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs), None
+    batch, heads, query_len = query.shape[:3]
+    output = query.new_zeros(batch, query_len, heads, value.shape[3])
+    for (rows, queries, keys), terms in zip(groups, added, strict=True):
+        states = query[rows, :, queries], key[rows, :, keys], value[rows, :, keys]
+        output[rows, queries] = SDPA(module, *states, terms, scaling=scaling, **others)[0]
+    return output, None
 
 
 def _is_plain(query: Tensor, others: dict[str, Any]) -> bool:
@@ -92,18 +92,26 @@ class _Meaning:
     """
 
     ranges: list[tuple[int, int]]
-    _groups: dict[int, list[Group]] = field(default_factory=dict)
+    _groups: dict[tuple[int, ...], list[Group]] = field(default_factory=dict)
     _added: list[Tensor | None] = field(default_factory=list)
     _added_of: tuple[Tensor | None, list[Group], torch.dtype] | None = None
 
-    def groups(self, query: Tensor) -> list[Group]:
-        """Return the groups of a call."""
+    def groups(self, query: Tensor, read: Sequence[int] | None) -> list[Group]:
+        """Return the groups of a call.
+
+        Args:
+            read: for each row, the number of its first queries whose output is used; None: all.
+        """
         if not self.ranges:
-            return [(ALL, ALL)]
+            return [(ALL, ALL, ALL)]
         most = CALL // query.shape[1:].numel()
-        if most not in self._groups:
-            self._groups[most] = _grouped(self.ranges, most)
-        return self._groups[most]
+        known = most, *(read or ())
+        if known not in self._groups:
+            self._groups[known] = [
+                (rows, ALL if read is None else slice(max(1, *read[rows])), keys)
+                for rows, keys in _grouped(self.ranges, most)
+            ]
+        return self._groups[known]
 
     def added(
         self, mask: Tensor | None, bias: Tensor | None, groups: list[Group], dtype: torch.dtype
@@ -112,7 +120,7 @@ class _Meaning:
         known = self._added_of
         if known is None or known[0] is not bias or known[1] is not groups or known[2] != dtype:
             self._added.clear()  # before the next ones take memory
-            places = [(rows, ALL, ALL, keys) for rows, keys in groups]
+            places = [(rows, ALL, queries, keys) for rows, queries, keys in groups]
             self._added = [_sum(mask, bias, place, dtype) for place in places]
             self._added_of = bias, groups, dtype
         return self._added
@@ -144,13 +152,13 @@ def _read(mask: Tensor) -> _Meaning | None:
     return _Meaning(list(zip(first.tolist(), (mask.shape[-1] - back).tolist())))
 
 
-def _grouped(ranges: list[tuple[int, int]], most: int) -> list[Group]:
-    """Return groups of neighbouring rows.
+def _grouped(ranges: list[tuple[int, int]], most: int) -> list[tuple[slice, slice]]:
+    """Return groups of neighbouring rows, and the keys of each.
 
     Args:
         most: keys that the rows of a group may read without seeing them, all together.
     """
-    groups: list[Group] = []
+    groups: list[tuple[slice, slice]] = []
     begin, num_seen, (start, end) = 0, 0, ranges[0]
     for row, (first, last) in enumerate(ranges):
         num_seen += last - first
