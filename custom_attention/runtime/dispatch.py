@@ -209,6 +209,7 @@ class Stack(nn.ModuleList):
         self.state = state or ForwardState()
         self.positions: Mapping[str, int] = {}
         self.config: Any = None  # that names the kernel, where the attention module has none of its own
+        self.read: Sequence[int] | None = None  # see `forward`; of the call that is running
         self.call: Call | None = None  # between the kernel and the projection of the output
         self.recipe: Recipe = []
         self.weight_edits: list[tuple[EditedWeight, float]] = []  # so that `detach` can undo them
@@ -256,6 +257,7 @@ class Stack(nn.ModuleList):
             read: for each example, the number of its first queries whose output is used; None: all. The
                 output of other queries is finite and not defined further.
         """
+        self.read = read
         call = Call(self, module, query, key, value, mask, scaling, dropout, kwargs, read)
         if not len(self) and not call.drops_in_blocks:
             return self.kernel(module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs)

@@ -41,7 +41,7 @@ TRAINING = {
         "variant",
     ),
     "custom_attention.adapters": ("deberta_v2", "mpnet"),
-    "custom_attention.kernels": ("flash", "flex", "select"),
+    "custom_attention.kernels": ("flash", "flex", "one_query", "select", "visible"),
     "custom_attention.runtime": (
         "adapter",
         "blockwise",

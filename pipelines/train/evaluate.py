@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from custom_attention.kernels.visible import without_hidden_keys
 from custom_attention.modes import quiet
 from pipelines.data.features import Features
 from pipelines.distributed.transfer import to_device
@@ -114,7 +115,7 @@ def predict_features(
         collated, device = task.collate([features[index] for index in batch or (0,)]), accelerator.device
         skipping = unpadding.skip_in_one_forward(collated, device) if unpadding else nullcontext()
         inputs = to_device(collated, device)
-        with accelerator.autocast(), skipping:
+        with accelerator.autocast(), skipping, without_hidden_keys(model):
             raws = task.predict(model, inputs)
         mine += zip(batch, raws)
         tick(len(batch))

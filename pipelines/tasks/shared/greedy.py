@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput
 
+from pipelines.tasks.shared.roomy_cache import make_room
+
 MOST_KEPT = 0.75  # share of rows that go on; with more, copying what is kept of them costs more than it saves
 # Inputs of a decoding step with a row for each text.
 BY_ROW = ("attention_mask", "decoder_attention_mask", "position_ids", "token_type_ids")
@@ -35,6 +37,7 @@ def write_greedily(
     ids, places = input_ids, torch.arange(len(input_ids), device=input_ids.device)
     ended: list[tuple[Tensor, Tensor]] = []  # places in the batch and ids of texts that left it
     goes_on = torch.ones_like(places, dtype=torch.bool)
+    make_room(inputs.get("past_key_values"))
     output = model._prefill(ids, generation_config, inputs)
     while True:
         inputs = model._update_model_kwargs_for_generation(output, inputs, is_encoder_decoder=is_pair)

@@ -1,10 +1,10 @@
-"""The cache of prompts, taken from a forward of the whole texts that begin with them."""
+"""The cache of what is read, taken from the forward that gives the loss: of prompts, or of sources."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
 
 
 def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
@@ -29,6 +29,29 @@ def cache_of_prompts(cache: object, lengths: Tensor) -> DynamicCache | None:
         assert layer.keys is not None  # a forward has filled it
         assert layer.values is not None
         layer.keys, layer.values = _at(layer.keys, places), _at(layer.values, places)
+    return cache
+
+
+class SourceLayer(DynamicLayer):
+    """Keys and values of a source, which all beams of its text share: their order changes nothing."""
+
+    def reorder_cache(self, _: Tensor) -> None:
+        pass
+
+
+def cache_of_sources(cache: object) -> EncoderDecoderCache | None:
+    """Return the keys and values of the sources at cross-attention, without those of the targets.
+
+    None where the cache holds another kind of states.
+    """
+    if not isinstance(cache, EncoderDecoderCache):
+        return None
+    layers = cache.cross_attention_cache.layers
+    if not layers or any(type(layer) is not DynamicLayer or not layer.is_initialized for layer in layers):
+        return None
+    for layer in layers:
+        layer.__class__ = SourceLayer
+    cache.self_attention_cache.reset()
     return cache
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput
 
 from pipelines.tasks.shared.greedy import write_greedily
-from pipelines.tasks.shared.prompt_cache import cache_of_prompts
+from pipelines.tasks.shared.prompt_cache import cache_of_prompts, cache_of_sources
 from pipelines.tasks.shared.text_encoder import TextEncoder
 from pipelines.tasks.shared.token_loss import IGNORED, target_losses
 
@@ -101,23 +102,29 @@ class Pair(Form):
         }
 
     def losses(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> Tensor:
-        return self._forced(model, batch, smoothing)[0]
+        return self._forced(model, batch, smoothing, use_cache=False)[0]
 
     def predict(
         self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
-        """Return `losses` and `generate`; the encoder runs once for both."""
-        losses, output = self._forced(model, batch)
+        """Return `losses` and `generate`; for both the encoder runs once, and so do the projections of its
+        states to keys and values."""
+        losses, output = self._forced(model, batch, use_cache=_has_cache(model))
         encoded = BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)
-        return losses, self.generate(model, {**batch, "encoder_outputs": encoded}, search)
+        cache = _for_beams(cache_of_sources(output.get("past_key_values")), search)
+        del output
+        known = {"encoder_outputs": encoded, "past_key_values": cache}
+        return losses, self.generate(model, {**batch, **known}, search)
 
-    def _forced(self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0) -> tuple[Tensor, Any]:
+    def _forced(
+        self, model: Model, batch: Mapping[str, Any], smoothing: float = 0.0, *, use_cache: bool
+    ) -> tuple[Tensor, Any]:
         """Return losses and output of the model with the target as decoder input (teacher forcing)."""
         inputs = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             "decoder_input_ids": self._shifted(batch["labels"], start_token(model)),
-            "use_cache": False,
+            "use_cache": use_cache,
         }
         return target_losses(model, inputs, batch["labels"], batch["num_targets"], smoothing)
 
@@ -127,8 +134,8 @@ class Pair(Form):
         return torch.cat([torch.full_like(known[:, :1], start), known[:, :-1]], dim=1)
 
     def generate(self, model: Model, batch: Mapping[str, Any], search: Mapping[str, Any]) -> list[list[int]]:
-        names = ("input_ids", "attention_mask", "encoder_outputs")
-        inputs = {name: batch[name] for name in names if name in batch}
+        names = ("input_ids", "attention_mask", "encoder_outputs", "past_key_values")
+        inputs = {name: batch[name] for name in names if batch.get(name) is not None}
         return self._write(model, 1, decoder_start_token_id=start_token(model), **inputs, **search)
 
 
@@ -163,13 +170,9 @@ class Continuation(Form):
         self, model: Model, batch: Mapping[str, Tensor], search: Mapping[str, Any]
     ) -> tuple[Tensor, list[list[int]]]:
         """Return `losses` and `generate`; the source is read once for both, where the cache can be cut."""
-        # Without a cache a step reads all tokens again, which must not follow those of a cache.
-        has_cache = model.generation_config.use_cache is not False
-        losses, output = self._forced(model, batch, use_cache=has_cache)
-        cache = cache_of_prompts(output.get("past_key_values"), _is_prompt(batch).sum(1))
+        losses, output = self._forced(model, batch, use_cache=_has_cache(model))
+        cache = _for_beams(cache_of_prompts(output.get("past_key_values"), _is_prompt(batch).sum(1)), search)
         del output
-        if cache is not None and search.get("num_beams", 1) > 1:
-            cache.batch_repeat_interleave(search["num_beams"])
         return losses, self.generate(model, {**batch, "past_key_values": cache}, search)
 
     def _forced(
@@ -189,6 +192,18 @@ class Continuation(Form):
         known = {name: batch[name] for name in ("past_key_values",) if batch.get(name) is not None}
         begin = input_ids.shape[1]
         return self._write(model, begin, input_ids=input_ids, attention_mask=mask, **known, **search)
+
+
+def _has_cache(model: Model) -> bool:
+    """Return whether a step goes on from a cache; without one it reads all tokens again."""
+    return model.generation_config.use_cache is not False
+
+
+def _for_beams(cache: Cache | None, search: Mapping[str, Any]) -> Cache | None:
+    """Return a cache with as many rows for each text as it has beams."""
+    if cache is not None and search.get("num_beams", 1) > 1:
+        cache.batch_repeat_interleave(search["num_beams"])
+    return cache
 
 
 def _is_prompt(batch: Mapping[str, Tensor]) -> Tensor:

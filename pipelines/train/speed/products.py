@@ -52,7 +52,7 @@ class QuickLinear(nn.Linear):
 
     def forward(self, states: Tensor) -> Tensor:
         if _is_plain(states, self.weight):
-            return _Affine.apply(states, self.weight, self.bias, True)
+            return _affine(states, self.weight, self.bias, True)
         return super().forward(states)
 
 
@@ -61,7 +61,7 @@ class QuickConv1D(Conv1D):
 
     def forward(self, states: Tensor) -> Tensor:
         if _is_plain(states, self.weight):
-            return _Affine.apply(states, self.weight, self.bias, False)
+            return _affine(states, self.weight, self.bias, False)
         result: Tensor = super().forward(states)
         return result
 
@@ -77,16 +77,28 @@ def _is_plain(states: Tensor, weight: Tensor) -> bool:
     return on_cpu and is_float and is_large and states.dim() > 1
 
 
+def _affine(states: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    """Return states @ weight + bias, or states @ weight.t() + bias."""
+    if torch.is_grad_enabled():
+        return _Affine.apply(states, weight, bias, transposed)
+    rows = _filled_up(states.flatten(0, -2))
+    return _of_rows(rows, states, weight, bias, transposed)
+
+
+def _of_rows(rows: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    output = _product(rows, weight.t() if transposed else weight, bias)
+    return output[: states.shape[:-1].numel()].view(*states.shape[:-1], output.shape[1])
+
+
 class _Affine(torch.autograd.Function):
-    """states @ weight + bias, or states @ weight.t() + bias, by `_product`."""
+    """`_affine` with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
         rows = _filled_up(states.flatten(0, -2))
         ctx.save_for_backward(rows, weight)
         ctx.transposed = transposed
-        output = _product(rows, weight.t() if transposed else weight, bias)
-        return output[: states.shape[:-1].numel()].view(*states.shape[:-1], output.shape[1])
+        return _of_rows(rows, states, weight, bias, transposed)
 
     @staticmethod
     @once_differentiable

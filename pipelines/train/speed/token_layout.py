@@ -56,4 +56,4 @@ class TokenLayout:
     def spread(self, tokens: Tensor) -> Tensor:
         """Put tokens back: `(1, num_tokens, ...)` -> `(batch, length, ...)`, zero at padding."""
         states = tokens.new_zeros(self.batch * self.length, *tokens.shape[2:])
-        return states.index_add(0, self.rows, tokens[0]).unflatten(0, (self.batch, self.length))
+        return states.index_add_(0, self.rows, tokens[0]).unflatten(0, (self.batch, self.length))
