@@ -1,4 +1,4 @@
-"""Import what the runs of an ablation need, once, in their fork server.
+"""Do what every run of an ablation does, once, in their fork server: import, parse sources, compile patterns.
 
 No torch operation may run here: a child forked after a multi-threaded torch operation hangs in its first one.
 """
@@ -11,9 +11,15 @@ with without_garbage_collection():
     import accelerate  # noqa: F401
     import pandas  # noqa: F401 - pyarrow imports it with its first table
     import pyarrow.parquet  # noqa: F401
+    import seqeval.metrics.sequence_labeling  # noqa: F401
     import torch  # noqa: F401
     from transformers import AutoModel, AutoTokenizer  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
     from transformers.models.bert import modeling_bert  # noqa: F401
 
     import pipelines.metrics.adapter
     import pipelines.runs.execute  # noqa: F401
+    from pipelines.runs import identity
+
+    get_checkpoint_conversion_mapping("bert")  # its first call compiles the patterns of all architectures
+    identity.read_sources()
