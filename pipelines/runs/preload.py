@@ -11,11 +11,12 @@ with without_garbage_collection():
     import accelerate  # noqa: F401
     import pandas  # noqa: F401 - pyarrow imports it with its first table
     import pyarrow.parquet  # noqa: F401
+    import scipy.io  # noqa: F401 - datasets imports it with its first data set
     import seqeval.metrics.sequence_labeling  # noqa: F401
     import torch  # noqa: F401
     from transformers import AutoModel, AutoTokenizer  # noqa: F401
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
-    from transformers.models.bert import modeling_bert  # noqa: F401
+    from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
 
     import pipelines.metrics.adapter
     import pipelines.runs.execute  # noqa: F401
