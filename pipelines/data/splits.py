@@ -24,6 +24,7 @@ from pipelines.data.columns import (
     wanted,
 )
 from pipelines.data.content import hash_of_rows, hashes_of
+from pipelines.data.garbage import without_garbage_collection
 from pipelines.data.partition import partition
 from pipelines.data.readers import open_hub, read_file, read_parallel
 from pipelines.data.streaming import OnDisk, stream_file
@@ -59,6 +60,7 @@ class Splits:
     schemes: dict[str, Mapping[str, Scheme]] = field(default_factory=dict)  # by split: of each column of tags
 
 
+@without_garbage_collection()
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
     """Read every split that the data section names and check every row.
 

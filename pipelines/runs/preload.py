@@ -5,9 +5,9 @@ No torch operation may run here: a child forked after a multi-threaded torch ope
 
 from __future__ import annotations
 
-from pipelines.runs.quick_imports import without_garbage_collection
+from pipelines.runs.quick_imports import quick_imports
 
-with without_garbage_collection():
+with quick_imports():
     import accelerate  # noqa: F401
     import pandas  # noqa: F401 - pyarrow imports it with its first table
     import pyarrow.parquet  # noqa: F401

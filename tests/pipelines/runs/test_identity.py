@@ -38,7 +38,7 @@ NO_NUMBERS = (
     "pipelines.terminal",
     *(f"pipelines.train.{name}" for name in ("attention_log", "checkpoint", "process_advice", "progress")),
     *(f"pipelines.train.{name}" for name in ("trackers", "speed.allocator")),
-    "pipelines.data.label_shares",
+    *(f"pipelines.data.{name}" for name in ("garbage", "label_shares")),
     *(f"pipelines.runs.{name}" for name in ("first_batch", "prepare")),
 )
 NO_NUMBERS_PACKAGES = ("pipelines.config.", "pipelines.hub.", "pipelines.registry.")
