@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from custom_attention.errors import VariantError
@@ -152,6 +151,8 @@ def _flash(
         came = f"{str(query.dtype).removeprefix('torch.')} on {query.device.type}"
         what = "flash attention runs on a GPU in 16 bits only"
         raise VariantError(WHERE, what, came, "a GPU and precision: bfloat16, or leave kernel out")
+    from torch.nn.attention.varlen import varlen_attn  # every run would pay for its import
+
     window, grouped = (-1, 0 if causal else -1), query.shape[1] != key.shape[1]
     sizes = (of_queries, of_keys, most_queries, most_keys)
     output = varlen_attn(query, key, value, *sizes, scale=scale, window_size=window, enable_gqa=grouped)

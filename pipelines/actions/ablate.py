@@ -29,7 +29,7 @@ from pipelines.config.load import AblationConfig
 from pipelines.distributed.stop import StopRequest, listening
 from pipelines.errors import Interrupted, RunFailed
 from pipelines.executors import cancellation
-from pipelines.executors.select import executor_of
+from pipelines.executors.select import executor_of, get_ready
 from pipelines.models.starting_point import pinned_ablation
 from pipelines.report import searches
 from pipelines.shown import printable
@@ -123,13 +123,16 @@ def run_ablation(
         return {}
     if remote is not None:
         remote.refuse_known([*tries, *cells]) if fresh else remote.fetch_results([*tries, *cells])
-    declare(config, folder, terminal, fresh=fresh)
-    cancellation.revoke(folder)
-    remember([*tries, *cells], folder, remote)
+    known_runs = [*tries, *cells]
+    write_down = partial(write_plan, config, known_runs, folder, terminal, remote, fresh=fresh)
     if prepare:
+        write_down()
         print_commands(cells or tries, place)
         return {}
     with listening() as stop:
+        if any(earlier_outcome(cell) is None for cell in known_runs):
+            get_ready(place, known_runs)
+        write_down()
         run = partial(run_missing, executor=place, stop=stop, terminal=terminal)
         if tries:
             terminal.say("searching settings on validation data, as many for every arm")
@@ -234,6 +237,21 @@ def look(ended: results.EndedAblation, terminal: Terminal) -> dict[str, Any] | N
     computed = results.results_of([ended], ended.folder)
     terminal.say(sentence(ended.config, computed))
     return computed
+
+
+def write_plan(
+    config: AblationConfig,
+    cells: Sequence[Cell],
+    folder: Path,
+    terminal: Terminal,
+    remote: AblationAtUrl | None,
+    *,
+    fresh: bool,
+) -> None:
+    """Register the ablation, and store which folder each run has."""
+    declare(config, folder, terminal, fresh=fresh)
+    cancellation.revoke(folder)
+    remember(cells, folder, remote)
 
 
 def declare(config: AblationConfig, folder: Path, terminal: Terminal, *, fresh: bool) -> None:

@@ -41,9 +41,9 @@ def train_command(files: Sequence[str], overrides: Sequence[str], out: str, *, f
         again = ["train", *files, *overrides, *pins(config), "--out", out]
         return launch(again, processes=config.processes, threads=config.threads)
     with leaving_at_once():  # the imports below take seconds, in which a signal may come
-        from pipelines.runs.quick_imports import without_garbage_collection
+        from pipelines.runs.quick_imports import quick_imports
 
-        with without_garbage_collection():
+        with quick_imports():
             import pipelines.runs.execute  # noqa: F401
         train(config, out)
     return 0

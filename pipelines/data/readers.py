@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -273,28 +274,41 @@ def _read_conll(text: str, where: str) -> Table:
 
 
 # ---- the Hub
-def read_hub(name: str, part: DataPart, revision: str | None, split: str) -> Table:
-    """Read a split ("train", "train[:5%]") of a Hub dataset, or of a folder with the same layout.
+@dataclass(frozen=True)
+class HubData:
+    """A Hub dataset, or a folder with the same layout, opened once for all of its splits."""
+
+    name: str
+    builder: Any
+
+    def splits(self) -> list[str]:
+        """Return the names of its splits."""
+        with _errors_as_user_errors(self.name):
+            return list(self.builder.config.data_files or self.builder.info.splits or ())
+
+    def read(self, split: str) -> Table:
+        """Read a split ("train", "train[:5%]").
+
+        Raises:
+            UserError: `datasets` cannot load it; the message is that of `datasets`.
+        """
+        with _errors_as_user_errors(self.name):
+            self.builder.download_and_prepare()
+            rows = self.builder.as_dataset(split=split)
+        return of_arrow(f"{self.name}, split {split}", rows.with_format("arrow")[:], rows.features)
+
+
+def open_hub(name: str, part: DataPart, revision: str | None) -> HubData:
+    """Open a part of a Hub dataset.
 
     Raises:
-        UserError: `datasets` cannot load it; the message is that of `datasets`.
+        UserError: `datasets` cannot open it; the message is that of `datasets`.
     """
     from pipelines.data import sound_folders
 
     sound_folders.read_by_path()
-    where = f"{name}, split {split}"
     with _errors_as_user_errors(name):
-        builder = open_data_set(name, part, revision)
-        builder.download_and_prepare()
-        rows = builder.as_dataset(split=split)
-    return of_arrow(where, rows.with_format("arrow")[:], rows.features)
-
-
-def hub_splits(name: str, part: DataPart, revision: str | None) -> list[str]:
-    """Return the names of the splits of a Hub dataset."""
-    with _errors_as_user_errors(name):
-        builder = open_data_set(name, part, revision)
-        return list(builder.config.data_files or builder.info.splits or ())
+        return HubData(name, open_data_set(name, part, revision))
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from pipelines.data.columns import (
     wanted,
 )
 from pipelines.data.content import hash_of_rows, hashes_of
+from pipelines.data.garbage import without_garbage_collection
 from pipelines.data.partition import partition
-from pipelines.data.readers import hub_splits, read_file, read_hub, read_parallel
+from pipelines.data.readers import open_hub, read_file, read_parallel
 from pipelines.data.streaming import OnDisk, stream_file
 from pipelines.data.table import BadRow, Row, Table, of_rows
 from pipelines.data.tag_schemes import Scheme, scheme_of
@@ -59,6 +60,7 @@ class Splits:
     schemes: dict[str, Mapping[str, Scheme]] = field(default_factory=dict)  # by split: of each column of tags
 
 
+@without_garbage_collection()
 def load_splits(config: DataConfig, task: Task, required: Sequence[str] = ("train", "validation")) -> Splits:
     """Read every split that the data section names and check every row.
 
@@ -180,11 +182,11 @@ def _tables(config: DataConfig, task: Task) -> dict[str, Table]:
     named = {split: getattr(config, split) for split in given}
     if config.name is None:
         return {split: _file(config, files, task) for split, files in named.items() if files is not None}
-    source = (config.name, DataPart(config=config.config, folder=config.folder), config.revision)
+    source = open_hub(config.name, DataPart(config=config.config, folder=config.folder), config.revision)
     if None in named.values():  # a split that is not named is the one of the same name, if it exists
-        available = hub_splits(*source)
+        available = source.splits()
         named = {split: named[split] or (split if split in available else None) for split in given}
-    return {split: read_hub(*source, part) for split, part in named.items() if part is not None}
+    return {split: source.read(part) for split, part in named.items() if part is not None}
 
 
 def _file(config: DataConfig, files: str | Mapping[str, str], task: Task) -> Table:
@@ -268,7 +270,7 @@ def _all_tags(table: Table, path: str, names: Sequence[str] | None) -> Iterator[
 
 
 def _are_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(tag, str) for tag in value)
+    return isinstance(value, list) and all(issubclass(kind, str) for kind in set(map(type, value)))
 
 
 def _layout(table: Table, paths: Mapping[str, str], schemes: Mapping[str, Scheme]) -> str:

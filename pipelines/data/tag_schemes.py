@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 OUTSIDE = "O"
 STARTS, ENDS = "BSUW", "ESLUW"  # prefixes of the first and of the last word of an entity
@@ -42,16 +44,16 @@ def scheme_of(sentences: Iterable[Tags]) -> Scheme:
     prefixes: set[str] = set()
     bare: set[str] = set()
     loose = iob1_only = iob2_only = 0
-    for tags in sentences:
-        for before, tag in zip([OUTSIDE, *tags], tags):
-            if not has_prefix(tag):
-                bare.add(tag)
-                continue
-            prefixes.add(tag[0])
-            touches = before[1:] == tag[1:] and before != OUTSIDE
-            loose += tag[0] == "I" and not touches
-            iob2_only += tag[0] == "B" and not touches
-            iob1_only += tag[0] == "B" and touches
+    neighbours = Counter(chain.from_iterable(zip([OUTSIDE, *tags], tags) for tags in sentences))
+    for (before, tag), count in neighbours.items():
+        if not has_prefix(tag):
+            bare.add(tag)
+            continue
+        prefixes.add(tag[0])
+        touches = before[1:] == tag[1:] and before != OUTSIDE
+        loose += count * (tag[0] == "I" and not touches)
+        iob2_only += count * (tag[0] == "B" and not touches)
+        iob1_only += count * (tag[0] == "B" and touches)
     if not prefixes:
         return _without_prefixes(bare)
     if prefixes <= {"I", "E"} and "E" in prefixes:

@@ -42,9 +42,14 @@ class LocalExecutor:
         self.gpus, self.jobs, self.others = visible_gpus(), jobs, OtherCommands(say)
         self.at_a_time = jobs or len(self.gpus) or os.cpu_count() or 1
 
+    def get_ready(self, cells: Sequence[Cell]) -> None:
+        """Start the fork server; its imports take seconds, in which other things can be done."""
+        _fork_server(cells)
+        start_fork_server()
+
     def run(self, cells: Sequence[Cell], *, stop: StopRequest, on_outcome: OnOutcome) -> None:
         """Run every cell; when a stop is requested, ask the running ones to stop too."""
-        context = _fork_server(max(cell.config["threads"] for cell in cells))
+        context = _fork_server(cells)
         at_a_time, pool = self._at_a_time(cells), GpuPool(self.gpus)
         waiting = deque(cells)
         running: dict[ForkServerProcess, tuple[Cell, tuple[str, ...]]] = {}  # with its GPUs
@@ -93,8 +98,8 @@ class LocalExecutor:
         return max(1, len(self.gpus) // max(cell.config["processes"] for cell in cells))
 
 
-def _fork_server(threads: int) -> ForkServerContext:
-    limit_threads(threads)  # the server does the imports
+def _fork_server(cells: Sequence[Cell]) -> ForkServerContext:
+    limit_threads(max(cell.config["threads"] for cell in cells))  # the server does the imports
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipelines.runs.preload"])
     return context

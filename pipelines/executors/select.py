@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.ablation.cell import Executor
+from pipelines.ablation.cell import Cell, Executor
 from pipelines.config.load import AblationConfig
 from pipelines.errors import UserError
 from pipelines.executors.hf_jobs import HfJobsExecutor
@@ -40,3 +40,9 @@ def executor_of(
         what = "Slurm jobs are submitted through submitit, which is not installed"
         raise UserError("--executor slurm", what, accepted="pip install 'attnlab[slurm]'") from error
     return SlurmExecutor(config.slurm, folder, say)
+
+
+def get_ready(executor: Executor, cells: Sequence[Cell]) -> None:
+    """Start what the runs wait for, which on this machine is a fork server, before they are registered."""
+    if isinstance(executor, LocalExecutor):
+        executor.get_ready(cells)

@@ -85,10 +85,15 @@ def require_numbers(model: PreTrainedModel, source: str) -> None:
         UserError: it names their modules.
     """
     parameters = dict(model.named_parameters())
-    wrong = {name for name, weight in parameters.items() if not bool(weight.isfinite().all())}
+    wrong = {name for name, weight in parameters.items() if not _is_finite(weight)}
     if wrong:
         what = f"weights are NaN or infinite: {listed(modules(wrong, parameters.keys() - wrong))}"
         raise UserError("model.name", what, source, "name a checkpoint from before they became so")
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    """Return whether no number is NaN or infinite: else one is the smallest or the largest."""
+    return not weight.numel() or bool(torch.stack(torch.aminmax(weight)).isfinite().all())
 
 
 def require_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:

@@ -142,7 +142,19 @@ def module(name: str) -> Module | None:
         SyntaxError: the file is not valid Python.
     """
     file = find_module(name)
-    return Module(name, file, _parse(file, file.stat().st_mtime_ns)) if file else None
+    return Module(name, file, _parse(file, _changed(file))) if file else None
+
+
+def version_of(name: str) -> tuple[Path, int]:
+    """Return the file of a module by its dotted name, and when it was changed last, in nanoseconds.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    file = find_module(name)
+    if file is None:
+        raise _not_found(name)
+    return file, _changed(file)
 
 
 def require(name: str) -> Module:
@@ -156,8 +168,12 @@ def require(name: str) -> Module:
     except SyntaxError as error:
         raise not_python(error) from None
     if found is None:
-        raise UserError(name, "the source file of this module is not found")
+        raise _not_found(name)
     return found
+
+
+def _not_found(name: str) -> UserError:
+    return UserError(name, "the source file of this module is not found")
 
 
 def not_python(error: SyntaxError) -> UserError:
@@ -165,8 +181,12 @@ def not_python(error: SyntaxError) -> UserError:
     return UserError(f"{error.filename}:{error.lineno}", "is not valid Python", error.msg)
 
 
+def _changed(file: Path) -> int:
+    return file.stat().st_mtime_ns
+
+
 @lru_cache(maxsize=64)
-def _parse(file: Path, _changed: int) -> ast.Module:
+def _parse(file: Path, _at: int) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines.config.load import RUN_EXECUTION_KEYS, RunConfig
 from pipelines.errors import UserError
 from pipelines.hub import mirror
-from pipelines.registry import catalog
-from pipelines.registry.fingerprint import fingerprint, fingerprints
+from pipelines.registry import catalog, source
+from pipelines.registry.fingerprint import fingerprint, fingerprints, of_file
 from pipelines.runs.sources import sources_of
 from pipelines.storage.paths import split_part
 
@@ -175,17 +176,24 @@ def _sources(config: RunConfig) -> dict[str, str]:
     named += [(catalog.VARIANT, variant.name) for variant in config.attention]
     if config.data.generated is not None:
         named.append((catalog.CORPUS, config.data.generated.name))
-    found = {
-        f"{package}.{name}": fingerprint(f"{package}.{name}")
-        for package, names in TRAINING.items()
-        for name in names
-    }
+    found = {name: fingerprint(name) for name in _of_training()}
     for kind, name in named:
         entry = catalog.find(kind, name)
         if entry is None:
             raise UserError(f"{kind.word} {name}", "its source is not found, so the run has no hash")
         found |= fingerprints(entry.module.name)
     return found
+
+
+def _of_training() -> Iterator[str]:
+    return (f"{package}.{name}" for package, names in TRAINING.items() for name in names)
+
+
+def read_sources() -> None:
+    """Hash the source files of `TRAINING` before a run asks: one that has changed by then is hashed again."""
+    with suppress(UserError):  # the run says it
+        for name in _of_training():
+            of_file(name, *source.version_of(name))
 
 
 def content_of(value: str | None) -> str | None:

@@ -86,6 +86,8 @@ class Ner(Labelled):
         wrong = [token for token in tokens if not isinstance(token, str)]
         if wrong:
             return f"has a token that is not text: {wrong[0]!r}"
+        if tags and set(map(type, tags)) == {str}:
+            tags = dict.fromkeys(tags)  # each once
         return next((reason for reason in map(self._check_tag, tags or ()) if reason), None)
 
     def _check_tag(self, tag: object) -> str | None:

@@ -85,13 +85,13 @@ class Training:
             RunFailed: a checkpoint cannot be written or none can be read.
         """
         self._resume()
-        config, state = self.config, self.state
+        state = self.state
         self.engine.model.train()
         with (
-            tracking(self.accelerator, config, self.folder.path),
+            tracking(self.accelerator, self.config, self.folder.path),
             self.reporter.phase("training", self.num_steps, state.step) as phase,
         ):
-            while state.step < self.num_steps and not state.stopped_early(config.early_stopping_patience):
+            while not self._has_ended:
                 started, cpu_started = time.perf_counter(), time.process_time()
                 pending = [
                     self.engine.take_step(self.plan.step(number)) for number in self._until_next_sync()
@@ -116,6 +116,12 @@ class Training:
         if state.diverged_at is None:
             self._diagnose(final=True)
         return state
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the last step was taken: of the plan, or by early stopping."""
+        patience = self.config.early_stopping_patience
+        return self.state.step >= self.num_steps or self.state.stopped_early(patience)
 
     def _until_next_sync(self) -> range:
         """Return the steps to take before their numbers are read.
@@ -205,8 +211,9 @@ class Training:
             state.evaluations_since_best += 1
 
     def _save(self) -> None:
+        """Write a checkpoint; after the last step without the moments: no step needs them."""
         weights = model_tensors(self.model)  # of a sharded model this needs every rank
-        moments = optimizer_tensors(self.engine.optimizer)
+        moments = {} if self._has_ended else optimizer_tensors(self.engine.optimizer)
         if self.accelerator.is_main_process:
             best = () if self.state.best_step is None else (self.state.best_step,)
             self.store.save(self.state.step, weights, moments, asdict(self.state), protect=best)

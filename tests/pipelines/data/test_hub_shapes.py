@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from pipelines.config.load import load_run
+from pipelines.config.load import load_run, run_from_dict
+from pipelines.data import readers
 from pipelines.data.splits import load_splits
+from pipelines.hub.data_set import open_data_set
 from pipelines.tasks.load import load_task
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "task"
@@ -105,3 +107,21 @@ def test_a_file_for_the_hub_reads_a_data_set_of_that_shape(name, tmp_path, monke
     example = splits.train[-1]
     assert {key: example[key] for key in expected} == expected
     assert splits.validation
+
+
+@pytest.mark.parametrize("names", [{}, {"train": "train[:3]", "test": "test"}], ids=["found", "named"])
+def test_a_data_set_is_opened_once_for_all_of_its_splits(names, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    for split in ("train", "validation", "test"):
+        rows = Dataset.from_dict({"text": [f"{split} {n}" for n in range(4)], "label": ["a", "b"] * 2})
+        rows.to_parquet(tmp_path / "hub" / f"{split}.parquet")
+    opened = []
+    monkeypatch.setattr(
+        readers, "open_data_set", lambda *asked: opened.append(asked) or open_data_set(*asked)
+    )
+    settings = {"task": "text_classification", "model": {"architecture": "bert", "family": "encoder"}}
+    config = run_from_dict({**settings, "data": {"name": str(tmp_path / "hub"), **names}})
+    splits = load_splits(config.data, load_task(config))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [3 if names else 4, 4, 4]
+    assert splits.test[0]["text"] == "test 0"
+    assert len(opened) == 1

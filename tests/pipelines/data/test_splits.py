@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import json
 from pathlib import Path
@@ -252,3 +253,24 @@ def test_real_data_loads_as_its_readme_says(shared):
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (3394, 1009, 1287)
     assert len(task.state()["labels"]) == 13
     assert splits.skipped == {"train": [], "validation": [], "test": []}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_rows_are_read_without_searching_them_for_garbage_and_all_is_as_before(tmp_path, enabled):
+    (tmp_path / "t.jsonl").write_text('{"tokens": ["Oslo"], "ner_tags": ["O"]}\n' * 3)
+    before, collections = gc.isenabled(), []
+
+    class Watched(Tagging):
+        def check(self, example):
+            collections.append(gc.isenabled())
+            return super().check(example)
+
+    try:
+        gc.enable() if enabled else gc.disable()
+        load_splits(config(train=tmp_path / "t.jsonl"), Watched(), required=["train"])
+        with pytest.raises(UserError):
+            load_splits(config(train=tmp_path / "no.jsonl"), Watched(), required=["train"])
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable() if before else gc.disable()
+    assert collections == [False] * 3

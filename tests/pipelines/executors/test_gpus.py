@@ -82,7 +82,7 @@ def test_runs_share_no_gpu_unless_they_are_asked_to(
     monkeypatch, tmp_path, jobs, processes, side_by_side, runs_on_a_gpu
 ):
     monkeypatch.setenv(devices.VISIBLE, "a,b,c")
-    monkeypatch.setattr(local, "_fork_server", lambda threads: SimpleNamespace(Process=Child))
+    monkeypatch.setattr(local, "_fork_server", lambda cells: SimpleNamespace(Process=Child))
     monkeypatch.setattr(local, "wait", lambda sentinels, timeout: None)
     monkeypatch.setattr(Child, "at_work", {})
     monkeypatch.setattr(Child, "seen", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ NO_NUMBERS = (
     "pipelines.terminal",
     *(f"pipelines.train.{name}" for name in ("attention_log", "checkpoint", "process_advice", "progress")),
     *(f"pipelines.train.{name}" for name in ("trackers", "speed.allocator")),
-    "pipelines.data.label_shares",
+    *(f"pipelines.data.{name}" for name in ("garbage", "label_shares")),
     *(f"pipelines.runs.{name}" for name in ("first_batch", "prepare")),
 )
 NO_NUMBERS_PACKAGES = ("pipelines.config.", "pipelines.hub.", "pipelines.registry.")
@@ -177,6 +178,44 @@ def test_every_module_that_a_run_imports_is_part_of_it_or_known_to_decide_no_num
 def test_every_adapter_of_an_architecture_is_part_of_it():
     files = (Path(__file__).parents[3] / "custom_attention" / "adapters").glob("[!_]*.py")
     assert sorted(path.stem for path in files) == list(identity.TRAINING["custom_attention.adapters"])
+
+
+# ---- sources that were hashed before a run asks
+ENGINE = "pipelines.train.engine"
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch) -> Path:
+    """Return the file that is read as the source of a module of training."""
+    find = source.find_module
+    copy = tmp_path / "engine.py"
+    copy.write_text(find(ENGINE).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(source, "find_module", lambda asked: copy if asked == ENGINE else find(asked))
+    return copy
+
+
+def test_a_source_that_changes_after_the_fork_server_has_hashed_it_is_another_run(engine, fresh_caches):
+    identity.read_sources()
+    before = described()
+    engine.write_text(f"{engine.read_text(encoding='utf-8')}\nANOTHER = 1\n", encoding="utf-8")
+    os.utime(engine, ns=(0, engine.stat().st_mtime_ns + 1))  # the clock of the disk may not have moved on
+    fresh_caches()
+    assert [line.split(":")[0] for line in identity.differences(before, described())] == [f"sources.{ENGINE}"]
+
+
+def test_a_run_hashes_no_source_that_the_fork_server_has_hashed(engine, monkeypatch, fresh_caches):
+    identity.read_sources()
+    before = described()["sources"]
+    fresh_caches()
+    monkeypatch.setattr(fingerprint, "normal_form", lambda tree: pytest.fail("hashed again"))
+    assert described(task="ner")["sources"] == before
+
+
+def test_a_source_that_cannot_be_read_is_said_by_the_run_and_not_before_it(engine):
+    engine.write_text("def broken(:\n", encoding="utf-8")
+    identity.read_sources()
+    with pytest.raises(UserError, match="is not valid Python"):
+        described()
 
 
 # ---- a user's own variants
