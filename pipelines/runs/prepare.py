@@ -50,6 +50,7 @@ from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
 from pipelines.train.progress import Reporter
 from pipelines.train.speed.allocator import keep_freed_memory, return_freed_memory
+from pipelines.train.speed.products import keep_few_shapes
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -200,9 +201,10 @@ def attach_attention(
 
 
 def set_up_libraries(config: RunConfig) -> None:
-    """Set the number of threads, keep freed memory, and silence transformers: attnlab reports by itself."""
+    """Set the number of threads and what memory is kept; silence transformers: attnlab reports by itself."""
     torch.set_num_threads(config.threads)
     keep_freed_memory()
+    keep_few_shapes()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     # Its own lock is a named semaphore, which a forked run would leave behind; no bar is shared here.

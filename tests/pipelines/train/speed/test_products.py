@@ -1,6 +1,10 @@
 """Linear layers by oneDNN: outputs and gradients of the layer's own, up to rounding."""
 
 import copy
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -109,3 +113,32 @@ def test_a_model_gives_its_outputs_under_its_names(architecture):
     assert list(model.state_dict()) == names
     assert any(type(module) in products.QUICK.values() for module in model.modules())
     torch.testing.assert_close(model(**batch).logits, wanted)
+
+
+GROWTH = """
+import torch
+from pipelines.train.speed import products
+torch.set_num_threads(1)
+products.keep_few_shapes()
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+def compute(rows):
+    for _ in range(2):
+        products._Affine.apply(torch.ones(rows, 384), weight, None, True).sum().backward()
+weight = torch.ones(512, 384, requires_grad=True)
+for rows in range(900, 940):
+    compute(rows)
+before = resident()
+for rows in range(400, 800):
+    compute(rows)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="needs oneDNN's product")
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_the_code_of_hundreds_of_shapes_is_not_kept():
+    env = {name: value for name, value in os.environ.items() if name not in products.KEPT_SHAPES}
+    done = subprocess.run([sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True, env=env)
+    assert int(done.stdout) < 100 << 20
