@@ -49,7 +49,7 @@ from pipelines.train import process_advice, trackers
 from pipelines.train.engine import build_engine
 from pipelines.train.loop import Training, agreed_to_stop
 from pipelines.train.progress import Reporter
-from pipelines.train.speed.allocator import keep_freed_memory, return_freed_memory
+from pipelines.train.speed.allocator import keep_freed_memory, return_freed_memory, return_large_blocks
 from pipelines.train.speed.products import keep_few_shapes
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def prepare(
     reporter.say("an input of the first step: " + "\n  ".join(first_batch.shown(task, first[0])))
     if config.processes > 1:
         reporter.say(process_advice.shared_batch(config, training.plan))
+    if prepared["train"].features.lengths.max() > config.max_tokens:
+        return_large_blocks()
     return_freed_memory()
     return PreparedRun(
         task, splits, prepared.get("test"), proof, training, forward_flops, set_aside(model), adapted

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipelines.train.speed.allocator import LARGEST_KEPT
+from pipelines.train.speed.allocator import LARGE
 
 KEEP = "from pipelines.train.speed import allocator; allocator.keep_freed_memory()"
 RETURN = "allocator.return_freed_memory()"
@@ -31,12 +31,14 @@ print(resident() - before)
 @pytest.mark.parametrize(
     ("first", "block", "last", "stays"),
     [
-        ("", LARGEST_KEPT // 2, "", False),
-        (KEEP, LARGEST_KEPT // 2, "", True),
-        (KEEP, LARGEST_KEPT // 2, RETURN, False),
-        (KEEP, LARGEST_KEPT * 2, "", False),
+        ("", LARGE // 2, "", False),
+        (KEEP, LARGE // 2, "", True),
+        (KEEP, LARGE // 2, RETURN, False),
+        (KEEP, LARGE * 2, "", True),
+        (f"{KEEP}; allocator.return_large_blocks()", LARGE * 2, "", False),
+        (f"{KEEP}; allocator.return_large_blocks()", LARGE // 2, "", True),
     ],
-    ids=["not asked for", "kept", "returned later", "too large"],
+    ids=["not asked for", "kept", "returned later", "large ones kept", "large ones returned", "others kept"],
 )
 def test_freed_blocks_stay_with_the_process_once_asked_for(first, block, last, stays):
     script = CHILD.format(first=first, block=block, last=last)
