@@ -176,6 +176,22 @@ def test_keys_of_a_source_are_put_together_once(monkeypatch):
     assert_close(visible.attend(stack(True), *call)[0], sdpa_attention_forward(*call)[0])
 
 
+def test_keys_that_are_read_where_they_lie_are_not_kept():
+    """Those of one text, or of texts of one length, are one piece of memory already."""
+    gc.collect()
+    before = len(one_query._known)
+    for sources in ([11], [5, 5, 5], [4, 11, 11]):
+        query, key, value = (torch.randn(len(sources), 6, length, 9) for length in (1, max(sources), 11))
+        value = value[:, :, : max(sources)]
+        mask = torch.arange(max(sources)) < torch.tensor(sources)[:, None, None, None]
+        for _ in range(3):
+            call = Site(1), query, key, value, mask.clone()
+            assert_close(visible.attend(stack(True), *call)[0], sdpa_attention_forward(*call)[0])
+        del key, value, call
+        gc.collect()
+        assert len(one_query._known) <= before
+
+
 def test_nothing_is_kept_of_masks_and_keys_that_are_gone():
     gc.collect()
     before = len(visible._known), len(one_query._known)
