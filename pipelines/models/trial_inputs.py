@@ -30,8 +30,22 @@ def shortened(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Te
     places = torch.arange(ids.shape[1], device=ids.device)
     order = torch.where(_are_ends(model, inputs), -1, places)
     kept = order.argsort(1, stable=True)[:, : MOST_TOKENS // len(ids)].sort(1).values
+    return {name: _cut(tensor, kept, ids) for name, tensor in _read(model, inputs).items()}
+
+
+def rows_apart(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return a batch; where its texts are long, batches of one row each, without targets as `shortened`."""
+    ids = inputs.get("input_ids")
+    if ids is None or ids.numel() <= MOST_TOKENS:
+        return [inputs]
+    read = _read(model, inputs)
+    return [{name: tensor[row : row + 1] for name, tensor in read.items()} for row in range(len(ids))]
+
+
+def _read(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs without targets, which an encoder-decoder reads."""
     left_out = () if model.config.is_encoder_decoder else TARGETS
-    return {name: _cut(tensor, kept, ids) for name, tensor in inputs.items() if name not in left_out}
+    return {name: tensor for name, tensor in inputs.items() if name not in left_out}
 
 
 def _are_ends(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
