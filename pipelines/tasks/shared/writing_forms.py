@@ -205,7 +205,7 @@ def _without_padding(ids: Tensor, mask: Tensor) -> Tensor:
 
     It ends a text, after which nothing is written, so that it may stand there again.
     """
-    last = ids.gather(1, mask.sum(1, keepdim=True) - 1)
+    last = ids.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))
     return ids.where(mask.bool(), last)
 
 
