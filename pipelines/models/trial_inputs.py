@@ -29,7 +29,7 @@ def shortened(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Te
         return inputs
     places = torch.arange(ids.shape[1], device=ids.device)
     order = torch.where(_are_ends(model, inputs), -1, places)
-    kept = order.argsort(1, stable=True)[:, : MOST_TOKENS // len(ids)].sort(1).values
+    kept = order.argsort(dim=1, stable=True)[:, : MOST_TOKENS // len(ids)].sort(1).values
     return {name: _cut(tensor, kept, ids) for name, tensor in _read(model, inputs).items()}
 
 

@@ -109,8 +109,9 @@ def test_texts_and_losses_are_those_of_the_library_s_own_reading(family, search)
 )
 def test_padding_is_no_word_of_a_source(search):
     search = {"encoder_repetition_penalty": 3.0, **search}
-    form, batch = batch_of()
-    rows = [ids[mask.bool()][None] for ids, mask in zip(batch["input_ids"], batch["attention_mask"])]
+    form, generator = Pair(Vocabulary()), torch.Generator().manual_seed(7)
+    sources = [[*ids, Vocabulary.end] for ids in drawn(SOURCES, generator)]
+    rows, batch = [torch.tensor([ids]) for ids in sources], form.collate(sources, drawn(TARGETS, generator))
     for family in ("t5", "bart"):
         plain, model = model_of(family), custom_attention.attach(model_of(family), [])
         with torch.no_grad(), without_hidden_keys(model):
