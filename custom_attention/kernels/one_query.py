@@ -71,7 +71,8 @@ def _packed(key: Tensor, value: Tensor, groups: list[Group]) -> list[Pair]:
         _known[key] = groups, None
         return _cut(key, value, groups)
     if pairs is None:
-        pairs = [(k.contiguous(), v.contiguous()) for k, v in _cut(key, value, groups)]
+        # `data`, because a view would keep the keys, by which it is known, and all of them after the batch.
+        pairs = [(k.contiguous().data, v.contiguous().data) for k, v in _cut(key, value, groups)]
         _known[key] = groups, pairs
     found: list[Pair] = pairs
     return found

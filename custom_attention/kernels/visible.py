@@ -174,7 +174,8 @@ def _sum(
     mask: Tensor | None, bias: Tensor | None, place: tuple[slice, ...], dtype: torch.dtype
 ) -> Tensor | None:
     """Return a part of the mask as numbers, plus the bias."""
-    bias = None if bias is None else cut_to_block(bias, place)
+    if bias is not None:  # a variant may leave out its first dimensions
+        bias = cut_to_block(bias[(None,) * (4 - bias.dim())], place)
     if mask is None:
         return bias
     mask = cut_to_block(mask, place)

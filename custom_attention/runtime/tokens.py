@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from custom_attention.errors import VariantError
 from custom_attention.runtime.blockwise import cut_to_block
@@ -169,14 +170,32 @@ class TokensOfCall:
             raise VariantError(self.stack.site.name, what)
         return self._along_own_keys(states)
 
+    def values_of_text(self) -> Tensor:
+        """Return the values of this site as later sites need them, (batch, key_heads, len, head_dim).
+
+        They are `value`, and before it those of earlier tokens that a window of the cache has let go.
+        """
+        cache = None if self.arguments is None else self.arguments.cache
+        layers = [] if cache is None else cache.layers
+        has_window = any(isinstance(layer, DynamicSlidingWindowLayer) for layer in layers)
+        if self.stack.site.kind != "self" or not has_window:
+            return self.value
+        of_call = self.value[:, :, -self.query.shape[2] :].transpose(1, 2)
+        return self._along_text(of_call).transpose(1, 2)
+
     def _along_own_keys(self, states: Tensor) -> Tensor:
+        along = self._along_text(states)
+        return along if along is states else along[:, -self.num_own_keys :]
+
+    def _along_text(self, states: Tensor) -> Tensor:
+        """Return the states of this call's tokens behind those that the cache keeps of all earlier ones."""
         cache = None if self.arguments is None else self.arguments.cache
         if self.arguments is None or cache is None:
             return states
         slot, kept = self._num_kept, self.arguments.kept
         self._num_kept += 1
         if slot == len(kept):
-            kept.append(keep_with_cache(cache, self.stack.site, slot, states)[:, -self.num_own_keys :])
+            kept.append(keep_with_cache(cache, self.stack.site, slot, states))
         return kept[slot]
 
 

@@ -48,8 +48,9 @@ class ValueResidual(Variant):
     def value(self, value: Tensor, call: Call) -> Tensor:
         earlier = call.earlier("value")
         if not earlier:
-            call.publish("value", call.value)
+            call.publish("value", call.values_of_text())
             return value
+        first = earlier[0][:, :, -value.shape[2] :]  # of the same tokens: a window may have let go of others
         if self.form == "fixed":
-            return (value + earlier[0]) / 2
-        return (value * (1 + self.own) + earlier[0] * self.first).to(value.dtype)
+            return (value + first) / 2
+        return (value * (1 + self.own) + first * self.first).to(value.dtype)

@@ -214,7 +214,7 @@ def saved_bytes(task: Task, model: torch.nn.Module, features: list[dict[str, Any
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an output that knows its graph, kept by it, would never be freed
 
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

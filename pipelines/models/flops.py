@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from transformers import PreTrainedModel
+
+from pipelines.models.trial_inputs import rows_apart, tensors_of
 
 
 def _fused_on_cpu(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
@@ -17,15 +20,16 @@ def _fused_on_cpu(query: torch.Size, key: torch.Size, value: torch.Size, *_: obj
 KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_on_cpu}
 
 
-def of_forward(model: torch.nn.Module, batch: Mapping[str, Any]) -> int:
+def of_forward(model: PreTrainedModel, batch: Mapping[str, Any]) -> int:
     """Count the floating-point operations of the matrix products in one forward; a multiply-add is two.
 
-    Softmax, norms, activations and other elementwise work is not counted. No random number is drawn, and the
-    modes of the model and what it learns are restored.
+    Softmax, norms, activations and other elementwise work is not counted. Long texts are read one by one:
+    cut ones would not say what attention costs. No random number is drawn, and the modes of the model and
+    what it learns are restored.
     """
     training = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
-    inputs = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    inputs = {name: value.to(device) for name, value in tensors_of(batch).items()}
     counter = FlopCounterMode(display=False, custom_mapping=KERNELS)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -33,7 +37,8 @@ def of_forward(model: torch.nn.Module, batch: Mapping[str, Any]) -> int:
         for parameter in learned:  # the counter stops at a view of one that a module reads (DeBERTa)
             parameter.requires_grad_(False)
         with torch.no_grad(), counter:
-            model(**inputs)
+            for part in rows_apart(model, inputs):
+                model(**part)
     finally:
         for parameter in learned:
             parameter.requires_grad_(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,14 +21,44 @@ def tensors_of(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 def shortened(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the first tokens of long texts; other inputs are returned as they are, the same dict.
 
-    What is cut has no targets, because none may be left in it; an encoder-decoder reads them.
+    Tokens that end a text stay: classifiers of BART and T5 read the last one. What is cut has no targets,
+    because none may be left in it; an encoder-decoder reads them.
     """
     ids = inputs.get("input_ids")
     if ids is None or ids.numel() <= MOST_TOKENS:
         return inputs
-    most, left_out = MOST_TOKENS // len(ids), () if model.config.is_encoder_decoder else TARGETS
-    return {
-        name: tensor[:, :most] if tensor.dim() == 2 and not tensor.is_floating_point() else tensor
-        for name, tensor in inputs.items()
-        if name not in left_out
-    }
+    places = torch.arange(ids.shape[1], device=ids.device)
+    order = torch.where(_are_ends(model, inputs), -1, places)
+    kept = order.argsort(dim=1, stable=True)[:, : MOST_TOKENS // len(ids)].sort(1).values
+    return {name: _cut(tensor, kept, ids) for name, tensor in _read(model, inputs).items()}
+
+
+def rows_apart(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return a batch; where its texts are long, batches of one row each, without targets as `shortened`."""
+    ids = inputs.get("input_ids")
+    if ids is None or ids.numel() <= MOST_TOKENS:
+        return [inputs]
+    read = _read(model, inputs)
+    return [{name: tensor[row : row + 1] for name, tensor in read.items()} for row in range(len(ids))]
+
+
+def _read(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs without targets, which an encoder-decoder reads."""
+    left_out = () if model.config.is_encoder_decoder else TARGETS
+    return {name: tensor for name, tensor in inputs.items() if name not in left_out}
+
+
+def _are_ends(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Return which tokens end a text, (batch, len); padding, which may have the same id, ends none."""
+    ids, of_config = inputs["input_ids"], getattr(model.config, "eos_token_id", None)
+    ends = [] if of_config is None else of_config
+    are_ends = torch.isin(ids, torch.as_tensor(ends, dtype=ids.dtype, device=ids.device))
+    return are_ends & inputs["attention_mask"].bool() if "attention_mask" in inputs else are_ends
+
+
+def _cut(tensor: Tensor, kept: Tensor, ids: Tensor) -> Tensor:
+    """Return the kept places of what has one number for each token, and as many of other texts."""
+    if tensor.shape == ids.shape:
+        return tensor.gather(1, kept)
+    is_text = tensor.dim() == 2 and not tensor.is_floating_point()
+    return tensor[:, : kept.shape[1]] if is_text else tensor

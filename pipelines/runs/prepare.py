@@ -35,7 +35,6 @@ from pipelines.models.freeze import freeze
 from pipelines.models.head_labels import adopt_order, label_line
 from pipelines.models.kernel import require_gpu, use_kernel
 from pipelines.models.processor import load_processor
-from pipelines.models.trial_inputs import shortened, tensors_of
 from pipelines.models.weights import loading_lines
 from pipelines.runs import first_batch
 from pipelines.shown import plural
@@ -91,8 +90,7 @@ def prepare(
         reporter.say(describe_set_aside(set_aside(model)))
     for said in [proof.sentence, *about_training(config, task, model)]:
         reporter.say(said)
-    inputs = tensors_of(task.collate(list(prepared["train"].features[:4])))
-    forward_flops = flops.of_forward(model, shortened(model, inputs))
+    forward_flops = flops.of_forward(model, task.collate(list(prepared["train"].features[:4])))
     adapted = lora.adapt(model, config) if config.lora else None
     if config.freeze:
         reporter.say(freeze(model, config.freeze, train_variant=config.train_variant))

@@ -67,3 +67,24 @@ def test_a_model_of_one_attention_module_has_no_earlier_site():
     )
     with pytest.raises(VariantError, match="is the only attention module of the model"):
         attach(hf.AlbertModel(config), "value_residual")
+
+
+WINDOW, LENGTH, STEPS = 4, 7, 6
+
+
+@pytest.mark.parametrize("kinds", ["sliding full", "full sliding", "sliding sliding"])
+@pytest.mark.parametrize("form", ["learned", "fixed"])
+def test_values_of_the_first_layer_are_those_of_the_same_tokens_whatever_windows_have_let_go(kinds, form):
+    """A cache of Gemma keeps other tokens in a layer with a window than in one without."""
+    torch.manual_seed(5)
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size"), 24) | {"head_dim": 6, "vocab_size": 41}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    types = [f"{kind}_attention" for kind in kinds.split()]
+    config = hf.Gemma2Config(**sizes, sliding_window=WINDOW, layer_types=types, query_pre_attn_scalar=6)
+    model = nudged(attach(hf.Gemma2ForCausalLM(config).eval(), {"value_residual": {"form": form}}))
+    ids = torch.randint(3, 41, (3, LENGTH + STEPS))
+    whole = model(ids, use_cache=False).logits
+    output = model(ids[:, :LENGTH], use_cache=True)
+    for place in range(LENGTH, LENGTH + STEPS):
+        output = model(ids[:, place : place + 1], past_key_values=output.past_key_values, use_cache=True)
+        torch.testing.assert_close(output.logits[:, 0], whole[:, place], rtol=1e-4, atol=1e-5)

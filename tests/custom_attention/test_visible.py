@@ -176,6 +176,32 @@ def test_keys_of_a_source_are_put_together_once(monkeypatch):
     assert_close(visible.attend(stack(True), *call)[0], sdpa_attention_forward(*call)[0])
 
 
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("shape", [(6, 1, KEYS), (1, KEYS), (KEYS,)], ids=str)
+def test_a_bias_may_leave_out_its_first_dimensions(shape, queries):
+    call = Site(1), *states(queries, 6, torch.float32), seen("right", queries)
+    terms = {"position_bias": torch.randn(shape, generator=torch.Generator().manual_seed(3))}
+    whole = call[1].new_zeros(len(LENGTHS), 6, queries, KEYS) + terms["position_bias"]
+    wanted = sdpa_attention_forward(*call[:4], whole.masked_fill(~call[4], -torch.inf))[0]
+    assert_close(visible.attend(stack(), *call, **terms)[0], wanted)
+
+
+def test_keys_that_are_read_where_they_lie_are_not_kept():
+    """Those of one text, or of texts of one length, are one piece of memory already."""
+    gc.collect()
+    before = len(one_query._known)
+    for sources in ([11], [5, 5, 5], [4, 11, 11]):
+        query, key, value = (torch.randn(len(sources), 6, length, 9) for length in (1, max(sources), 11))
+        value = value[:, :, : max(sources)]
+        mask = torch.arange(max(sources)) < torch.tensor(sources)[:, None, None, None]
+        for _ in range(3):
+            call = Site(1), query, key, value, mask.clone()
+            assert_close(visible.attend(stack(True), *call)[0], sdpa_attention_forward(*call)[0])
+        del key, value, call
+        gc.collect()
+        assert len(one_query._known) <= before
+
+
 def test_nothing_is_kept_of_masks_and_keys_that_are_gone():
     gc.collect()
     before = len(visible._known), len(one_query._known)

@@ -113,7 +113,8 @@ class Pair(Form):
         encoded = BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)
         cache = _for_beams(cache_of_sources(output.get("past_key_values")), search)
         del output
-        known = {"encoder_outputs": encoded, "past_key_values": cache}
+        source = _without_padding(batch["input_ids"], batch["attention_mask"])
+        known = {"encoder_outputs": encoded, "past_key_values": cache, "input_ids": source}
         return losses, self.generate(model, {**batch, **known}, search)
 
     def _forced(
@@ -197,6 +198,15 @@ class Continuation(Form):
 def _has_cache(model: Model) -> bool:
     """Return whether a step goes on from a cache; without one it reads all tokens again."""
     return model.generation_config.use_cache is not False
+
+
+def _without_padding(ids: Tensor, mask: Tensor) -> Tensor:
+    """Return sources with their last token in the place of padding, for rules about what a source says.
+
+    It ends a text, after which nothing is written, so that it may stand there again.
+    """
+    last = ids.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))
+    return ids.where(mask.bool(), last)
 
 
 def _for_beams(cache: Cache | None, search: Mapping[str, Any]) -> Cache | None:

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 import custom_attention
-from pipelines.models import flops
+from pipelines.models import flops, trial_inputs
 
 WIDTH, INNER, LAYERS, HEADS, EXAMPLES, LEN = 12, 20, 2, 3, 2, 7
 TOKENS, HEAD_DIM = EXAMPLES * LEN, WIDTH // HEADS
@@ -47,6 +47,18 @@ def test_a_variant_costs_what_it_adds(variant, more):
     plain = flops.of_forward(bert(), BATCH)
     changed = flops.of_forward(custom_attention.attach(bert(), [variant]), BATCH)
     assert changed - plain == 2 * LAYERS * more
+
+
+@pytest.mark.parametrize("variants", [["stock"], ["linear_attention"]], ids=lambda names: names[0])
+def test_long_texts_count_whole_and_are_read_one_by_one(variants, monkeypatch):
+    model = custom_attention.attach(bert(), variants)
+    rows, whole = [], flops.of_forward(model, BATCH)
+    monkeypatch.setattr(trial_inputs, "MOST_TOKENS", TOKENS - 1)
+    model.register_forward_pre_hook(
+        lambda _, args, inputs: rows.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    assert flops.of_forward(model, BATCH | {"labels": torch.ones(EXAMPLES, LEN)}) == whole
+    assert rows == [(1, LEN)] * EXAMPLES
 
 
 def test_counting_changes_neither_modes_nor_the_random_stream():

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+import transformers as hf
 
 from pipelines.errors import UserError
 from pipelines.models import trial_inputs
 from pipelines.models.attention import attach_and_prove
 from pipelines.models.trial_inputs import shortened, tensors_of
-from tests.custom_attention.models import tiny
+from tests.custom_attention.models import EOS, tiny
 from tests.pipelines.train.harness import config
 
 LENGTHS = (23, 11)
@@ -71,3 +72,36 @@ def test_a_variant_that_acts_on_far_tokens_only_is_not_refused():
     attach_and_prove(window(12), tiny("gpt2"), batch())
     with pytest.raises(UserError, match="change no bit of a batch"):
         attach_and_prove(window(30), tiny("gpt2"), batch())
+
+
+CLASSIFIERS = {
+    "bart": hf.BartForSequenceClassification,
+    "t5": hf.T5ForSequenceClassification,
+    "gpt2": hf.GPT2ForSequenceClassification,
+}
+
+
+def ended(*ends):
+    """Texts that end at `ends` and at their last token, after which there is padding of the same id."""
+    made = batch()
+    ids = made["input_ids"].clamp(min=EOS + 2) * made["attention_mask"] + EOS * (1 - made["attention_mask"])
+    for row, length in enumerate(LENGTHS):
+        ids[row, [end for end in (*ends, length - 1) if end < length]] = EOS
+    return made | {"input_ids": ids}
+
+
+@pytest.mark.parametrize("family", CLASSIFIERS)
+@pytest.mark.parametrize("ends", [(), (8, 9)], ids=["one text", "a pair"])
+def test_models_that_read_the_end_of_a_text_are_tried_on_it(family, ends):
+    """Those of BART and T5 stop where a text has no end, or texts have not as many."""
+    sizes = tiny(family).config
+    sizes.eos_token_id = sizes.pad_token_id = EOS
+    model = CLASSIFIERS[family](sizes).eval()
+    given = ended(*ends)
+    cut = shortened(model, tensors_of(given))
+    assert ((cut["input_ids"] == EOS) & cut["attention_mask"].bool()).sum(1).tolist() == [len(ends) + 1] * 2
+    num_others = 7 - len(ends) - 1
+    for row, whole in zip(cut["input_ids"], given["input_ids"]):
+        assert row[row != EOS].tolist() == whole[whole != EOS][:num_others].tolist()
+    _, proof = attach_and_prove(config(family, attention=["gate"]), model, given)
+    assert proof.passed

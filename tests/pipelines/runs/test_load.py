@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -258,6 +260,23 @@ def test_memory_of_the_backward_pass_is_that_of_its_saved_tensors():
     linear = torch.nn.Linear(100, 50)
     # the input (n x 100) and the output (n x 50), float32; the weight is no news
     assert saved_bytes(Squares(), linear, [{}] * 7) == 7 * (100 + 50) * 4
+
+
+def test_nothing_is_kept_of_what_was_measured_for_the_backward_pass():
+    outputs = []
+
+    class Weights:
+        def collate(self, features):
+            return torch.ones(len(features), 5)
+
+        def loss(self, model, batch):
+            weights = torch.softmax(model(batch), -1)
+            outputs.append(weakref.ref(weights))
+            return weights.sum()
+
+    assert saved_bytes(Weights(), torch.nn.Linear(5, 3), [{}] * 2) == 2 * (5 + 3) * 4
+    gc.collect()
+    assert outputs[0]() is None
 
 
 def test_an_ablation_is_no_run_to_inspect(capsys):

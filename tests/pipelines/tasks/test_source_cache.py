@@ -1,11 +1,13 @@
 """A source is projected once for loss and text; greedy and beams write what transformers writes."""
 
+import gc
+
 import pytest
 import torch
 import transformers as hf
 
 import custom_attention
-from custom_attention.kernels import visible
+from custom_attention.kernels import one_query, visible
 from custom_attention.kernels.visible import without_hidden_keys
 from pipelines.tasks.shared import greedy, roomy_cache
 from pipelines.tasks.shared.greedy import write_greedily
@@ -98,6 +100,38 @@ def test_texts_and_losses_are_those_of_the_library_s_own_reading(family, search)
     assert written == wanted
     assert len({len(text) for text in written} | {text[0] for text in written if text}) > 1
     torch.testing.assert_close(losses, apart, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"min_length": 9}, {"num_beams": 2, "length_penalty": 3.0}, {"encoder_no_repeat_ngram_size": 2}],
+    ids=["greedy", "beams", "pairs"],
+)
+def test_padding_is_no_word_of_a_source(search):
+    search = {"encoder_repetition_penalty": 3.0, **search}
+    form, generator = Pair(Vocabulary()), torch.Generator().manual_seed(7)
+    sources = [[*ids, Vocabulary.end] for ids in drawn(SOURCES, generator)]
+    rows, batch = [torch.tensor([ids]) for ids in sources], form.collate(sources, drawn(TARGETS, generator))
+    for family in ("t5", "bart"):
+        plain, model = model_of(family), custom_attention.attach(model_of(family), [])
+        with torch.no_grad(), without_hidden_keys(model):
+            written = form.predict(model, batch, stated(search))[1]
+        for text, ids in zip(written, rows, strict=True):
+            alone = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            assert [text] == library_s(plain, alone, search)
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODER)
+def test_nothing_of_a_batch_is_kept_after_it(family):
+    form, batch = batch_of()
+    model = custom_attention.attach(model_of(family), [])
+    gc.collect()
+    before = len(one_query._known)
+    for search in ({}, {"num_beams": 2}):
+        with torch.no_grad(), without_hidden_keys(model):
+            form.predict(model, batch, stated(search))
+    gc.collect()
+    assert len(one_query._known) <= before
 
 
 def cross_projections(model):
