@@ -34,12 +34,23 @@ def shortened(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Te
 
 
 def rows_apart(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return a batch; where its texts are long, batches of one row each, without targets as `shortened`."""
+    """Return a batch; where its texts are long, batches of one row each, without targets as `shortened`.
+
+    A row ends with its last token: a mask that hides padding would take more memory than a step.
+    """
     ids = inputs.get("input_ids")
     if ids is None or ids.numel() <= MOST_TOKENS:
         return [inputs]
     read = _read(model, inputs)
-    return [{name: tensor[row : row + 1] for name, tensor in read.items()} for row in range(len(ids))]
+    mask = read.get("attention_mask", torch.ones_like(ids))
+    ends = (mask.bool() * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1).tolist()
+    return [{n: _row(tensor, row, ids, end) for n, tensor in read.items()} for row, end in enumerate(ends)]
+
+
+def _row(tensor: Tensor, row: int, ids: Tensor, end: int) -> Tensor:
+    """Return one row; of what has one number for each token, the first `end`."""
+    one = tensor[row : row + 1]
+    return one[:, :end] if tensor.shape == ids.shape else one
 
 
 def _read(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
