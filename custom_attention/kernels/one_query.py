@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-Group = tuple[slice, slice, slice]  # rows of the batch, all of their one query, and keys
+# Neighbouring rows of the batch, their queries that are read, and the keys that some of them sees.
+Group = tuple[slice, slice, slice]
 Pair = tuple[Tensor, Tensor]  # keys and values
 
 

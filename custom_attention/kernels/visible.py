@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from custom_attention.attach import attached
-from custom_attention.kernels.one_query import attend_to_groups, is_quick
+from custom_attention.kernels.one_query import Group, attend_to_groups, is_quick
 from custom_attention.runtime.blockwise import cut_to_block
 from custom_attention.runtime.dispatch import Stack
 from custom_attention.runtime.kernel import OWN_SCORE_TERMS, Attended, Kernel
@@ -28,9 +28,6 @@ from custom_attention.runtime.tokens import visible
 SDPA: Kernel = sdpa_attention_forward
 CALL = 2**15  # products of query and key that take as long as one group more
 ALL = slice(None)
-
-# Neighbouring rows of the batch, their queries that are read, and the keys that some of them sees.
-Group = tuple[slice, slice, slice]
 
 
 @contextmanager

@@ -24,9 +24,9 @@ def shortened(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Te
     Tokens that end a text stay: classifiers of BART and T5 read the last one. What is cut has no targets,
     because none may be left in it; an encoder-decoder reads them.
     """
-    ids = inputs.get("input_ids")
-    if ids is None or ids.numel() <= MOST_TOKENS:
+    if not _are_long(inputs):
         return inputs
+    ids = inputs["input_ids"]
     places = torch.arange(ids.shape[1], device=ids.device)
     order = torch.where(_are_ends(model, inputs), -1, places)
     kept = order.argsort(dim=1, stable=True)[:, : MOST_TOKENS // len(ids)].sort(1).values
@@ -38,9 +38,9 @@ def rows_apart(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[dict[s
 
     A row ends with its last token: a mask that hides padding would take more memory than a step.
     """
-    ids = inputs.get("input_ids")
-    if ids is None or ids.numel() <= MOST_TOKENS:
+    if not _are_long(inputs):
         return [inputs]
+    ids = inputs["input_ids"]
     read = _read(model, inputs)
     mask = read.get("attention_mask", torch.ones_like(ids))
     ends = (mask.bool() * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1).tolist()
@@ -51,6 +51,10 @@ def _row(tensor: Tensor, row: int, ids: Tensor, end: int) -> Tensor:
     """Return one row; of what has one number for each token, the first `end`."""
     one = tensor[row : row + 1]
     return one[:, :end] if tensor.shape == ids.shape else one
+
+
+def _are_long(inputs: dict[str, Tensor]) -> bool:
+    return "input_ids" in inputs and inputs["input_ids"].numel() > MOST_TOKENS
 
 
 def _read(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -216,10 +216,7 @@ class Engine:
             with self.accelerator.autocast():
                 loss = self.task.loss(self.model, inputs) * bool(batch)
             self.accelerator.backward(loss * scales.target)
-        if (
-            max((int(self.train.features.lengths[index]) for index in batch), default=0)
-            > self.config.max_tokens
-        ):
+        if any(self.train.features.lengths[index] > self.config.max_tokens for index in batch):
             return_freed_memory()  # blocks of one long input fit no other, and it takes seconds anyway
         of_sites = 0.0 if found is None or found.loss is None else found.loss
         return torch.stack([loss.detach(), torch.as_tensor(of_sites, device=device) * len(batch)])

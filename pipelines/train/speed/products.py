@@ -21,10 +21,8 @@ FEWEST_PRODUCTS = 2**22  # of two numbers, in a layer; with fewer, calling takes
 # oneDNN compiles code for each number of rows, which takes as long as a product of few rows. Fewer than
 # `MANY_ROWS` are filled up to a multiple of `ROWS_STEP`, so that it has the code.
 MANY_ROWS, ROWS_STEP = 128, 16
-LARGE = (
-    2**24
-)  # numbers in a matrix; oneDNN copies one that is turned over, which takes as long as the product
-
+# Numbers in a matrix. oneDNN copies a larger one to turn it over, which takes as long as the product.
+LARGE = 2**24
 
 # Shapes for which compiled code is kept, by oneDNN and by PyTorch's layer above it. Each number of rows is
 # another shape, of 0.3 MB in both. They keep 1,024 by default: a run of NER grew by 0.3 GiB in 160 steps.
@@ -126,9 +124,11 @@ class _Affine(torch.autograd.Function):
             of_rows = _product(of_output, weight if ctx.transposed else weight.t())
             of_states = of_rows[: gradient.shape[:-1].numel()].view(*gradient.shape[:-1], of_rows.shape[1])
         if for_weight:
-            swaps = ctx.transposed and of_output.numel() < LARGE
-            of_weight = _product(of_output.t(), rows) if swaps else _product(rows.t(), of_output)
-            of_weight = of_weight.t() if ctx.transposed and not swaps else of_weight
+            if ctx.transposed and of_output.numel() < LARGE:
+                of_weight = _product(of_output.t(), rows)
+            else:
+                of_weight = _product(rows.t(), of_output)
+                of_weight = of_weight.t() if ctx.transposed else of_weight
         return of_states, of_weight, of_output.sum(0) if for_bias else None, None
 
 
